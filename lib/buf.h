@@ -1,0 +1,44 @@
+/* buf.h - growing bytes with a hard maximum
+ *
+ * Invariants: p is never NULL after buf_init (it points to a static empty
+ * string until first growth); p[n] is always '\0' (not counted in n); n <= max.
+ * An append that would pass max appends nothing and returns false; memory
+ * failure exits (see xmalloc). One owner: who called buf_init calls buf_free.
+ * `start` bytes at the front are already consumed: the live bytes are
+ * buf_span(). Appending compacts lazily, so consuming is O(1) amortised.
+ */
+#ifndef OUTBOARD_BUF_H
+#define OUTBOARD_BUF_H
+
+#include "span.h"
+
+struct buf {
+	char *p;
+	size_t start; /* consumed */
+	size_t n;     /* end of the live bytes, >= start */
+	size_t capacity;
+	size_t max; /* of live bytes */
+};
+
+#define BUF_NO_MAX ((size_t)-1 / 2)
+
+void buf_init(struct buf *b, size_t max_bytes);
+void buf_free(struct buf *b);
+void buf_reset(struct buf *b);               /* empty, memory kept (returned if over 1 MiB) */
+size_t buf_length(const struct buf *b);      /* live bytes */
+struct span buf_span(const struct buf *b);   /* valid until the next append/free */
+void buf_consume(struct buf *b, size_t n);   /* drop n live bytes from the front */
+void buf_truncate(struct buf *b, size_t n);  /* keep the first n live bytes */
+bool buf_append(struct buf *b, const void *bytes, size_t n);
+bool buf_append_span(struct buf *b, struct span s);
+bool buf_append_string(struct buf *b, const char *string);
+bool buf_append_char(struct buf *b, char c);
+bool buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Room for at least n more bytes; returns where to put them, or NULL over max.
+ * Then buf_commit(the number really put there). */
+char *buf_reserve(struct buf *b, size_t n);
+void buf_commit(struct buf *b, size_t n);
+/* NUL terminated string of the live bytes, owned by the buf. */
+const char *buf_string(const struct buf *b);
+
+#endif

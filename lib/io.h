@@ -1,0 +1,65 @@
+/* io.h - files, secrets, stdout: the manners of a Unix program
+ *
+ * Functions return 0 or a negative errno unless said otherwise.
+ */
+#ifndef OUTBOARD_IO_H
+#define OUTBOARD_IO_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "buf.h"
+
+/* Open /dev/null on each of fds 0, 1, 2 that is closed (0 write-only, 1 and 2 read-only, so
+ * that using them still fails), ignore SIGPIPE where `ignore_sigpipe`. Call early in main(). */
+void io_sanitise(bool ignore_sigpipe);
+
+int io_nonblocking(int fd);
+int io_cloexec(int fd);
+
+/* Append up to max_bytes of the file (or of fd until end) to out; -EFBIG when larger. */
+int io_read_file(const char *path, size_t max_bytes, struct buf *out);
+int io_read_fd(int fd, size_t max_bytes, struct buf *out);
+/* Write all, blocking (waits by poll when fd is non-blocking). */
+int io_write_all(int fd, const void *bytes, size_t n);
+/* Replace path atomically: temporary file beside it, fsync, rename, fsync of the folder.
+ * Readers see the old or the new content, never a part. */
+int io_replace_file(const char *path, struct span content, mode_t mode);
+/* As above but fails with -EEXIST if path exists already (link(2)). */
+int io_create_file(const char *path, struct span content, mode_t mode);
+
+/* fclose(stdout)/close(1) with all errors looked at: at exit of every program.
+ * Exits 74 "cannot write standard output: reason" on failure. */
+void io_close_stdout(void);
+
+/* Where a secret comes from: --x-file, --x-fd, else $CREDENTIALS_DIRECTORY/NAME. */
+struct io_secret {
+	const char *file;       /* or NULL */
+	int64_t fd;             /* or -1 */
+	const char *credential; /* NAME: "component-secret", "password", ... */
+};
+#define IO_SECRET_MAX_BYTES 65536
+
+/* Read the secret into out (raw content; io_secret_trim removes one trailing newline).
+ * A regular file that others can read or the group can write is refused. An fd is read to its
+ * end once and remembered by the caller (it cannot be read again on SIGHUP).
+ * Returns an exit status: EXIT_DONE, EXIT_CONFIG (missing, unreadable, bad mode, empty,
+ * embedded NUL); the reason has been logged. */
+int io_secret_read(const struct io_secret *secret, const char *what, struct buf *out);
+/* Whether any source is there at all. */
+bool io_secret_given(const struct io_secret *secret);
+void io_secret_trim(struct buf *b);
+/* Overwrite before free (explicit_bzero). */
+void io_secret_wipe(struct buf *b);
+/* No core files and not dumpable by others, for processes that hold secrets. */
+void io_no_core(void);
+
+/* Cryptographically secure random bytes (getrandom); exits 75 when the kernel has none. */
+void io_random(void *bytes, size_t n);
+/* CLOCK_MONOTONIC in milliseconds. */
+int64_t io_now_ms(void);
+
+/* "HOST:PORT", "[::1]:5347", ":5347" (host left as is) -> malloc'd parts, false if malformed. */
+bool io_split_host_port(const char *text, char **host, char **port);
+
+#endif

@@ -1,0 +1,50 @@
+/* jid.h - addresses (RFC 7622, RFC 6122; RFC 6120 1.4)
+ *
+ * Splitting allocates nothing: parts are spans into the text given. Comparison
+ * is byte comparison: servers normalise the addresses they put on stanzas, and
+ * addresses that people type go through jid_normalise() first.
+ */
+#ifndef OUTBOARD_JID_H
+#define OUTBOARD_JID_H
+
+#include "buf.h"
+#include "span.h"
+
+#define JID_PART_MAX_BYTES 1023
+#define JID_MAX_BYTES 3071
+
+struct jid {
+	struct span local;    /* p == NULL: none */
+	struct span domain;   /* never empty in a valid JID */
+	struct span resource; /* p == NULL: none */
+};
+
+/* RFC 7622 3.1: resource after the first '/', local before the first '@' left of it.
+ * False (and *out unset) for: absent or over JID_MAX_BYTES, a part empty or over 1023 bytes,
+ * NUL, no valid UTF-8, control bytes anywhere, space or one of "&'/:<>@ in the local part
+ * (a ':' is fine in the domain: IPv6), '@' or space in the domain. */
+bool jid_split(struct span text, struct jid *out);
+
+/* local@domain or domain: the part of text before the first '/'. */
+struct span jid_bare(struct span text);
+/* The resource, absent if none. */
+struct span jid_resource(struct span text);
+/* domain part of a JID text */
+struct span jid_domain(struct span text);
+bool jid_is_full(struct span text);
+/* Whether the domain of text equals domain, byte by byte. */
+bool jid_at_domain(struct span text, struct span domain);
+
+/* Normalise an address that a person typed: nodeprep, lowercased domain (nameprep; one trailing
+ * dot dropped), resourceprep; unassigned code points allowed; ASCII takes a fast path without
+ * libidn. Appends the result to out. False (out unchanged) if it is not a JID. */
+bool jid_normalise(struct span text, struct buf *out);
+
+/* Whether resourceprep leaves these bytes as they are and they fit a resourcepart
+ * (1..1023 bytes): what a token must pass to survive a server. */
+bool jid_resource_survives(struct span text);
+
+/* Strict UTF-8 without NUL. */
+bool jid_utf8_valid(struct span text);
+
+#endif

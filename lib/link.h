@@ -1,0 +1,68 @@
+/* link.h - stanzas over file descriptors, in the loop
+ *
+ * A link reads one fd through a reader, and sends what its writer holds on
+ * another (or the same, a socket). Invariants: reads are big, all stanzas of a read are
+ * decided before one write at the end of the turn; while more than half of
+ * max_queue_bytes waits to be written the link stops reading; it never blocks
+ * (a pipe or terminal shared with others is not set O_NONBLOCK: it is reopened
+ * through /proc/self/fd, or written in pieces that poll says fit).
+ * A failed write to a READER_PIPE link is an I/O error (EPIPE, ENOSPC).
+ */
+#ifndef OUTBOARD_LINK_H
+#define OUTBOARD_LINK_H
+
+#include "loop.h"
+#include "reader.h"
+#include "writer.h"
+
+#define LINK_MAX_QUEUE_BYTES (16 * 1024 * 1024)
+
+enum link_end {
+	LINK_EOF,     /* end of input (socket: without </stream:stream>) */
+	LINK_CLOSED,  /* </stream:stream> */
+	LINK_BROKEN,  /* the input could not be parsed (socket only) */
+	LINK_READ_ERROR,
+	LINK_WRITE_ERROR,
+	LINK_STALLED, /* output did not drain for stall_ms */
+};
+
+struct link_config {
+	struct reader_config reader;   /* reader.kind decides pipe or socket */
+	size_t max_send_bytes;         /* see writer.h; pipes: 0 */
+	size_t max_queue_bytes;        /* 0: LINK_MAX_QUEUE_BYTES */
+	int64_t stall_ms;              /* 0: never */
+};
+
+struct link_ops {
+	/* events of the reader; stanza also gives STANZA_OTHER */
+	void (*opened)(void *context, const struct stanza *header); /* may be NULL */
+	void (*stanza)(void *context, const struct stanza *s);
+	/* a pipe's unparsable input: one call per piece; then reading goes on */
+	void (*bad)(void *context, const char *what, size_t line);
+	/* Called once; error is an errno or 0, text what the reader said (LINK_BROKEN).
+	 * After LINK_EOF and LINK_CLOSED the output side still works. The owner
+	 * may link_free() here. */
+	void (*ended)(void *context, enum link_end why, int error, const char *text);
+};
+
+struct link;
+
+/* Fds are borrowed (not closed by link_free). */
+struct link *link_new(struct loop *loop, int in_fd, int out_fd, const struct link_config *config,
+	const struct link_ops *ops, void *context);
+void link_free(struct link *link);
+/* Append stanzas here; they leave at the end of the turn. */
+struct writer *link_writer(struct link *link);
+/* Raw bytes (stream header, end tag). */
+void link_send_raw(struct link *link, struct span bytes);
+/* Bytes not yet written. */
+size_t link_queued_bytes(const struct link *link);
+/* Whether more than half of max_queue_bytes waits: producers outside should hold back. */
+bool link_congested(const struct link *link);
+/* Stop reading for as long as paused (another output is congested). Counted: n pauses need n resumes. */
+void link_pause(struct link *link);
+void link_resume(struct link *link);
+/* Try to write all now, waiting up to deadline_ms (for exits). True if nothing is left. */
+bool link_flush(struct link *link, int64_t deadline_ms);
+
+#endif

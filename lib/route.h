@@ -1,0 +1,57 @@
+/* route.h - the table of open requests
+ *
+ * Every program that waits for an answer keeps its open requests here: hashed by
+ * a key of bytes (whatever identifies the answer: addresses and id), ordered by
+ * deadline, bounded in number and in bytes. Pure: time and the hash seed are
+ * passed in (users choose ids, so the hash is keyed).
+ *
+ * An entry is one allocation: struct route_entry, then the owner's record, then
+ * the key. Entries with equal keys are kept in the order they were added.
+ */
+#ifndef OUTBOARD_ROUTE_H
+#define OUTBOARD_ROUTE_H
+
+#include <stdint.h>
+
+#include "span.h"
+
+struct route_entry {
+	int64_t deadline_ms;
+	struct span key; /* owned with the entry */
+	uint64_t hash;
+	size_t bytes;
+	size_t slot; /* private: place in the deadline heap */
+	struct route_entry *chain, **chain_at; /* private */
+};
+
+struct route;
+
+/* max_bytes counts entries, records, keys and what route_charge() adds. */
+struct route *route_new(size_t max_entries, size_t max_bytes, const uint64_t seed[2]);
+/* Frees the entries; what records point to is the owner's business. */
+void route_free(struct route *r);
+
+/* New entry with a zeroed record of record_bytes behind it (route_record) and a copy of key.
+ * NULL when a bound is reached. */
+struct route_entry *route_add(
+	struct route *r, struct span key, size_t record_bytes, int64_t deadline_ms);
+void *route_record(struct route_entry *e);
+struct route_entry *route_entry_of(void *record);
+/* Count bytes more (kept with a record); false (nothing counted) over the bound. */
+bool route_charge(struct route *r, struct route_entry *e, size_t bytes);
+/* Oldest entry with this key, NULL if none; then the next one with the same key. */
+struct route_entry *route_find(const struct route *r, struct span key);
+struct route_entry *route_find_next(const struct route *r, const struct route_entry *e);
+void route_deadline_set(struct route *r, struct route_entry *e, int64_t deadline_ms);
+/* Unlink and free. */
+void route_remove(struct route *r, struct route_entry *e);
+/* The entry with the earliest deadline, NULL if empty. */
+struct route_entry *route_earliest(const struct route *r);
+/* Its deadline, INT64_MAX if empty. */
+int64_t route_deadline(const struct route *r);
+size_t route_count(const struct route *r);
+size_t route_bytes(const struct route *r);
+/* SipHash-2-4 of s under the seed: for other tables that hold what users choose. */
+uint64_t route_hash(const uint64_t seed[2], struct span s);
+
+#endif
