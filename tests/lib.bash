@@ -1,0 +1,138 @@
+# shellcheck shell=bash
+# What every bats file loads first:
+#
+#   load lib                # from tests/*.bats
+#   setup_file() { prosody_start "$BATS_FILE_TMPDIR/prosody"; }
+#   teardown_file() { prosody_stop "$BATS_FILE_TMPDIR/prosody"; }
+#   teardown() { stop_all; }
+#
+# Offers bats-support, -assert, -file and the servers of tests/servers/servers.bash.
+# BINDIR (build/bin) is first on PATH. Each test starts in BATS_TEST_TMPDIR.
+#
+#   wait_for COMMAND...     until COMMAND succeeds, at most WAIT_S (20) seconds; then it fails
+#   start NAME COMMAND...   a background process: NAME.out, NAME.err in the current folder,
+#                           its process id in $NAME_pid (and $started_pid)
+#   end NAME [SIGNAL]       send SIGNAL (TERM), wait, exit status of the process as our own
+#   await NAME              wait for its own end, at most WAIT_S seconds; its exit status
+#   stop_all                in teardown: what start began and nobody ended; on failure of the
+#                           test it shows the tails of all *.err in the folder
+#   wrapped COMMAND...      COMMAND under $WRAP (make valgrind), where a test wants that
+#   skip REASON             fails when STRICT=1
+
+TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=${TESTS%/*}
+BINDIR=${BINDIR:-$ROOT/build/bin}
+[[ $BINDIR == /* ]] || BINDIR=$ROOT/$BINDIR
+BUILDDIR=${BINDIR%/bin}
+export TESTS ROOT BINDIR BUILDDIR
+export LC_ALL=C.UTF-8
+
+for _helper in support assert file; do
+	# shellcheck disable=SC1090
+	. "${BATS_LIBRARIES:-/usr/lib/bats}/bats-$_helper/load.bash"
+done
+# shellcheck source=tests/servers/servers.bash
+. "$TESTS/servers/servers.bash"
+
+case ":$PATH:" in
+*":$BINDIR:"*) ;;
+*) PATH=$BINDIR:$PATH:/usr/sbin:/sbin ;;
+esac
+
+# Under WRAP every program of ours is a small script that calls it through WRAP.
+if [[ -n ${WRAP:-} && -n ${BATS_FILE_TMPDIR:-} ]]; then
+	if [[ ! -d $BATS_FILE_TMPDIR/wrapped ]]; then
+		mkdir -p "$BATS_FILE_TMPDIR/wrapped"
+		for _helper in "$BINDIR"/*; do
+			printf '#!/bin/sh\nexec %s %q "$@"\n' "$WRAP" "$_helper" \
+				>"$BATS_FILE_TMPDIR/wrapped/${_helper##*/}"
+			chmod +x "$BATS_FILE_TMPDIR/wrapped/${_helper##*/}"
+		done
+	fi
+	PATH=$BATS_FILE_TMPDIR/wrapped:$PATH
+fi
+
+if [[ -n ${BATS_TEST_TMPDIR:-} && -d $BATS_TEST_TMPDIR ]]; then
+	cd "$BATS_TEST_TMPDIR" || exit 1
+fi
+
+if [[ ${STRICT:-} == 1 ]]; then
+	skip()
+	{
+		echo "skipped although STRICT=1: ${1:-}" >&2
+		return 1
+	}
+fi
+
+WAIT_S=${WAIT_S:-20}
+
+wait_for()
+{
+	local deadline=$((SECONDS + WAIT_S))
+	until "$@"; do
+		if ((SECONDS > deadline)); then
+			echo "waited $WAIT_S s in vain for: $*" >&2
+			return 1
+		fi
+		command sleep 0.02
+	done
+}
+
+wrapped()
+{
+	# shellcheck disable=SC2086
+	${WRAP:-} "$@"
+}
+
+declare -gA started=()
+start()
+{
+	local name=$1
+	shift
+	# Descriptor 3 is bats' own: a process that outlives the test would hold the run up.
+	"$@" >"$name.out" 2>"$name.err" 3>&- &
+	# shellcheck disable=SC2034 # for the caller
+	started_pid=$!
+	started[$name]=$!
+	printf -v "${name//[^a-zA-Z0-9]/_}_pid" %s "$!"
+}
+
+_gone()
+{
+	local stat
+	stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+	[[ ${stat##*) } == Z* ]]
+}
+
+await()
+{
+	local pid=${started[$1]}
+	wait_for _gone "$pid" || return 124
+	unset "started[$1]"
+	wait "$pid"
+}
+
+end()
+{
+	kill -s "${2:-TERM}" "${started[$1]}" 2>/dev/null || true
+	await "$1"
+}
+
+stop_all()
+{
+	local name pid log
+	for name in "${!started[@]}"; do
+		pid=${started[$name]}
+		kill -s TERM "$pid" 2>/dev/null || true
+		kill -s CONT "$pid" 2>/dev/null || true
+		WAIT_S=5 wait_for _gone "$pid" 2>/dev/null || kill -s KILL "$pid" 2>/dev/null || true
+		wait "$pid" 2>/dev/null || true
+	done
+	started=()
+	if [[ -z ${BATS_TEST_COMPLETED:-} ]]; then
+		for log in ./*.err; do
+			[[ -s $log ]] && echo "--- $log" && tail -n 15 "$log"
+		done
+	fi
+	return 0
+}
