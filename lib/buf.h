@@ -24,11 +24,11 @@ struct buf {
 
 void buf_init(struct buf *b, size_t max_bytes);
 void buf_free(struct buf *b);
-void buf_reset(struct buf *b);               /* empty, memory kept (returned if over 1 MiB) */
-size_t buf_length(const struct buf *b);      /* live bytes */
-struct span buf_span(const struct buf *b);   /* valid until the next append/free */
-void buf_consume(struct buf *b, size_t n);   /* drop n live bytes from the front */
-void buf_truncate(struct buf *b, size_t n);  /* keep the first n live bytes */
+void buf_reset(struct buf *b);		    /* empty, memory kept (returned if over 1 MiB) */
+size_t buf_length(const struct buf *b);	    /* live bytes */
+struct span buf_span(const struct buf *b);  /* valid until the next append/free */
+void buf_consume(struct buf *b, size_t n);  /* drop n live bytes from the front */
+void buf_truncate(struct buf *b, size_t n); /* keep the first n live bytes */
 bool buf_append(struct buf *b, const void *bytes, size_t n);
 bool buf_append_span(struct buf *b, struct span s);
 bool buf_append_string(struct buf *b, const char *string);

@@ -22,7 +22,7 @@
 enum client_tls { CLIENT_TLS_REQUIRED, CLIENT_TLS_DIRECT, CLIENT_TLS_OFF };
 
 struct client_config {
-	const char *jid; /* user@domain[/resource] */
+	const char *jid;     /* user@domain[/resource] */
 	const char *connect; /* HOST:PORT; NULL: SRV of the JID's domain */
 	struct io_secret password;
 	enum client_tls tls;
@@ -35,7 +35,8 @@ struct client_ops {
 	void (*up)(void *context, const char *bound_jid);
 	void (*stanza)(void *context, const struct stanza *s);
 	/* connection ended or could not be made; status is an exit status (EXIT_DENIED for
-	 * refused credentials, EXIT_UNAVAILABLE, EXIT_PROTOCOL, EXIT_TEMPORARY ...); logged already */
+	 * refused credentials, EXIT_UNAVAILABLE, EXIT_PROTOCOL, EXIT_TEMPORARY ...); logged already
+	 */
 	void (*down)(void *context, int status);
 };
 

@@ -9,8 +9,8 @@
  * Ends for good (gave_up): bad secret (not-authorized: EXIT_DENIED), a domain the server does not
  * know (host-unknown, also invalid-namespace/improper-addressing at opening: EXIT_CONFIG),
  * retries used up (EXIT_TEMPORARY, or EXIT_UNAVAILABLE when no connection was ever made,
- * EXIT_PROTOCOL when the peer broke the protocol each time). conflict (another component holds the domain)
- * keeps trying with long backoff.
+ * EXIT_PROTOCOL when the peer broke the protocol each time). conflict (another component holds the
+ * domain) keeps trying with long backoff.
  */
 #ifndef OUTBOARD_COMPONENT_H
 #define OUTBOARD_COMPONENT_H
@@ -28,7 +28,7 @@ struct component_config {
 	const char *connect; /* "HOST:PORT" */
 	const char *domain;
 	struct io_secret secret; /* read at start and by component_reload */
-	int64_t retries;         /* connections after the first failed one in a row; -1 forever, 0 none */
+	int64_t retries; /* connections after the first failed one in a row; -1 forever, 0 none */
 	struct link_config link; /* reader.kind is set by the module */
 };
 

@@ -14,11 +14,11 @@
 
 enum exit_status {
 	EXIT_DONE = 0,
-	EXIT_NO = 1,           /* the peer's honest "no" */
+	EXIT_NO = 1,	       /* the peer's honest "no" */
 	EXIT_USAGE = 64,       /* wrong command line */
-	EXIT_DATA = 65,        /* bad input data */
+	EXIT_DATA = 65,	       /* bad input data */
 	EXIT_UNAVAILABLE = 69, /* service unavailable */
-	EXIT_IO = 74,          /* disk full, closed stdout */
+	EXIT_IO = 74,	       /* disk full, closed stdout */
 	EXIT_TEMPORARY = 75,   /* safe to retry */
 	EXIT_PROTOCOL = 76,    /* the peer broke the protocol */
 	EXIT_DENIED = 77,      /* not allowed, bad secret */

@@ -34,8 +34,8 @@ void io_close_stdout(void);
 
 /* Where a secret comes from: --x-file, --x-fd, else $CREDENTIALS_DIRECTORY/NAME. */
 struct io_secret {
-	const char *file;       /* or NULL */
-	int64_t fd;             /* or -1 */
+	const char *file;	/* or NULL */
+	int64_t fd;		/* or -1 */
 	const char *credential; /* NAME: "component-secret", "password", ... */
 };
 #define IO_SECRET_MAX_BYTES 65536

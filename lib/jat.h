@@ -25,7 +25,8 @@ enum jat_encoding { JAT_SEALED, JAT_SIGNED, JAT_PLAIN }; /* order of "sealed|sig
 struct jat_keys;
 
 /* Parse a key file: lines "KEYID SP 64 hex digits", '#' comments, blank lines. KEYID is one of
- * 0-9A-Za-z, each once. NULL if malformed or without a key: *line is the line (0: no key at all). */
+ * 0-9A-Za-z, each once. NULL if malformed or without a key: *line is the line (0: no key at all).
+ */
 struct jat_keys *jat_keys_parse(struct span file, size_t *line);
 /* One key with id '0' from random bytes (drawn by the caller). */
 struct jat_keys *jat_keys_random(const unsigned char bytes[JAT_KEY_BYTES]);
@@ -43,7 +44,7 @@ struct jat {
 enum jat_status {
 	JAT_OK,
 	JAT_DOES_NOT_FIT, /* encode: over 1023 bytes or resourceprep would change it */
-	JAT_INVALID,      /* decode: not canonical, unknown key, does not verify, not a JID */
+	JAT_INVALID,	  /* decode: not canonical, unknown key, does not verify, not a JID */
 };
 
 /* Append the token of jid (a valid JID) to out. asked: the address of the proxy that was asked
@@ -51,8 +52,8 @@ enum jat_status {
  * ignores asked. */
 enum jat_status jat_encode(
 	const struct jat *jat, struct span asked, struct span jid, struct buf *out);
-/* Decode a token. On JAT_OK *jid and *asked (the bare domain where that was asked; for plain always) point
- * into out, to which they were appended (nothing is appended otherwise). */
+/* Decode a token. On JAT_OK *jid and *asked (the bare domain where that was asked; for plain
+ * always) point into out, to which they were appended (nothing is appended otherwise). */
 enum jat_status jat_decode(const struct jat *jat, struct span token, struct buf *out,
 	struct span *jid, struct span *asked);
 

@@ -17,7 +17,7 @@
 enum jatproxy_policy { POLICY_RANDOM, POLICY_ROUND_ROBIN, POLICY_LEAST_PENDING, POLICY_STICKY };
 
 struct jatproxy_config {
-	struct jat jat;             /* encoding, normalised domain, keys: borrowed */
+	struct jat jat;		    /* encoding, normalised domain, keys: borrowed */
 	const struct span *targets; /* normalised bare JIDs, borrowed */
 	size_t targets_count;
 	enum jatproxy_policy policy;
@@ -46,15 +46,15 @@ void jatproxy_rekey(struct jatproxy *p, struct jat_keys *keys);
 
 void jatproxy_up(struct jatproxy *p, struct writer *w, int64_t now_ms);
 void jatproxy_down(struct jatproxy *p, int64_t now_ms);
-void jatproxy_stanza(
-	struct jatproxy *p, const struct stanza *s, struct writer *w, int64_t now_ms);
+void jatproxy_stanza(struct jatproxy *p, const struct stanza *s, struct writer *w, int64_t now_ms);
 void jatproxy_tick(struct jatproxy *p, struct writer *w, int64_t now_ms);
 int64_t jatproxy_deadline(const struct jatproxy *p);
 /* Subscribe again where a target has said no (SIGHUP). */
 void jatproxy_resubscribe(struct jatproxy *p, struct writer *w, int64_t now_ms);
 /* New requests are answered wait/recipient-unavailable from now on. */
 void jatproxy_drain(struct jatproxy *p, struct writer *w, int64_t now_ms);
-/* Answer every open request with wait/recipient-unavailable; show_presence: unavailable to subscribers. */
+/* Answer every open request with wait/recipient-unavailable; show_presence: unavailable to
+ * subscribers. */
 void jatproxy_finish(struct jatproxy *p, struct writer *w, int64_t now_ms);
 size_t jatproxy_open_requests(const struct jatproxy *p);
 size_t jatproxy_sessions(const struct jatproxy *p);

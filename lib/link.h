@@ -18,19 +18,19 @@
 #define LINK_MAX_QUEUE_BYTES (16 * 1024 * 1024)
 
 enum link_end {
-	LINK_EOF,     /* end of input (socket: without </stream:stream>) */
-	LINK_CLOSED,  /* </stream:stream> */
-	LINK_BROKEN,  /* the input could not be parsed (socket only) */
+	LINK_EOF,    /* end of input (socket: without </stream:stream>) */
+	LINK_CLOSED, /* </stream:stream> */
+	LINK_BROKEN, /* the input could not be parsed (socket only) */
 	LINK_READ_ERROR,
 	LINK_WRITE_ERROR,
 	LINK_STALLED, /* output did not drain for stall_ms */
 };
 
 struct link_config {
-	struct reader_config reader;   /* reader.kind decides pipe or socket */
-	size_t max_send_bytes;         /* see writer.h; pipes: 0 */
-	size_t max_queue_bytes;        /* 0: LINK_MAX_QUEUE_BYTES */
-	int64_t stall_ms;              /* 0: never */
+	struct reader_config reader; /* reader.kind decides pipe or socket */
+	size_t max_send_bytes;	     /* see writer.h; pipes: 0 */
+	size_t max_queue_bytes;	     /* 0: LINK_MAX_QUEUE_BYTES */
+	int64_t stall_ms;	     /* 0: never */
 };
 
 struct link_ops {
@@ -59,7 +59,8 @@ void link_send_raw(struct link *link, struct span bytes);
 size_t link_queued_bytes(const struct link *link);
 /* Whether more than half of max_queue_bytes waits: producers outside should hold back. */
 bool link_congested(const struct link *link);
-/* Stop reading for as long as paused (another output is congested). Counted: n pauses need n resumes. */
+/* Stop reading for as long as paused (another output is congested). Counted: n pauses need n
+ * resumes. */
 void link_pause(struct link *link);
 void link_resume(struct link *link);
 /* Try to write all now, waiting up to deadline_ms (for exits). True if nothing is left. */

@@ -33,7 +33,7 @@ struct loop_timer {
 	loop_timer_fn *fn;
 	void *context;
 	int64_t deadline_ms; /* LOOP_NEVER while not set */
-	size_t slot;         /* private */
+	size_t slot;	     /* private */
 };
 void loop_timer_init(struct loop_timer *timer, loop_timer_fn *fn, void *context);
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, int64_t deadline_ms);

@@ -10,7 +10,8 @@
 enum metric_kind { METRIC_COUNTER, METRIC_GAUGE };
 
 struct metric {
-	const char *name;  /* "requests", becomes outboard_requests_total (counter) or outboard_requests */
+	const char *name;   /* "requests", becomes outboard_requests_total (counter) or
+			       outboard_requests */
 	const char *labels; /* "reason=\"timeout\"" or NULL; metrics of one name stand together */
 	const char *help;
 	enum metric_kind kind;
@@ -18,10 +19,12 @@ struct metric {
 };
 
 /* OpenMetrics 1.0 exposition, each sample with program="..." label, ends with # EOF. */
-void metrics_format(const struct metric *metrics, size_t count, const char *program, struct buf *out);
+void metrics_format(
+	const struct metric *metrics, size_t count, const char *program, struct buf *out);
 /* "name=value name{labels}=value ..." on one line. */
 void metrics_line(const struct metric *metrics, size_t count, struct buf *out);
 /* Replace FILE atomically (0644); logs and returns false when it cannot. */
-bool metrics_write(const char *path, const struct metric *metrics, size_t count, const char *program);
+bool metrics_write(
+	const char *path, const struct metric *metrics, size_t count, const char *program);
 
 #endif

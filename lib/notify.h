@@ -11,8 +11,8 @@
 
 struct notify;
 
-/* ready_fd: -1 none. Takes $NOTIFY_SOCKET, $WATCHDOG_USEC and $WATCHDOG_PID and removes them from the
- * environment, so that children do not speak for us. */
+/* ready_fd: -1 none. Takes $NOTIFY_SOCKET, $WATCHDOG_USEC and $WATCHDOG_PID and removes them from
+ * the environment, so that children do not speak for us. */
 struct notify *notify_new(int ready_fd);
 void notify_free(struct notify *n);
 /* READY=1 once; newline + close on the ready fd once. */

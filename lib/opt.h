@@ -16,6 +16,7 @@
 #define OUTBOARD_OPT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum opt_kind {
@@ -29,7 +30,7 @@ enum opt_kind {
 	OPT_LIST,     /* struct opt_list *target, appended in order */
 	OPT_CHOICE,   /* int *target = index of the value in `choices` ("a|b|c") */
 	OPT_CALL,     /* call(target, value) in command line order; value NULL for a flag
-	               * (arg == NULL); returns NULL or what is wrong with it */
+		       * (arg == NULL); returns NULL or what is wrong with it */
 };
 
 struct opt_list {
@@ -39,7 +40,7 @@ struct opt_list {
 
 struct opt {
 	const char *name; /* without "--" */
-	char letter;      /* 0 = none */
+	char letter;	  /* 0 = none */
 	enum opt_kind kind;
 	const char *arg;  /* what --help calls the value, e.g. "HOST:PORT"; NULL for flags */
 	const char *help; /* one line, lowercase, no full stop; states the default */
@@ -53,8 +54,8 @@ struct opt {
 
 struct opt_program {
 	const char *name;
-	const char *summary;          /* one line: what it does (the man page's .Nd) */
-	const char *const *usage;     /* NULL-ended: synopsis lines without "usage: prog" */
+	const char *summary;		 /* one line: what it does (the man page's .Nd) */
+	const char *const *usage;	 /* NULL-ended: synopsis lines without "usage: prog" */
 	const struct opt *const *tables; /* NULL-ended list of tables */
 	bool stop_at_operand;
 	const char *operand_complete; /* as opt.complete, for completions of operands */

@@ -32,16 +32,17 @@ enum reader_kind { READER_PIPE, READER_SOCKET };
 struct reader_config {
 	enum reader_kind kind;
 	size_t max_stanza_bytes; /* 0: READER_MAX_STANZA_BYTES */
-	unsigned max_depth;      /* levels below the root; 0: READER_MAX_DEPTH */
+	unsigned max_depth;	 /* levels below the root; 0: READER_MAX_DEPTH */
 	unsigned max_attributes; /* per element; 0: READER_MAX_ATTRIBUTES */
-	unsigned index_depth;    /* levels indexed: 1 = root only; 0: 3 */
-	unsigned index_nodes;    /* elements indexed per stanza; 0: 64 */
+	unsigned index_depth;	 /* levels indexed: 1 = root only; 0: 3 */
+	unsigned index_nodes;	 /* elements indexed per stanza; 0: 64 */
 };
 
 enum reader_event {
 	READER_MORE,   /* feed more bytes */
 	READER_OPEN,   /* socket: stream header; stanza holds its attributes (id, from, to) */
-	READER_STANZA, /* an element at stanza level; kind STANZA_OTHER for handshake, features... */
+	READER_STANZA, /* an element at stanza level; kind STANZA_OTHER for handshake, features...
+			*/
 	READER_CLOSE,  /* socket: </stream:stream> */
 	READER_BAD,    /* see reader_error() */
 };

@@ -20,7 +20,7 @@ struct route_entry {
 	struct span key; /* owned with the entry */
 	uint64_t hash;
 	size_t bytes;
-	size_t slot; /* private: place in the deadline heap */
+	size_t slot;			       /* private: place in the deadline heap */
 	struct route_entry *chain, **chain_at; /* private */
 };
 

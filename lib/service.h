@@ -30,7 +30,8 @@ struct service_config {
 	const char *metrics_file;
 	int64_t metrics_interval_ms;
 	int64_t max_stanza_bytes, max_depth, max_attributes, max_send_bytes, max_queue_bytes;
-	unsigned index_depth, index_nodes; /* set by the program, not an option; 0: reader's default */
+	unsigned index_depth,
+		index_nodes; /* set by the program, not an option; 0: reader's default */
 };
 
 /* Defaults for all fields. */
@@ -45,31 +46,61 @@ struct service_config {
 
 /* The option rows every service has; c is a struct service_config lvalue with static storage:
  * --domain --connect --secret-file --secret-fd --retries --drain-time --ready-fd --metrics
- * --metrics-interval --max-stanza-bytes --max-depth --max-attributes --max-send-bytes --max-queue-bytes */
+ * --metrics-interval --max-stanza-bytes --max-depth --max-attributes --max-send-bytes
+ * --max-queue-bytes */
 #define SERVICE_OPTIONS(c)                                                                         \
 	{"domain", 'd', OPT_STRING, "DOMAIN", "the component's own domain", &(c).domain},          \
-	{"connect", 'c', OPT_STRING, "HOST:PORT", "the server's component port; without it a filter", &(c).connect, .complete = "host"}, \
-	{"secret-file", 's', OPT_STRING, "FILE", "file that holds the component secret", &(c).secret.file, .complete = "file"}, \
-	{"secret-fd", 0, OPT_INT, "FD", "read the component secret from this file descriptor", &(c).secret.fd, .min = 0, .max = 65535}, \
-	{"retries", 0, OPT_INT, "N", "reconnects in a row before giving up, -1 for ever (default -1)", &(c).retries, .min = -1, .max = 1000000000}, \
-	{"drain-time", 0, OPT_SECONDS, "SECONDS", "how long SIGTERM waits for open requests (default 5)", &(c).drain_ms, .min = 0, .max = 86400000}, \
-	{"ready-fd", 0, OPT_INT, "FD", "write a newline to this file descriptor when ready", &(c).ready_fd, .min = 0, .max = 65535}, \
-	{"metrics", 0, OPT_STRING, "FILE", "keep counters in this file as OpenMetrics text", &(c).metrics_file, .complete = "file"}, \
-	{"metrics-interval", 0, OPT_SECONDS, "SECONDS", "how often the metrics file is replaced (default 15)", &(c).metrics_interval_ms, .min = 100, .max = 86400000}, \
-	{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza read (default 1M)", &(c).max_stanza_bytes, .min = 1024, .max = 1 << 30}, \
-	{"max-depth", 0, OPT_INT, "N", "deepest nesting read (default 256)", &(c).max_depth, .min = 2, .max = 10000}, \
-	{"max-attributes", 0, OPT_INT, "N", "most attributes of one element (default 256)", &(c).max_attributes, .min = 8, .max = 100000}, \
-	{"max-send-bytes", 0, OPT_BYTES, "BYTES", "largest stanza sent to a server, 0 for no limit (default 500000)", &(c).max_send_bytes, .min = 0, .max = 1 << 30}, \
-	{"max-queue-bytes", 0, OPT_BYTES, "BYTES", "most output waiting to be written (default 16M)", &(c).max_queue_bytes, .min = 65536, .max = 1 << 30}
+		{"connect", 'c', OPT_STRING, "HOST:PORT",                                          \
+			"the server's component port; without it a filter", &(c).connect,          \
+			.complete = "host"},                                                       \
+		{"secret-file", 's', OPT_STRING, "FILE", "file that holds the component secret",   \
+			&(c).secret.file, .complete = "file"},                                     \
+		{"secret-fd", 0, OPT_INT, "FD",                                                    \
+			"read the component secret from this file descriptor", &(c).secret.fd,     \
+			.min = 0, .max = 65535},                                                   \
+		{"retries", 0, OPT_INT, "N",                                                       \
+			"reconnects in a row before giving up, -1 for ever (default -1)",          \
+			&(c).retries, .min = -1, .max = 1000000000},                               \
+		{"drain-time", 0, OPT_SECONDS, "SECONDS",                                          \
+			"how long SIGTERM waits for open requests (default 5)", &(c).drain_ms,     \
+			.min = 0, .max = 86400000},                                                \
+		{"ready-fd", 0, OPT_INT, "FD",                                                     \
+			"write a newline to this file descriptor when ready", &(c).ready_fd,       \
+			.min = 0, .max = 65535},                                                   \
+		{"metrics", 0, OPT_STRING, "FILE",                                                 \
+			"keep counters in this file as OpenMetrics text", &(c).metrics_file,       \
+			.complete = "file"},                                                       \
+		{"metrics-interval", 0, OPT_SECONDS, "SECONDS",                                    \
+			"how often the metrics file is replaced (default 15)",                     \
+			&(c).metrics_interval_ms, .min = 100, .max = 86400000},                    \
+		{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza read (default 1M)",    \
+			&(c).max_stanza_bytes, .min = 1024, .max = 1 << 30},                       \
+		{"max-depth", 0, OPT_INT, "N", "deepest nesting read (default 256)",               \
+			&(c).max_depth, .min = 2, .max = 10000},                                   \
+		{"max-attributes", 0, OPT_INT, "N",                                                \
+			"most attributes of one element (default 256)", &(c).max_attributes,       \
+			.min = 8, .max = 100000},                                                  \
+		{"max-send-bytes", 0, OPT_BYTES, "BYTES",                                          \
+			"largest stanza sent to a server, 0 for no limit (default 500000)",        \
+			&(c).max_send_bytes, .min = 0, .max = 1 << 30},                            \
+	{                                                                                          \
+		"max-queue-bytes", 0, OPT_BYTES, "BYTES",                                          \
+			"most output waiting to be written (default 16M)", &(c).max_queue_bytes,   \
+			.min = 65536, .max = 1 << 30                                               \
+	}
+
+struct service;
 
 /* self is the program's state. w appends to the link; it is flushed at the end of the turn.
- * None of these is called while the link is down, except down, deadline, open_requests, metrics, reload (w NULL):
- * deadlines that pass meanwhile are ticked when it is up again. Fields may be NULL. */
+ * None of these is called while the link is down, except down, deadline, open_requests, metrics,
+ * reload (w NULL): deadlines that pass meanwhile are ticked when it is up again. Fields may be
+ * NULL. */
 struct service_ops {
 	/* link up: after each handshake; once at the start of a filter */
 	void (*up)(void *self, struct writer *w, int64_t now_ms);
 	void (*down)(void *self, int64_t now_ms);
-	/* Every stanza (kind iq, message, presence; refusal may be set). Others are dropped and counted. */
+	/* Every stanza (kind iq, message, presence; refusal may be set). Others are dropped and
+	 * counted. */
 	void (*stanza)(void *self, const struct stanza *s, struct writer *w, int64_t now_ms);
 	/* when deadline() has passed */
 	void (*tick)(void *self, struct writer *w, int64_t now_ms);
@@ -87,8 +118,6 @@ struct service_ops {
 	/* other inputs and outputs (handlers): called once, before the loop runs */
 	void (*attach)(void *self, struct service *service, struct loop *loop);
 };
-
-struct service;
 
 /* Runs to the end; returns the exit status. */
 int service_run(const struct service_config *config, const struct service_ops *ops, void *self);

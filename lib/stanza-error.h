@@ -6,18 +6,18 @@
 #include "writer.h"
 
 enum stanza_error {
-	ERROR_BAD_REQUEST,              /* modify */
-	ERROR_FEATURE_NOT_IMPLEMENTED,  /* cancel */
-	ERROR_FORBIDDEN,                /* auth */
-	ERROR_INTERNAL_SERVER_ERROR,    /* cancel */
-	ERROR_ITEM_NOT_FOUND,           /* cancel */
-	ERROR_NOT_ACCEPTABLE,           /* modify */
-	ERROR_NOT_ALLOWED,              /* cancel */
-	ERROR_POLICY_VIOLATION,         /* modify */
-	ERROR_RECIPIENT_UNAVAILABLE,    /* wait */
-	ERROR_REMOTE_SERVER_TIMEOUT,    /* wait */
-	ERROR_RESOURCE_CONSTRAINT,      /* wait */
-	ERROR_SERVICE_UNAVAILABLE,      /* cancel */
+	ERROR_BAD_REQUEST,	       /* modify */
+	ERROR_FEATURE_NOT_IMPLEMENTED, /* cancel */
+	ERROR_FORBIDDEN,	       /* auth */
+	ERROR_INTERNAL_SERVER_ERROR,   /* cancel */
+	ERROR_ITEM_NOT_FOUND,	       /* cancel */
+	ERROR_NOT_ACCEPTABLE,	       /* modify */
+	ERROR_NOT_ALLOWED,	       /* cancel */
+	ERROR_POLICY_VIOLATION,	       /* modify */
+	ERROR_RECIPIENT_UNAVAILABLE,   /* wait */
+	ERROR_REMOTE_SERVER_TIMEOUT,   /* wait */
+	ERROR_RESOURCE_CONSTRAINT,     /* wait */
+	ERROR_SERVICE_UNAVAILABLE,     /* cancel */
 	ERROR_COUNT,
 };
 

@@ -44,8 +44,8 @@ struct stanza {
 	enum stanza_refusal refusal;
 	struct span to, from, id, lang; /* p == NULL: absent */
 	const struct xml_node *root;
-	const char *text;      /* what the offsets in the nodes count from */
-	struct span raw;       /* the whole element (only the start tag if refused) */
+	const char *text;		     /* what the offsets in the nodes count from */
+	struct span raw;		     /* the whole element (only the start tag if refused) */
 	const struct xml_declaration *outer; /* prefixes declared on the stream header */
 	size_t outer_count;
 	size_t line; /* line of its first byte, from 1 */
@@ -63,7 +63,8 @@ bool stanza_is_request(const struct stanza *s);
 bool stanza_is_answer(const struct stanza *s);
 /* First child element of the root, or NULL. */
 const struct xml_node *stanza_payload(const struct stanza *s);
-/* RFC 6120 8.2.3: has an id (not empty), a known type, and get/set exactly one child. Only for iq. */
+/* RFC 6120 8.2.3: has an id (not empty), a known type, and get/set exactly one child. Only for iq.
+ */
 bool stanza_iq_valid(const struct stanza *s);
 /* Name of the defined condition in its <error/> child (RFC 6120 8.3.3), SPAN_NONE if none. */
 struct span stanza_error_condition(const struct stanza *s);

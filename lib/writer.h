@@ -21,16 +21,16 @@ struct writer {
 	struct buf *out; /* borrowed */
 	enum writer_kind kind;
 	size_t max_stanza_bytes; /* --max-send-bytes; 0 = none */
-	size_t mark;             /* private: where the open stanza begins (live offset) */
-	bool failed;             /* private: an append did not fit */
-	uint64_t stanzas;        /* written so far */
-	uint64_t too_large;      /* refused so far */
+	size_t mark;		 /* private: where the open stanza begins (live offset) */
+	bool failed;		 /* private: an append did not fit */
+	uint64_t stanzas;	 /* written so far */
+	uint64_t too_large;	 /* refused so far */
 };
 
 enum writer_status {
 	WRITER_OK,
 	WRITER_TOO_LARGE, /* over max_stanza_bytes: nothing was written */
-	WRITER_FULL,      /* the buf's hard maximum is reached: nothing was written */
+	WRITER_FULL,	  /* the buf's hard maximum is reached: nothing was written */
 };
 
 void writer_init(struct writer *w, struct buf *out, enum writer_kind kind, size_t max_stanza_bytes);
@@ -51,15 +51,15 @@ void writer_begin(struct writer *w);
 enum writer_status writer_end(struct writer *w);
 /* Give up the stanza begun. */
 void writer_abort(struct writer *w);
-void writer_raw(struct writer *w, const char *xml);           /* markup, as it is */
-void writer_raw_span(struct writer *w, struct span xml);      /* well-formed; put on one line */
-void writer_text(struct writer *w, struct span text);         /* escaped */
+void writer_raw(struct writer *w, const char *xml);	 /* markup, as it is */
+void writer_raw_span(struct writer *w, struct span xml); /* well-formed; put on one line */
+void writer_text(struct writer *w, struct span text);	 /* escaped */
 /* " name='value'", escaped; nothing if value is absent. */
 void writer_attribute(struct writer *w, const char *name, struct span value);
 /* The stanza itself as a piece, its root with xmlns='ns' if ns is not NULL ("jabber:client" inside
  * <forwarded/>), edits as above. */
-void writer_copy(struct writer *w, const struct stanza *s, const struct stanza_edit *edit,
-	const char *ns);
+void writer_copy(
+	struct writer *w, const struct stanza *s, const struct stanza_edit *edit, const char *ns);
 /* One element of a stanza as a piece, with the namespace declarations it inherits. */
 void writer_node(struct writer *w, const struct stanza *s, const struct xml_node *node);
 

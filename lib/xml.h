@@ -28,7 +28,7 @@
 #define NS_VERSION "jabber:iq:version"
 
 struct xml_attribute {
-	struct span ns;    /* p == NULL: none. A prefixed attribute never has none. */
+	struct span ns;	   /* p == NULL: none. A prefixed attribute never has none. */
 	struct span name;  /* local name */
 	struct span value; /* decoded, as XML normalises it */
 };
