@@ -40,6 +40,8 @@ CMD_SRC := $(wildcard cmd/*.c)
 BIN := $(CMD_SRC:cmd/%.c=$(BUILD)/bin/%)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*.c))
 
+BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+
 all: $(BIN) $(UNIT)
 
 $(BUILD)/%.o: %.c
@@ -61,10 +63,25 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
 	$(if $(Q),@echo '  LD      $@')
 	$(Q)$(CC) $(ALL_LDFLAGS) $(ALL_CFLAGS) -o $@ $< $(LIB) $(PKG_LIBS)
 
+# What measures shares no code with what is measured.
+$(BUILD)/bench/%: $(BUILD)/tests/bench/%.o
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  LD      $@')
+	$(Q)$(CC) $(ALL_LDFLAGS) $(ALL_CFLAGS) -o $@ $< $(PKG_LIBS)
+
+bench-programs: $(BENCH)
+
+# Numbers, not tests: nothing here fails for being slow.
+bench: all bench-programs
+	BUILD=$(BUILD) tests/bench/run
+
+bench-servers: all bench-programs
+	BUILD=$(BUILD) tests/bench/run-servers
+
 clean:
 	rm -rf $(BUILD)
 
 -include $(LIB_OBJ:.o=.d) $(CMD_SRC:%.c=$(BUILD)/%.d) $(wildcard $(BUILD)/tests/*/*.d)
 
-.PHONY: all clean
+.PHONY: all bench bench-programs bench-servers clean
 .SECONDARY:

@@ -1,0 +1,219 @@
+/*
+ * bare: what expat alone costs. A component that parses every stanza with expat and
+ * swaps its addresses as a proxy without tokens, pending requests, bounds or checks
+ * would; the bytes inside the root are copied. It is no program to use, only the
+ * second mark of the benchmarks: between it and the relay lies the price of parsing,
+ * between it and xmpp-jat-proxy the price of doing the job.
+ *
+ *     bare PORT SECRET     scenario jat; one target, impl@vhost.test/r1
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <expat.h>
+#include <netinet/tcp.h>
+#include <nettle/sha1.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { READ_BYTES = 64 * 1024, ATTR_BYTES = 4096 };
+
+struct attr {
+	char p[ATTR_BYTES];
+	size_t n;
+};
+
+struct bare {
+	XML_Parser parser;
+	const char *secret;
+	char *in, *out;
+	size_t in_bytes, in_cap, out_bytes, out_cap;
+	XML_Index in_at; /* stream offset of in[0] */
+	XML_Index
+		keep_at; /* of the open stanza's first byte after its tag, or of the next stanza */
+	unsigned depth;
+	char kind; /* first letter of the root's local name: i, p, m, h */
+	struct attr to, from, id, type;
+};
+
+static void die(const char *what)
+{
+	fprintf(stderr, "bare: %s\n", what);
+	exit(1);
+}
+
+static void put(struct bare *b, const char *p, size_t n)
+{
+	if (b->out_bytes + n > b->out_cap) {
+		b->out_cap = (b->out_bytes + n) * 2;
+		b->out = realloc(b->out, b->out_cap);
+		if (!b->out)
+			die("out of memory");
+	}
+	memcpy(b->out + b->out_bytes, p, n);
+	b->out_bytes += n;
+}
+
+static void put_string(struct bare *b, const char *s)
+{
+	put(b, s, strlen(s));
+}
+
+static void attr_set(struct attr *a, const char *value)
+{
+	a->n = strlen(value);
+	if (a->n >= sizeof a->p)
+		die("attribute too long");
+	memcpy(a->p, value, a->n);
+}
+
+static void handshake(struct bare *b, const char *id)
+{
+	struct sha1_ctx ctx;
+	uint8_t digest[SHA1_DIGEST_SIZE];
+	char two[3];
+
+	sha1_init(&ctx);
+	sha1_update(&ctx, strlen(id), (const uint8_t *)id);
+	sha1_update(&ctx, strlen(b->secret), (const uint8_t *)b->secret);
+	sha1_digest(&ctx, sizeof digest, digest);
+	put_string(b, "<handshake>");
+	for (size_t i = 0; i < sizeof digest; i++) {
+		snprintf(two, sizeof two, "%02x", digest[i]);
+		put(b, two, 2);
+	}
+	put_string(b, "</handshake>");
+}
+
+static void XMLCALL on_start(void *user, const char *name, const char **attrs)
+{
+	struct bare *b = user;
+	const char *local = strchr(name, ' ');
+
+	b->depth++;
+	if (b->depth > 2)
+		return;
+	b->to.n = b->from.n = b->id.n = b->type.n = 0;
+	for (; *attrs; attrs += 2) {
+		if (strcmp(attrs[0], "to") == 0)
+			attr_set(&b->to, attrs[1]);
+		else if (strcmp(attrs[0], "from") == 0)
+			attr_set(&b->from, attrs[1]);
+		else if (strcmp(attrs[0], "id") == 0)
+			attr_set(&b->id, attrs[1]);
+		else if (strcmp(attrs[0], "type") == 0)
+			attr_set(&b->type, attrs[1]);
+	}
+	if (b->depth == 1) {
+		b->id.p[b->id.n] = 0;
+		handshake(b, b->id.p);
+		return;
+	}
+	b->kind = local ? local[1] : name[0];
+	b->keep_at = XML_GetCurrentByteIndex(b->parser) + XML_GetCurrentByteCount(b->parser);
+}
+
+static void answer_iq(struct bare *b, XML_Index end)
+{
+	put_string(b, "<iq type='");
+	put(b, b->type.p, b->type.n);
+	put_string(b, "' id='");
+	put(b, b->id.p, b->id.n);
+	if (b->type.n == 3) {
+		put_string(b, "' to='impl@vhost.test/r1' from='proxy.test/");
+		put(b, b->from.p, b->from.n);
+	} else {
+		put_string(b, "' from='proxy.test' to='");
+		put(b, b->to.p + strlen("proxy.test/"), b->to.n - strlen("proxy.test/"));
+	}
+	put_string(b, "'>");
+	put(b, b->in + (b->keep_at - b->in_at), (size_t)(end - b->keep_at));
+}
+
+static void XMLCALL on_end(void *user, const char *name)
+{
+	struct bare *b = user;
+	XML_Index end = XML_GetCurrentByteIndex(b->parser) + XML_GetCurrentByteCount(b->parser);
+
+	(void)name;
+	if (--b->depth != 1)
+		return;
+	if (b->kind == 'h')
+		put_string(
+			b, "<presence type='subscribe' from='proxy.test' to='impl@vhost.test'/>");
+	if (b->kind == 'i')
+		answer_iq(b, end);
+	b->keep_at = end;
+}
+
+static void flush(struct bare *b, int fd)
+{
+	size_t at = 0;
+
+	while (at < b->out_bytes) {
+		ssize_t n = send(fd, b->out + at, b->out_bytes - at, MSG_NOSIGNAL);
+
+		if (n < 0)
+			die(strerror(errno));
+		at += (size_t)n;
+	}
+	b->out_bytes = 0;
+}
+
+/* Forgets what no open stanza needs and makes room for one read. */
+static void in_compact(struct bare *b)
+{
+	size_t drop = (size_t)(b->keep_at - b->in_at);
+
+	memmove(b->in, b->in + drop, b->in_bytes - drop);
+	b->in_bytes -= drop;
+	b->in_at += (XML_Index)drop;
+	if (b->in_bytes + READ_BYTES > b->in_cap) {
+		b->in_cap = b->in_bytes + READ_BYTES;
+		b->in = realloc(b->in, b->in_cap);
+		if (!b->in)
+			die("out of memory");
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static struct bare b;
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct pollfd pf = {.events = POLLIN};
+	int one = 1;
+
+	if (argc != 3) {
+		fputs("usage: bare PORT SECRET\n", stderr);
+		return 64;
+	}
+	to.sin_port = htons((uint16_t)atoi(argv[1]));
+	b.secret = argv[2];
+	b.parser = XML_ParserCreateNS(NULL, ' ');
+	XML_SetUserData(b.parser, &b);
+	XML_SetElementHandler(b.parser, on_start, on_end);
+	pf.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (pf.fd < 0 || connect(pf.fd, (struct sockaddr *)&to, sizeof to) != 0)
+		die(strerror(errno));
+	setsockopt(pf.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	put_string(&b, "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "
+		       "xmlns:stream='http://etherx.jabber.org/streams' to='proxy.test'>");
+	for (;;) {
+		ssize_t n;
+
+		flush(&b, pf.fd);
+		if (poll(&pf, 1, -1) < 0)
+			die(strerror(errno));
+		in_compact(&b);
+		n = read(pf.fd, b.in + b.in_bytes, READ_BYTES);
+		if (n <= 0)
+			return n < 0;
+		b.in_bytes += (size_t)n;
+		if (XML_Parse(b.parser, b.in + b.in_bytes - n, (int)n, 0) == XML_STATUS_ERROR)
+			die(XML_ErrorString(XML_GetErrorCode(b.parser)));
+	}
+}
