@@ -1,23 +1,47 @@
 # outboard: pieces of an XMPP server, outside the server.
 #
-# make            build into build/, programs into build/bin/
-# make check      install what is missing, run the whole test suite
-# make demo       install what is missing, show the programs at work
+# make              build into build/, programs into build/bin/
+# make check        install what is missing, run the whole test suite
+# make demo         install what is missing, show the programs at work
+# make install      PREFIX, DESTDIR, BINDIR, MANDIR, SYSTEMDUNITDIR, BASHCOMPDIR, ZSHCOMPDIR,
+#                   FISHCOMPDIR; and `make uninstall` with the same settings
+# make lint         formatting, clang-tidy, shellcheck, mandoc (lint-quick: no clang-tidy)
+# make format       let clang-format rewrite the sources
+# make fuzz         every fuzz target for FUZZ_SECONDS (60) each; fuzz-merge keeps what is new
+# make valgrind     the suite with every program under valgrind
+# make bench        benchmarks; bench-servers with real servers
+# make completions  regenerate completions/ from the option tables
+# make dist         build/outboard-VERSION.tar.gz, reproducible (SOURCE_DATE_EPOCH)
+# make installcheck the filter part of the suite against the installed programs
+#
+# Settings: V=1 (show commands), DEVELOPER=1 (warnings are errors), SANITIZE=address,undefined,
+# BUILD=build/NAME (a folder per configuration), CC, CFLAGS, CPPFLAGS, LDFLAGS,
+# FILES="tests/x.bats ..." (only these), JOBS=2 (bats files at once), STRICT=1 (skips fail).
 VERSION = 0.1.0
 
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
 SYSTEMDUNITDIR ?= $(PREFIX)/lib/systemd/system
+BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 BUILD ?= build
 PKG_CONFIG ?= pkg-config
+INSTALL ?= install
+CLANG_FORMAT ?= clang-format
+CLANG_TIDY ?= clang-tidy
+FUZZ_SECONDS ?= 60
+JOBS ?= 2
+FILES ?=
 
 PKGS = expat nettle libidn libstrophe libcurl json-c libmicrohttpd
 CFLAGS ?= -O2 -g
 WARNINGS = -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wconversion -Wshadow
-ALL_CPPFLAGS = -D_GNU_SOURCE -DOUTBOARD_VERSION='"$(VERSION)"' -Ilib $(PKG_CFLAGS) $(CPPFLAGS)
+ALL_CPPFLAGS = -D_GNU_SOURCE -DOUTBOARD_VERSION='"$(VERSION)"' -Ilib $(FORTIFY) $(PKG_CFLAGS) \
+	$(CPPFLAGS)
 ALL_CFLAGS = -std=c17 $(WARNINGS) -fstack-protector-strong $(CFLAGS) $(EXTRA_CFLAGS)
-ALL_LDFLAGS = -Wl,--as-needed $(LDFLAGS) $(EXTRA_LDFLAGS)
+ALL_LDFLAGS = -Wl,--as-needed -Wl,-z,relro -Wl,-z,now $(LDFLAGS) $(EXTRA_LDFLAGS)
 
 ifdef DEVELOPER
 EXTRA_CFLAGS += -Werror
@@ -25,6 +49,10 @@ endif
 ifdef SANITIZE
 EXTRA_CFLAGS += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
 EXTRA_LDFLAGS += -fsanitize=$(SANITIZE)
+else ifneq ($(filter -O1 -O2 -O3 -Os,$(CFLAGS)),)
+ifeq ($(findstring _FORTIFY_SOURCE,$(CFLAGS) $(CPPFLAGS)),)
+FORTIFY = -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+endif
 endif
 ifndef V
 Q = @
@@ -39,12 +67,26 @@ LIB := $(BUILD)/liboutboard.a
 CMD_SRC := $(wildcard cmd/*.c)
 BIN := $(CMD_SRC:cmd/%.c=$(BUILD)/bin/%)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*.c))
-
 BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+FUZZ_NAMES := $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
+REPLAY := $(FUZZ_NAMES:%=$(BUILD)/fuzz/replay-%)
+FUZZERS := $(FUZZ_NAMES:%=$(BUILD)/fuzz/%)
 
-all: $(BIN) $(UNIT)
+PROGRAMS := $(CMD_SRC:cmd/%.c=%)
+MAN := $(wildcard man/*.[1-8])
+UNITS := $(wildcard cmd/*.service cmd/*.socket)
 
-$(BUILD)/%.o: %.c
+all: programs $(UNIT) $(REPLAY)
+
+programs: $(BIN)
+
+# Objects are made anew when the compiler or its flags change.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(subst ','\'',$(filter-out -Werror,$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS)))' >$@.new; \
+	if cmp -s $@.new $@; then rm -f $@.new; else mv -f $@.new $@; fi
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(Q),@echo '  CC      $<')
 	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
@@ -53,35 +95,141 @@ $(LIB): $(LIB_OBJ)
 	$(if $(Q),@echo '  AR      $@')
 	$(Q)rm -f $@ && $(AR) rcs $@ $(LIB_OBJ)
 
+LINK = @mkdir -p $(@D); $(if $(Q),echo '  LD      $@';) $(if $(V),set -x;) \
+	$(CC) $(ALL_LDFLAGS) $(ALL_CFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS)
+
 $(BUILD)/bin/%: $(BUILD)/cmd/%.o $(LIB)
-	@mkdir -p $(@D)
-	$(if $(Q),@echo '  LD      $@')
-	$(Q)$(CC) $(ALL_LDFLAGS) $(ALL_CFLAGS) -o $@ $< $(LIB) $(PKG_LIBS)
+	$(LINK)
 
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
-	@mkdir -p $(@D)
-	$(if $(Q),@echo '  LD      $@')
-	$(Q)$(CC) $(ALL_LDFLAGS) $(ALL_CFLAGS) -o $@ $< $(LIB) $(PKG_LIBS)
+	$(LINK)
 
 # What measures shares no code with what is measured.
 $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o
-	@mkdir -p $(@D)
-	$(if $(Q),@echo '  LD      $@')
-	$(Q)$(CC) $(ALL_LDFLAGS) $(ALL_CFLAGS) -o $@ $< $(PKG_LIBS)
+	$(LINK)
+
+$(BUILD)/fuzz/replay-%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay.o $(LIB)
+	$(LINK)
+
+$(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIB)
+	$(LINK) -fsanitize=fuzzer
+
+# --- tests
+
+# pkg-config is asked when make starts: after an installation, start it again.
+check demo:
+	$(Q).ci/install-deps $@
+	+$(Q)$(MAKE) --no-print-directory $@-now
+
+check-now: all $(BENCH)
+	$(Q)BUILD=$(BUILD) tests/run -j $(JOBS) $(FILES)
+
+demo-now: programs
+	$(Q)BINDIR=$(abspath $(BUILD)/bin) tests/demo.bash
+
+valgrind: all
+	$(Q)BUILD=$(BUILD) WAIT_S=120 tests/run -j $(JOBS) -t 600 -w \
+		'valgrind -q --leak-check=full --error-exitcode=99 --child-silent-after-fork=yes' $(FILES)
+
+installcheck:
+	$(Q)BUILD=$(BUILD) BINDIR=$(abspath $(DESTDIR)$(BINDIR)) tests/run -j $(JOBS) --installed $(FILES)
 
 bench-programs: $(BENCH)
 
 # Numbers, not tests: nothing here fails for being slow.
-bench: all bench-programs
-	BUILD=$(BUILD) tests/bench/run
+bench: programs bench-programs
+	$(Q)BUILD=$(BUILD) tests/bench/run
 
-bench-servers: all bench-programs
-	BUILD=$(BUILD) tests/bench/run-servers
+bench-servers: programs bench-programs
+	$(Q)BUILD=$(BUILD) tests/bench/run-servers
+
+fuzz-programs: $(FUZZERS)
+
+FUZZ_MAKE = $(MAKE) --no-print-directory BUILD=build/fuzz CC=clang CFLAGS='-O1 -g' \
+	SANITIZE=address,undefined,fuzzer-no-link fuzz-programs
+
+fuzz:
+	+$(Q)$(FUZZ_MAKE)
+	$(Q)BUILD=build/fuzz tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_NAMES)
+
+fuzz-merge:
+	+$(Q)$(FUZZ_MAKE)
+	$(Q)BUILD=build/fuzz tests/fuzz/run merge $(FUZZ_NAMES)
+
+# --- checks of the sources
+
+C_FILES = $(wildcard lib/*.[ch] cmd/*.[ch] tests/*/*.[ch])
+SHELL_FILES = $(shell grep -lsE '^\#!.*(bash|bats|/sh)|^\# shellcheck shell=' -r .ci tests)
+
+lint: lint-quick lint-tidy
+
+lint-quick: lint-format lint-shell lint-man
+
+lint-format:
+	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
+
+lint-shell:
+	$(Q)shellcheck $(SHELL_FILES)
+
+lint-man:
+	$(Q)$(if $(MAN),mandoc -T lint -W warning $(MAN))
+
+lint-tidy: $(LIB_SRC:%=$(BUILD)/tidy/%) $(CMD_SRC:%=$(BUILD)/tidy/%)
+
+$(BUILD)/tidy/%: % .clang-tidy $(wildcard lib/*.h)
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  TIDY    $<')
+	$(Q)$(CLANG_TIDY) --quiet --warnings-as-errors='*' $< -- $(ALL_CPPFLAGS) -std=c17 2>$@.log || \
+		{ cat $@.log; exit 1; }
+	@touch $@
+
+format:
+	$(Q)$(CLANG_FORMAT) -i $(C_FILES)
+
+completions: programs
+	$(Q)tests/completions $(abspath $(BUILD)/bin) completions $(PROGRAMS)
+
+# --- installation
+
+DIRS = $(BINDIR) $(SYSTEMDUNITDIR) $(BASHCOMPDIR) $(ZSHCOMPDIR) $(FISHCOMPDIR)
+MANPATH_OF = $(MANDIR)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
+
+install: programs
+	$(INSTALL) -d $(DIRS:%='$(DESTDIR)%') $(foreach s,1 7 8,'$(DESTDIR)$(MANDIR)/man$(s)')
+	$(if $(BIN),$(INSTALL) -m 755 $(BIN) '$(DESTDIR)$(BINDIR)')
+	$(foreach m,$(MAN),$(INSTALL) -m 644 $(m) '$(DESTDIR)$(call MANPATH_OF,$(m))' &&) :
+	$(foreach u,$(UNITS),sed 's|@BINDIR@|$(BINDIR)|g' $(u) \
+		>'$(DESTDIR)$(SYSTEMDUNITDIR)/$(notdir $(u))' && \
+		chmod 644 '$(DESTDIR)$(SYSTEMDUNITDIR)/$(notdir $(u))' &&) :
+	$(foreach p,$(wildcard completions/bash/*),$(INSTALL) -m 644 $(p) '$(DESTDIR)$(BASHCOMPDIR)' &&) :
+	$(foreach p,$(wildcard completions/zsh/*),$(INSTALL) -m 644 $(p) '$(DESTDIR)$(ZSHCOMPDIR)' &&) :
+	$(foreach p,$(wildcard completions/fish/*),$(INSTALL) -m 644 $(p) '$(DESTDIR)$(FISHCOMPDIR)' &&) :
+
+uninstall:
+	rm -f $(PROGRAMS:%='$(DESTDIR)$(BINDIR)/%') \
+		$(foreach m,$(MAN),'$(DESTDIR)$(call MANPATH_OF,$(m))') \
+		$(foreach u,$(UNITS),'$(DESTDIR)$(SYSTEMDUNITDIR)/$(notdir $(u))') \
+		$(foreach p,$(wildcard completions/bash/*),'$(DESTDIR)$(BASHCOMPDIR)/$(notdir $(p))') \
+		$(foreach p,$(wildcard completions/zsh/*),'$(DESTDIR)$(ZSHCOMPDIR)/$(notdir $(p))') \
+		$(foreach p,$(wildcard completions/fish/*),'$(DESTDIR)$(FISHCOMPDIR)/$(notdir $(p))')
+
+# What git tracks, in one order, with one owner and one time: the same bytes from the same commit.
+DIST = outboard-$(VERSION)
+dist:
+	@mkdir -p build
+	$(Q)git ls-files -z | LC_ALL=C sort -z | tar --null --files-from=- --transform='s,^,$(DIST)/,' \
+		--format=ustar --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
+		--mtime="@$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" -cf - | \
+		gzip -n9 >build/$(DIST).tar.gz
+	@echo build/$(DIST).tar.gz
 
 clean:
 	rm -rf $(BUILD)
 
 -include $(LIB_OBJ:.o=.d) $(CMD_SRC:%.c=$(BUILD)/%.d) $(wildcard $(BUILD)/tests/*/*.d)
 
-.PHONY: all bench bench-programs bench-servers clean
+FORCE:
+.PHONY: all programs check demo check-now demo-now valgrind installcheck bench bench-programs bench-servers \
+	fuzz fuzz-programs fuzz-merge lint lint-quick lint-format lint-shell lint-man lint-tidy \
+	format completions install uninstall dist clean FORCE
 .SECONDARY:
