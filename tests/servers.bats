@@ -53,7 +53,7 @@ each_is_up_and_ends()
 	"${kind}_stop" "$dir"
 	run server_pid "$dir"
 	assert_failure
-	assert [ ! -d "/proc/$pid" ]
+	wait_for _gone "$pid"
 }
 
 @test "prosody starts, restarts on the same ports, ends" {

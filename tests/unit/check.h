@@ -105,19 +105,19 @@ __attribute__((unused)) static bool check_eq_int(
 /* NUL-terminated strings, either may be NULL. */
 #define CHECK_EQ_STR(got, want) check_eq_str(__FILE__, __LINE__, #got, (got), (want))
 /* Integers of any type that fits intmax_t, enums, sizes. */
-#define CHECK_EQ_INT(got, want) \
+#define CHECK_EQ_INT(got, want)                                                                    \
 	check_eq_int(__FILE__, __LINE__, #got, (intmax_t)(got), (intmax_t)(want))
 /* Bytes. */
-#define CHECK_EQ_MEM(got, got_n, want, want_n) \
+#define CHECK_EQ_MEM(got, got_n, want, want_n)                                                     \
 	check_eq_mem(__FILE__, __LINE__, #got, (got), (got_n), (want), (want_n))
 /* A struct span (anything with p and n) and a NUL-terminated string. */
-#define CHECK_EQ_SPAN(got, want) \
+#define CHECK_EQ_SPAN(got, want)                                                                   \
 	check_eq_mem(__FILE__, __LINE__, #got, (got).p, (got).n, (want), strlen(want))
 /* As CHECK; returns from the calling void function when it does not hold. */
-#define REQUIRE(expr) \
-	do { \
-		if (!CHECK(expr)) \
-			return; \
+#define REQUIRE(expr)                                                                              \
+	do {                                                                                       \
+		if (!CHECK(expr))                                                                  \
+			return;                                                                    \
 	} while (0)
 
 /* Runs the function and prints a line of TAP for it. */
