@@ -51,6 +51,9 @@ struct stanza {
 	size_t line; /* line of its first byte, from 1 */
 };
 
+/* Fill in kind, type and the addresses from root (the reader's and stanza_of_node's last step). */
+void stanza_describe(struct stanza *s);
+
 /* Parse an element of another stanza (what <forwarded/> holds) as a stanza. Fills *out with views
  * that live as long as outer's. STANZA_OTHER if node is not iq, message or presence in
  * ns (NULL: any of the stanza namespaces). Needs node to be indexed. */

@@ -42,7 +42,6 @@ struct xml_node {
 	struct span ns; /* p == NULL: no namespace */
 	struct span name;
 	bool prefixed; /* written with a prefix */
-	bool text;     /* has character data other than white space directly in it */
 	const struct xml_attribute *attributes;
 	uint32_t attributes_count;
 	uint32_t children_count; /* element children, also those not indexed */
@@ -84,6 +83,22 @@ bool xml_characters_valid(struct span s);
  * CR LF, CR become &#10;, in attribute values and between attributes one space, in CDATA
  * "]]>&#10;<![CDATA[". `in` may begin in content or at a tag, and ends outside of any tag. */
 bool xml_one_line(struct buf *out, struct span in);
+/* The same for a part of one tag. */
+bool xml_one_line_in_tag(struct buf *out, struct span in);
+/* Copy an element's content so that its direct children without an xmlns of their own stand in the
+ * default namespace ns (for content that loses the element which declared it). */
+bool xml_inject_default(struct buf *out, struct span content, struct span ns);
+
+/* The attributes of one well-formed start tag as they are written, in order, declarations
+ * included: for copying them untouched. Their decoded values are in the tree. */
+struct xml_tag {
+	const char *p, *end;
+};
+/* tag: from '<' to '>'. *name is the element's name with its prefix. False if it is no tag. */
+bool xml_tag_begin(struct span tag, struct xml_tag *scan, struct span *name);
+/* Next attribute: name with prefix, raw value, and the whole name='value'. False after the last. */
+bool xml_tag_next(struct xml_tag *scan, struct span *name, struct span *value, struct span *whole);
+
 /* Length of the longest tag in well-formed XML. */
 size_t xml_longest_tag(struct span in);
 

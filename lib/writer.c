@@ -1,0 +1,262 @@
+#include "writer.h"
+
+/* The server's parser puts off looking at a tag of more than about this size that reached it in
+ * pieces, until about as many bytes have followed it. */
+#define LONG_TAG_BYTES 1024
+
+void writer_init(struct writer *w, struct buf *out, enum writer_kind kind, size_t max_stanza_bytes)
+{
+	*w = (struct writer){.out = out, .kind = kind, .max_stanza_bytes = max_stanza_bytes};
+}
+
+static void note(struct writer *w, bool fits)
+{
+	if (!fits)
+		w->failed = true;
+}
+
+/* Pieces ----------------------------------------------------------------- */
+
+void writer_begin(struct writer *w)
+{
+	w->mark = buf_length(w->out);
+	w->failed = false;
+}
+
+void writer_abort(struct writer *w)
+{
+	buf_truncate(w->out, w->mark);
+}
+
+static void pad(struct writer *w, size_t n)
+{
+	char *p = n ? buf_reserve(w->out, n) : NULL;
+
+	if (p) {
+		memset(p, ' ', n);
+		buf_commit(w->out, n);
+	} else if (n) {
+		w->failed = true;
+	}
+}
+
+enum writer_status writer_end(struct writer *w)
+{
+	size_t n = buf_length(w->out) - w->mark;
+
+	if (!w->failed && w->max_stanza_bytes && n > w->max_stanza_bytes) {
+		writer_abort(w);
+		w->too_large++;
+		return WRITER_TOO_LARGE;
+	}
+	if (w->kind == WRITER_PIPE) {
+		note(w, buf_append_char(w->out, '\n'));
+	} else if (n > LONG_TAG_BYTES && !w->failed) {
+		size_t tag = xml_longest_tag(span_from(buf_span(w->out), w->mark));
+
+		if (tag > LONG_TAG_BYTES)
+			pad(w, tag);
+	}
+	if (w->failed) {
+		writer_abort(w);
+		return WRITER_FULL;
+	}
+	w->stanzas++;
+	return WRITER_OK;
+}
+
+void writer_raw(struct writer *w, const char *xml)
+{
+	note(w, buf_append_string(w->out, xml));
+}
+
+void writer_raw_span(struct writer *w, struct span xml)
+{
+	note(w, xml_one_line(w->out, xml));
+}
+
+void writer_text(struct writer *w, struct span text)
+{
+	note(w, xml_escape_text(w->out, text));
+}
+
+void writer_attribute(struct writer *w, const char *name, struct span value)
+{
+	if (!value.p)
+		return;
+	note(w, buf_append_char(w->out, ' '));
+	note(w, buf_append_string(w->out, name));
+	note(w, buf_append(w->out, "='", 2));
+	note(w, xml_escape_attribute(w->out, value));
+	note(w, buf_append_char(w->out, '\''));
+}
+
+/* Namespaces ------------------------------------------------------------- */
+
+static bool declares(const struct xml_node *node, struct span prefix)
+{
+	for (uint32_t i = 0; i < node->declarations_count; i++)
+		if (span_equal(node->declarations[i].prefix, prefix))
+			return true;
+	return false;
+}
+
+/* Whether "prefix:" occurs anywhere in the bytes of node: a declaration too many does no harm. */
+static bool mentions(const struct stanza *s, const struct xml_node *node, struct span prefix)
+{
+	const char *p = s->text + node->start, *end = s->text + node->end;
+
+	while ((p = memmem(p, (size_t)(end - p), prefix.p, prefix.n))) {
+		p += prefix.n;
+		if (p < end && *p == ':')
+			return true;
+	}
+	return false;
+}
+
+static void declare(struct writer *w, struct span prefix, struct span uri)
+{
+	note(w, buf_append(w->out, " xmlns:", 7));
+	note(w, buf_append_span(w->out, prefix));
+	note(w, buf_append(w->out, "='", 2));
+	note(w, xml_escape_attribute(w->out, uri));
+	note(w, buf_append_char(w->out, '\''));
+}
+
+/* The prefixes that node uses and that are declared around it. An inner declaration hides an outer
+ * one of the same prefix. */
+static void declare_inherited(struct writer *w, const struct stanza *s, const struct xml_node *node)
+{
+	const struct xml_node *at = node;
+
+	for (;;) {
+		const struct xml_declaration *list;
+		size_t count;
+
+		at = at->parent;
+		list = at ? at->declarations : s->outer;
+		count = at ? at->declarations_count : s->outer_count;
+		for (size_t i = 0; i < count; i++) {
+			bool hidden = list[i].prefix.n == 0;
+
+			for (const struct xml_node *n = node; n != at && n && !hidden;
+				n = n->parent)
+				hidden = declares(n, list[i].prefix);
+			if (!hidden && mentions(s, node, list[i].prefix))
+				declare(w, list[i].prefix, list[i].uri);
+		}
+		if (!at)
+			return;
+	}
+}
+
+/* The default namespace in force inside node (SPAN_NONE: that of the stream, or none). */
+static struct span default_namespace(const struct xml_node *node)
+{
+	for (; node; node = node->parent)
+		for (uint32_t i = 0; i < node->declarations_count; i++)
+			if (node->declarations[i].prefix.n == 0)
+				return node->declarations[i].uri;
+	return SPAN_NONE;
+}
+
+/* Copying ---------------------------------------------------------------- */
+
+enum slot { SLOT_TO, SLOT_FROM, SLOT_ID, SLOT_TYPE, SLOTS };
+static const char *const slot_names[SLOTS] = {"to", "from", "id", "type"};
+
+static int slot_of(struct span name)
+{
+	switch (name.n) {
+	case 2:
+		return memcmp(name.p, "to", 2) == 0   ? SLOT_TO
+		       : memcmp(name.p, "id", 2) == 0 ? SLOT_ID
+						      : -1;
+	case 4:
+		return memcmp(name.p, "from", 4) == 0	? SLOT_FROM
+		       : memcmp(name.p, "type", 4) == 0 ? SLOT_TYPE
+							: -1;
+	default:
+		return -1;
+	}
+}
+
+void writer_copy(
+	struct writer *w, const struct stanza *s, const struct stanza_edit *edit, const char *ns)
+{
+	const struct xml_node *root = s->root;
+	struct span edits[SLOTS] = {edit->to, edit->from, edit->id, edit->type};
+	struct span tag = {s->text + root->start, root->open_end - root->start};
+	struct span content = {s->text + root->open_end, root->close_start - root->open_end};
+	struct span name, value, whole, inherited = SPAN_NONE;
+	struct xml_tag scan;
+
+	if (!xml_tag_begin(tag, &scan, &name)) {
+		w->failed = true;
+		return;
+	}
+	note(w, buf_append_char(w->out, '<'));
+	note(w, buf_append_span(w->out, root->name));
+	if (ns)
+		writer_attribute(w, "xmlns", span_of(ns));
+	while (xml_tag_next(&scan, &name, &value, &whole)) {
+		int slot = slot_of(name);
+
+		if (slot >= 0 && edits[slot].p) {
+			if (edits[slot].n)
+				writer_attribute(w, slot_names[slot], edits[slot]);
+			edits[slot] = SPAN_NONE;
+		} else if (!span_is(name, "xmlns")) {
+			note(w, buf_append_char(w->out, ' '));
+			note(w, xml_one_line_in_tag(w->out, whole));
+		}
+	}
+	for (int slot = 0; slot < SLOTS; slot++)
+		if (edits[slot].n)
+			writer_attribute(w, slot_names[slot], edits[slot]);
+	if (root->parent || s->outer_count)
+		declare_inherited(w, s, root);
+	if (content.n == 0) {
+		note(w, buf_append(w->out, "/>", 2));
+		return;
+	}
+	note(w, buf_append_char(w->out, '>'));
+	if (root->prefixed)
+		inherited = default_namespace(root);
+	/* a root written with a prefix may have another default namespace for its content */
+	if (inherited.n && !xml_is_stanza_ns(inherited))
+		note(w, xml_inject_default(w->out, content, inherited));
+	else
+		note(w, xml_one_line(w->out, content));
+	note(w, buf_append(w->out, "</", 2));
+	note(w, buf_append_span(w->out, root->name));
+	note(w, buf_append_char(w->out, '>'));
+}
+
+enum writer_status writer_stanza(
+	struct writer *w, const struct stanza *s, const struct stanza_edit *edit)
+{
+	writer_begin(w);
+	writer_copy(w, s, edit, NULL);
+	return writer_end(w);
+}
+
+void writer_node(struct writer *w, const struct stanza *s, const struct xml_node *node)
+{
+	struct span tag = {s->text + node->start, node->open_end - node->start};
+	struct span rest = {s->text + node->open_end, node->end - node->open_end};
+	struct span inherited = node->parent ? default_namespace(node->parent) : SPAN_NONE;
+	struct xml_tag scan;
+	struct span name;
+
+	if (!xml_tag_begin(tag, &scan, &name)) {
+		w->failed = true;
+		return;
+	}
+	note(w, buf_append(w->out, tag.p, name.n + 1));
+	if (inherited.n && !xml_is_stanza_ns(inherited) && !declares(node, SPAN("")))
+		writer_attribute(w, "xmlns", inherited);
+	declare_inherited(w, s, node);
+	note(w, xml_one_line_in_tag(w->out, span_from(tag, name.n + 1)));
+	note(w, xml_one_line(w->out, rest));
+}
