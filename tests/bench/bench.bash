@@ -71,14 +71,15 @@ ratio()
 		awk '$1 == "-" { print; next } { printf "%.3f\n", $1 }'
 }
 
-# elapsed_us COMMAND...: wall, user and system time of a command as "wall cpu" in microseconds
-elapsed_us()
+# used LABEL COMMAND...: one run of a command; what it cost is kept under LABEL (wall_us, cpu_us,
+# rss_kib). Its output goes where ours goes.
+used()
 {
-	local TIMEFORMAT='%R %U %S' t
-	t=$({ time "$@" >/dev/null 2>"$TMP/elapsed.stderr"; } 2>&1) || {
-		echo "bench: $* failed:" >&2
-		tail -n 5 "$TMP/elapsed.stderr" >&2
+	local label=$1
+	shift
+	"$BUILD/bench/usage" "$TMP/$label.results" "$@" 2>"$TMP/$label.stderr" || {
+		echo "bench: $label failed: $*" >&2
+		tail -n 5 "$TMP/$label.stderr" >&2
 		return 1
 	}
-	awk '{ printf "%d %d\n", $1 * 1e6, ($2 + $3) * 1e6 }' <<<"$t"
 }

@@ -21,34 +21,20 @@
  * With --echo the peer is the yardstick (relay): what is sent comes back unchanged
  * and the same bytes make the same number of legs. The loop, the checks and the
  * clock are the same.
- *
- * It shares no code with lib/: what measures must not be what is measured.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <nettle/sha1.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "wire.h"
 
 enum {
 	READ_BYTES = 256 * 1024,
-	ID_LEN = 13, /* 'q', slot (4 hex digits), generation (8) */
 	USER_LEN = 32,
 	SLOTS_MAX = 65536,
 	CONNS_MAX = 2,
@@ -56,39 +42,15 @@ enum {
 	STALL_MS = 20000,
 };
 
-#define LIT(s) (s), (sizeof(s) - 1)
-
-/* Sized so that a user's request is about 250 bytes on the wire. */
-#define REQUEST                                                                                    \
-	"<query xmlns='urn:example:bench'><item node='princely_musings' max='10'>"                 \
-	"now is the winter of our discontent made glorious summer by this sun</item></query>"
-#define ANSWER                                                                                     \
-	"<query xmlns='urn:example:bench'><item node='princely_musings' id='1'>"                   \
-	"and all the clouds that lour'd upon our house buried in the ocean.</item></query>"
 /* as long as the sealed token of a USER_LEN JID */
 #define FAKE_TOKEN "aBCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_abcd"
 #define FAKE_ID "AAAABBBBCCCCDDDDEEEEFF"
 
 #define D2 "urn:xmpp:delegation:2"
-#define WRAP                                                                                       \
-	"<delegation xmlns='" D2 "'><forwarded xmlns='urn:xmpp:forward:0'><iq "                    \
-				 "xmlns='jabber:client'"
+#define WRAP \
+	"<delegation xmlns='" D2 "'><forwarded xmlns='urn:xmpp:forward:0'><iq " \
+	"xmlns='jabber:client'"
 #define UNWRAP "</iq></forwarded></delegation></iq>"
-
-struct span {
-	const char *p;
-	size_t n;
-};
-
-struct buf {
-	char *p;
-	size_t at, n, cap; /* bytes at..n are valid */
-};
-
-struct tag {
-	struct span name, to, from, id, type, node;
-	bool empty;
-};
 
 struct conn {
 	int fd;
@@ -106,14 +68,6 @@ struct slot {
 	uint64_t sent_ns;
 	char *held; /* mode hold: the answer that waits */
 	size_t held_bytes;
-};
-
-struct child {
-	pid_t pid;
-	clockid_t clock;
-	char **argv;
-	bool reaped;
-	uint64_t cpu_ns, tree_ns; /* at the start of the window, then spent in it */
 };
 
 struct bench;
@@ -163,289 +117,24 @@ struct bench {
 	unsigned n_children, n_started;
 };
 
-static struct bench *the_bench; /* for die(): no child outlives a failed run */
+static struct bench *the_bench; /* for die() */
 
-/* ---- trouble ---- */
-
-static void children_kill(struct bench *b)
+static void children_kill(void)
 {
-	for (unsigned i = 0; i < b->n_started; i++)
-		if (!b->children[i].reaped && b->children[i].pid > 0)
-			kill(b->children[i].pid, SIGKILL);
-}
-
-__attribute__((noreturn, format(printf, 1, 2))) static void die(const char *fmt, ...)
-{
-	va_list ap;
-
-	fprintf(stderr, "server: ");
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	if (the_bench)
-		children_kill(the_bench);
-	exit(1);
-}
-
-/* ---- clocks ---- */
-
-static uint64_t clock_ns(clockid_t id)
-{
-	struct timespec t;
-
-	if (clock_gettime(id, &t) != 0)
-		die("cannot read clock %d: %s", (int)id, strerror(errno));
-	return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
-}
-
-static bool is_number(const char *s, pid_t *pid)
-{
-	char *end;
-	long v = strtol(s, &end, 10);
-
-	*pid = (pid_t)v;
-	return end != s && v > 0;
-}
-
-/* CPU time of everything below a process: living descendants by their clocks, the
- * dead by what their parent reaped (10 ms steps: windows are seconds long). */
-static uint64_t descendants_ns(pid_t pid)
-{
-	char path[64], line[4096];
-	uint64_t sum = 0;
-	FILE *f;
-
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-	f = fopen(path, "re");
-	if (f) {
-		char *p = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
-		unsigned long reaped_user = 0, reaped_sys = 0;
-
-		if (p)
-			sscanf(p + 1,
-				" %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %lu %lu",
-				&reaped_user, &reaped_sys);
-		sum += (reaped_user + reaped_sys) *
-		       (1000000000U / (unsigned long)sysconf(_SC_CLK_TCK));
-		fclose(f);
-	}
-	snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
-	f = fopen(path, "re");
-	if (f) {
-		char *p = fgets(line, sizeof line, f), *save = NULL;
-
-		fclose(f);
-		for (p = p ? strtok_r(p, " \n", &save) : NULL; p;
-			p = strtok_r(NULL, " \n", &save)) {
-			struct timespec t;
-			clockid_t id;
-			pid_t sub;
-
-			if (!is_number(p, &sub))
-				continue;
-			if (clock_getcpuclockid(sub, &id) == 0 && clock_gettime(id, &t) == 0)
-				sum += (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
-			sum += descendants_ns(sub);
-		}
-	}
-	return sum;
-}
-
-static unsigned long status_kib(pid_t pid, const char *key)
-{
-	char path[64], line[256];
-	unsigned long kib = 0;
-	FILE *f;
-
-	snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-	f = fopen(path, "re");
-	if (!f)
-		return 0;
-	while (fgets(line, sizeof line, f))
-		if (strncmp(line, key, strlen(key)) == 0)
-			sscanf(line + strlen(key), ": %lu", &kib);
-	fclose(f);
-	return kib;
-}
-
-/* ---- bytes ---- */
-
-static void buf_reserve(struct buf *b, size_t n)
-{
-	if (b->n + n <= b->cap)
-		return;
-	if (b->at > 0) {
-		memmove(b->p, b->p + b->at, b->n - b->at);
-		b->n -= b->at;
-		b->at = 0;
-	}
-	if (b->n + n > b->cap) {
-		b->cap = (b->n + n) * 2;
-		b->p = realloc(b->p, b->cap);
-		if (!b->p)
-			die("out of memory");
-	}
-}
-
-static inline void put(struct buf *b, const char *p, size_t n)
-{
-	buf_reserve(b, n);
-	memcpy(b->p + b->n, p, n);
-	b->n += n;
-}
-
-static void put_span(struct buf *b, struct span s)
-{
-	put(b, s.p, s.n);
-}
-
-static inline bool span_is(struct span s, const char *p, size_t n)
-{
-	return s.n == n && memcmp(s.p, p, n) == 0;
-}
-
-static bool span_starts(struct span s, const char *p, size_t n)
-{
-	return s.n >= n && memcmp(s.p, p, n) == 0;
-}
-
-static bool span_holds(struct span s, const char *p, size_t n)
-{
-	return memmem(s.p, s.n, p, n) != NULL;
-}
-
-/* ---- just enough XML: our own traffic has no CDATA, comments or entities ---- */
-
-static inline bool is_space(char c)
-{
-	return c == ' ' || c == '\n' || c == '\t' || c == '\r';
-}
-
-/* Reads the tag at p (which is '<'); returns what follows it, NULL if it is not
- * all there. */
-static const char *tag_read(const char *p, const char *end, struct tag *t)
-{
-	const char *q;
-
-	memset(t, 0, sizeof *t);
-	q = ++p;
-	while (q < end && !is_space(*q) && *q != '>' && *q != '/')
-		q++;
-	t->name = (struct span){p, (size_t)(q - p)};
-	for (p = q;;) {
-		const char *name;
-		struct span value, *into = NULL;
-
-		while (p < end && is_space(*p))
-			p++;
-		if (p == end)
-			return NULL;
-		if (*p == '>')
-			return p + 1;
-		if (*p == '/') {
-			t->empty = true;
-			if (p + 1 == end)
-				return NULL;
-			return p + 2;
-		}
-		name = p;
-		while (p < end && *p != '=')
-			p++;
-		if (end - p < 2)
-			return NULL;
-		q = memchr(p + 2, p[1], (size_t)(end - p - 2));
-		if (!q)
-			return NULL;
-		value = (struct span){p + 2, (size_t)(q - p - 2)};
-		if (p - name == 2)
-			into = name[0] == 't' ? &t->to : name[0] == 'i' ? &t->id : NULL;
-		else if (p - name == 4)
-			into = name[0] == 't'	? &t->type
-			       : name[0] == 'f' ? &t->from
-			       : name[0] == 'n' ? &t->node
-						: NULL;
-		if (into)
-			*into = value;
-		p = q + 1;
-	}
-}
-
-/* Length of the whole stanza at p, 0 if it is not all there. */
-static size_t stanza_length(const char *p, const char *end)
-{
-	const char *at = p;
-	unsigned depth = 0;
-
-	while ((at = memchr(at, '<', (size_t)(end - at)))) {
-		if (end - at > 1 && at[1] == '/') {
-			at = memchr(at, '>', (size_t)(end - at));
-			if (!at)
-				return 0;
-			at++;
-			depth--;
-		} else {
-			struct tag t;
-
-			at = tag_read(at, end, &t);
-			if (!at)
-				return 0;
-			depth += !t.empty;
-		}
-		if (depth == 0)
-			return (size_t)(at - p);
-	}
-	return 0;
-}
-
-/* Is `want` next? bytes eaten, 0 if more are needed, -1 if not. */
-static inline ssize_t expect(const char *p, const char *end, const char *want, size_t n)
-{
-	size_t have = (size_t)(end - p);
-
-	if (have >= n)
-		return memcmp(p, want, n) == 0 ? (ssize_t)n : -1;
-	return memcmp(p, want, have) == 0 ? 0 : -1;
+	for (unsigned i = 0; i < the_bench->n_started; i++)
+		if (!the_bench->children[i].reaped && the_bench->children[i].argv)
+			kill(the_bench->children[i].pid, SIGKILL);
 }
 
 /* ---- slots: one open request each ---- */
 
-static const char hex[] = "0123456789abcdef";
-
-static void slot_id(const struct bench *b, const struct slot *s, char id[ID_LEN])
-{
-	uint32_t n = (uint32_t)(s - b->slots), g = s->generation;
-
-	id[0] = 'q';
-	for (int i = 4; i > 0; i--, n >>= 4)
-		id[i] = hex[n & 15];
-	for (int i = 12; i > 4; i--, g >>= 4)
-		id[i] = hex[g & 15];
-}
-
-static int hex_value(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The slot of an id, NULL unless it is the id of the request open there. */
 static struct slot *slot_find(struct bench *b, struct span id)
 {
-	uint32_t n = 0, g = 0;
+	uint32_t n, g;
 
-	if (id.n != ID_LEN || id.p[0] != 'q')
-		return NULL;
-	for (int i = 1; i < ID_LEN; i++) {
-		int v = hex_value(id.p[i]);
-
-		if (v < 0)
-			return NULL;
-		if (i <= 4)
-			n = n << 4 | (uint32_t)v;
-		else
-			g = g << 4 | (uint32_t)v;
-	}
-	if (n >= b->outstanding || b->slots[n].generation != g || b->slots[n].leg == IDLE)
+	if (!id_read(id, &n, &g) || n >= b->outstanding || b->slots[n].generation != g ||
+		b->slots[n].leg == IDLE)
 		return NULL;
 	return &b->slots[n];
 }
@@ -471,7 +160,7 @@ static void put_id(const struct bench *b, const struct slot *s, struct buf *out)
 {
 	char id[ID_LEN];
 
-	slot_id(b, s, id);
+	id_write(id, (uint32_t)(s - b->slots), s->generation);
 	put(out, id, ID_LEN);
 }
 
@@ -487,10 +176,8 @@ static void put_user(const struct slot *s, struct buf *out)
 
 static void window_begin(struct bench *b)
 {
-	for (unsigned i = 0; i < b->n_children; i++) {
-		b->children[i].cpu_ns = clock_ns(b->children[i].clock);
-		b->children[i].tree_ns = descendants_ns(b->children[i].pid);
-	}
+	for (unsigned i = 0; i < b->n_children; i++)
+		child_window_begin(&b->children[i]);
 	b->begin_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	b->begin_ns = clock_ns(CLOCK_MONOTONIC);
 }
@@ -499,11 +186,8 @@ static void window_end(struct bench *b)
 {
 	b->end_ns = clock_ns(CLOCK_MONOTONIC);
 	b->end_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-	for (unsigned i = 0; i < b->n_children; i++) {
-		b->children[i].cpu_ns = clock_ns(b->children[i].clock) - b->children[i].cpu_ns;
-		b->children[i].tree_ns =
-			descendants_ns(b->children[i].pid) - b->children[i].tree_ns;
-	}
+	for (unsigned i = 0; i < b->n_children; i++)
+		child_window_end(&b->children[i]);
 }
 
 static void slot_ask(struct bench *b, struct slot *s)
@@ -1174,69 +858,27 @@ static void conn_accept(struct bench *b)
 
 /* ---- the programs under test ---- */
 
-static void child_start(struct bench *b, struct child *child)
-{
-	char port[8];
-
-	snprintf(port, sizeof port, "%u", b->port);
-	for (char **a = child->argv; *a; a++) {
-		char *at = strstr(*a, "{port}"), *with;
-
-		if (!at)
-			continue;
-		if (asprintf(&with, "%.*s%s%s", (int)(at - *a), *a, port, at + strlen("{port}")) <
-			0)
-			die("out of memory");
-		*a = with;
-	}
-	child->pid = fork();
-	if (child->pid < 0)
-		die("cannot fork: %s", strerror(errno));
-	if (child->pid == 0) {
-		sigset_t none;
-
-		sigemptyset(&none);
-		sigprocmask(SIG_SETMASK, &none, NULL);
-		if (dup2(STDERR_FILENO, STDOUT_FILENO) >= 0)
-			execvp(child->argv[0], child->argv);
-		fprintf(stderr, "server: cannot run '%s': %s\n", child->argv[0], strerror(errno));
-		_exit(127);
-	}
-	if (clock_getcpuclockid(child->pid, &child->clock) != 0)
-		die("no CPU clock for process %d", (int)child->pid);
-}
-
 /* One after the other: the second may rely on the first being there. */
 static void children_start_next(struct bench *b)
 {
-	if (b->n_started < b->n_children && b->children[b->n_started].argv)
-		child_start(b, &b->children[b->n_started++]);
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = b->children};
+	struct child *c = &b->children[b->n_started];
+
+	if (b->n_started == b->n_children || !c->argv)
+		return;
+	b->n_started++;
+	child_start(c, b->port);
+	/* its end wakes the loop */
+	epoll_ctl(b->epoll_fd, EPOLL_CTL_ADD, pidfd_open(c->pid, 0), &ev);
 }
 
-static void children_reap(struct bench *b)
+static bool children_gone(struct bench *b)
 {
-	for (unsigned i = 0; i < b->n_started; i++) {
-		struct child *c = &b->children[i];
-		int status;
+	bool gone = true;
 
-		if (c->reaped || !c->argv || waitpid(c->pid, &status, WNOHANG) != c->pid)
-			continue;
-		c->reaped = true;
-		if (!b->finished)
-			die("%s ended with wait status %#x after %" PRIu64 " round trips",
-				c->argv[0], (unsigned)status, b->done);
-		if (!WIFSIGNALED(status) && WEXITSTATUS(status) != 0)
-			die("%s left with exit status %d on SIGTERM", c->argv[0],
-				WEXITSTATUS(status));
-	}
-}
-
-static bool children_gone(const struct bench *b)
-{
 	for (unsigned i = 0; i < b->n_started; i++)
-		if (b->children[i].argv && !b->children[i].reaped)
-			return false;
-	return true;
+		gone &= child_gone(&b->children[i], b->finished);
+	return gone;
 }
 
 /* ---- the loop ---- */
@@ -1246,7 +888,7 @@ static void turn(struct bench *b, int timeout_ms)
 	struct epoll_event ev[8];
 	int n = epoll_wait(b->epoll_fd, ev, 8, timeout_ms);
 
-	if (n == 0)
+	if (n == 0 && !b->finished)
 		die("nothing came for %d s: %" PRIu64 " asked, %" PRIu64 " done", timeout_ms / 1000,
 			b->started, b->done);
 	for (int i = 0; i < n; i++) {
@@ -1256,6 +898,8 @@ static void turn(struct bench *b, int timeout_ms)
 			conn_accept(b);
 		else if (ev[i].data.ptr == &b->timer_fd)
 			load_tick(b);
+		else if (ev[i].data.ptr == b->children)
+			continue; /* children_gone() looks */
 		else if (c->fd >= 0 && (ev[i].events & ~(uint32_t)EPOLLOUT))
 			conn_read(b, c);
 	}
@@ -1349,7 +993,7 @@ static void run(struct bench *b)
 	}
 	while (!b->finished) {
 		turn(b, STALL_MS);
-		children_reap(b);
+		children_gone(b);
 	}
 	report(b);
 	for (unsigned i = 0; i < b->n_started; i++)
@@ -1359,14 +1003,9 @@ static void run(struct bench *b)
 		return;
 	/* let it close its streams; what it sends now is no longer looked at */
 	for (uint64_t until = clock_ns(CLOCK_MONOTONIC) + 10000000000U; !children_gone(b);
-		children_reap(b)) {
-		struct epoll_event ev[8];
-
+		turn(b, 20))
 		if (clock_ns(CLOCK_MONOTONIC) > until)
 			die("still there 10 s after SIGTERM: killed");
-		if (epoll_wait(b->epoll_fd, ev, 8, 20) > 0)
-			turn(b, STALL_MS);
-	}
 }
 
 /* ---- command line ---- */
@@ -1514,6 +1153,7 @@ int main(int argc, char **argv)
 		.secret = "bench-secret",
 	};
 
+	wire_program = "server";
 	signal(SIGPIPE, SIG_IGN);
 	options(&b, argc, argv);
 	b.slots = calloc(b.outstanding, sizeof *b.slots);
@@ -1522,6 +1162,7 @@ int main(int argc, char **argv)
 	if (!b.slots || !b.idle || (b.mode == OPEN && !b.latency_ns))
 		die("out of memory");
 	the_bench = &b;
+	at_death = children_kill;
 	run(&b);
 	return 0;
 }
