@@ -1,0 +1,290 @@
+#!/usr/bin/env bats
+# The manuals, the help texts and the completions against the programs.
+#
+# How EXAMPLES are executed. Every display of that section is .Bd -literal and holds commands;
+# what a reader sees is run by `bash -eu` in a new folder with the programs on PATH, and must
+# exit 0. A display in which lines begin with "$ " is a session: those lines are the commands
+# ("> " continues one), and what they print must be the other lines, exactly. Configuration
+# files are written with `cat >file <<'END'`.
+#
+# The world of the examples:
+#   127.0.0.1:5347   Prosody's component port; components proxy.example.org, proxy2.example.org,
+#                    pubsub.example.org (all urn:example:* namespaces below are delegated to it),
+#                    rosters.example.org (privileged, may send from any address)
+#   127.0.0.1:5222   its client port, 127.0.0.1:5223 with direct TLS; the certificates are trusted
+#   example.org      its host; accounts alice bob carol john marie aaron michael impl impl2,
+#                    delegated namespaces urn:example:one, urn:example:two, urn:example:notes,
+#                    and urn:example:archive with the attribute node
+#   127.0.0.1:5285   ejabberd's API, same host and accounts (/api)
+#   127.0.0.1:8080   a web application: /contacts/john and so on give JSON rosters
+#   127.0.0.1:5280, 127.0.0.1:5281   free to listen on
+#   secret, password, /etc/outboard/secret, /etc/outboard/password     the secret files
+#   /run/outboard, /var/lib/outboard                                   folders to write to
+# Ports and folders are the private ones of the test; they are substituted in the text.
+#
+# A daemon (a program with a .service) that is given --connect, --listen, --unix or
+# --listen-unix in the foreground runs until it is ready (--ready-fd), is sent SIGTERM and must
+# then exit 0.
+
+load lib
+
+programs() { for p in "$ROOT"/cmd/*.c; do basename "$p" .c; done; }
+pages() { for p in "$ROOT"/man/*.[1-8]; do echo "$p"; done; }
+page_of() { echo "$ROOT"/man/"$1".[18]; }
+manual() { python3 "$TESTS/manual.py" "$@"; }
+daemons() { for p in "$ROOT"/cmd/*.service; do basename "$p" .service | tr -d @; done | sort -u; }
+
+# differ NAME LEFT RIGHT: shows where two files of lines are not the same
+differ()
+{
+	cmp -s "$2" "$3" && return 0
+	echo "$1: < $(basename "$2"), > $(basename "$3")"
+	diff "$2" "$3" | grep '^[<>]'
+	wrong=1
+}
+
+setup_file()
+{
+	prosody_start "$BATS_FILE_TMPDIR/prosody" --host example.org --component proxy.example.org \
+		--component proxy2.example.org --component pubsub.example.org \
+		--open-component rosters.example.org --delegate urn:example:one=pubsub.example.org \
+		--delegate urn:example:two=pubsub.example.org \
+		--delegate urn:example:notes=pubsub.example.org \
+		--delegate 'urn:example:archive[node]=pubsub.example.org'
+	nginx_start "$BATS_FILE_TMPDIR/web"
+	mkdir -p "$NGINX_DIR/www/contacts"
+	local user other
+	for user in john marie aaron michael; do
+		for other in john marie aaron michael; do
+			[[ $user == "$other" ]] ||
+				printf '"%s@example.org":{"name":"%s","groups":["Friends"]}\n' "$other" "${other^}"
+		done | paste -sd, | sed 's/.*/{&}/' >"$NGINX_DIR/www/contacts/$user"
+	done
+	export EXAMPLES_API_PORT=0
+	if grep -qs '127.0.0.1:5285' "$ROOT"/man/*; then
+		ejabberd_start "$BATS_FILE_TMPDIR/ejabberd" --host example.org --tls off
+		EXAMPLES_API_PORT=$HTTP_API_PORT
+	fi
+	server_facts "$BATS_FILE_TMPDIR/prosody"
+}
+
+teardown_file()
+{
+	prosody_stop "$BATS_FILE_TMPDIR/prosody"
+	nginx_stop "$BATS_FILE_TMPDIR/web"
+	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
+}
+
+@test "every program has a page with all sections, and every page a program or section 7" {
+	wrong=0
+	for program in $(programs); do
+		page=$(page_of "$program")
+		if [[ ! -f $page ]]; then
+			echo "$program: no page"
+			wrong=1
+			continue
+		fi
+		for section in NAME SYNOPSIS DESCRIPTION OPTIONS 'EXIT STATUS' EXAMPLES STANDARDS 'SEE ALSO'; do
+			manual sections "$page" | grep -qx "$section" || {
+				echo "$program: no $section"
+				wrong=1
+			}
+		done
+	done
+	for page in $(pages); do
+		name=$(basename "$page")
+		[[ $name == *.7 || -f $ROOT/cmd/${name%.*}.c ]] || {
+			echo "$name: no such program"
+			wrong=1
+		}
+	done
+	assert_equal "$wrong" 0
+}
+
+@test "the pages are clean mdoc" {
+	wrong=0
+	for page in $(pages); do
+		mandoc -T lint -W style "$page" || wrong=1
+	done
+	assert_equal "$wrong" 0
+}
+
+@test "references among the pages lead somewhere" {
+	wrong=0
+	for page in $(pages); do
+		while read -r name section; do
+			case $name in
+			xmpp-* | jat-* | roster-* | *stanza* | outboard)
+				[[ -f $ROOT/man/$name.$section ]] || {
+					echo "$(basename "$page"): no $name($section)"
+					wrong=1
+				}
+				;;
+			esac
+		done < <(sed -n 's/^\.Xr \([^ ]*\) \([1-8]\).*/\1 \2/p' "$page")
+	done
+	assert_equal "$wrong" 0
+}
+
+@test "the options of --help are those of the page, name for name, value for value" {
+	wrong=0
+	for program in $(programs); do
+		"$program" --help | manual help-options >"$program --help"
+		assert [ -s "$program --help" ]
+		manual options "$(page_of "$program")" >"$program page"
+		differ "$program" "$program --help" "$program page" || true
+	done
+	assert_equal "$wrong" 0
+}
+
+@test "the usage of --help is the page's SYNOPSIS" {
+	wrong=0
+	for program in $(programs); do
+		"$program" --help | manual help-usage >"$program --help"
+		assert [ -s "$program --help" ]
+		manual synopsis "$(page_of "$program")" >"$program page"
+		differ "$program" "$program --help" "$program page" || true
+	done
+	assert_equal "$wrong" 0
+}
+
+@test "--help and --version: stdout, status 0, nothing on stderr; 74 when it cannot be written" {
+	for program in $(programs); do
+		"$program" --help >help 2>err
+		assert [ -s help ]
+		assert [ ! -s err ]
+		"$program" --version >version 2>err
+		assert_equal "$(cat version)" "$program (outboard) $(sed -n 's/^VERSION = //p' "$ROOT/Makefile")"
+		assert [ ! -s err ]
+		run "$program" --help
+		status=0
+		"$program" --help >/dev/full 2>err || status=$?
+		assert_equal "$program: $status" "$program: 74"
+	done
+}
+
+@test "wrong usage: two lines on stderr, nothing on stdout, 64" {
+	for program in $(programs); do
+		status=0
+		"$program" --no-such-option >out 2>err || status=$?
+		assert_equal "$program: $status" "$program: 64"
+		assert_equal "$program: $(wc -l <err) $(wc -c <out)" "$program: 2 0"
+		assert_file_contains err "^$program: "
+	done
+}
+
+@test "EXIT STATUS lists 0, 64 and 74 on every page" {
+	wrong=0
+	for program in $(programs); do
+		for status in 0 64 74; do
+			manual statuses "$(page_of "$program")" | grep -qx "$status" || {
+				echo "$program: no $status"
+				wrong=1
+			}
+		done
+	done
+	assert_equal "$wrong" 0
+}
+
+@test "completions regenerate unchanged" {
+	# shellcheck disable=SC2046
+	"$TESTS/completions" "$BINDIR" "$PWD/completions" $(programs)
+	run diff -r "$ROOT/completions" "$PWD/completions"
+	assert_success
+	for file in completions/bash/*; do bash -n "$file"; done
+}
+
+# --- examples
+
+# The text of an example on the private servers.
+example_here()
+{
+	sed -E -e "s/127\.0\.0\.1:5347/127.0.0.1:$COMPONENT_PORT/g; s/127\.0\.0\.1:5222/127.0.0.1:$C2S_PORT/g" \
+		-e "s/127\.0\.0\.1:5223/127.0.0.1:$C2S_TLS_PORT/g; s/127\.0\.0\.1:5285/127.0.0.1:$EXAMPLES_API_PORT/g" \
+		-e "s/127\.0\.0\.1:8080/127.0.0.1:$NGINX_PORT/g; s/127\.0\.0\.1:5280/127.0.0.1:$free_port/g" \
+		-e "s/127\.0\.0\.1:5281/127.0.0.1:$free_port2/g" \
+		-e "s,/etc/outboard,$PWD/etc/outboard,g; s,/run/outboard,$PWD/run/outboard,g" \
+		-e "s,/var/lib/outboard,$PWD/var/lib/outboard,g"
+}
+
+# What comes before an example's own commands: daemons are run until ready.
+example_prelude()
+{
+	cat <<-'END'
+		until_ready()
+		{
+			local program=$1 ready=ready.$BASHPID line pid
+			shift
+			case " $* " in
+			*" --connect"* | *" --listen"* | *" --unix"*) ;;
+			*)
+				command "$program" "$@"
+				return
+				;;
+			esac
+			mkfifo "$ready"
+			command "$program" --ready-fd 9 "$@" <&0 9>"$ready" &
+			pid=$!
+			if read -r -t 30 line <"$ready"; then
+				kill -TERM "$pid"
+			else
+				echo "$program: not ready" >&2
+				kill -TERM "$pid" 2>/dev/null || true
+				wait "$pid" || true
+				return 1
+			fi
+			wait "$pid"
+		}
+	END
+	local daemon
+	for daemon in $(daemons); do
+		echo "$daemon() { until_ready $daemon \"\$@\"; }"
+	done
+}
+
+# run_example FILE: in the current folder
+run_example()
+{
+	mkdir -p etc/outboard run/outboard var/lib/outboard
+	cp "$SECRET_FILE" secret
+	cp "$PASSWORD_FILE" password
+	cp "$SECRET_FILE" "$PASSWORD_FILE" etc/outboard/
+	export SSL_CERT_FILE=$TLS_CA
+	server_free_port && local free_port=$_servers_port
+	server_free_port && local free_port2=$_servers_port
+	example_prelude >.script
+	if grep -q '^\$ ' "$1"; then
+		sed -n 's/^[$>] //p' "$1" | example_here >>.script
+		grep -v '^[$>] ' "$1" >.expected || true
+		timeout -k 5 60 bash -eu .script >.output 2>.errors </dev/null || return 1
+		diff .expected .output
+	else
+		example_here <"$1" >>.script
+		timeout -k 5 60 bash -eu .script >.output 2>.errors </dev/null
+	fi
+}
+
+@test "every example of every page works" {
+	wrong=0
+	for page in $(pages); do
+		name=$(basename "$page")
+		mkdir -p "$name/examples"
+		if [[ $name != *.7 ]]; then
+			assert [ "$(manual examples "$page" "$name/examples")" -gt 0 ]
+		elif manual sections "$page" | grep -qx EXAMPLES; then
+			manual examples "$page" "$name/examples"
+		fi
+		for example in "$PWD/$name/examples"/*; do
+			[[ -f $example ]] || continue
+			mkdir "$name/run.${example##*/}"
+			(cd "$name/run.${example##*/}" && run_example "$example") || {
+				echo "--- $name, example ${example##*/}:"
+				cat "$example"
+				echo "--- says:"
+				tail -n 20 "$name/run.${example##*/}"/.{output,errors}
+				wrong=1
+			}
+		done
+	done
+	assert_equal "$wrong" 0
+}

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""What a manual page says, for tests to hold against the programs.
+
+  manual.py sections PAGE          its sections, one a line
+  manual.py synopsis PAGE          the SYNOPSIS, one form a line
+  manual.py options PAGE           OPTIONS: NAME TAB LETTER TAB VALUE, sorted
+  manual.py statuses PAGE          the numbers in EXIT STATUS
+  manual.py examples PAGE DIR      every display of EXAMPLES into DIR/01, DIR/02...
+  manual.py help-usage <HELP       the same as synopsis, from what --help printed
+  manual.py help-options <HELP     the same as options
+
+Pages are read as mandoc renders them, so what is compared (and, for examples, executed)
+is what a reader sees.
+"""
+import html.parser
+import os
+import re
+import subprocess
+import sys
+
+
+class Page(html.parser.HTMLParser):
+    """Per section: its text, list heads (dt), synopsis rows and displays (pre)."""
+
+    def __init__(self, path):
+        super().__init__(convert_charrefs=True)
+        self.sections = {}  # name -> {"dt": [], "row": [], "pre": [], "literal": []}
+        self.name = None
+        self.catch = None  # tag whose text is being collected
+        self.text = ""
+        self.literal = False
+        out = subprocess.run(["mandoc", "-T", "html", "-O", "fragment", path],
+                             stdout=subprocess.PIPE, check=True).stdout
+        self.feed(out.decode())
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        classes = (attrs.get("class") or "").split()
+        if tag == "div" and "Bd" in classes:
+            self.literal = "Li" in classes
+        if tag == "h1" and "Sh" in classes:
+            self.begin("h1")
+        elif tag == "table" and "Nm" in classes:
+            self.begin("table")
+        elif tag in ("dt", "pre") and not self.catch:
+            self.begin(tag)
+
+    def begin(self, tag):
+        self.catch = tag
+        self.text = ""
+
+    def handle_endtag(self, tag):
+        if tag != self.catch:
+            return
+        self.catch = None
+        if tag == "h1":
+            self.name = " ".join(self.text.split())
+            self.sections[self.name] = {"dt": [], "row": [], "pre": []}
+        elif tag == "pre":
+            self.sections[self.name]["pre"].append((self.literal, self.text))
+        else:
+            key = "dt" if tag == "dt" else "row"
+            self.sections[self.name][key].append(" ".join(self.text.split()))
+
+    def handle_data(self, data):
+        if self.catch:
+            self.text += data
+
+    def section(self, name):
+        if name not in self.sections:
+            sys.exit("no section %s" % name)
+        return self.sections[name]
+
+
+def tight(text):
+    """One form of writing for brackets and bars, which the two sides space differently."""
+    text = " ".join(text.split())
+    text = re.sub(r"\s*\|\s*", "|", text)
+    text = re.sub(r"\[\s+", "[", text)
+    text = re.sub(r"\s+\]", "]", text)
+    return text.replace(" ...", "...")
+
+
+def option(head):
+    """'-d, --domain D' -> (name, letter, value)"""
+    m = re.match(r"(?:-(\w),? ?)?(?:--([a-z0-9][a-z0-9-]*))?(.*)$", head)
+    letter, name, value = m.group(1) or "", m.group(2) or "", m.group(3)
+    return name, letter, re.sub(r"\s+", "", value)
+
+
+def show_options(options):
+    for o in sorted(options):
+        print("\t".join(o))
+
+
+def main():
+    command, args = sys.argv[1], sys.argv[2:]
+    if command == "help-usage":
+        text = sys.stdin.read()
+        usage = []
+        for line in text.splitlines():
+            m = re.match(r"(?:usage:|\s+or:)\s+(.*)$", line)
+            if m:
+                usage.append(m.group(1))
+            elif usage and re.match(r"\s{7,}\S", line):
+                usage[-1] += " " + line
+            elif usage:
+                break
+        print("\n".join(tight(u) for u in usage))
+        return
+    if command == "help-options":
+        found = []
+        for line in sys.stdin:
+            m = re.match(r"\s{1,8}((?:-\w, |\s*)--[a-z0-9].*?)(?:\s{2,}.*)?$", line.rstrip())
+            if m:
+                found.append(option(m.group(1).strip()))
+        show_options(found)
+        return
+    page = Page(args[0])
+    if command == "sections":
+        print("\n".join(page.sections))
+    elif command == "synopsis":
+        print("\n".join(tight(row) for row in page.section("SYNOPSIS")["row"]))
+    elif command == "options":
+        show_options(option(dt) for dt in page.section("OPTIONS")["dt"] if dt.startswith("-"))
+    elif command == "statuses":
+        for dt in page.section("EXIT STATUS")["dt"]:
+            for number in re.findall(r"\d+", dt):
+                print(number)
+    elif command == "examples":
+        displays = page.section("EXAMPLES")["pre"]
+        for i, (literal, text) in enumerate(displays, 1):
+            if not literal:
+                sys.exit("display %d of EXAMPLES is not .Bd -literal" % i)
+            with open(os.path.join(args[1], "%02d" % i), "w") as f:
+                f.write(text.strip("\n") + "\n")
+        print(len(displays))
+    else:
+        sys.exit(__doc__)
+
+
+main()
