@@ -250,8 +250,9 @@ run_example()
 	cp "$PASSWORD_FILE" password
 	cp "$SECRET_FILE" "$PASSWORD_FILE" etc/outboard/
 	export SSL_CERT_FILE=$TLS_CA
-	server_free_port && local free_port=$_servers_port
-	server_free_port && local free_port2=$_servers_port
+	local FREE_PORT free_port free_port2
+	server_free_port && free_port=$FREE_PORT
+	server_free_port && free_port2=$FREE_PORT
 	example_prelude >.script
 	if grep -q '^\$ ' "$1"; then
 		sed -n 's/^[$>] //p' "$1" | example_here >>.script

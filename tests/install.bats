@@ -4,7 +4,7 @@
 load lib
 
 # What belongs into an installation, from the sources alone
-expected()
+belongs()
 {
 	local p
 	for p in "$ROOT"/cmd/*.c; do
@@ -25,7 +25,7 @@ make_here() { make -C "$ROOT" --no-print-directory BUILD="$BUILDDIR" DESTDIR="$P
 @test "make install puts every program, page, unit and completion in its place, and nothing else" {
 	make_here install >log 2>&1
 	(cd root && find . -type f | sed 's/^\.//' | sort) >installed
-	expected /usr/local | sort >expected
+	belongs /usr/local | sort >expected
 	diff expected installed
 	for program in root/usr/local/bin/*; do
 		run "$program" --version

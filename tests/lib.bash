@@ -27,6 +27,7 @@ BUILDDIR=${BINDIR%/bin}
 export TESTS ROOT BINDIR BUILDDIR
 export LC_ALL=C.UTF-8
 
+if declare -F bats_require_minimum_version >/dev/null; then bats_require_minimum_version 1.5.0; fi
 for _helper in support assert file; do
 	# shellcheck disable=SC1090
 	. "${BATS_LIBRARIES:-/usr/lib/bats}/bats-$_helper/load.bash"
@@ -64,6 +65,27 @@ if [[ ${STRICT:-} == 1 ]]; then
 	}
 fi
 
+# Every exit status of our programs that a test sees is noted, for statuses.bats to look up in the
+# manuals: by run, and by end and await for what start began.
+_note_status()
+{
+	local status=$1 program=${2##*/}
+	if [[ -x $BINDIR/$program && -d $BUILDDIR ]]; then
+		echo "$program $status" >>"$BUILDDIR/statuses"
+	fi
+}
+
+if ! declare -F _bats_run >/dev/null && declare -F run >/dev/null; then
+	eval "_bats_$(declare -f run)"
+	run()
+	{
+		_bats_run "$@"
+		while [[ $1 == -* || $1 == '!' ]]; do shift; done
+		[[ $1 != wrapped ]] || shift
+		_note_status "$status" "$1"
+	}
+fi
+
 WAIT_S=${WAIT_S:-20}
 
 wait_for()
@@ -84,7 +106,7 @@ wrapped()
 	${WRAP:-} "$@"
 }
 
-declare -gA started=()
+declare -gA started=() _started_command=()
 start()
 {
 	local name=$1
@@ -94,6 +116,7 @@ start()
 	# shellcheck disable=SC2034 # for the caller
 	started_pid=$!
 	started[$name]=$!
+	_started_command[$name]=$1
 	printf -v "${name//[^a-zA-Z0-9]/_}_pid" %s "$!"
 }
 
@@ -109,7 +132,10 @@ await()
 	local pid=${started[$1]}
 	wait_for _gone "$pid" || return 124
 	unset "started[$1]"
-	wait "$pid"
+	local status=0
+	wait "$pid" || status=$?
+	_note_status "$status" "${_started_command[$1]}"
+	return "$status"
 }
 
 end()

@@ -85,7 +85,8 @@ def option(head):
     """'-d, --domain D' -> (name, letter, value)"""
     m = re.match(r"(?:-(\w),? ?)?(?:--([a-z0-9][a-z0-9-]*))?(.*)$", head)
     letter, name, value = m.group(1) or "", m.group(2) or "", m.group(3)
-    return name, letter, re.sub(r"\s+", "", value)
+    # --name=VALUE and --name VALUE are the same thing, --name[=VALUE] is not
+    return name, letter, re.sub(r"^=|\s+", "", value)
 
 
 def show_options(options):
@@ -96,16 +97,16 @@ def show_options(options):
 def main():
     command, args = sys.argv[1], sys.argv[2:]
     if command == "help-usage":
-        text = sys.stdin.read()
         usage = []
-        for line in text.splitlines():
-            m = re.match(r"(?:usage:|\s+or:)\s+(.*)$", line)
-            if m:
-                usage.append(m.group(1))
-            elif usage and re.match(r"\s{7,}\S", line):
-                usage[-1] += " " + line
-            elif usage:
+        for line in sys.stdin:
+            if not line.strip():
                 break
+            program = usage[0].split()[0] if usage else ""
+            line = line.removeprefix("usage:").strip()
+            if not usage or line.split()[0] == program:
+                usage.append(line)
+            else:
+                usage[-1] += " " + line
         print("\n".join(tight(u) for u in usage))
         return
     if command == "help-options":

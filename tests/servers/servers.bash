@@ -52,7 +52,7 @@ SERVERS_DEADLINE_S=${SERVERS_DEADLINE_S:-60}
 
 _servers_say() { echo "servers: $*" >&2; }
 
-# A port nobody listens on, below the range the kernel gives to outgoing connections, so that
+# FREE_PORT: a port nobody listens on, below the range the kernel gives to outgoing connections, so that
 # no client can take it while its server restarts.
 server_free_port()
 {
@@ -62,7 +62,7 @@ server_free_port()
 		case " ${_servers_taken:-} " in *" $port "*) continue ;; esac
 		(: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && continue
 		_servers_taken="${_servers_taken:-} $port"
-		_servers_port=$port
+		FREE_PORT=$port
 		return 0
 	done
 }
@@ -419,9 +419,9 @@ _prosody_privileges()
 _prosody_configure()
 {
 	local dir=$1 c2s tlsport component d
-	server_free_port && c2s=$_servers_port
-	server_free_port && tlsport=$_servers_port
-	server_free_port && component=$_servers_port
+	server_free_port && c2s=$FREE_PORT
+	server_free_port && tlsport=$FREE_PORT
+	server_free_port && component=$FREE_PORT
 	{
 		cat <<-END
 			run_as_root = $([[ $EUID == 0 ]] && echo true || echo false)
@@ -557,10 +557,10 @@ _ejabberd_delegations()
 _ejabberd_configure()
 {
 	local dir=$1 c2s component open api d
-	server_free_port && c2s=$_servers_port
-	server_free_port && component=$_servers_port
-	server_free_port && open=$_servers_port
-	server_free_port && api=$_servers_port
+	server_free_port && c2s=$FREE_PORT
+	server_free_port && component=$FREE_PORT
+	server_free_port && open=$FREE_PORT
+	server_free_port && api=$FREE_PORT
 	{
 		cat <<-END
 			hosts: ["$host"]
@@ -684,8 +684,8 @@ ejabberd_restart() { _servers_restart ejabberd "$1"; }
 _nginx_configure()
 {
 	local dir=$1 port tlsport=''
-	server_free_port && port=$_servers_port
-	[[ $tls == on ]] && server_free_port && tlsport=$_servers_port
+	server_free_port && port=$FREE_PORT
+	[[ $tls == on ]] && server_free_port && tlsport=$FREE_PORT
 	{
 		[[ $EUID == 0 ]] && echo 'user root;'
 		cat <<-END

@@ -1,0 +1,42 @@
+#!/usr/bin/env bats
+# EXIT STATUS of the manuals against every status of our programs that the suite has seen; runs
+# after all the others.
+
+load lib
+
+setup()
+{
+	[[ -s $BUILDDIR/statuses ]] || skip "not after a run of the whole suite"
+	# Those of our table: a signal's or a COMMAND's own status is not in it.
+	grep -E ' (0|1|64|65|69|74|75|76|77|78|124)$' "$BUILDDIR/statuses" | sort -u >seen
+}
+
+documented()
+{
+	python3 "$TESTS/manual.py" statuses "$ROOT"/man/"$1".[18]
+}
+
+@test "every exit status seen is in the program's manual" {
+	wrong=0
+	while read -r program status; do
+		documented "$program" | grep -qx "$status" || {
+			echo "$program: exit status $status is not in its manual"
+			wrong=1
+		}
+	done <seen
+	assert_equal "$wrong" 0
+}
+
+@test "every exit status in a manual has been seen" {
+	wrong=0
+	for page in "$ROOT"/man/*.[18]; do
+		program=$(basename "${page%.*}")
+		for status in $(documented "$program"); do
+			grep -qx "$program $status" seen || {
+				echo "$program: no test sees its exit status $status"
+				wrong=1
+			}
+		done
+	done
+	assert_equal "$wrong" 0
+}
