@@ -47,8 +47,8 @@ enum {
 #define FAKE_ID "AAAABBBBCCCCDDDDEEEEFF"
 
 #define D2 "urn:xmpp:delegation:2"
-#define WRAP \
-	"<delegation xmlns='" D2 "'><forwarded xmlns='urn:xmpp:forward:0'><iq " \
+#define WRAP                                                                                       \
+	"<delegation xmlns='" D2 "'><forwarded xmlns='urn:xmpp:forward:0'><iq "                    \
 	"xmlns='jabber:client'"
 #define UNWRAP "</iq></forwarded></delegation></iq>"
 

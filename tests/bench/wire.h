@@ -281,11 +281,11 @@ static inline ssize_t expect(const char *p, const char *end, const char *want, s
 
 /* ---- the payloads: a request is about 250 bytes on the wire ---- */
 
-#define REQUEST \
-	"<query xmlns='urn:example:bench'><item node='princely_musings' max='10'>" \
+#define REQUEST                                                                                    \
+	"<query xmlns='urn:example:bench'><item node='princely_musings' max='10'>"                 \
 	"now is the winter of our discontent made glorious summer by this sun</item></query>"
-#define ANSWER \
-	"<query xmlns='urn:example:bench'><item node='princely_musings' id='1'>" \
+#define ANSWER                                                                                     \
+	"<query xmlns='urn:example:bench'><item node='princely_musings' id='1'>"                   \
 	"and all the clouds that lour'd upon our house buried in the ocean.</item></query>"
 
 /* ---- ids: 'q', slot (4 hex digits), generation (8) ---- */
