@@ -483,6 +483,8 @@ static void complete_fish(struct buf *out, const struct opt_program *program)
 _Noreturn static void show_completion(const struct opt_program *program, const char *shell)
 {
 	struct buf out = out_start();
+	if (!shell) /* the option needs a value, so there is one */
+		abort();
 	if (strcmp(shell, "bash") == 0)
 		complete_bash(&out, program);
 	else if (strcmp(shell, "zsh") == 0)

@@ -32,8 +32,9 @@ static inline struct span span_of(const char *string)
 /* Same bytes; an absent span equals only another absent one. */
 static inline bool span_equal(struct span a, struct span b)
 {
-	return a.n == b.n && (a.p == NULL) == (b.p == NULL) &&
-	       (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+	if (!a.p || !b.p)
+		return !a.p && !b.p;
+	return a.n == b.n && memcmp(a.p, b.p, a.n) == 0;
 }
 
 static inline bool span_is(struct span a, const char *string)
