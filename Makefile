@@ -165,7 +165,7 @@ SHELL_FILES = $(shell grep -lsE '^\#!.*(bash|bats|/sh)|^\# shellcheck shell=' -r
 
 lint: lint-quick lint-tidy
 
-lint-quick: lint-format lint-shell lint-man
+lint-quick: lint-format lint-shell lint-man lint-headers lint-mains
 
 lint-format:
 	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
@@ -175,6 +175,16 @@ lint-shell:
 
 lint-man:
 	$(Q)$(if $(MAN),mandoc -T lint -W warning $(MAN))
+
+# Every header compiles alone.
+lint-headers:
+	$(Q)for h in lib/*.h; do \
+		$(CC) $(ALL_CPPFLAGS) -std=c17 $(WARNINGS) -Werror -fsyntax-only -x c $$h || exit 1; done
+
+# A main is thin: options -> config -> run.
+lint-mains:
+	$(Q)wc -l $(CMD_SRC) /dev/null | awk '$$2 ~ /\.c$$/ && $$1 > 120 { \
+		print $$2 ": " $$1 " lines, more than 120"; bad = 1 } END { exit bad }'
 
 lint-tidy: $(LIB_SRC:%=$(BUILD)/tidy/%) $(CMD_SRC:%=$(BUILD)/tidy/%)
 
@@ -232,6 +242,7 @@ clean:
 
 FORCE:
 .PHONY: all programs check demo check-now demo-now valgrind installcheck bench bench-programs bench-servers \
-	fuzz fuzz-programs fuzz-merge lint lint-quick lint-format lint-shell lint-man lint-tidy \
+	fuzz fuzz-programs fuzz-merge lint lint-quick lint-format lint-shell lint-man lint-headers \
+	lint-mains lint-tidy \
 	format completions install uninstall dist clean FORCE
 .SECONDARY:
