@@ -67,7 +67,7 @@ char *buf_reserve(struct buf *b, size_t n)
 	size_t live = buf_length(b);
 	if (n > b->max || live > b->max - n)
 		return NULL;
-	if (b->capacity > n && b->n < b->capacity - n)
+	if (n == 0 || (b->capacity > n && b->n < b->capacity - n))
 		return b->p + b->n;
 	/* Moving the live bytes down is paid for by at least as many consumed ones. */
 	if (b->start >= live && b->capacity > n && live < b->capacity - n) {

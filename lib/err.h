@@ -4,7 +4,8 @@
  * masked as '?'; it never goes to stdout. The program name is the only global
  * state of the library. When stderr is the journal ($JOURNAL_STREAM matches
  * fd 2) each line begins with its <N> syslog priority. With the json log format
- * each line is one JSON object {"level","program","message"} instead.
+ * the rest of a line is one JSON object {"level","program","message"}. Bytes that are not UTF-8
+ * are masked too; lines end in "..." beyond 16 KiB.
  */
 #ifndef OUTBOARD_ERR_H
 #define OUTBOARD_ERR_H

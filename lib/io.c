@@ -274,7 +274,7 @@ int io_secret_read(const struct io_secret *secret, const char *what, struct buf 
 		int error = io_read_fd(fd, IO_SECRET_MAX_BYTES, out);
 		reason = error ? strerror(-error) : bad_content(buf_span(out));
 	}
-	if (fd >= 0)
+	if (fd > STDERR_FILENO)
 		close(fd);
 	if (reason) {
 		err_error("cannot use %s '%s': %s", what, path ? path : fd_name, reason);

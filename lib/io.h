@@ -23,13 +23,15 @@ int io_read_fd(int fd, size_t max_bytes, struct buf *out);
 /* Write all, blocking (waits by poll when fd is non-blocking). */
 int io_write_all(int fd, const void *bytes, size_t n);
 /* Replace path atomically: temporary file beside it, fsync, rename, fsync of the folder.
- * Readers see the old or the new content, never a part. */
+ * Readers see the old or the new content, never a part. A symlink is followed; what is there and
+ * not a regular file (/dev/null, a FIFO) is written to instead. On failure the old file stays. */
 int io_replace_file(const char *path, struct span content, mode_t mode);
 /* As above but fails with -EEXIST if path exists already (link(2)). */
 int io_create_file(const char *path, struct span content, mode_t mode);
 
-/* fclose(stdout)/close(1) with all errors looked at: at exit of every program.
- * Exits 74 "cannot write standard output: reason" on failure. */
+/* Flush and close stdout with all errors looked at: at exit of every program. Exits 74 "cannot
+ * write standard output: reason" on failure. A stdout that was never open is one only if something
+ * was written. */
 void io_close_stdout(void);
 
 /* Where a secret comes from: --x-file, --x-fd, else $CREDENTIALS_DIRECTORY/NAME. */
@@ -41,15 +43,16 @@ struct io_secret {
 #define IO_SECRET_MAX_BYTES 65536
 
 /* Read the secret into out (raw content; io_secret_trim removes one trailing newline).
- * A regular file that others can read or the group can write is refused. An fd is read to its
- * end once and remembered by the caller (it cannot be read again on SIGHUP).
+ * A regular file that others can read or the group can write is refused (/dev/fd/N is an fd that
+ * somebody opened for us: not looked at). An fd is read to its end once, closed unless it is a
+ * standard one, and remembered by the caller (it cannot be read again on SIGHUP).
  * Returns an exit status: EXIT_DONE, EXIT_CONFIG (missing, unreadable, bad mode, empty,
  * embedded NUL); the reason has been logged. */
 int io_secret_read(const struct io_secret *secret, const char *what, struct buf *out);
 /* Whether any source is there at all. */
 bool io_secret_given(const struct io_secret *secret);
 void io_secret_trim(struct buf *b);
-/* Overwrite before free (explicit_bzero). */
+/* buf_free, but overwrite first (explicit_bzero). */
 void io_secret_wipe(struct buf *b);
 /* No core files and not dumpable by others, for processes that hold secrets. */
 void io_no_core(void);
@@ -59,7 +62,8 @@ void io_random(void *bytes, size_t n);
 /* CLOCK_MONOTONIC in milliseconds. */
 int64_t io_now_ms(void);
 
-/* "HOST:PORT", "[::1]:5347", ":5347" (host left as is) -> malloc'd parts, false if malformed. */
+/* "HOST:PORT", "[::1]:5347", ":5347" (*host is not touched: have a default or NULL in it) ->
+ * malloc'd parts; false if malformed (nothing is touched). The port is 0..65535. */
 bool io_split_host_port(const char *text, char **host, char **port);
 
 #endif

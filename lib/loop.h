@@ -4,7 +4,9 @@
  * self-pipe; everything else runs here. Deadlines are absolute CLOCK_MONOTONIC
  * milliseconds. Callbacks may add and remove fds, timers and themselves.
  * loop_now_ms() is read once per turn. Order in a turn: signals, timers, fds,
- * then the `turn` hooks (where outputs are flushed: one write per turn).
+ * then the `turn` hooks (where outputs are flushed: one write per turn). After loop_stop() only
+ * the hooks are called once more. An fd removed in a turn is not called any more in it, and one
+ * added gets its first events in the next, even under the same number.
  */
 #ifndef OUTBOARD_LOOP_H
 #define OUTBOARD_LOOP_H
@@ -18,6 +20,7 @@
 
 struct loop;
 
+/* Exits 75 when there is no pipe to be had. */
 struct loop *loop_new(void);
 void loop_free(struct loop *loop); /* restores signal dispositions */
 
@@ -39,6 +42,7 @@ void loop_timer_init(struct loop_timer *timer, loop_timer_fn *fn, void *context)
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, int64_t deadline_ms);
 void loop_timer_clear(struct loop *loop, struct loop_timer *timer);
 
+/* Several of one number before the loop looks are one. fn NULL: as it was before. */
 typedef void loop_signal_fn(void *context, int signal_number);
 void loop_signal(struct loop *loop, int signal_number, loop_signal_fn *fn, void *context);
 

@@ -106,7 +106,8 @@ static bool takes_value(const struct opt *o)
 
 static bool repeats(const struct opt *o)
 {
-	return o->kind == OPT_COUNT || o->kind == OPT_LIST || o->kind == OPT_CALL;
+	return o->kind == OPT_COUNT || o->kind == OPT_LIST ||
+	       (o->kind == OPT_CALL && o->name != help && o->name != version);
 }
 
 static const char *arg_name(const struct opt *o)
@@ -304,14 +305,23 @@ static void bash_value(struct buf *out, const char *complete, const char *choice
 				       "mapfile -t COMPREPLY < <(compgen -d -- \"$cur\")");
 	} else if (complete && strcmp(complete, "host") == 0) {
 		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -A hostname -- \"$cur\")");
-	} else {
-		buf_append_char(out, ':');
 	}
+}
+
+/* One case of the value's completion: `--name | -x)` and what to do. */
+static void bash_case(struct buf *out, const struct opt *o)
+{
+	buf_printf(out, "\t--%s", o->name);
+	if (o->letter)
+		buf_printf(out, " | -%c", o->letter);
+	buf_append_string(out, ")\n\t\t");
+	bash_value(out, o->complete, o->choices);
+	buf_append_string(out, "\n\t\treturn\n\t\t;;\n");
 }
 
 static void complete_bash(struct buf *out, const struct opt_program *program)
 {
-	struct buf function = out_start();
+	struct buf function = out_start(), plain = out_start(), names = out_start();
 	for (const char *s = program->name; *s; s++)
 		buf_append_char(&function, *s == '-' ? '_' : *s);
 	buf_printf(out,
@@ -326,39 +336,44 @@ static void complete_bash(struct buf *out, const struct opt_program *program)
 		"\t\tprev=${COMP_WORDS[COMP_CWORD - 2]}\n"
 		"\tfi\n"
 		"\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
-		"\t\t[[ ${COMP_WORDS[i]} == -- ]] && prev=operand\n"
+		"\t\t[[ ${COMP_WORDS[i]} == -- ]] && prev=--\n"
 		"\tdone\n"
 		"\tcase $prev in\n",
 		program->name, program->name, function.p);
 	struct each e = each_start(program);
 	for (const struct opt *o; (o = each_next(&e));) {
-		if (o->hidden || !takes_value(o))
-			continue;
-		/* an optional value comes only after the = */
-		buf_printf(out, "\t--%s", o->name);
-		if (o->letter && o->kind != OPT_OPTIONAL)
-			buf_printf(out, " | -%c", o->letter);
-		buf_append_string(out, ")\n\t\t");
-		bash_value(out, o->complete, o->choices);
-		buf_append_string(out, "\n\t\treturn\n\t\t;;\n");
-	}
-	buf_append_string(out, "\tesac\n\tif [[ $prev != operand && $cur == -* ]]; then\n"
-			       "\t\tmapfile -t COMPREPLY < <(compgen -W '");
-	const char *separator = "";
-	e = each_start(program);
-	for (const struct opt *o; (o = each_next(&e));) {
 		if (o->hidden)
 			continue;
+		const char *separator = names.n ? " " : "";
 		if (o->letter)
-			buf_printf(out, "%s-%c --%s", separator, o->letter, o->name);
+			buf_printf(&names, "%s-%c --%s", separator, o->letter, o->name);
 		else
-			buf_printf(out, "%s--%s", separator, o->name);
-		separator = " ";
+			buf_printf(&names, "%s--%s", separator, o->name);
+		if (!takes_value(o) || o->kind == OPT_OPTIONAL)
+			continue;
+		if (o->complete || o->choices) {
+			bash_case(out, o);
+			continue;
+		}
+		buf_printf(&plain, "%s--%s", plain.n ? " | " : "", o->name);
+		if (o->letter)
+			buf_printf(&plain, " | -%c", o->letter);
 	}
-	buf_append_string(out, "' -- \"$cur\")\n\telse\n\t\t");
-	bash_value(out, program->operand_complete, NULL);
-	buf_printf(out, "\n\tfi\n}\ncomplete -F _%s %s\n", function.p, program->name);
+	if (plain.n)
+		buf_printf(out, "\t%s)\n\t\treturn\n\t\t;;\n", plain.p);
+	buf_printf(out,
+		"\tesac\n\tif [[ $prev != -- && $cur == -* ]]; then\n"
+		"\t\tmapfile -t COMPREPLY < <(compgen -W '%s' -- \"$cur\")\n",
+		names.p);
+	if (program->operand_complete) {
+		buf_append_string(out, "\telse\n\t\t");
+		bash_value(out, program->operand_complete, NULL);
+		buf_append_char(out, '\n');
+	}
+	buf_printf(out, "\tfi\n}\ncomplete -F _%s %s\n", function.p, program->name);
 	buf_free(&function);
+	buf_free(&plain);
+	buf_free(&names);
 }
 
 /* Text inside single quotes, with a backslash before each of `special`. */
@@ -410,7 +425,7 @@ static void complete_zsh(struct buf *out, const struct opt_program *program)
 			after_short = "+";
 		}
 		buf_append_string(out, " \\\n\t");
-		if (repeats(o))
+		if (o->letter && repeats(o))
 			buf_append_string(out, "'*'");
 		else if (o->letter)
 			buf_printf(out, "'(-%c --%s)'", o->letter, o->name);
@@ -418,7 +433,7 @@ static void complete_zsh(struct buf *out, const struct opt_program *program)
 			buf_printf(out, "{-%c%s,--%s%s}'[", o->letter, after_short, o->name,
 				after_long);
 		else
-			buf_printf(out, "'--%s%s[", o->name, after_long);
+			buf_printf(out, "'%s--%s%s[", repeats(o) ? "*" : "", o->name, after_long);
 		append_quoted(out, o->help, "'\\''", "[]\\");
 		buf_append_char(out, ']');
 		if (takes_value(o)) {

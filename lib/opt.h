@@ -9,6 +9,7 @@
  * Long forms: --name VALUE, --name=VALUE; short: -x VALUE, -xVALUE, flags may be
  * bundled. "--" ends options; parsing stops at the first operand when
  * `stop_at_operand` is set, else options and operands may mix (up to "--").
+ * No abbreviations; an empty value ("--name=", --name "$unset") is a missing one.
  * Wrong usage: two lines on stderr (what is wrong; "try 'prog --help'"), exit 64.
  * --help and --version: stdout, exit 0 (74 if stdout cannot take them).
  */

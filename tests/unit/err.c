@@ -1,0 +1,234 @@
+#include "check.h"
+#include "child.h"
+#include "err.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+static void say_things(void *context)
+{
+	(void)context;
+	err_init("/usr/bin/some-program");
+	err_error("cannot open '%s': %s", "x", "no such file");
+	err_note("seen");
+	err_info("not seen");
+	err_verbosity(1);
+	err_info("seen now");
+	err_verbosity(-1);
+	err_verbosity(-1);
+	err_note("not seen either");
+	err_warn("not a warning");
+	err_verbosity(-5);
+	err_error("errors always");
+	err_verbosity(9);
+	err_debug("all");
+}
+
+static void words(void)
+{
+	struct child c = child_run(say_things, NULL);
+	CHECK_EQ_INT(c.status, 0);
+	CHECK_EQ_STR(c.out, "");
+	CHECK_EQ_STR(c.err, "some-program: cannot open 'x': no such file\n"
+			    "some-program: seen\n"
+			    "some-program: seen now\n"
+			    "some-program: not a warning\n"
+			    "some-program: errors always\n"
+			    "some-program: all\n");
+	child_free(&c);
+}
+
+static void say_controls(void *format)
+{
+	err_init("p");
+	err_log_format(format);
+	err_error("a\nb\x1b[31m\x7f\t\r.");
+	err_error("\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80");
+	/* C1, overlong, surrogate, beyond U+10FFFF, cut short, lone */
+	err_error("\xc2\x9b|\xc0\xaf|\xed\xa0\x80|\xf4\x90\x80\x80|\xe0\x80\x80|\xf0\x80\x80\x80|"
+		  "\xff|"
+		  "\xe2\x82");
+	err_error("\"quoted\" \\ back");
+}
+
+static void control_bytes_are_masked(void)
+{
+	struct child c = child_run(say_controls, "text");
+	CHECK_EQ_STR(c.err, "p: a?b?[31m???.\n"
+			    "p: \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\n"
+			    "p: ?\?|?\?|?\?\?|?\?\?\?|?\?\?|?\?\?\?|?|?\?\n"
+			    "p: \"quoted\" \\ back\n");
+	child_free(&c);
+}
+
+static void json(void)
+{
+	struct child c = child_run(say_controls, "json");
+	CHECK_EQ_STR(c.err,
+		"{\"level\":\"error\",\"program\":\"p\",\"message\":\"a?b?[31m???.\"}\n"
+		"{\"level\":\"error\",\"program\":\"p\",\"message\":\"\xc3\xa9 \xe2\x82\xac "
+		"\xf0\x9f\x98\x80\"}\n"
+		"{\"level\":\"error\",\"program\":\"p\",\"message\":\"?\?|?\?|?\?\?|?\?\?\?|?\?\?|"
+		"?\?\?\?|?|?\?\"}\n"
+		"{\"level\":\"error\",\"program\":\"p\",\"message\":\"\\\"quoted\\\" \\\\ "
+		"back\"}\n");
+	child_free(&c);
+	CHECK(!err_log_format("yaml"));
+	CHECK(err_log_format("text"));
+}
+
+static void say_to_journal(void *context)
+{
+	struct stat st;
+	char stream[64];
+	const char *extra = context;
+	fstat(2, &st);
+	snprintf(stream, sizeof stream, "%ju:%ju%s", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino,
+		extra);
+	setenv("JOURNAL_STREAM", stream, 1);
+	err_init("p");
+	err_error("e");
+	err_warn("w");
+	err_note("n");
+	err_log_format("json");
+	err_note("n");
+}
+
+static void journal_priorities(void)
+{
+	static const char object[] = "{\"level\":\"notice\",\"program\":\"p\",\"message\":\"n\"}\n";
+	char want[128];
+	struct child c = child_run(say_to_journal, "");
+	snprintf(want, sizeof want, "<3>p: e\n<4>p: w\n<5>p: n\n<5>%s", object);
+	CHECK_EQ_STR(c.err, want);
+	child_free(&c);
+	/* another stream's number, or no number at all */
+	static const char *const others[] = {"1", "x", ":"};
+	snprintf(want, sizeof want, "p: e\np: w\np: n\n%s", object);
+	for (size_t i = 0; i < 3; i++) {
+		c = child_run(say_to_journal, (void *)(uintptr_t)others[i]);
+		CHECK_EQ_STR(c.err, want);
+		child_free(&c);
+	}
+}
+
+static void say_much(void *context)
+{
+	size_t n = *(size_t *)context;
+	char *text = malloc(n + 1);
+	memset(text, '"', n);
+	text[n] = '\0';
+	err_init("p");
+	err_error("%s", text);
+	err_log_format("json");
+	err_error("%s", text);
+	free(text);
+}
+
+static void long_lines_are_cut(void)
+{
+	for (size_t n = 8000; n < 20000; n += 123) {
+		struct child c = child_run(say_much, &n);
+		char *second = strchr(c.err, '\n');
+		REQUIRE(second);
+		size_t first_n = (size_t)(second - c.err), second_n = strlen(second + 1);
+		bool whole = first_n == n + 3;
+		CHECK(first_n < 16384 && second_n <= 16384);
+		CHECK(whole || (n > 16300 && memcmp(second - 4, "\"...", 4) == 0));
+		CHECK(second_n > (n < 16000 ? n : 16000) &&
+			memcmp(second + second_n - 2, "\"}\n", 3) == 0);
+		child_free(&c);
+	}
+}
+
+static void one_line_is_one_write(void)
+{
+	int pair[2];
+	char got[64];
+	REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
+	int saved = dup(2);
+	dup2(pair[1], 2);
+	errno = EBADF;
+	err_error("one\ntwo");
+	bool kept = errno == EBADF;
+	dup2(saved, 2);
+	close(saved);
+	close(pair[1]);
+	CHECK(kept);
+	ssize_t n = read(pair[0], got, sizeof got);
+	CHECK_EQ_MEM(got, (size_t)n, "outboard: one?two\n", 18);
+	CHECK_EQ_INT(read(pair[0], got, sizeof got), 0);
+	close(pair[0]);
+}
+
+static void die(void *context)
+{
+	err_init("p");
+	err_verbosity(-9);
+	err_die(*(enum exit_status *)context, "%s", "so");
+}
+
+static void death_has_a_status(void)
+{
+	enum exit_status status = EXIT_CONFIG;
+	struct child c = child_run(die, &status);
+	CHECK_EQ_INT(c.status, 78);
+	CHECK_EQ_STR(c.err, "p: so\n");
+	child_free(&c);
+}
+
+static void allocate_too_much(void *context)
+{
+	volatile size_t huge = SIZE_MAX / 2;
+	switch (*(int *)context) {
+	case 0:
+		printf("%p\n", xmalloc(huge));
+		break;
+	case 1:
+		printf("%p\n", xcalloc(huge, 4));
+		break;
+	case 2:
+		printf("%p\n", xrealloc(NULL, huge));
+		break;
+	default:
+		printf("%p\n", (void *)xstrndup("", huge * 2 + 1));
+	}
+}
+
+static void allocation_never_fails(void)
+{
+	char *s = xstrndup("abc", 2);
+	CHECK_EQ_STR(s, "ab");
+	s = xrealloc(s, 0);
+	CHECK(s);
+	free(s);
+	s = xcalloc(0, 8);
+	CHECK(s);
+	free(s);
+	/* the sanitizer and valgrind have words of their own for such sizes */
+#ifndef __SANITIZE_ADDRESS__
+	for (int i = 0; i < 4; i++) {
+		struct child c = child_run(allocate_too_much, &i);
+		CHECK_EQ_INT(c.status, EXIT_TEMPORARY);
+		CHECK_EQ_STR(c.err, "outboard: out of memory\n");
+		CHECK_EQ_STR(c.out, "");
+		child_free(&c);
+	}
+#else
+	(void)allocate_too_much;
+#endif
+}
+
+int main(void)
+{
+	unsetenv("JOURNAL_STREAM");
+	TEST(words);
+	TEST(control_bytes_are_masked);
+	TEST(json);
+	TEST(journal_priorities);
+	TEST(long_lines_are_cut);
+	TEST(one_line_is_one_write);
+	TEST(death_has_a_status);
+	TEST(allocation_never_fails);
+	return check_done();
+}
