@@ -4,13 +4,24 @@
  * jabber:component:accept, authenticates with SHA-1 of stream id and secret
  * (XEP-0114 3), hands over stanzas, and connects again with capped exponential
  * backoff and jitter when the stream ends. TCP_NODELAY and keepalives are on. Stream errors
- * (RFC 6120 4.9) are logged by name; the secret never is.
+ * (RFC 6120 4.9) are logged by name; the secret never is. What the server had not taken when a
+ * stream was lost is logged in bytes. A name is looked up in a thread of its own: a dead
+ * resolver holds nobody up.
  *
- * Ends for good (gave_up): bad secret (not-authorized: EXIT_DENIED), a domain the server does not
- * know (host-unknown, also invalid-namespace/improper-addressing at opening: EXIT_CONFIG),
- * retries used up (EXIT_TEMPORARY, or EXIT_UNAVAILABLE when no connection was ever made,
- * EXIT_PROTOCOL when the peer broke the protocol each time). conflict (another component holds the
- * domain) keeps trying with long backoff.
+ * Ends for good (gave_up):
+ *   EXIT_DENIED       bad secret (not-authorized before the handshake). ejabberd says the same of
+ *                     a domain it does not know
+ *   EXIT_CONFIG       a domain the server does not know (host-unknown, also invalid-namespace and
+ *                     improper-addressing) on the first stream; later, when it once was known,
+ *                     the server is being set up anew: long backoff
+ *   EXIT_UNAVAILABLE  retries (more than 0) used up, and no connection was ever made
+ *   EXIT_PROTOCOL     retries used up, the peer broke the protocol each time in the row
+ *   EXIT_TEMPORARY    retries used up otherwise
+ * conflict (another component holds the domain) keeps trying with long backoff: a standby waits
+ * and takes over.
+ *
+ * A stream that ends within COMPONENT_STABLE_MS counts as a failed attempt: a server that accepts
+ * the handshake and closes is not hammered.
  */
 #ifndef OUTBOARD_COMPONENT_H
 #define OUTBOARD_COMPONENT_H
@@ -22,21 +33,27 @@
 #define COMPONENT_BACKOFF_MIN_MS 500
 #define COMPONENT_BACKOFF_MAX_MS 60000
 #define COMPONENT_CONFLICT_BACKOFF_MS 15000
-#define COMPONENT_HANDSHAKE_MS 30000
+#define COMPONENT_CONNECT_MS 10000   /* for one address */
+#define COMPONENT_HANDSHAKE_MS 30000 /* from the connection to <handshake/> */
+#define COMPONENT_STABLE_MS 5000
+#define COMPONENT_STALL_MS 60000
 
 struct component_config {
-	const char *connect; /* "HOST:PORT" */
+	const char *connect; /* "HOST:PORT"; borrowed as the domain is */
 	const char *domain;
 	struct io_secret secret; /* read at start and by component_reload */
 	int64_t retries; /* connections after the first failed one in a row; -1 forever, 0 none */
-	struct link_config link; /* reader.kind is set by the module */
+	struct link_config link; /* reader.kind is set by the module; stall_ms 0 is
+				    COMPONENT_STALL_MS */
 };
 
 struct component_ops {
 	void (*up)(void *context);   /* handshake done */
 	void (*down)(void *context); /* was up, stream ended; a reconnect is scheduled */
+	/* While up: iq, message, presence. Other elements are logged and counted here. */
 	void (*stanza)(void *context, const struct stanza *s);
-	/* not going to try (again): the status the program should exit with */
+	/* not going to try (again): the status the program should exit with. component_free() is
+	 * allowed here (and in stanza). */
 	void (*gave_up)(void *context, int status);
 	/* before the next attempt, for STATUS= lines; may be NULL */
 	void (*waiting)(void *context, const char *why, int64_t delay_ms);
@@ -44,7 +61,9 @@ struct component_ops {
 
 struct component;
 
-/* NULL after logging if the configuration is unusable (*status says how). Starts connecting. */
+/* NULL after logging if the configuration is unusable (*status says how: EXIT_USAGE for a missing
+ * domain or a malformed HOST:PORT, EXIT_CONFIG for the secret). Starts connecting; callbacks come
+ * from the loop only. */
 struct component *component_new(struct loop *loop, const struct component_config *config,
 	const struct component_ops *ops, void *context, int *status);
 void component_free(struct component *c);
@@ -52,7 +71,12 @@ bool component_is_up(const struct component *c);
 /* NULL while not up. */
 struct writer *component_writer(struct component *c);
 struct link *component_link(struct component *c);
-/* Send </stream:stream>, wait for the server's (until deadline), close. Then no more callbacks. */
+/* Handshakes done so far. */
+uint64_t component_connections(const struct component *c);
+/* Elements at stanza level that are no stanzas, so far. */
+uint64_t component_unknown(const struct component *c);
+/* Write what is queued, send </stream:stream>, wait for the server's (until deadline), close.
+ * Requests that come in meanwhile cannot be answered and are logged. Then no more callbacks. */
 void component_close(struct component *c, int64_t deadline_ms);
 /* SIGHUP: read the secret again; used at the next connection. False if it could not be read. */
 bool component_reload(struct component *c);

@@ -293,6 +293,26 @@ void loop_turn(struct loop *loop, loop_turn_fn *fn, void *context)
 	loop->hooks[loop->hooks_count++] = (struct hook){fn, context};
 }
 
+void loop_turn_remove(struct loop *loop, loop_turn_fn *fn, void *context)
+{
+	/* Stays as a gap: it may be a hook that runs now who asks. */
+	for (size_t i = 0; i < loop->hooks_count; i++)
+		if (loop->hooks[i].fn == fn && loop->hooks[i].context == context)
+			loop->hooks[i].fn = NULL;
+}
+
+static void run_hooks(struct loop *loop)
+{
+	size_t to = 0;
+	for (size_t i = 0; i < loop->hooks_count; i++)
+		if (loop->hooks[i].fn)
+			loop->hooks[i].fn(loop->hooks[i].context);
+	for (size_t i = 0; i < loop->hooks_count; i++)
+		if (loop->hooks[i].fn)
+			loop->hooks[to++] = loop->hooks[i];
+	loop->hooks_count = to;
+}
+
 int64_t loop_now_ms(const struct loop *loop)
 {
 	return loop->now_ms;
@@ -312,8 +332,7 @@ int loop_run(struct loop *loop)
 {
 	loop->now_ms = io_now_ms();
 	for (;;) {
-		for (size_t i = 0; i < loop->hooks_count; i++)
-			loop->hooks[i].fn(loop->hooks[i].context);
+		run_hooks(loop);
 		if (loop->stopped)
 			return loop->status;
 		close_gaps(loop);

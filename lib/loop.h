@@ -49,6 +49,8 @@ void loop_signal(struct loop *loop, int signal_number, loop_signal_fn *fn, void 
 /* Called at the end of every turn, before waiting, in order of addition. */
 typedef void loop_turn_fn(void *context);
 void loop_turn(struct loop *loop, loop_turn_fn *fn, void *context);
+/* Harmless if it was not added. */
+void loop_turn_remove(struct loop *loop, loop_turn_fn *fn, void *context);
 
 int64_t loop_now_ms(const struct loop *loop);
 /* Run until loop_stop(); returns its status. */

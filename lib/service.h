@@ -5,13 +5,18 @@
  * signals, readiness, watchdog, status, metrics, reconnect, drain.
  *
  *   SIGTERM, SIGINT  drain: no new requests are accepted (the program answers them itself: see
- *                    ops.drain), answers are awaited up to drain_ms, then ops.finish and exit 0
- *   second SIGTERM   finish at once
+ *                    ops.drain), answers are awaited up to drain_ms, then ops.finish and exit 0.
+ *                    While the stream is down the reconnect is awaited that long, if there are
+ *                    requests to answer
+ *   second SIGTERM   finish at once; the third also gives up what the reader of our output does
+ *                    not take (EXIT_IO, a component EXIT_TEMPORARY)
  *   SIGHUP           ops.reload, secrets re-read
  *   SIGUSR1          counters on stderr
  *
  * A filter ends at end of input: ops.finish (each request held is answered at
- * once), flush, exit 0, or EXIT_DATA if any input was bad.
+ * once), flush, exit 0, or EXIT_DATA if any input was bad: what cannot be parsed, what is no
+ * stanza, what is over a limit, each reported as "stdin:LINE: what". A standard output that does
+ * not take its bytes, or that nobody reads any more, ends it with EXIT_IO.
  */
 #ifndef OUTBOARD_SERVICE_H
 #define OUTBOARD_SERVICE_H
@@ -93,8 +98,9 @@ struct service;
 
 /* self is the program's state. w appends to the link; it is flushed at the end of the turn.
  * None of these is called while the link is down, except down, deadline, open_requests, metrics,
- * reload (w NULL): deadlines that pass meanwhile are ticked when it is up again. Fields may be
- * NULL. */
+ * reload (w NULL): deadlines that pass meanwhile are ticked when it is up again, and so are those
+ * that pass while the link is congested. A drain that began while the link was down is told after
+ * up. Fields may be NULL. */
 struct service_ops {
 	/* link up: after each handshake; once at the start of a filter */
 	void (*up)(void *self, struct writer *w, int64_t now_ms);
@@ -113,6 +119,9 @@ struct service_ops {
 	void (*finish)(void *self, struct writer *w, int64_t now_ms);
 	/* open requests: drained when 0 */
 	size_t (*open_requests)(const void *self);
+	/* Those of them that a handler is going to answer: a filter whose input has ended waits for
+	 * them (to their deadlines) before finish. NULL: none. */
+	size_t (*handler_requests)(const void *self);
 	/* Fill up to max metrics, return how many. */
 	size_t (*metrics)(const void *self, struct metric *out, size_t max);
 	/* other inputs and outputs (handlers): called once, before the loop runs */

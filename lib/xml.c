@@ -74,14 +74,9 @@ size_t xml_longest_tag(struct span in)
 	return longest;
 }
 
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
 static const char *skip_space(const char *p, const char *end)
 {
-	while (p < end && is_space(*p))
+	while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
 		p++;
 	return p;
 }
@@ -92,7 +87,7 @@ bool xml_tag_begin(struct span tag, struct xml_tag *scan, struct span *name)
 
 	if (tag.n < 3)
 		return false;
-	while (p < end && !is_space(*p) && *p != '/' && *p != '>')
+	while (p < end && !strchr(" \t\r\n/>", *p))
 		p++;
 	*name = (struct span){tag.p + 1, (size_t)(p - tag.p - 1)};
 	*scan = (struct xml_tag){p, end};
@@ -105,7 +100,7 @@ bool xml_tag_next(struct xml_tag *scan, struct span *name, struct span *value, s
 
 	if (p >= scan->end || *p == '>' || *p == '/')
 		return false;
-	while (p < scan->end && *p != '=' && !is_space(*p))
+	while (p < scan->end && *p != '=' && *p != ' ' && *p != '\t' && *p != '\n' && *p != '\r')
 		p++;
 	*name = (struct span){start, (size_t)(p - start)};
 	p = skip_space(p, scan->end);
@@ -322,20 +317,8 @@ bool xml_node_text(const char *text, const struct xml_node *node, struct buf *ou
 
 /* Escaping --------------------------------------------------------------- */
 
-enum { IN_TEXT = 1, IN_ATTRIBUTE = 2 };
-
-/* Where a character cannot stand as itself. A table: most bytes written go past it. */
-static const unsigned char special[256] = {
-	['&'] = IN_TEXT | IN_ATTRIBUTE,
-	['<'] = IN_TEXT | IN_ATTRIBUTE,
-	['>'] = IN_TEXT | IN_ATTRIBUTE,
-	['\n'] = IN_TEXT | IN_ATTRIBUTE,
-	['\r'] = IN_TEXT | IN_ATTRIBUTE,
-	['\''] = IN_ATTRIBUTE,
-	['\t'] = IN_ATTRIBUTE,
-};
-
-static const char *escaped(char c)
+/* What a character is written as; NULL: as itself. */
+static const char *escaped(char c, bool attribute)
 {
 	switch (c) {
 	case '&':
@@ -349,21 +332,24 @@ static const char *escaped(char c)
 	case '\r':
 		return "&#13;";
 	case '\'':
-		return "&apos;";
+		return attribute ? "&apos;" : NULL;
+	case '\t':
+		return attribute ? "&#9;" : NULL;
 	default:
-		return "&#9;";
+		return NULL;
 	}
 }
 
-static bool escape(struct buf *out, struct span s, unsigned where)
+static bool escape(struct buf *out, struct span s, bool attribute)
 {
 	const char *p = s.p, *end = s.p + s.n, *run = p;
 
 	for (; p < end; p++) {
-		if (!(special[(unsigned char)*p] & where))
+		const char *with = escaped(*p, attribute);
+
+		if (!with)
 			continue;
-		if (!buf_append(out, run, (size_t)(p - run)) ||
-			!buf_append_string(out, escaped(*p)))
+		if (!buf_append(out, run, (size_t)(p - run)) || !buf_append_string(out, with))
 			return false;
 		run = p + 1;
 	}
@@ -372,12 +358,12 @@ static bool escape(struct buf *out, struct span s, unsigned where)
 
 bool xml_escape_text(struct buf *out, struct span s)
 {
-	return escape(out, s, IN_TEXT);
+	return escape(out, s, false);
 }
 
 bool xml_escape_attribute(struct buf *out, struct span s)
 {
-	return escape(out, s, IN_ATTRIBUTE);
+	return escape(out, s, true);
 }
 
 bool xml_characters_valid(struct span s)
