@@ -73,7 +73,7 @@ static void flush(struct buf *out)
 int main(int argc, char **argv)
 {
 	long hold = argc > 1 ? atol(argv[1]) : 0;
-	struct buf in = {0}, out = {0};
+	static struct buf in, out;
 
 	for (;;) {
 		const char *line, *nl;
