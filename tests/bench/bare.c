@@ -169,7 +169,8 @@ static void in_compact(struct bare *b)
 {
 	size_t drop = (size_t)(b->keep_at - b->in_at);
 
-	memmove(b->in, b->in + drop, b->in_bytes - drop);
+	if (drop > 0)
+		memmove(b->in, b->in + drop, b->in_bytes - drop);
 	b->in_bytes -= drop;
 	b->in_at += (XML_Index)drop;
 	if (b->in_bytes + READ_BYTES > b->in_cap) {

@@ -961,7 +961,7 @@ static void report(struct bench *b)
 		b->echo ? "relay" : "program", b->round_trips, s, (double)b->round_trips / s,
 		(double)(b->end_cpu_ns - b->begin_cpu_ns) / 1e3 / stanzas);
 	for (unsigned i = 0; i < b->n_children; i++) {
-		char n[4] = "";
+		char n[12] = "";
 
 		if (i > 0)
 			snprintf(n, sizeof n, "%u", i + 1);
