@@ -23,7 +23,7 @@ void metrics_format(
 	const struct metric *metrics, size_t count, const char *program, struct buf *out);
 /* "name=value name{labels}=value ..." on one line. */
 void metrics_line(const struct metric *metrics, size_t count, struct buf *out);
-/* Replace FILE atomically (0644); logs and returns false when it cannot. */
+/* Replace the file atomically (0644); logs and returns false when it cannot. */
 bool metrics_write(
 	const char *path, const struct metric *metrics, size_t count, const char *program);
 

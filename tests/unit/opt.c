@@ -343,8 +343,11 @@ static void shell(void *command)
 /* The completion script in a file; what `ask` (with $script) makes of it. */
 static struct child ask_shell(const char *name, const char *ask)
 {
-	char path[] = "/tmp/outboard-opt-XXXXXX", line[32], command[1024];
-	int fd = mkstemp(path);
+	char folder[] = "/tmp/outboard-opt-XXXXXX", path[64], line[32], command[1024];
+	if (!mkdtemp(folder))
+		abort();
+	snprintf(path, sizeof path, "%s/script", folder);
+	int fd = open(path, O_WRONLY | O_CREAT, 0600);
 	snprintf(line, sizeof line, "--completion %s", name);
 	struct child c = parse(line);
 	CHECK_EQ_INT(c.status, 0);
@@ -353,9 +356,11 @@ static struct child ask_shell(const char *name, const char *ask)
 		abort();
 	close(fd);
 	child_free(&c);
-	snprintf(command, sizeof command, "export script=%s; %s", path, ask);
+	/* fish writes into its home */
+	snprintf(command, sizeof command,
+		"HOME=%s; export HOME script=%s; cd %s && { %s; }; rm -rf %s", folder, path, folder,
+		ask, folder);
 	c = child_run(shell, command);
-	unlink(path);
 	return c;
 }
 
@@ -398,8 +403,7 @@ static void bash_completes(void)
 
 static void fish_completes(void)
 {
-#define FISH(line)                                                                                 \
-	"HOME=/nonexistent fish --no-config -c 'source $script; complete -C \"" line "\"'"
+#define FISH(line) "fish --no-config -c 'source $script; complete -C \"" line "\"'"
 	check_shell("fish", FISH("prog --mo"), "--mode\twhat to do\n");
 	check_shell("fish", FISH("prog --mode g"), "get\twhat to do\ngetset\twhat to do\n");
 	check_shell("fish", FISH("prog --mode=s"), "--mode=set\twhat to do\n");

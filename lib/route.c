@@ -1,0 +1,312 @@
+/* route.c - see route.h
+ *
+ * In a hash chain entries with equal keys stand side by side, oldest first: a group. The first and
+ * the last of a group point to each other (peer), those between to nothing: so a walk jumps over
+ * the groups of other keys, and a user who gives a thousand requests the same id slows nobody.
+ */
+#include "route.h"
+
+#include <endian.h>
+#include <stdlib.h>
+
+#include "err.h"
+
+#define FIRST_BUCKETS 64
+#define RECORD_ALIGNMENT _Alignof(max_align_t)
+#define RECORD_OFFSET                                                                              \
+	((sizeof(struct route_entry) + RECORD_ALIGNMENT - 1) / RECORD_ALIGNMENT * RECORD_ALIGNMENT)
+
+struct route {
+	struct route_entry **buckets;
+	size_t buckets_count; /* a power of two */
+	struct route_entry **heap;
+	size_t heap_room;
+	size_t count, max_entries;
+	size_t bytes, max_bytes;
+	uint64_t seed[2];
+};
+
+struct route *route_new(size_t max_entries, size_t max_bytes, const uint64_t seed[2])
+{
+	struct route *r = xcalloc(1, sizeof *r);
+	r->buckets_count = FIRST_BUCKETS;
+	r->buckets = xcalloc(r->buckets_count, sizeof(*r->buckets));
+	r->max_entries = max_entries;
+	r->max_bytes = max_bytes;
+	r->seed[0] = seed[0];
+	r->seed[1] = seed[1];
+	return r;
+}
+
+void route_free(struct route *r)
+{
+	if (!r)
+		return;
+	for (size_t i = 0; i < r->count; i++)
+		free(r->heap[i]);
+	free(r->heap);
+	free(r->buckets);
+	free(r);
+}
+
+/* --- SipHash-2-4 (Aumasson, Bernstein: SipHash: a fast short-input PRF, 2012) */
+
+static uint64_t rotate(uint64_t x, int bits)
+{
+	return x << bits | x >> (64 - bits);
+}
+
+static void sip_rounds(uint64_t v[4], int rounds)
+{
+	while (rounds-- > 0) {
+		v[0] += v[1];
+		v[2] += v[3];
+		v[1] = rotate(v[1], 13) ^ v[0];
+		v[3] = rotate(v[3], 16) ^ v[2];
+		v[0] = rotate(v[0], 32);
+		v[2] += v[1];
+		v[0] += v[3];
+		v[1] = rotate(v[1], 17) ^ v[2];
+		v[3] = rotate(v[3], 21) ^ v[0];
+		v[2] = rotate(v[2], 32);
+	}
+}
+
+static void sip_word(uint64_t v[4], uint64_t word)
+{
+	v[3] ^= word;
+	sip_rounds(v, 2);
+	v[0] ^= word;
+}
+
+uint64_t route_hash(const uint64_t seed[2], struct span s)
+{
+	/* "somepseudorandomlygeneratedbytes" */
+	uint64_t v[4] = {
+		seed[0] ^ UINT64_C(0x736f6d6570736575),
+		seed[1] ^ UINT64_C(0x646f72616e646f6d),
+		seed[0] ^ UINT64_C(0x6c7967656e657261),
+		seed[1] ^ UINT64_C(0x7465646279746573),
+	};
+	uint64_t word, last = (uint64_t)(s.n & 0xff) << 56;
+	size_t whole = s.n & ~(size_t)7;
+	for (size_t i = 0; i < whole; i += 8) {
+		memcpy(&word, s.p + i, 8);
+		sip_word(v, le64toh(word));
+	}
+	for (size_t i = whole; i < s.n; i++)
+		last |= (uint64_t)(unsigned char)s.p[i] << (8 * (i - whole));
+	sip_word(v, last);
+	v[2] ^= 0xff;
+	sip_rounds(v, 4);
+	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* --- the hash table */
+
+static struct route_entry **bucket(const struct route *r, uint64_t hash)
+{
+	return &r->buckets[hash & (r->buckets_count - 1)];
+}
+
+/* Put first..last, linked among themselves, where *at points. */
+static void link_at(struct route_entry **at, struct route_entry *first, struct route_entry *last)
+{
+	last->chain = *at;
+	if (*at)
+		(*at)->chain_at = &last->chain;
+	*at = first;
+	first->chain_at = at;
+}
+
+/* The oldest entry of the key's group. */
+static struct route_entry *find_group(const struct route *r, uint64_t hash, struct span key)
+{
+	for (struct route_entry *e = *bucket(r, hash); e; e = e->peer->chain)
+		if (e->hash == hash && span_equal(e->key, key))
+			return e;
+	return NULL;
+}
+
+static void grow(struct route *r)
+{
+	struct route_entry **old = r->buckets;
+	size_t old_count = r->buckets_count;
+	r->buckets_count = old_count * 2;
+	r->buckets = xcalloc(r->buckets_count, sizeof(*r->buckets));
+	for (size_t i = 0; i < old_count; i++)
+		for (struct route_entry *e = old[i], *next; e; e = next) {
+			struct route_entry *last = e->peer;
+			next = last->chain;
+			link_at(bucket(r, e->hash), e, last);
+		}
+	free(old);
+}
+
+static void group_add(struct route *r, struct route_entry *e)
+{
+	struct route_entry *first = find_group(r, e->hash, e->key);
+	if (!first) {
+		e->first = true;
+		e->peer = e;
+		link_at(bucket(r, e->hash), e, e);
+		return;
+	}
+	struct route_entry *last = first->peer;
+	link_at(&last->chain, e, e);
+	last->peer = NULL;
+	first->peer = e;
+	e->peer = first;
+}
+
+static void group_remove(struct route_entry *e)
+{
+	struct route_entry *other = e->peer;
+	*e->chain_at = e->chain;
+	if (e->chain)
+		e->chain->chain_at = e->chain_at;
+	if (!other || other == e)
+		return;
+	/* e was one end of a group, its neighbour is now */
+	struct route_entry *end = e->chain;
+	if (e->first)
+		end->first = true;
+	else
+		end = (struct route_entry *)(void *)((char *)e->chain_at -
+						     offsetof(struct route_entry, chain));
+	end->peer = other;
+	other->peer = end;
+}
+
+/* --- the deadline heap */
+
+static void heap_put(struct route *r, struct route_entry *e, size_t slot)
+{
+	r->heap[slot] = e;
+	e->slot = slot;
+}
+
+/* Move e, whose place is `slot`, to where its deadline belongs. */
+static void heap_sift(struct route *r, struct route_entry *e, size_t slot)
+{
+	while (slot > 0) {
+		size_t parent = (slot - 1) / 2;
+		if (r->heap[parent]->deadline_ms <= e->deadline_ms)
+			break;
+		heap_put(r, r->heap[parent], slot);
+		slot = parent;
+	}
+	for (;;) {
+		size_t child = slot * 2 + 1;
+		if (child >= r->count)
+			break;
+		if (child + 1 < r->count &&
+			r->heap[child + 1]->deadline_ms < r->heap[child]->deadline_ms)
+			child++;
+		if (e->deadline_ms <= r->heap[child]->deadline_ms)
+			break;
+		heap_put(r, r->heap[child], slot);
+		slot = child;
+	}
+	heap_put(r, e, slot);
+}
+
+/* --- entries */
+
+struct route_entry *route_add(
+	struct route *r, struct span key, size_t record_bytes, int64_t deadline_ms)
+{
+	size_t bytes;
+	if (r->count >= r->max_entries ||
+		__builtin_add_overflow(RECORD_OFFSET, record_bytes, &bytes) ||
+		__builtin_add_overflow(bytes, key.n, &bytes) || bytes > r->max_bytes - r->bytes)
+		return NULL;
+	if (r->count == r->heap_room) {
+		r->heap_room = r->heap_room ? r->heap_room * 2 : FIRST_BUCKETS;
+		r->heap = xrealloc(r->heap, r->heap_room * sizeof(*r->heap));
+	}
+	if (r->count == r->buckets_count)
+		grow(r);
+	struct route_entry *e = xcalloc(1, bytes);
+	char *copy = (char *)e + RECORD_OFFSET + record_bytes;
+	if (key.n)
+		memcpy(copy, key.p, key.n);
+	e->key = (struct span){copy, key.n};
+	e->hash = route_hash(r->seed, e->key);
+	e->bytes = bytes;
+	e->deadline_ms = deadline_ms;
+	group_add(r, e);
+	heap_sift(r, e, r->count++);
+	r->bytes += bytes;
+	return e;
+}
+
+void *route_record(struct route_entry *e)
+{
+	return (char *)e + RECORD_OFFSET;
+}
+
+struct route_entry *route_entry_of(void *record)
+{
+	return (struct route_entry *)(void *)((char *)record - RECORD_OFFSET);
+}
+
+bool route_charge(struct route *r, struct route_entry *e, size_t bytes)
+{
+	if (bytes > r->max_bytes - r->bytes)
+		return false;
+	r->bytes += bytes;
+	e->bytes += bytes;
+	return true;
+}
+
+struct route_entry *route_find(const struct route *r, struct span key)
+{
+	/* an absent key is the same as an empty one, as in route_add */
+	if (!key.p)
+		key.p = "";
+	return find_group(r, route_hash(r->seed, key), key);
+}
+
+struct route_entry *route_find_next(const struct route *r, const struct route_entry *e)
+{
+	(void)r;
+	/* the last of a group points to its first, or to itself */
+	return e->peer && (!e->first || e->peer == e) ? NULL : e->chain;
+}
+
+void route_deadline_set(struct route *r, struct route_entry *e, int64_t deadline_ms)
+{
+	e->deadline_ms = deadline_ms;
+	heap_sift(r, e, e->slot);
+}
+
+void route_remove(struct route *r, struct route_entry *e)
+{
+	group_remove(e);
+	struct route_entry *last = r->heap[--r->count];
+	if (last != e)
+		heap_sift(r, last, e->slot);
+	r->bytes -= e->bytes;
+	free(e);
+}
+
+struct route_entry *route_earliest(const struct route *r)
+{
+	return r->count ? r->heap[0] : NULL;
+}
+
+int64_t route_deadline(const struct route *r)
+{
+	return r->count ? r->heap[0]->deadline_ms : INT64_MAX;
+}
+
+size_t route_count(const struct route *r)
+{
+	return r->count;
+}
+
+size_t route_bytes(const struct route *r)
+{
+	return r->bytes;
+}
