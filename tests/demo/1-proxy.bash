@@ -28,18 +28,14 @@ END
 
 login=(--connect "127.0.0.1:$C2S_PORT" --tls required --tls-ca "$TLS_CA" --password-file "$PASSWORD_FILE")
 for resource in a b; do
-	mkfifo "ready-$resource"
-	run_background "client_$resource" xmpp-connect --jid "impl@vhost.test/$resource" "${login[@]}" \
-		--presence --ready-fd 3 -- bash client.sh 3>"ready-$resource"
-	read -r <"ready-$resource"
+	start_ready xmpp-connect --jid "impl@vhost.test/$resource" "${login[@]}" \
+		--presence --ready-fd 3 -- bash client.sh
 	echo "impl@vhost.test/$resource is logged in."
 done
 
-mkfifo ready-proxy
-run_background proxy xmpp-jat-proxy --connect "127.0.0.1:$COMPONENT_PORT" --domain jat.test \
+start_ready xmpp-jat-proxy --connect "127.0.0.1:$COMPONENT_PORT" --domain jat.test \
 	--secret-file "$SECRET_FILE" --target impl@vhost.test --metrics metrics --metrics-interval 0.1 \
-	--ready-fd 3 3>ready-proxy
-read -r <ready-proxy
+	--ready-fd 3
 until_true grep -q '^outboard_sessions{.*} 2$' metrics
 echo "xmpp-jat-proxy is connected; both sessions are known to it."
 
@@ -62,5 +58,5 @@ show "component -> user" "$result"
 [[ $(cat received) == *" from='jat.test/"* && $(cat received) != *alice* ]]
 echo
 echo "The client never saw who asked: alice's address is sealed in the token."
-kill -TERM "$proxy_pid"
-wait "$proxy_pid"
+kill -TERM "$started_pid"
+wait "$started_pid"

@@ -6,14 +6,22 @@ set -euo pipefail
 
 started=()
 
-# run_background NAME COMMAND...: its pid is remembered and in $NAME_pid
-run_background()
+# start_ready COMMAND...: in the background with `--ready-fd 3` given by the caller; returns when it is
+# ready. Its pid is remembered and in $started_pid.
+start_ready()
 {
-	local name=$1
-	shift
-	"$@" &
-	started+=($!)
-	printf -v "${name}_pid" %s "$!"
+	local fifo=$DEMO_DIR/ready.$RANDOM ready
+	mkfifo "$fifo"
+	exec {ready}<>"$fifo"
+	"$@" 3>"$fifo" &
+	started_pid=$!
+	started+=("$started_pid")
+	read -rt 30 -u "$ready" || {
+		echo "demo: not ready in time: $1" >&2
+		return 1
+	}
+	exec {ready}<&-
+	rm "$fifo"
 }
 
 finish()
