@@ -22,6 +22,7 @@ struct jatproxy_config {
 	size_t targets_count;
 	enum jatproxy_policy policy;
 	bool messages, outbound_iq, show_presence;
+	bool passthrough; /* filter: what is not addressed to the domain or below it is copied */
 	bool drain_xa, drain_dnd, drain_away;
 	int min_priority; /* sessions below are out of rotation; INT_MIN: none */
 	int64_t timeout_ms, bounce_wait_ms;
@@ -30,7 +31,8 @@ struct jatproxy_config {
 	bool grace; /* the predecessor did not stop cleanly and the key survives it */
 	uint64_t (*random)(void *context);
 	void *random_context;
-	/* the set of subscribers changed (for --state-dir): all of them, one a line; may be NULL */
+	/* the set of subscribers changed (for --state-dir): all of them, one "USER TAB ADDRESS" a
+	 * line; at most once a second; may be NULL */
 	void (*subscribers_changed)(void *context, struct span all);
 	void *subscribers_context;
 };
@@ -39,7 +41,7 @@ struct jatproxy;
 
 struct jatproxy *jatproxy_new(const struct jatproxy_config *config);
 void jatproxy_free(struct jatproxy *p);
-/* Subscribers kept from an earlier run (one JID a line). */
+/* Subscribers kept from an earlier run, in the form of subscribers_changed. */
 void jatproxy_restore_subscribers(struct jatproxy *p, struct span all);
 /* The keys were re-read (SIGHUP); the old ones are no longer used. */
 void jatproxy_rekey(struct jatproxy *p, struct jat_keys *keys);

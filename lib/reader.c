@@ -18,6 +18,9 @@
 #define RESCAN_CREDIT 8
 #define RESCAN_CREDIT_MAX (64 * 1024 * 1024)
 
+/* <iq><error><condition/></error></iq> */
+#define ERROR_DEPTH 3
+
 #define ARENA_CHUNK 8192
 
 /* With reparse deferral (there by symbol, not by version: distributions backport it) a stanza whose
@@ -62,6 +65,7 @@ struct reader {
 	struct xml_node *node;	/* innermost indexed open element */
 	unsigned unindexed;	/* open elements below it */
 	unsigned indexed_count; /* in this stanza */
+	unsigned index_depth;	/* of this stanza */
 	struct stanza stanza;
 
 	const char *error;
@@ -185,7 +189,7 @@ static void on_declaration(void *context, const XML_Char *prefix, const XML_Char
 	struct reader *r = context;
 	struct xml_declaration *d;
 
-	if (r->unindexed || r->stanza.refusal)
+	if (r->unindexed || r->stanza.refusal || r->level > r->index_depth)
 		return; /* its element will not be indexed either */
 	if (r->pending_count == r->pending_size) {
 		/* grown for this element only: bounded by the tag's bytes */
@@ -204,7 +208,7 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 	struct xml_node *node = arena_take(r, sizeof(*node));
 	struct xml_attribute *attributes;
 	uint32_t count = 0;
-	const char *raw;
+	char after;
 
 	memset(node, 0, sizeof(*node));
 	split_name(r, name, &node->ns, &node->name);
@@ -226,10 +230,9 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 	}
 	node->start = at - r->start;
 	node->open_end = node->start + (size_t)XML_GetCurrentByteCount(r->parser);
-	raw = r->in.p + r->in.start + at + 1;
-	while (!strchr(" \t\r\n/>:", *raw))
-		raw++;
-	node->prefixed = *raw == ':';
+	/* the local name ends the written one: where it alone would end, a prefixed one goes on */
+	after = r->in.p[r->in.start + at + 1 + node->name.n];
+	node->prefixed = !is_space(after) && after != '/' && after != '>';
 	return node;
 }
 
@@ -268,6 +271,9 @@ static void stanza_begin(struct reader *r, const char *name, const char **atts)
 	r->stanza = (struct stanza){
 		.root = r->node, .outer = r->outer, .outer_count = r->outer_count, .line = r->line};
 	stanza_describe(&r->stanza);
+	r->index_depth = r->config.index_depth;
+	if (r->stanza.type == TYPE_ERROR && r->index_depth < ERROR_DEPTH)
+		r->index_depth = ERROR_DEPTH;
 }
 
 static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
@@ -307,7 +313,7 @@ static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
 		struct xml_node *parent = r->node;
 
 		parent->children_count++;
-		if (level <= r->config.index_depth && r->indexed_count < r->config.index_nodes) {
+		if (level <= r->index_depth && r->indexed_count < r->config.index_nodes) {
 			struct xml_node *node = node_new(r, name, atts, event_offset(r));
 
 			node->parent = parent;
@@ -411,6 +417,7 @@ static void parser_begin(struct reader *r)
 	r->start = 0;
 	r->stanza.refusal = STANZA_WHOLE;
 	r->unindexed = 0;
+	r->index_depth = r->config.index_depth;
 	arena_reset(r);
 	if (r->config.kind == READER_PIPE)
 		prologue = SPAN("<stanzas>");

@@ -53,6 +53,9 @@ void route_remove(struct route *r, struct route_entry *e);
 struct route_entry *route_earliest(const struct route *r);
 /* Its deadline, INT64_MAX if empty. */
 int64_t route_deadline(const struct route *r);
+/* Call fn for each entry, in no order; fn must not add or remove entries. */
+void route_each(
+	const struct route *r, void (*fn)(void *context, struct route_entry *e), void *context);
 size_t route_count(const struct route *r);
 size_t route_bytes(const struct route *r);
 /* SipHash-2-4 of s under the seed: for other tables that hold what users choose. */

@@ -4,6 +4,7 @@ static const struct {
 	const char *type, *name;
 } errors[ERROR_COUNT] = {
 	[ERROR_BAD_REQUEST] = {"modify", "bad-request"},
+	[ERROR_BAD_REQUEST_CANCEL] = {"cancel", "bad-request"},
 	[ERROR_FEATURE_NOT_IMPLEMENTED] = {"cancel", "feature-not-implemented"},
 	[ERROR_FORBIDDEN] = {"auth", "forbidden"},
 	[ERROR_INTERNAL_SERVER_ERROR] = {"cancel", "internal-server-error"},

@@ -7,6 +7,7 @@
 
 enum stanza_error {
 	ERROR_BAD_REQUEST,	       /* modify */
+	ERROR_BAD_REQUEST_CANCEL,      /* cancel: what mod_client_proxy answers a presence */
 	ERROR_FEATURE_NOT_IMPLEMENTED, /* cancel */
 	ERROR_FORBIDDEN,	       /* auth */
 	ERROR_INTERNAL_SERVER_ERROR,   /* cancel */

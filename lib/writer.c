@@ -104,13 +104,12 @@ static bool declares(const struct xml_node *node, struct span prefix)
 /* Whether "prefix:" occurs anywhere in the bytes of node: a declaration too many does no harm. */
 static bool mentions(const struct stanza *s, const struct xml_node *node, struct span prefix)
 {
-	const char *p = s->text + node->start, *end = s->text + node->end;
+	const char *start = s->text + node->start, *end = s->text + node->end, *p = start;
 
-	while ((p = memmem(p, (size_t)(end - p), prefix.p, prefix.n))) {
-		p += prefix.n;
-		if (p < end && *p == ':')
+	/* colons are rare and memchr is fast: memmem for the prefix took a fifth of the copy */
+	for (; (p = memchr(p, ':', (size_t)(end - p))); p++)
+		if ((size_t)(p - start) > prefix.n && memcmp(p - prefix.n, prefix.p, prefix.n) == 0)
 			return true;
-	}
 	return false;
 }
 

@@ -74,9 +74,14 @@ size_t xml_longest_tag(struct span in)
 	return longest;
 }
 
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
 static const char *skip_space(const char *p, const char *end)
 {
-	while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
+	while (p < end && is_space(*p))
 		p++;
 	return p;
 }
@@ -87,7 +92,7 @@ bool xml_tag_begin(struct span tag, struct xml_tag *scan, struct span *name)
 
 	if (tag.n < 3)
 		return false;
-	while (p < end && !strchr(" \t\r\n/>", *p))
+	while (p < end && !is_space(*p) && *p != '/' && *p != '>')
 		p++;
 	*name = (struct span){tag.p + 1, (size_t)(p - tag.p - 1)};
 	*scan = (struct xml_tag){p, end};
@@ -100,7 +105,7 @@ bool xml_tag_next(struct xml_tag *scan, struct span *name, struct span *value, s
 
 	if (p >= scan->end || *p == '>' || *p == '/')
 		return false;
-	while (p < scan->end && *p != '=' && *p != ' ' && *p != '\t' && *p != '\n' && *p != '\r')
+	while (p < scan->end && *p != '=' && !is_space(*p))
 		p++;
 	*name = (struct span){start, (size_t)(p - start)};
 	p = skip_space(p, scan->end);
@@ -317,8 +322,20 @@ bool xml_node_text(const char *text, const struct xml_node *node, struct buf *ou
 
 /* Escaping --------------------------------------------------------------- */
 
-/* What a character is written as; NULL: as itself. */
-static const char *escaped(char c, bool attribute)
+enum { IN_TEXT = 1, IN_ATTRIBUTE = 2 };
+
+/* Where a character cannot stand as itself. A table: most bytes written go past it. */
+static const unsigned char special[256] = {
+	['&'] = IN_TEXT | IN_ATTRIBUTE,
+	['<'] = IN_TEXT | IN_ATTRIBUTE,
+	['>'] = IN_TEXT | IN_ATTRIBUTE,
+	['\n'] = IN_TEXT | IN_ATTRIBUTE,
+	['\r'] = IN_TEXT | IN_ATTRIBUTE,
+	['\''] = IN_ATTRIBUTE,
+	['\t'] = IN_ATTRIBUTE,
+};
+
+static const char *escaped(char c)
 {
 	switch (c) {
 	case '&':
@@ -332,24 +349,21 @@ static const char *escaped(char c, bool attribute)
 	case '\r':
 		return "&#13;";
 	case '\'':
-		return attribute ? "&apos;" : NULL;
-	case '\t':
-		return attribute ? "&#9;" : NULL;
+		return "&apos;";
 	default:
-		return NULL;
+		return "&#9;";
 	}
 }
 
-static bool escape(struct buf *out, struct span s, bool attribute)
+static bool escape(struct buf *out, struct span s, unsigned where)
 {
 	const char *p = s.p, *end = s.p + s.n, *run = p;
 
 	for (; p < end; p++) {
-		const char *with = escaped(*p, attribute);
-
-		if (!with)
+		if (!(special[(unsigned char)*p] & where))
 			continue;
-		if (!buf_append(out, run, (size_t)(p - run)) || !buf_append_string(out, with))
+		if (!buf_append(out, run, (size_t)(p - run)) ||
+			!buf_append_string(out, escaped(*p)))
 			return false;
 		run = p + 1;
 	}
@@ -358,12 +372,12 @@ static bool escape(struct buf *out, struct span s, bool attribute)
 
 bool xml_escape_text(struct buf *out, struct span s)
 {
-	return escape(out, s, false);
+	return escape(out, s, IN_TEXT);
 }
 
 bool xml_escape_attribute(struct buf *out, struct span s)
 {
-	return escape(out, s, true);
+	return escape(out, s, IN_ATTRIBUTE);
 }
 
 bool xml_characters_valid(struct span s)

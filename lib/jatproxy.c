@@ -1,0 +1,1235 @@
+#include "jatproxy.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "err.h"
+#include "jid.h"
+#include "loop.h"
+#include "reader.h"
+#include "session.h"
+#include "stanza-error.h"
+
+/* How often a request is handed to another session after the first. */
+#define MAX_RETRIES 2
+/* An outbound request's id: unguessable, so that its answer can be told from a forgery. */
+#define OUTBOUND_ID_BYTES 16
+#define AFFINITY_MS (60 * 60 * 1000)
+#define SUBSCRIBERS_SAVE_MS 1000
+
+/* One IQ request we have handed on and that has not got its answer. The route entry's deadline is
+ * the overall one, or an earlier one while its session has left and a bounce may come. */
+struct request {
+	struct session *session;	    /* held; NULL: outbound */
+	struct request *previous, *next;    /* of the same session */
+	int64_t deadline_ms;		    /* overall */
+	struct span user, asked, id, token; /* the answer: to, from, id; all in text */
+	struct span stanza;		    /* as sent, for another try; in text */
+	char *text;
+	uint64_t tried[MAX_RETRIES + 1]; /* session serials */
+	unsigned tries;
+	bool set, bouncing;
+};
+
+/* What a session's owner pointer points to. */
+struct load {
+	struct request *first;
+	size_t count;
+};
+
+/* A token that stands for an address no encoding fits. */
+struct handle {
+	struct route_entry *by_address;
+	struct span jid, asked;
+	char *text;
+};
+
+struct affinity {
+	uint64_t serial;
+};
+
+enum counter {
+	COUNT_REQUESTS,
+	COUNT_ANSWERS,
+	COUNT_RETRIES,
+	COUNT_MESSAGES,
+	COUNT_NO_SESSION,
+	COUNT_TIMEOUT,
+	COUNT_CONSTRAINT,
+	COUNT_BAD_REQUEST,
+	COUNT_NOT_IMPLEMENTED,
+	COUNT_TOO_LARGE,
+	COUNT_SESSION_LEFT,
+	COUNT_STOPPED,
+	COUNT_NO_FROM,
+	COUNT_FOREIGN,
+	COUNT_STRAY,
+	COUNT_LATE,
+	COUNT_IGNORED,
+	COUNT_QUEUE_FULL,
+	COUNTERS,
+};
+
+static const struct {
+	const char *name, *labels, *help;
+} counter_names[COUNTERS] = {
+	[COUNT_REQUESTS] = {"requests", NULL, "IQ requests handed on"},
+	[COUNT_ANSWERS] = {"answers", NULL, "answers handed back"},
+	[COUNT_RETRIES] = {"retries", NULL, "requests handed to another session"},
+	[COUNT_MESSAGES] = {"messages", NULL, "messages handed on"},
+	[COUNT_NO_SESSION] = {"errors", "reason=\"no-session\"", "requests answered with an error"},
+	[COUNT_TIMEOUT] = {"errors", "reason=\"timeout\"", "requests answered with an error"},
+	[COUNT_CONSTRAINT] = {"errors", "reason=\"resource-constraint\"",
+		"requests answered with an error"},
+	[COUNT_BAD_REQUEST] = {"errors", "reason=\"bad-request\"",
+		"requests answered with an error"},
+	[COUNT_NOT_IMPLEMENTED] = {"errors", "reason=\"not-implemented\"",
+		"requests answered with an error"},
+	[COUNT_TOO_LARGE] = {"errors", "reason=\"too-large\"", "requests answered with an error"},
+	[COUNT_SESSION_LEFT] = {"errors", "reason=\"session-left\"",
+		"requests answered with an error"},
+	[COUNT_STOPPED] = {"errors", "reason=\"stopped\"", "requests answered with an error"},
+	[COUNT_NO_FROM] = {"dropped", "reason=\"no-from\"", "stanzas dropped"},
+	[COUNT_FOREIGN] = {"dropped", "reason=\"foreign\"", "stanzas dropped"},
+	[COUNT_STRAY] = {"dropped", "reason=\"stray\"", "stanzas dropped"},
+	[COUNT_LATE] = {"dropped", "reason=\"late\"", "stanzas dropped"},
+	[COUNT_IGNORED] = {"dropped", "reason=\"ignored\"", "stanzas dropped"},
+	[COUNT_QUEUE_FULL] = {"dropped", "reason=\"queue-full\"", "stanzas dropped"},
+};
+
+struct jatproxy {
+	struct jatproxy_config config;
+	struct session_table *sessions;
+	struct session **usable; /* in rotation */
+	size_t usable_count, usable_size;
+	size_t round;
+	uint64_t seed[2];
+	struct route *requests;
+	struct route *handles, *handles_by_address;
+	struct route *affinities;
+	struct route *subscribers;
+	struct route *graced; /* (token, id) of answers seen in the restart grace */
+	int64_t grace_until_ms;
+	bool draining, shown, subscribers_dirty;
+	int64_t subscribers_save_ms, subscribers_saved_ms;
+	struct reader *again; /* to parse a stanza once more for another try */
+	struct buf key, address, scratch;
+	uint64_t counters[COUNTERS];
+	int64_t now_ms; /* of the call under way, for callbacks of the session table */
+};
+
+static void session_left(void *context, struct session *s, bool link_down, int64_t now_ms);
+static void sessions_changed(void *context);
+
+/* Life ------------------------------------------------------------------- */
+
+struct jatproxy *jatproxy_new(const struct jatproxy_config *config)
+{
+	struct jatproxy *p = xcalloc(1, sizeof(*p));
+	struct session_config sessions = {.domain = config->jat.domain,
+		.targets = config->targets,
+		.targets_count = config->targets_count,
+		.max_sessions = config->max_sessions,
+		.left = session_left,
+		.changed = sessions_changed,
+		.context = p};
+	struct reader_config again = {.kind = READER_PIPE,
+		.max_stanza_bytes = SIZE_MAX / 4,
+		.max_depth = INT_MAX,
+		.max_attributes = INT_MAX,
+		.index_depth = 1};
+
+	p->config = *config;
+	p->seed[0] = config->random(config->random_context);
+	p->seed[1] = config->random(config->random_context);
+	p->sessions = session_table_new(&sessions);
+	p->requests = route_new(config->max_pending, config->max_pending_bytes, p->seed);
+	p->handles = route_new(config->max_handles, config->max_pending_bytes, p->seed);
+	p->handles_by_address = route_new(config->max_handles, config->max_pending_bytes, p->seed);
+	p->affinities = route_new(config->max_subscribers, config->max_pending_bytes, p->seed);
+	p->subscribers = route_new(config->max_subscribers, config->max_pending_bytes, p->seed);
+	p->graced = route_new(config->max_pending, config->max_pending_bytes, p->seed);
+	p->grace_until_ms = config->grace ? LOOP_NEVER : 0;
+	p->subscribers_save_ms = LOOP_NEVER;
+	p->again = reader_new(&again);
+	buf_init(&p->key, BUF_NO_MAX);
+	buf_init(&p->address, BUF_NO_MAX);
+	buf_init(&p->scratch, BUF_NO_MAX);
+	return p;
+}
+
+static void request_unlink(struct jatproxy *p, struct request *r)
+{
+	struct session *s = r->session;
+	struct load *load;
+
+	if (!s)
+		return;
+	load = s->owner;
+	if (r->previous)
+		r->previous->next = r->next;
+	else
+		load->first = r->next;
+	if (r->next)
+		r->next->previous = r->previous;
+	load->count--;
+	if (!s->available && load->count == 0) {
+		free(load);
+		s->owner = NULL;
+	}
+	r->session = NULL;
+	session_release(p->sessions, s);
+}
+
+static void request_link(struct request *r, struct session *s)
+{
+	struct load *load = s->owner;
+
+	if (!load)
+		s->owner = load = xcalloc(1, sizeof(*load));
+	r->session = s;
+	r->previous = NULL;
+	r->next = load->first;
+	if (load->first)
+		load->first->previous = r;
+	load->first = r;
+	load->count++;
+	session_hold(s);
+}
+
+static size_t load_of(const struct session *s)
+{
+	const struct load *load = s->owner;
+
+	return load ? load->count : 0;
+}
+
+static void request_remove(struct jatproxy *p, struct request *r)
+{
+	struct route_entry *e = route_entry_of(r);
+
+	/* in the grace after a restart an answer is taken on its token alone: what has been
+	 * answered here must not be answered once more */
+	if (p->grace_until_ms > p->now_ms)
+		route_add(p->graced, e->key, 0, p->grace_until_ms);
+	request_unlink(p, r);
+	free(r->text);
+	route_remove(p->requests, e);
+}
+
+static void handle_remove(struct jatproxy *p, struct route_entry *e)
+{
+	struct handle *h = route_record(e);
+
+	route_remove(p->handles_by_address, h->by_address);
+	free(h->text);
+	route_remove(p->handles, e);
+}
+
+void jatproxy_free(struct jatproxy *p)
+{
+	struct route_entry *e;
+
+	if (!p)
+		return;
+	p->grace_until_ms = 0;
+	while ((e = route_earliest(p->requests)))
+		request_remove(p, route_record(e));
+	while ((e = route_earliest(p->handles)))
+		handle_remove(p, e);
+	for (size_t i = 0; i < session_count(p->sessions); i++)
+		free(session_at(p->sessions, i)->owner);
+	session_table_free(p->sessions);
+	route_free(p->requests);
+	route_free(p->handles);
+	route_free(p->handles_by_address);
+	route_free(p->affinities);
+	route_free(p->subscribers);
+	route_free(p->graced);
+	reader_free(p->again);
+	free(p->usable);
+	buf_free(&p->key);
+	buf_free(&p->address);
+	buf_free(&p->scratch);
+	free(p);
+}
+
+void jatproxy_rekey(struct jatproxy *p, struct jat_keys *keys)
+{
+	p->config.jat.keys = keys;
+}
+
+size_t jatproxy_open_requests(const struct jatproxy *p)
+{
+	return route_count(p->requests);
+}
+
+size_t jatproxy_sessions(const struct jatproxy *p)
+{
+	return session_count(p->sessions);
+}
+
+size_t jatproxy_metrics(const struct jatproxy *p, struct metric *out, size_t max)
+{
+	const struct metric gauges[] = {
+		{"sessions", NULL, "available sessions of the targets", METRIC_GAUGE,
+			session_count(p->sessions)},
+		{"pending_requests", NULL, "requests waiting for their answer", METRIC_GAUGE,
+			route_count(p->requests)},
+		{"pending_bytes", NULL, "memory held by open requests", METRIC_GAUGE,
+			route_bytes(p->requests)},
+		{"handles", NULL, "addresses kept in the table", METRIC_GAUGE,
+			route_count(p->handles)},
+		{"subscribers", NULL, "subscribers to our presence", METRIC_GAUGE,
+			route_count(p->subscribers)},
+	};
+	size_t n = 0;
+
+	for (size_t i = 0; i < sizeof(gauges) / sizeof(gauges[0]) && n < max; i++)
+		out[n++] = gauges[i];
+	for (size_t i = 0; i < COUNTERS && n < max; i++)
+		out[n++] = (struct metric){counter_names[i].name, counter_names[i].labels,
+			counter_names[i].help, METRIC_COUNTER, p->counters[i]};
+	return n;
+}
+
+/* Choosing a session ----------------------------------------------------- */
+
+static bool in_rotation(const struct jatproxy *p, const struct session *s)
+{
+	return s->priority >= p->config.min_priority &&
+	       !(s->show == SHOW_XA && p->config.drain_xa) &&
+	       !(s->show == SHOW_DND && p->config.drain_dnd) &&
+	       !(s->show == SHOW_AWAY && p->config.drain_away);
+}
+
+static void sessions_changed(void *context)
+{
+	struct jatproxy *p = context;
+	size_t count = session_count(p->sessions);
+
+	if (count > p->usable_size) {
+		p->usable_size = count * 2;
+		p->usable = xrealloc(p->usable, p->usable_size * sizeof(*p->usable));
+	}
+	p->usable_count = 0;
+	for (size_t i = 0; i < count; i++)
+		if (in_rotation(p, session_at(p->sessions, i)))
+			p->usable[p->usable_count++] = session_at(p->sessions, i);
+	/* the last ones are never drained */
+	for (size_t i = 0; p->usable_count == 0 && i < count; i++)
+		p->usable[i] = session_at(p->sessions, i);
+	if (p->usable_count == 0)
+		p->usable_count = count;
+}
+
+/* Sessions that a request must not go to. */
+struct exclusion {
+	struct span jid;	     /* who asks */
+	const struct request *tried; /* those it has been tried on */
+	struct route_entry *same;    /* those that hold an equal request (and the following ones) */
+};
+
+static bool excluded(const struct jatproxy *p, const struct exclusion *x, const struct session *s)
+{
+	if (span_equal(x->jid, s->jid))
+		return true;
+	for (unsigned i = 0; x->tried && i < x->tried->tries; i++)
+		if (x->tried->tried[i] == s->serial)
+			return true;
+	for (struct route_entry *e = x->same; e; e = route_find_next(p->requests, e))
+		if (((struct request *)route_record(e))->session == s)
+			return true;
+	return false;
+}
+
+static uint64_t random_below(struct jatproxy *p, uint64_t n)
+{
+	return p->config.random(p->config.random_context) % n;
+}
+
+/* Rendezvous hashing: of all sessions the one with the highest score; a session that comes or goes
+ * moves only its own share. The seed is fixed, so that all proxies of a service agree. */
+static uint64_t score(const struct session *s, struct span bare)
+{
+	static const uint64_t seed[2] = {0x6f7574626f617264, 0x737469636b790000};
+	const uint64_t own[2] = {route_hash(seed, s->jid), seed[1]};
+
+	return route_hash(own, bare);
+}
+
+/* By policy one of the candidates that is not excluded; NULL if there is none. */
+static struct session *choose(struct jatproxy *p, struct session **candidates, size_t count,
+	const struct exclusion *x, struct span user)
+{
+	struct session *best = NULL;
+	uint64_t best_score = 0;
+	size_t left = 0, at;
+	bool all = !x->same && !x->tried && (!x->jid.p || session_target(p->sessions, x->jid) < 0);
+
+	if (count == 0)
+		return NULL;
+	switch (p->config.policy) {
+	case POLICY_RANDOM:
+	case POLICY_ROUND_ROBIN:
+		if (all)
+			left = count;
+		for (size_t i = 0; !all && i < count; i++)
+			left += !excluded(p, x, candidates[i]);
+		if (left == 0)
+			return NULL;
+		at = p->config.policy == POLICY_RANDOM ? random_below(p, left) : p->round++ % left;
+		if (all)
+			return candidates[at];
+		for (size_t i = 0; i < count; i++)
+			if (!excluded(p, x, candidates[i]) && at-- == 0)
+				return candidates[i];
+		return NULL;
+	case POLICY_LEAST_PENDING:
+		at = random_below(p, count);
+		for (size_t i = 0; i < count; i++) {
+			struct session *s = candidates[(at + i) % count];
+
+			if ((!best || load_of(s) < load_of(best)) && (all || !excluded(p, x, s)))
+				best = s;
+		}
+		return best;
+	case POLICY_STICKY:
+		for (size_t i = 0; i < count; i++) {
+			uint64_t its = score(candidates[i], jid_bare(user));
+
+			if ((!best || its > best_score) &&
+				(all || !excluded(p, x, candidates[i]))) {
+				best = candidates[i];
+				best_score = its;
+			}
+		}
+		return best;
+	}
+	return NULL;
+}
+
+/* The session for a new request or message of user. `same`: open requests it must be told from. */
+static struct session *choose_first(struct jatproxy *p, struct span user, struct route_entry *same)
+{
+	struct exclusion x = {.jid = user, .same = same};
+	struct session *s = choose(p, p->usable, p->usable_count, &x, user);
+
+	if (!s && same) { /* all hold an equal one: answers are matched in order */
+		x.same = NULL;
+		s = choose(p, p->usable, p->usable_count, &x, user);
+	}
+	if (!s) { /* the asking session only if there is no other */
+		x.jid = SPAN_NONE;
+		s = choose(p, p->usable, p->usable_count, &x, user);
+	}
+	return s;
+}
+
+/* Tokens ----------------------------------------------------------------- */
+
+static bool is_our_domain(const struct jatproxy *p, struct span jid)
+{
+	struct span domain = jid_domain(jid), own = p->config.jat.domain;
+
+	return span_equal(domain, own) ||
+	       (domain.n > own.n && domain.p[domain.n - own.n - 1] == '.' &&
+		       memcmp(domain.p + domain.n - own.n, own.p, own.n) == 0);
+}
+
+static void key_of(struct buf *key, char kind, struct span a, struct span b, struct span c)
+{
+	buf_reset(key);
+	buf_append_char(key, kind);
+	buf_append_span(key, a);
+	buf_append_char(key, '\0');
+	buf_append_span(key, b);
+	buf_append_char(key, '\0');
+	buf_append_span(key, c);
+}
+
+/* Token and id of a request: what its answer is found by. */
+static struct span request_key(struct jatproxy *p, struct span token, struct span id)
+{
+	key_of(&p->key, 'q', token, id, SPAN(""));
+	return buf_span(&p->key);
+}
+
+/* A token for what fits no encoding: 128 random bits behind a '-', which begins no other token (a
+ * key id is a letter or digit, and no domain begins with it). False when the table is full. */
+static bool handle_for(struct jatproxy *p, struct span asked, struct span jid, struct buf *out)
+{
+	struct route_entry *e, *address;
+	struct handle *h;
+	int64_t until_ms = p->now_ms + p->config.handle_ttl_ms;
+	uint64_t random[2];
+
+	key_of(&p->key, 'h', jid, asked, SPAN(""));
+	e = route_find(p->handles_by_address, buf_span(&p->key));
+	if (e) {
+		struct route_entry *handle = *(struct route_entry **)route_record(e);
+
+		route_deadline_set(p->handles, handle, until_ms);
+		return buf_append_span(out, handle->key);
+	}
+	while ((e = route_earliest(p->handles)) && e->deadline_ms <= p->now_ms)
+		handle_remove(p, e);
+	/* the longest unused one makes room, unless an open request may still need it */
+	if (e && route_count(p->handles) >= p->config.max_handles &&
+		e->deadline_ms < until_ms - p->config.timeout_ms)
+		handle_remove(p, e);
+	address = route_add(
+		p->handles_by_address, buf_span(&p->key), sizeof(struct route_entry *), LOOP_NEVER);
+	if (!address)
+		return false;
+	random[0] = p->config.random(p->config.random_context);
+	random[1] = p->config.random(p->config.random_context);
+	buf_reset(&p->key);
+	buf_printf(&p->key, "-%016llx%016llx", (unsigned long long)random[0],
+		(unsigned long long)random[1]);
+	e = route_add(p->handles, buf_span(&p->key), sizeof(*h), until_ms);
+	if (!e || !route_charge(p->handles, e, jid.n + asked.n)) {
+		if (e)
+			route_remove(p->handles, e);
+		route_remove(p->handles_by_address, address);
+		return false;
+	}
+	*(struct route_entry **)route_record(address) = e;
+	h = route_record(e);
+	h->by_address = address;
+	h->text = xmalloc(jid.n + asked.n + 1);
+	memcpy(h->text, jid.p, jid.n);
+	memcpy(h->text + jid.n, asked.p, asked.n);
+	h->jid = (struct span){h->text, jid.n};
+	h->asked = (struct span){h->text + jid.n, asked.n};
+	return buf_append_span(out, e->key);
+}
+
+/* D/TOKEN for a user who asked `asked` into p->address; returns the token in it. */
+static struct span token_for(struct jatproxy *p, struct span asked, struct span user)
+{
+	size_t head;
+
+	buf_reset(&p->address);
+	buf_append_span(&p->address, p->config.jat.domain);
+	buf_append_char(&p->address, '/');
+	head = buf_length(&p->address);
+	if (jat_encode(&p->config.jat, asked, user, &p->address) != JAT_OK &&
+		!handle_for(p, asked, user, &p->address))
+		return SPAN_NONE;
+	return span_from(buf_span(&p->address), head);
+}
+
+/* What a token says. The spans point into p->scratch or the table of handles. */
+static bool token_read(struct jatproxy *p, struct span token, struct span *user, struct span *asked)
+{
+	struct route_entry *e;
+
+	if (token.n == 0)
+		return false;
+	e = token.p[0] == '-' ? route_find(p->handles, token) : NULL;
+	if (e) {
+		struct handle *h = route_record(e);
+
+		*user = h->jid;
+		*asked = h->asked;
+		return true;
+	}
+	buf_reset(&p->scratch);
+	return jat_decode(&p->config.jat, token, &p->scratch, user, asked) == JAT_OK;
+}
+
+/* Whether a stanza of a target to D/x means the user in the token x, not D/x itself. Everything is
+ * a token in plain: there x must look like a user's address, or stand for an open request. */
+static bool is_token(struct jatproxy *p, const struct stanza *s, struct span *token,
+	struct span *user, struct span *asked)
+{
+	struct jid to;
+
+	if (session_target(p->sessions, s->from) < 0 || !jid_is_full(s->from) ||
+		!jid_split(s->to, &to) || to.local.p ||
+		!span_equal(to.domain, p->config.jat.domain) || !to.resource.p)
+		return false;
+	*token = to.resource;
+	if (!token_read(p, *token, user, asked))
+		return false;
+	if (p->config.jat.encoding == JAT_PLAIN && token->p[0] != '-') {
+		struct span bare = jid_bare(*token);
+		struct session *session = session_find(p->sessions, s->from);
+		struct load *load = session ? session->owner : NULL;
+
+		if (memchr(bare.p, '@', bare.n))
+			return true;
+		for (struct request *r = load ? load->first : NULL; r; r = r->next)
+			if (span_equal(r->token, *token))
+				return true;
+		return false;
+	}
+	return true;
+}
+
+/* Answering -------------------------------------------------------------- */
+
+static void answer_stanza(struct jatproxy *p, const struct stanza *s, enum stanza_error e,
+	enum counter why, struct writer *w)
+{
+	p->counters[why]++;
+	if (stanza_error_reply(w, s, e, NULL) != WRITER_OK)
+		p->counters[COUNT_QUEUE_FULL]++;
+}
+
+/* The request's one answer is an error of ours. */
+static void answer_request(struct jatproxy *p, struct request *r, enum stanza_error e,
+	enum counter why, struct writer *w)
+{
+	p->counters[why]++;
+	if (stanza_error_send(w, "iq", r->user, r->asked, r->id, e, NULL) != WRITER_OK)
+		p->counters[COUNT_QUEUE_FULL]++;
+	request_remove(p, r);
+}
+
+/* s is the answer to r. */
+static void deliver(struct jatproxy *p, struct request *r, const struct stanza *s, struct writer *w)
+{
+	struct stanza_edit edit = {.to = r->user, .from = r->asked};
+
+	if (!span_equal(r->id, s->id))
+		edit.id = r->id;
+	if (s->refusal || writer_stanza(w, s, &edit) == WRITER_TOO_LARGE) {
+		answer_request(p, r, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+		return;
+	}
+	p->counters[COUNT_ANSWERS]++;
+	request_remove(p, r);
+}
+
+/* Requests --------------------------------------------------------------- */
+
+/* One allocation for the texts of a request. */
+static bool request_fill(struct jatproxy *p, struct request *r, struct span user, struct span asked,
+	struct span id, struct span token, struct span stanza)
+{
+	const struct span parts[] = {user, asked, id, token, stanza};
+	struct span *const places[] = {&r->user, &r->asked, &r->id, &r->token, &r->stanza};
+	size_t n = 0;
+
+	for (size_t i = 0; i < 5; i++)
+		n += parts[i].n;
+	if (!route_charge(p->requests, route_entry_of(r), n))
+		return false;
+	r->text = xmalloc(n + 1);
+	n = 0;
+	for (size_t i = 0; i < 5; i++) {
+		if (parts[i].n)
+			memcpy(r->text + n, parts[i].p, parts[i].n);
+		*places[i] = (struct span){r->text + n, parts[i].n};
+		n += parts[i].n;
+	}
+	return true;
+}
+
+static struct span trimmed(struct span s)
+{
+	while (s.n && (s.p[s.n - 1] == '\n' || s.p[s.n - 1] == ' '))
+		s.n--;
+	return s;
+}
+
+/* A user's get or set: on to a session. */
+static void on_request(struct jatproxy *p, const struct stanza *s, struct writer *w)
+{
+	struct span asked = s->to.p ? s->to : p->config.jat.domain, token, key;
+	struct session *session;
+	struct route_entry *e;
+	struct request *r;
+	struct stanza_edit edit = STANZA_KEEP;
+	size_t at = buf_length(w->out);
+	enum writer_status status;
+
+	if (p->draining) {
+		answer_stanza(p, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+		return;
+	}
+	if (p->usable_count == 0) {
+		answer_stanza(p, s, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, w);
+		return;
+	}
+	token = token_for(p, asked, s->from);
+	if (!token.p) {
+		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, w);
+		return;
+	}
+	key = request_key(p, token, s->id);
+	session = choose_first(p, s->from, route_find(p->requests, key));
+	e = route_add(p->requests, key, sizeof(*r), p->now_ms + p->config.timeout_ms);
+	if (!session || !e) {
+		answer_stanza(p, s, session ? ERROR_RESOURCE_CONSTRAINT : ERROR_SERVICE_UNAVAILABLE,
+			session ? COUNT_CONSTRAINT : COUNT_NO_SESSION, w);
+		if (e)
+			route_remove(p->requests, e);
+		return;
+	}
+	r = route_record(e);
+	edit.to = session->jid;
+	edit.from = buf_span(&p->address);
+	status = writer_stanza(w, s, &edit);
+	if (status != WRITER_OK || !request_fill(p, r, s->from, asked, s->id, token,
+					   trimmed(span_from(buf_span(w->out), at)))) {
+		if (status == WRITER_OK)
+			buf_truncate(w->out, at);
+		route_remove(p->requests, e);
+		answer_stanza(p, s,
+			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
+						   : ERROR_RESOURCE_CONSTRAINT,
+			status == WRITER_TOO_LARGE ? COUNT_TOO_LARGE : COUNT_CONSTRAINT, w);
+		return;
+	}
+	r->deadline_ms = e->deadline_ms;
+	r->set = s->type == TYPE_SET;
+	r->tried[r->tries++] = session->serial;
+	request_link(r, session);
+	p->counters[COUNT_REQUESTS]++;
+}
+
+/* It has not reached its session, or may be asked twice: on to another one, or to the end. */
+static void try_another(struct jatproxy *p, struct request *r, struct writer *w)
+{
+	struct exclusion x = {.jid = r->user, .tried = r};
+	struct stanza_edit edit = STANZA_KEEP;
+	struct session *session = NULL;
+	struct stanza s;
+
+	if (r->tries <= MAX_RETRIES) {
+		size_t count = session_count(p->sessions);
+
+		session = choose(p, p->usable, p->usable_count, &x, r->user);
+		/* rather a drained one than none */
+		for (size_t i = 0; !session && i < count; i++)
+			if (!excluded(p, &x, session_at(p->sessions, i)))
+				session = session_at(p->sessions, i);
+	}
+	if (!session) {
+		answer_request(p, r, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, w);
+		return;
+	}
+	edit.to = session->jid;
+	reader_reset(p->again);
+	reader_feed(p->again, r->stanza.p, r->stanza.n);
+	if (reader_next(p->again, &s) != READER_STANZA ||
+		writer_stanza(w, &s, &edit) != WRITER_OK) {
+		answer_request(p, r, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+		return;
+	}
+	request_unlink(p, r);
+	request_link(r, session);
+	r->tried[r->tries++] = session->serial;
+	r->bouncing = false;
+	route_deadline_set(p->requests, route_entry_of(r), r->deadline_ms);
+	p->counters[COUNT_RETRIES]++;
+}
+
+/* A target's get or set to D/TOKEN: on to the user, under an id nobody can guess. */
+static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span token,
+	struct span user, struct span asked, struct writer *w)
+{
+	char id[2 * OUTBOUND_ID_BYTES + 1];
+	struct stanza_edit edit = {.to = user, .from = asked};
+	struct route_entry *e;
+	enum writer_status status = WRITER_FULL;
+
+	if (p->draining) {
+		answer_stanza(p, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+		return;
+	}
+	snprintf(id, sizeof(id), "%016llx%016llx",
+		(unsigned long long)p->config.random(p->config.random_context),
+		(unsigned long long)p->config.random(p->config.random_context));
+	edit.id = span_of(id);
+	key_of(&p->key, 'o', user, asked, edit.id);
+	e = route_add(p->requests, buf_span(&p->key), sizeof(struct request),
+		p->now_ms + p->config.timeout_ms);
+	if (e && request_fill(p, route_record(e), s->from, s->to, s->id, token, SPAN("")))
+		status = writer_stanza(w, s, &edit);
+	if (status != WRITER_OK) {
+		if (e)
+			request_remove(p, route_record(e));
+		answer_stanza(p, s,
+			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
+						   : ERROR_RESOURCE_CONSTRAINT,
+			status == WRITER_TOO_LARGE ? COUNT_TOO_LARGE : COUNT_CONSTRAINT, w);
+		return;
+	}
+	((struct request *)route_record(e))->deadline_ms = e->deadline_ms;
+	p->counters[COUNT_REQUESTS]++;
+}
+
+/* Answers ---------------------------------------------------------------- */
+
+/* Errors by which a server says that it could not hand a stanza to a session. */
+static bool says_undelivered(const struct stanza *s)
+{
+	struct span condition = s->type == TYPE_ERROR ? stanza_error_condition(s) : SPAN_NONE;
+
+	return span_is(condition, "service-unavailable") ||
+	       span_is(condition, "recipient-unavailable") || span_is(condition, "item-not-found");
+}
+
+/* After a crash: the predecessor's requests are not in the table, but their tokens verify. */
+static bool grace_answer(struct jatproxy *p, const struct stanza *s, struct span token,
+	struct span user, struct span asked, struct writer *w)
+{
+	struct stanza_edit edit = {.to = user, .from = asked};
+	struct span key;
+
+	if (p->grace_until_ms <= p->now_ms || token.p[0] == '-')
+		return false;
+	key = request_key(p, token, s->id);
+	if (route_find(p->graced, key) || !route_add(p->graced, key, 0, p->grace_until_ms))
+		return false;
+	p->counters[COUNT_ANSWERS]++;
+	if (s->refusal || writer_stanza(w, s, &edit) == WRITER_TOO_LARGE)
+		stanza_error_send(w, "iq", user, asked, s->id, ERROR_POLICY_VIOLATION, NULL);
+	return true;
+}
+
+static void on_answer(struct jatproxy *p, const struct stanza *s, struct writer *w)
+{
+	struct span token = SPAN_NONE, user, asked;
+	struct route_entry *e = NULL;
+	struct jid to;
+
+	if (s->id.n && jid_split(s->to, &to) && !to.local.p && to.resource.p &&
+		span_equal(to.domain, p->config.jat.domain))
+		e = route_find(p->requests, request_key(p, to.resource, s->id));
+	for (; e; e = route_find_next(p->requests, e)) {
+		struct request *r = route_record(e);
+
+		if (!span_equal(r->session->jid, s->from))
+			continue;
+		if (!r->session->available && r->bouncing && says_undelivered(s))
+			try_another(p, r, w);
+		else
+			deliver(p, r, s, w);
+		return;
+	}
+	if (p->config.outbound_iq && s->id.n) {
+		key_of(&p->key, 'o', s->from, s->to, s->id);
+		e = route_find(p->requests, buf_span(&p->key));
+		if (e) {
+			deliver(p, route_record(e), s, w);
+			return;
+		}
+	}
+	if (s->id.n && p->config.jat.encoding != JAT_PLAIN &&
+		is_token(p, s, &token, &user, &asked)) {
+		if (!grace_answer(p, s, token, user, asked, w))
+			p->counters[COUNT_LATE]++;
+		return;
+	}
+	p->counters[COUNT_STRAY]++;
+}
+
+/* Leaving ---------------------------------------------------------------- */
+
+static void session_left(void *context, struct session *s, bool link_down, int64_t now_ms)
+{
+	struct jatproxy *p = context;
+	struct load *load = s->owner;
+	int64_t bounce_ms = now_ms + p->config.bounce_wait_ms;
+
+	if (load && load->count == 0) {
+		free(load);
+		s->owner = load = NULL;
+	}
+	if (link_down)
+		return; /* nothing is known of it; its answers may still come */
+	for (struct request *r = load ? load->first : NULL; r; r = r->next) {
+		r->bouncing = true;
+		if (bounce_ms < r->deadline_ms)
+			route_deadline_set(p->requests, route_entry_of(r), bounce_ms);
+	}
+}
+
+/* Messages --------------------------------------------------------------- */
+
+static void affinity_note(struct jatproxy *p, struct span user, const struct session *s)
+{
+	struct route_entry *e;
+
+	key_of(&p->key, 'a', jid_bare(user), SPAN(""), SPAN(""));
+	e = route_find(p->affinities, buf_span(&p->key));
+	while (!e && (e = route_earliest(p->affinities)) &&
+		(e->deadline_ms <= p->now_ms ||
+			route_count(p->affinities) >= p->config.max_subscribers)) {
+		route_remove(p->affinities, e);
+		e = NULL;
+	}
+	e = route_find(p->affinities, buf_span(&p->key));
+	if (!e)
+		e = route_add(p->affinities, buf_span(&p->key), sizeof(struct affinity), 0);
+	if (!e)
+		return;
+	((struct affinity *)route_record(e))->serial = s->serial;
+	route_deadline_set(p->affinities, e, p->now_ms + AFFINITY_MS);
+}
+
+static struct session *affinity_find(struct jatproxy *p, struct span user)
+{
+	struct route_entry *e;
+
+	key_of(&p->key, 'a', jid_bare(user), SPAN(""), SPAN(""));
+	e = route_find(p->affinities, buf_span(&p->key));
+	return e ? session_by_serial(p->sessions, ((struct affinity *)route_record(e))->serial)
+		 : NULL;
+}
+
+static void send_message(struct jatproxy *p, const struct stanza *s, struct span to,
+	struct span from, struct writer *w)
+{
+	struct stanza_edit edit = {.to = to, .from = from};
+
+	if (s->refusal || writer_stanza(w, s, &edit) == WRITER_TOO_LARGE)
+		answer_stanza(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+	else
+		p->counters[COUNT_MESSAGES]++;
+}
+
+/* A user's message: to the session of the conversation, else by policy, else to the account, whose
+ * server keeps it. */
+static void on_user_message(struct jatproxy *p, const struct stanza *s, struct writer *w)
+{
+	struct session *session = affinity_find(p, s->from);
+	size_t targets = p->config.targets_count;
+	struct span to;
+
+	if (!session && s->type != TYPE_ERROR)
+		session = choose_first(p, s->from, NULL);
+	if (!session && s->type == TYPE_ERROR) {
+		p->counters[COUNT_IGNORED]++;
+		return;
+	}
+	to = session ? session->jid
+		     : p->config.targets[route_hash(p->seed, jid_bare(s->from)) % targets];
+	if (session)
+		affinity_note(p, s->from, session);
+	if (!token_for(p, s->to, s->from).p)
+		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, w);
+	else
+		send_message(p, s, to, buf_span(&p->address), w);
+}
+
+static void on_message(struct jatproxy *p, const struct stanza *s, struct writer *w)
+{
+	struct span token, user, asked;
+
+	if (!p->config.messages || s->type == TYPE_GROUPCHAT) {
+		if (s->type == TYPE_ERROR)
+			p->counters[COUNT_IGNORED]++;
+		else
+			answer_stanza(
+				p, s, ERROR_FEATURE_NOT_IMPLEMENTED, COUNT_NOT_IMPLEMENTED, w);
+	} else if (is_token(p, s, &token, &user, &asked)) {
+		struct session *session = session_find(p->sessions, s->from);
+
+		if (session)
+			affinity_note(p, user, session);
+		send_message(p, s, user, asked, w);
+	} else {
+		on_user_message(p, s, w);
+	}
+}
+
+/* Presence --------------------------------------------------------------- */
+
+static void send_presence(
+	struct jatproxy *p, struct writer *w, struct span to, struct span from, const char *type)
+{
+	writer_begin(w);
+	writer_raw(w, "<presence");
+	writer_attribute(w, "type", span_of(type));
+	writer_attribute(w, "to", to);
+	writer_attribute(w, "from", from);
+	writer_raw(w, "/>");
+	if (writer_end(w) != WRITER_OK)
+		p->counters[COUNT_QUEUE_FULL]++;
+}
+
+/* A subscriber's key is "USER NUL ADDRESS NUL". */
+static void subscriber_split(struct span key, struct span *user, struct span *address)
+{
+	const char *zero = memchr(key.p + 1, '\0', key.n - 1);
+
+	*user = (struct span){key.p + 1, (size_t)(zero - key.p - 1)};
+	*address = (struct span){zero + 1, key.n - user->n - 3};
+}
+
+struct each_subscriber {
+	struct jatproxy *p;
+	struct writer *w;
+	struct buf *text;
+};
+
+static void subscriber_show(void *context, struct route_entry *e)
+{
+	struct each_subscriber *each = context;
+	struct span user, address;
+
+	subscriber_split(e->key, &user, &address);
+	send_presence(each->p, each->w, user, address, each->p->shown ? NULL : "unavailable");
+}
+
+static void subscriber_text(void *context, struct route_entry *e)
+{
+	struct each_subscriber *each = context;
+	struct span user, address;
+
+	subscriber_split(e->key, &user, &address);
+	buf_append_span(each->text, user);
+	buf_append_char(each->text, '\t');
+	buf_append_span(each->text, address);
+	buf_append_char(each->text, '\n');
+}
+
+/* Tell the subscribers when the service comes or goes. */
+static void show(struct jatproxy *p, bool shown, struct writer *w)
+{
+	struct each_subscriber each = {.p = p, .w = w};
+
+	if (!p->config.show_presence || p->shown == shown)
+		return;
+	p->shown = shown;
+	route_each(p->subscribers, subscriber_show, &each);
+}
+
+static void subscribers_save(struct jatproxy *p)
+{
+	struct each_subscriber each = {.p = p};
+	struct buf text;
+
+	p->subscribers_save_ms = LOOP_NEVER;
+	if (!p->subscribers_dirty || !p->config.subscribers_changed)
+		return;
+	p->subscribers_dirty = false;
+	p->subscribers_saved_ms = p->now_ms;
+	buf_init(&text, BUF_NO_MAX);
+	each.text = &text;
+	route_each(p->subscribers, subscriber_text, &each);
+	p->config.subscribers_changed(p->config.subscribers_context, buf_span(&text));
+	buf_free(&text);
+}
+
+static void subscribers_changed(struct jatproxy *p)
+{
+	p->subscribers_dirty = true;
+	if (p->now_ms - p->subscribers_saved_ms >= SUBSCRIBERS_SAVE_MS)
+		subscribers_save(p);
+	else
+		p->subscribers_save_ms = p->subscribers_saved_ms + SUBSCRIBERS_SAVE_MS;
+}
+
+void jatproxy_restore_subscribers(struct jatproxy *p, struct span all)
+{
+	while (all.n) {
+		const char *newline = memchr(all.p, '\n', all.n);
+		size_t n = newline ? (size_t)(newline - all.p) : all.n;
+		const char *tab = memchr(all.p, '\t', n);
+
+		if (tab && tab > all.p && tab + 1 < all.p + n) {
+			key_of(&p->key, 's', (struct span){all.p, (size_t)(tab - all.p)},
+				(struct span){tab + 1, (size_t)(all.p + n - tab - 1)}, SPAN(""));
+			if (!route_find(p->subscribers, buf_span(&p->key)))
+				route_add(p->subscribers, buf_span(&p->key), 0, LOOP_NEVER);
+		}
+		all = span_from(all, newline ? n + 1 : n);
+	}
+}
+
+/* With --show-presence: a subscription to an address of ours. */
+static void on_subscription(struct jatproxy *p, const struct stanza *s, struct writer *w)
+{
+	struct span user = jid_bare(s->from), address = jid_bare(s->to);
+	struct route_entry *e;
+
+	key_of(&p->key, 's', user, address, SPAN(""));
+	e = route_find(p->subscribers, buf_span(&p->key));
+	switch (s->type) {
+	case TYPE_SUBSCRIBE:
+		if (!e && route_add(p->subscribers, buf_span(&p->key), 0, LOOP_NEVER))
+			subscribers_changed(p);
+		else if (!e) {
+			p->counters[COUNT_CONSTRAINT]++;
+			send_presence(p, w, user, address, "unsubscribed");
+			return;
+		}
+		send_presence(p, w, user, address, "subscribed");
+		if (p->shown)
+			send_presence(p, w, user, address, NULL);
+		return;
+	case TYPE_UNSUBSCRIBE:
+		if (e) {
+			route_remove(p->subscribers, e);
+			subscribers_changed(p);
+		}
+		send_presence(p, w, user, address, "unsubscribed");
+		return;
+	default: /* probe */
+		send_presence(p, w, s->from, address, e && p->shown ? NULL : "unavailable");
+		return;
+	}
+}
+
+static void on_presence(struct jatproxy *p, const struct stanza *s, struct writer *w)
+{
+	bool to_domain = span_equal(s->to, p->config.jat.domain);
+	bool target = session_target(p->sessions, s->from) >= 0;
+
+	if (to_domain && session_presence(p->sessions, s, w, p->now_ms)) {
+		show(p, session_count(p->sessions) > 0, w);
+		return;
+	}
+	switch (s->type) {
+	case TYPE_SUBSCRIBE:
+		if (p->config.show_presence)
+			on_subscription(p, s, w);
+		else
+			send_presence(p, w, jid_bare(s->from), jid_bare(s->to),
+				target && to_domain ? "subscribed" : "unsubscribed");
+		break;
+	case TYPE_UNSUBSCRIBE:
+		if (p->config.show_presence)
+			on_subscription(p, s, w);
+		else
+			p->counters[COUNT_IGNORED]++;
+		break;
+	case TYPE_PROBE:
+		if (p->config.show_presence)
+			on_subscription(p, s, w);
+		else
+			send_presence(p, w, s->from, jid_bare(s->to), "unavailable");
+		break;
+	case TYPE_NONE:
+		if (target)
+			p->counters[COUNT_IGNORED]++;
+		else
+			answer_stanza(p, s, ERROR_BAD_REQUEST_CANCEL, COUNT_BAD_REQUEST, w);
+		break;
+	default:
+		p->counters[COUNT_IGNORED]++;
+	}
+}
+
+/* The decisions ---------------------------------------------------------- */
+
+static void on_iq(struct jatproxy *p, const struct stanza *s, struct writer *w)
+{
+	struct span token, user, asked;
+
+	if (stanza_is_answer(s))
+		on_answer(p, s, w);
+	else if (s->refusal)
+		answer_stanza(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+	else if (!stanza_iq_valid(s))
+		answer_stanza(p, s, ERROR_BAD_REQUEST, COUNT_BAD_REQUEST, w);
+	else if (!is_token(p, s, &token, &user, &asked))
+		on_request(p, s, w);
+	else if (p->config.outbound_iq)
+		on_outbound(p, s, token, user, asked, w);
+	else
+		answer_stanza(p, s, ERROR_FEATURE_NOT_IMPLEMENTED, COUNT_NOT_IMPLEMENTED, w);
+}
+
+void jatproxy_stanza(struct jatproxy *p, const struct stanza *s, struct writer *w, int64_t now_ms)
+{
+	struct jid from;
+
+	p->now_ms = now_ms;
+	if (p->config.passthrough ? !is_our_domain(p, s->to)
+				  : s->to.p && !is_our_domain(p, s->to)) {
+		if (!p->config.passthrough || s->refusal ||
+			writer_stanza(w, s, &STANZA_KEEP) != WRITER_OK)
+			p->counters[COUNT_FOREIGN]++;
+	} else if (!jid_split(s->from, &from)) {
+		p->counters[COUNT_NO_FROM]++;
+	} else if (s->kind == STANZA_IQ) {
+		on_iq(p, s, w);
+	} else if (s->kind == STANZA_MESSAGE) {
+		on_message(p, s, w);
+	} else {
+		on_presence(p, s, w);
+	}
+}
+
+void jatproxy_up(struct jatproxy *p, struct writer *w, int64_t now_ms)
+{
+	p->now_ms = now_ms;
+	if (p->grace_until_ms == LOOP_NEVER)
+		p->grace_until_ms = now_ms + p->config.timeout_ms;
+	session_up(p->sessions, w, now_ms);
+}
+
+void jatproxy_down(struct jatproxy *p, int64_t now_ms)
+{
+	p->now_ms = now_ms;
+	session_down(p->sessions, now_ms);
+	p->shown = false; /* the server tells our subscribers, or is gone itself */
+}
+
+void jatproxy_resubscribe(struct jatproxy *p, struct writer *w, int64_t now_ms)
+{
+	p->now_ms = now_ms;
+	session_resubscribe(p->sessions, w, now_ms);
+}
+
+int64_t jatproxy_deadline(const struct jatproxy *p)
+{
+	int64_t deadline_ms = route_deadline(p->requests);
+	int64_t others[] = {
+		session_deadline(p->sessions), p->subscribers_save_ms, route_deadline(p->graced)};
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (others[i] < deadline_ms)
+			deadline_ms = others[i];
+	return deadline_ms;
+}
+
+void jatproxy_tick(struct jatproxy *p, struct writer *w, int64_t now_ms)
+{
+	struct route_entry *e;
+
+	p->now_ms = now_ms;
+	while ((e = route_earliest(p->requests)) && e->deadline_ms <= now_ms) {
+		struct request *r = route_record(e);
+
+		if (r->deadline_ms <= now_ms)
+			answer_request(p, r, ERROR_REMOTE_SERVER_TIMEOUT, COUNT_TIMEOUT, w);
+		else if (r->set)
+			answer_request(p, r, ERROR_RECIPIENT_UNAVAILABLE, COUNT_SESSION_LEFT, w);
+		else
+			try_another(p, r, w);
+	}
+	while ((e = route_earliest(p->graced)) && e->deadline_ms <= now_ms)
+		route_remove(p->graced, e);
+	session_tick(p->sessions, w, now_ms);
+	if (p->subscribers_save_ms <= now_ms)
+		subscribers_save(p);
+}
+
+void jatproxy_drain(struct jatproxy *p, struct writer *w, int64_t now_ms)
+{
+	(void)w;
+	p->now_ms = now_ms;
+	p->draining = true;
+}
+
+void jatproxy_finish(struct jatproxy *p, struct writer *w, int64_t now_ms)
+{
+	struct route_entry *e;
+
+	p->now_ms = now_ms;
+	p->draining = true;
+	while ((e = route_earliest(p->requests)))
+		answer_request(p, route_record(e), ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+	show(p, false, w);
+	subscribers_save(p);
+}
