@@ -15,6 +15,9 @@
 #define MAX_RETRIES 2
 /* An outbound request's id: unguessable, so that its answer can be told from a forgery. */
 #define OUTBOUND_ID_BYTES 16
+/* Open requests of one user with one id that are looked at to find a session without one of them.
+ */
+#define MAX_EQUAL 32
 #define AFFINITY_MS (60 * 60 * 1000)
 #define SUBSCRIBERS_SAVE_MS 1000
 
@@ -333,12 +336,15 @@ struct exclusion {
 
 static bool excluded(const struct jatproxy *p, const struct exclusion *x, const struct session *s)
 {
+	int equal = 0;
+
 	if (span_equal(x->jid, s->jid))
 		return true;
 	for (unsigned i = 0; x->tried && i < x->tried->tries; i++)
 		if (x->tried->tried[i] == s->serial)
 			return true;
-	for (struct route_entry *e = x->same; e; e = route_find_next(p->requests, e))
+	for (struct route_entry *e = x->same; e && equal++ < MAX_EQUAL;
+		e = route_find_next(p->requests, e))
 		if (((struct request *)route_record(e))->session == s)
 			return true;
 	return false;

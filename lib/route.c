@@ -301,6 +301,13 @@ int64_t route_deadline(const struct route *r)
 	return r->count ? r->heap[0]->deadline_ms : INT64_MAX;
 }
 
+void route_each(
+	const struct route *r, void (*fn)(void *context, struct route_entry *e), void *context)
+{
+	for (size_t i = 0; i < r->count; i++)
+		fn(context, r->heap[i]);
+}
+
 size_t route_count(const struct route *r)
 {
 	return r->count;

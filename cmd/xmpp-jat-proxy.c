@@ -1,0 +1,79 @@
+/* xmpp-jat-proxy - hand IQs sent to a component to the clients of another account */
+#include "err.h"
+#include "jatservice.h"
+#include "opt.h"
+
+static struct jatservice_config config = JATSERVICE_CONFIG_INIT;
+
+static const struct opt options[] = {
+	{"target", 't', OPT_LIST, "USER@DOMAIN",
+		"account whose clients implement the service (several share the load)",
+		&config.targets},
+	{"key-file", 'k', OPT_STRING, "FILE", "keys for sealed and signed addresses",
+		&config.keys.file, .complete = "file"},
+	{"encoding", 'e', OPT_CHOICE, "ENCODING", "sealed, signed or plain (default sealed)",
+		&config.encoding, .choices = "sealed|signed|plain"},
+	{"policy", 'p', OPT_CHOICE, "POLICY",
+		"random, round-robin, least-pending or sticky (default random)", &config.policy,
+		.choices = "random|round-robin|least-pending|sticky"},
+	{"drain", 0, OPT_STRING, "SHOWS",
+		"take sessions out of rotation that show one of xa, dnd, away", &config.drain},
+	{"min-priority", 0, OPT_INT, "N",
+		"take sessions of lower priority out of rotation (default -128)",
+		&config.min_priority, .min = -128, .max = 127},
+	{"messages", 'm', OPT_FLAG, NULL, "hand on messages, too", &config.messages},
+	{"outbound-iq", 'o', OPT_FLAG, NULL, "let the clients send requests to users",
+		&config.outbound_iq},
+	{"show-presence", 0, OPT_FLAG, NULL,
+		"accept subscriptions and show when a session is there", &config.show_presence},
+	{"timeout", 'w', OPT_SECONDS, "SECONDS", "how long a request may take (default 30)",
+		&config.timeout_ms, .min = 10, .max = 86400000},
+	{"bounce-wait", 0, OPT_SECONDS, "SECONDS",
+		"how long to wait for a bounce when a session leaves (default 1)",
+		&config.bounce_wait_ms, .min = 0, .max = 3600000},
+	{"state-dir", 0, OPT_STRING, "DIR",
+		"folder for what outlives a crash (default $STATE_DIRECTORY)", &config.state_dir,
+		.complete = "dir"},
+	{"max-pending", 0, OPT_INT, "N", "most open requests (default 65536)", &config.max_pending,
+		.min = 1, .max = 10000000},
+	{"max-pending-bytes", 0, OPT_BYTES, "BYTES", "most memory for open requests (default 64M)",
+		&config.max_pending_bytes, .min = 4096, .max = INT64_C(1) << 40},
+	{"max-sessions", 0, OPT_INT, "N", "most sessions of the targets (default 1000)",
+		&config.max_sessions, .min = 1, .max = 100000},
+	{"max-subscribers", 0, OPT_INT, "N",
+		"most subscribers and conversations remembered (default 10000)",
+		&config.max_subscribers, .min = 1, .max = 10000000},
+	{"max-handles", 0, OPT_INT, "N",
+		"most addresses remembered that fit no encoding (default 10000)",
+		&config.max_handles, .min = 1, .max = 10000000},
+	{0},
+};
+static const struct opt service_options[] = {SERVICE_OPTIONS(config.service), {0}};
+static const struct opt *const tables[] = {options, service_options, NULL};
+static const char *const usage[] = {
+	"--domain DOMAIN --target USER@DOMAIN [OPTION...]",
+	"--connect HOST:PORT --secret-file FILE --domain DOMAIN --target USER@DOMAIN [OPTION...]",
+	NULL,
+};
+static const struct opt_program program = {
+	.name = "xmpp-jat-proxy",
+	.summary = "hand IQs sent to a component to the clients of another account",
+	.usage = usage,
+	.tables = tables,
+};
+
+int main(int argc, char **argv)
+{
+	const char *wrong;
+	int status;
+
+	err_init(argv[0]);
+	io_sanitise(true);
+	if (opt_parse(&program, argc, argv) < argc)
+		opt_usage_error(&program, "no operands are taken");
+	io_no_core();
+	status = jatservice_run(&config, &wrong);
+	if (status == EXIT_USAGE)
+		opt_usage_error(&program, "%s", wrong);
+	return status;
+}
