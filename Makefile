@@ -173,8 +173,9 @@ lint-format:
 lint-shell:
 	$(Q)shellcheck $(SHELL_FILES)
 
+# Which other manuals are installed here is not the pages' fault; docs.bats looks at references.
 lint-man:
-	$(Q)$(if $(MAN),mandoc -T lint -W warning $(MAN))
+	$(Q)! mandoc -T lint -W style $(MAN) 2>&1 | grep -vE 'referenced manual not found|mandoc\.db'
 
 # Every header compiles alone.
 lint-headers:

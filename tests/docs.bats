@@ -102,11 +102,8 @@ teardown_file()
 }
 
 @test "the pages are clean mdoc" {
-	wrong=0
-	for page in $(pages); do
-		mandoc -T lint -W style "$page" || wrong=1
-	done
-	assert_equal "$wrong" 0
+	run make -C "$ROOT" --no-print-directory lint-man
+	assert_success
 }
 
 @test "references among the pages lead somewhere" {
