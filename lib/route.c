@@ -167,13 +167,12 @@ static void group_remove(struct route_entry *e)
 		e->chain->chain_at = e->chain_at;
 	if (!other || other == e)
 		return;
-	/* e was one end of a group, its neighbour is now */
+	/* e was one end of a group of at least two: its neighbour is now */
 	struct route_entry *end = e->chain;
-	if (e->first)
-		end->first = true;
-	else
+	if (!e->first || !end)
 		end = (struct route_entry *)(void *)((char *)e->chain_at -
 						     offsetof(struct route_entry, chain));
+	end->first = end->first || e->first;
 	end->peer = other;
 	other->peer = end;
 }

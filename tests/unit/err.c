@@ -5,6 +5,14 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#define ASAN
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ASAN
+#endif
+#endif
+
 static void say_things(void *context)
 {
 	(void)context;
@@ -206,7 +214,7 @@ static void allocation_never_fails(void)
 	CHECK(s);
 	free(s);
 	/* the sanitizer and valgrind have words of their own for such sizes */
-#ifndef __SANITIZE_ADDRESS__
+#ifndef ASAN
 	for (int i = 0; i < 4; i++) {
 		struct child c = child_run(allocate_too_much, &i);
 		CHECK_EQ_INT(c.status, EXIT_TEMPORARY);
