@@ -72,13 +72,16 @@ UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*.c))
 BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 FUZZ_NAMES := $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
 REPLAY := $(FUZZ_NAMES:%=$(BUILD)/fuzz/replay-%)
+ifndef SANITIZE
+PRELOAD := $(patsubst tests/preload/%.c,$(BUILD)/preload/%.so,$(wildcard tests/preload/*.c))
+endif
 FUZZERS := $(FUZZ_NAMES:%=$(BUILD)/fuzz/%)
 
 PROGRAMS := $(CMD_SRC:cmd/%.c=%)
 MAN := $(wildcard man/*.[1-8])
 UNITS := $(wildcard cmd/*.service cmd/*.socket)
 
-all: programs $(UNIT) $(REPLAY)
+all: programs $(UNIT) $(REPLAY) $(PRELOAD)
 
 programs: $(BIN)
 
@@ -109,6 +112,11 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
 # What measures shares no code with what is measured.
 $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o
 	$(LINK)
+
+$(BUILD)/preload/%.so: tests/preload/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  LD      $@')
+	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -shared -fPIC -o $@ $< -ldl
 
 $(BUILD)/fuzz/replay-%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay.o $(LIB)
 	$(LINK)

@@ -20,7 +20,8 @@ void notify_ready(struct notify *n);
 /* One of "RELOADING=1" (with MONOTONIC_USEC), "STOPPING=1". */
 void notify_reloading(struct notify *n);
 void notify_stopping(struct notify *n);
-/* One line for `systemctl status`; sent only when it changed; lost when the supervisor is behind. */
+/* One line for `systemctl status`; sent only when it changed; lost when the supervisor is behind.
+ */
 void notify_status(struct notify *n, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Half of the watchdog period, 0 without: send notify_watchdog() that often. */
 int64_t notify_watchdog_ms(const struct notify *n);

@@ -19,7 +19,7 @@
 #   wrapped COMMAND...      COMMAND under $WRAP (make valgrind), where a test wants that
 #   skip REASON             fails when STRICT=1
 
-TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 ROOT=${TESTS%/*}
 BINDIR=${BINDIR:-$ROOT/build/bin}
 [[ $BINDIR == /* ]] || BINDIR=$ROOT/$BINDIR
@@ -65,25 +65,11 @@ if [[ ${STRICT:-} == 1 ]]; then
 	}
 fi
 
-# Every exit status of our programs that a test sees is noted, for statuses.bats to look up in the
-# manuals: by run, and by end and await for what start began.
-_note_status()
-{
-	local status=$1 program=${2##*/}
-	if [[ -x $BINDIR/$program && -d $BUILDDIR ]]; then
-		echo "$program $status" >>"$BUILDDIR/statuses"
-	fi
-}
-
-if ! declare -F _bats_run >/dev/null && declare -F run >/dev/null; then
-	eval "_bats_$(declare -f run)"
-	run()
-	{
-		_bats_run "$@"
-		while [[ $1 == -* || $1 == '!' ]]; do shift; done
-		[[ $1 != wrapped ]] || shift
-		_note_status "$status" "$1"
-	}
+# Every exit status of our programs is noted, for statuses.bats to look up in the manuals; not with
+# the sanitizers, which want to be the first library themselves.
+if [[ -e $BUILDDIR/preload/statuses.so && ${LD_PRELOAD:-} != *statuses.so* ]]; then
+	export STATUSES=$BUILDDIR/statuses
+	export LD_PRELOAD=$BUILDDIR/preload/statuses.so${LD_PRELOAD:+:$LD_PRELOAD}
 fi
 
 WAIT_S=${WAIT_S:-20}
@@ -106,7 +92,7 @@ wrapped()
 	${WRAP:-} "$@"
 }
 
-declare -gA started=() _started_command=()
+declare -gA started=()
 start()
 {
 	local name=$1
@@ -116,7 +102,6 @@ start()
 	# shellcheck disable=SC2034 # for the caller
 	started_pid=$!
 	started[$name]=$!
-	_started_command[$name]=$1
 	printf -v "${name//[^a-zA-Z0-9]/_}_pid" %s "$!"
 }
 
@@ -132,10 +117,7 @@ await()
 	local pid=${started[$1]}
 	wait_for _gone "$pid" || return 124
 	unset "started[$1]"
-	local status=0
-	wait "$pid" || status=$?
-	_note_status "$status" "${_started_command[$1]}"
-	return "$status"
+	wait "$pid"
 }
 
 end()

@@ -13,7 +13,10 @@ setup()
 
 documented()
 {
-	python3 "$TESTS/manual.py" statuses "$ROOT"/man/"$1".[18]
+	local page
+	for page in "$ROOT"/man/"$1".[18]; do
+		[[ ! -e $page ]] || python3 "$TESTS/manual.py" statuses "$page"
+	done
 }
 
 @test "every exit status seen is in the program's manual" {

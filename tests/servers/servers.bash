@@ -143,6 +143,7 @@ _servers_spawn()
 			fd=${fd##*/}
 			((fd > 2)) && eval "exec $fd>&-"
 		done
+		unset LD_PRELOAD
 		# setsid: an interrupt typed at the terminal is for the test run, not for the server
 		exec setsid "$@"
 	) </dev/null >>"$dir/stderr" 2>&1 &
