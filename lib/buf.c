@@ -36,16 +36,6 @@ void buf_reset(struct buf *b)
 	b->p[0] = '\0';
 }
 
-size_t buf_length(const struct buf *b)
-{
-	return b->n - b->start;
-}
-
-struct span buf_span(const struct buf *b)
-{
-	return (struct span){b->p + b->start, b->n - b->start};
-}
-
 void buf_consume(struct buf *b, size_t n)
 {
 	if (n < buf_length(b))
@@ -94,7 +84,7 @@ void buf_commit(struct buf *b, size_t n)
 	b->p[b->n] = '\0';
 }
 
-bool buf_append(struct buf *b, const void *bytes, size_t n)
+bool buf_append_growing(struct buf *b, const void *bytes, size_t n)
 {
 	char *to = buf_reserve(b, n);
 	if (!to)
@@ -104,21 +94,6 @@ bool buf_append(struct buf *b, const void *bytes, size_t n)
 		buf_commit(b, n);
 	}
 	return true;
-}
-
-bool buf_append_span(struct buf *b, struct span s)
-{
-	return buf_append(b, s.p, s.n);
-}
-
-bool buf_append_string(struct buf *b, const char *string)
-{
-	return buf_append(b, string, strlen(string));
-}
-
-bool buf_append_char(struct buf *b, char c)
-{
-	return buf_append(b, &c, 1);
 }
 
 bool buf_printf(struct buf *b, const char *format, ...)

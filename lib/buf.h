@@ -25,14 +25,50 @@ struct buf {
 void buf_init(struct buf *b, size_t max_bytes);
 void buf_free(struct buf *b);
 void buf_reset(struct buf *b);		    /* empty, memory kept (returned if over 1 MiB) */
-size_t buf_length(const struct buf *b);	    /* live bytes */
-struct span buf_span(const struct buf *b);  /* valid until the next append/free */
 void buf_consume(struct buf *b, size_t n);  /* drop n live bytes from the front */
 void buf_truncate(struct buf *b, size_t n); /* keep the first n live bytes */
-bool buf_append(struct buf *b, const void *bytes, size_t n);
-bool buf_append_span(struct buf *b, struct span s);
-bool buf_append_string(struct buf *b, const char *string);
-bool buf_append_char(struct buf *b, char c);
+/* Live bytes. */
+static inline size_t buf_length(const struct buf *b)
+{
+	return b->n - b->start;
+}
+
+/* The live bytes, valid until the next append or free. */
+static inline struct span buf_span(const struct buf *b)
+{
+	return (struct span){b->p + b->start, b->n - b->start};
+}
+
+/* private: where growing is needed, or the maximum is near */
+bool buf_append_growing(struct buf *b, const void *bytes, size_t n);
+
+/* Inline where there is room: a stanza is written in twenty pieces. */
+static inline bool buf_append(struct buf *b, const void *bytes, size_t n)
+{
+	if (b->capacity - b->n <= n || b->n + n > b->max)
+		return buf_append_growing(b, bytes, n);
+	if (n)
+		memcpy(b->p + b->n, bytes, n);
+	b->n += n;
+	b->p[b->n] = '\0';
+	return true;
+}
+
+static inline bool buf_append_span(struct buf *b, struct span s)
+{
+	return buf_append(b, s.p, s.n);
+}
+
+static inline bool buf_append_string(struct buf *b, const char *string)
+{
+	return buf_append(b, string, strlen(string));
+}
+
+static inline bool buf_append_char(struct buf *b, char c)
+{
+	return buf_append(b, &c, 1);
+}
+
 bool buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Room for at least n more bytes; returns where to put them, or NULL over max.
  * Then buf_commit(the number really put there). */

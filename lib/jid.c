@@ -57,16 +57,46 @@ bool jid_utf8_valid(struct span text)
 	return true;
 }
 
-/* No control bytes, and none of these. */
-static bool without(struct span part, const char *forbidden)
-{
-	for (size_t i = 0; i < part.n; i++) {
-		unsigned char c = (unsigned char)part.p[i];
+/* What a byte must not stand in; control bytes stand in no part, the rest of ASCII is as RFC
+ * 7622 3.3.1 and the shape of a JID have it. */
+enum { NOT_LOCAL = 1, NOT_DOMAIN = 2, NOT_RESOURCE = 4, NOT_ASCII = 8 };
 
-		if (c < 0x20 || c == 0x7f || (c < 0x80 && strchr(forbidden, c)))
-			return false;
+static unsigned char_class(unsigned char c)
+{
+	if (c >= 0x80)
+		return NOT_ASCII;
+	if (c < 0x20 || c == 0x7f)
+		return NOT_LOCAL | NOT_DOMAIN | NOT_RESOURCE;
+	switch (c) {
+	case ' ':
+	case '"':
+	case '&':
+	case '\'':
+	case '<':
+	case '>':
+	case '@':
+		return NOT_LOCAL | NOT_DOMAIN;
+	case '/':
+	case ':':
+		return NOT_LOCAL;
+	default:
+		return 0;
 	}
-	return true;
+}
+
+/* The classes of all bytes of s together. */
+static unsigned classes(struct span s)
+{
+	unsigned all = 0;
+
+	for (size_t i = 0; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		/* letters, digits and most signs need no look */
+		if (c <= '@' || c >= 0x7f)
+			all |= char_class(c);
+	}
+	return all;
 }
 
 static bool part_fits(struct span part)
@@ -76,15 +106,13 @@ static bool part_fits(struct span part)
 
 static bool ascii(struct span s)
 {
-	for (size_t i = 0; i < s.n; i++)
-		if ((unsigned char)s.p[i] >= 0x80)
-			return false;
-	return true;
+	return !(classes(s) & NOT_ASCII);
 }
 
 bool jid_split(struct span text, struct jid *out)
 {
 	struct jid jid = {SPAN_NONE, SPAN_NONE, SPAN_NONE};
+	unsigned local, domain, resource;
 	struct span bare = jid_bare(text);
 	const char *at = bare.n ? memchr(bare.p, '@', bare.n) : NULL;
 
@@ -100,10 +128,12 @@ bool jid_split(struct span text, struct jid *out)
 	if (!part_fits(jid.domain) || (jid.local.p && !part_fits(jid.local)) ||
 		(jid.resource.p && !part_fits(jid.resource)))
 		return false;
-	if (!without(jid.domain, " @\"&'<>") || !without(jid.resource, "") ||
-		!without(jid.local, " \"&'/:<>@"))
+	local = classes(jid.local);
+	domain = classes(jid.domain);
+	resource = classes(jid.resource);
+	if ((local & NOT_LOCAL) || (domain & NOT_DOMAIN) || (resource & NOT_RESOURCE))
 		return false;
-	if (!ascii(text) && !xml_characters_valid(text))
+	if (((local | domain | resource) & NOT_ASCII) && !xml_characters_valid(text))
 		return false;
 	*out = jid;
 	return true;
@@ -185,12 +215,13 @@ bool jid_normalise(struct span text, struct buf *out)
 
 bool jid_resource_survives(struct span text)
 {
+	unsigned all = classes(text);
 	struct buf prepared;
 	bool same;
 
-	if (!part_fits(text) || !without(text, ""))
+	if (!part_fits(text) || (all & NOT_RESOURCE))
 		return false;
-	if (ascii(text))
+	if (!(all & NOT_ASCII))
 		return true;
 	buf_init(&prepared, BUF_NO_MAX);
 	same = prepare(PROFILE_RESOURCE, text, &prepared) && span_equal(buf_span(&prepared), text);
