@@ -28,7 +28,7 @@ END
 
 login=(--connect "127.0.0.1:$C2S_PORT" --tls required --tls-ca "$TLS_CA" --password-file "$PASSWORD_FILE")
 for resource in a b; do
-	start_ready xmpp-connect --jid "impl@vhost.test/$resource" "${login[@]}" \
+	start_ready xmpp-connect -q --jid "impl@vhost.test/$resource" "${login[@]}" \
 		--presence --ready-fd 3 -- bash client.sh
 	echo "impl@vhost.test/$resource is logged in."
 done
@@ -41,7 +41,7 @@ echo "xmpp-jat-proxy is connected; both sessions are known to it."
 
 request="<iq type='get' id='1234' to='jat.test'><query xmlns='urn:demo:time'/></iq>"
 printf '%s\n' "$request" |
-	xmpp-connect --jid alice@vhost.test/abc "${login[@]}" --wait 20 >result
+	xmpp-connect -q --jid alice@vhost.test/abc "${login[@]}" --wait 20 >result
 result=$(grep "id='1234'" result)
 
 say "A user asks; the four stanzas:"
