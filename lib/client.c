@@ -853,11 +853,11 @@ static bool ended(const struct client *c)
 	return c->gone;
 }
 
-bool client_close(struct client *c, int64_t deadline_ms)
+int client_close(struct client *c, int64_t deadline_ms)
 {
-	c->closing = true;
 	if (c->gone || !c->up)
-		return false;
+		return EXIT_TEMPORARY;
+	c->closing = true;
 	c->paused = 0;
 	pump_until(c, all_sent, deadline_ms);
 	if (!c->gone) {
@@ -865,11 +865,13 @@ bool client_close(struct client *c, int64_t deadline_ms)
 		xmpp_send_raw(c->conn, "</stream:stream>", 16);
 		pump_until(c, ended, deadline_ms);
 	}
+	if (c->stream_error[0])
+		return stream_error_status(c->stream_error); /* logged already */
 	if (!c->gone)
 		err_warn("server %s did not close the stream in time", whereto(c));
-	else if (!c->in_order && !c->stream_error[0])
+	else if (!c->in_order)
 		err_warn("server %s cut the connection instead of closing the stream", whereto(c));
-	return c->gone && c->in_order;
+	return c->gone && c->in_order ? EXIT_DONE : EXIT_TEMPORARY;
 }
 
 /* --- beginning and end of a client */

@@ -80,9 +80,10 @@ bool client_congested(const struct client *c);
 void client_pause(struct client *c);
 void client_resume(struct client *c);
 /* Send all that waits and </stream:stream>, hand over what still comes until the server's own;
- * until deadline_ms at the latest. False (and logged) if the server did not confirm. `down` is
- * not called any more; then only client_free(). */
-bool client_close(struct client *c, int64_t deadline_ms);
+ * until deadline_ms at the latest. `down` is not called any more; then only client_free().
+ * EXIT_DONE if the server confirmed with its own end tag, else logged and EXIT_TEMPORARY, or what a
+ * stream error says. */
+int client_close(struct client *c, int64_t deadline_ms);
 /* Whether the installed library lets prefixed attributes overwrite plain ones. */
 bool client_library_affected(void);
 

@@ -83,6 +83,7 @@ struct component {
 	uint64_t conflicts;
 	uint64_t connections, unknown;
 	uint64_t late_requests; /* came after our end tag */
+	int close_status;	/* what the peer says to our end tag */
 };
 
 static void component_connect_next(struct component *c, int error);
@@ -289,6 +290,20 @@ static void on_opened(void *context, const struct stanza *header)
 	c->state = STATE_AUTHENTICATING;
 }
 
+/* Conditions (RFC 6120 4.9.3) that say that what we sent was wrong. */
+static bool blames_us(struct span condition)
+{
+	static const char *const conditions[] = {"bad-format", "bad-namespace-prefix",
+		"improper-addressing", "invalid-from", "invalid-namespace", "invalid-xml",
+		"not-well-formed", "policy-violation", "restricted-xml", "unsupported-feature",
+		"unsupported-stanza-type", "xml-not-well-formed"};
+
+	for (size_t i = 0; i < sizeof(conditions) / sizeof(*conditions); i++)
+		if (span_is(condition, conditions[i]))
+			return true;
+	return false;
+}
+
 /* RFC 6120 4.9.2 */
 static void on_stream_error(struct component *c, const struct stanza *s)
 {
@@ -310,8 +325,9 @@ static void on_stream_error(struct component *c, const struct stanza *s)
 	if (span_is(condition, "conflict")) {
 		failure = FAILED_CONFLICT;
 		meaning = ": the domain is taken, by another component or by the server itself";
-	} else if (c->state == STATE_UP) {
-		meaning = "";
+	} else if (c->state == STATE_UP || c->state == STATE_CLOSING) {
+		if (blames_us(condition))
+			failure = FAILED_PROTOCOL;
 	} else if (span_is(condition, "not-authorized")) {
 		failure = FAILED_SECRET;
 		meaning = ": the secret is wrong, or the server does not know the domain";
@@ -329,7 +345,12 @@ static void on_stream_error(struct component *c, const struct stanza *s)
 		c->config.domain, meaning, buf_length(&words) ? " (" : "", buf_string(&words),
 		buf_length(&words) ? ")" : "");
 	buf_free(&words);
-	component_failed(c, failure, why);
+	if (c->state == STATE_CLOSING) {
+		err_error("%s", why);
+		c->close_status = failure == FAILED_PROTOCOL ? EXIT_PROTOCOL : EXIT_TEMPORARY;
+	} else {
+		component_failed(c, failure, why);
+	}
 }
 
 static bool is_handshake(const struct stanza *s)
@@ -362,8 +383,7 @@ static void on_stanza(void *context, const struct stanza *s)
 	struct component *c = context;
 
 	if (s->kind == STANZA_OTHER && xml_is(s->root, NS_STREAM, "error")) {
-		if (c->state != STATE_CLOSING)
-			on_stream_error(c, s);
+		on_stream_error(c, s);
 		return;
 	}
 	switch (c->state) {
@@ -382,6 +402,8 @@ static void on_stanza(void *context, const struct stanza *s)
 	case STATE_CLOSING:
 		if (stanza_is_request(s))
 			c->late_requests++;
+		if (c->ops.late && s->kind != STANZA_OTHER)
+			c->ops.late(c->context, s);
 		return;
 	default:
 		return;
@@ -403,8 +425,11 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 	struct component *c = context;
 	const char *during = c->state == STATE_UP ? "" : " before the handshake was done";
 
-	if (c->state == STATE_CLOSING)
+	if (c->state == STATE_CLOSING) {
+		if (why != LINK_CLOSED && c->close_status == EXIT_DONE)
+			c->close_status = EXIT_TEMPORARY;
 		return;
+	}
 	switch (why) {
 	case LINK_EOF:
 		component_fail(c, FAILED_TEMPORARY, "%s closed the connection%s", c->config.connect,
@@ -761,6 +786,11 @@ struct link *component_link(struct component *c)
 	return c->state == STATE_UP ? c->link : NULL;
 }
 
+bool component_reached(const struct component *c)
+{
+	return c->ever_connected;
+}
+
 uint64_t component_connections(const struct component *c)
 {
 	return c->connections;
@@ -771,16 +801,16 @@ uint64_t component_unknown(const struct component *c)
 	return c->unknown;
 }
 
-void component_close(struct component *c, int64_t deadline_ms)
+int component_close(struct component *c, int64_t deadline_ms)
 {
-	if (c->link) {
-		bool written;
+	bool ended = false;
 
+	c->close_status = EXIT_DONE;
+	if (c->link) {
 		link_send_raw(c->link, SPAN("</stream:stream>"));
 		c->state = STATE_CLOSING;
-		written = link_flush(c->link, deadline_ms);
-		if (written)
-			link_wait_end(c->link, deadline_ms);
+		if (link_flush(c->link, deadline_ms))
+			ended = link_wait_end(c->link, deadline_ms);
 		else
 			log_lost_output(c);
 		if (c->late_requests)
@@ -789,6 +819,7 @@ void component_close(struct component *c, int64_t deadline_ms)
 	}
 	component_disconnect(c);
 	c->state = STATE_OVER;
+	return ended || c->close_status != EXIT_DONE ? c->close_status : EXIT_TEMPORARY;
 }
 
 bool component_reload(struct component *c)

@@ -55,6 +55,8 @@ struct component_ops {
 	/* not going to try (again): the status the program should exit with. component_free() is
 	 * allowed here (and in stanza). */
 	void (*gave_up)(void *context, int status);
+	/* While component_close() waits: what cannot be answered any more; may be NULL. */
+	void (*late)(void *context, const struct stanza *s);
 	/* before the next attempt, for STATUS= lines; may be NULL */
 	void (*waiting)(void *context, const char *why, int64_t delay_ms);
 };
@@ -71,13 +73,17 @@ bool component_is_up(const struct component *c);
 /* NULL while not up. */
 struct writer *component_writer(struct component *c);
 struct link *component_link(struct component *c);
+/* Whether there ever was a TCP connection. */
+bool component_reached(const struct component *c);
 /* Handshakes done so far. */
 uint64_t component_connections(const struct component *c);
 /* Elements at stanza level that are no stanzas, so far. */
 uint64_t component_unknown(const struct component *c);
 /* Write what is queued, send </stream:stream>, wait for the server's (until deadline), close.
- * Requests that come in meanwhile cannot be answered and are logged. Then no more callbacks. */
-void component_close(struct component *c, int64_t deadline_ms);
+ * Requests that come in meanwhile cannot be answered and are logged; a stream error too. Then no
+ * more callbacks. EXIT_DONE if the server has taken it all (its end tag came), EXIT_PROTOCOL if it
+ * answered with a stream error that blames us, else EXIT_TEMPORARY. */
+int component_close(struct component *c, int64_t deadline_ms);
 /* SIGHUP: read the secret again; used at the next connection. False if it could not be read. */
 bool component_reload(struct component *c);
 /* end the stream with a stream error and connect again (RFC 6120 4.9.3 condition name) */

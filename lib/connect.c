@@ -536,8 +536,12 @@ static void end_of_turn(void *context)
 	notify_stopping(c->notify);
 	link_free(c->source);
 	c->source = NULL;
-	if (c->logged_in && !login_close(c->login, until_ms) && c->status == EXIT_DONE)
-		c->status = EXIT_TEMPORARY;
+	if (c->logged_in) {
+		int status = login_close(c->login, until_ms);
+
+		if (c->status == EXIT_DONE)
+			c->status = status;
+	}
 	login_free(c->login);
 	c->login = NULL;
 	if (c->sink) {

@@ -138,10 +138,15 @@ static void component_stanza(void *context, const struct stanza *s)
 
 static void component_gave_up(void *context, int status)
 {
-	over(context, status);
+	struct login *l = context;
+
+	/* without retries the component says that it may be tried again, whatever it was */
+	if (status == EXIT_TEMPORARY && !component_reached(l->component))
+		status = EXIT_UNAVAILABLE;
+	over(l, status);
 }
 
-static void component_late(void *context, int64_t now_ms)
+static void component_timeout(void *context, int64_t now_ms)
 {
 	struct login *l = context;
 
@@ -156,6 +161,7 @@ static struct component *component_start(
 	static const struct component_ops ops = {.up = component_up,
 		.down = component_down,
 		.stanza = component_stanza,
+		.late = component_stanza,
 		.gave_up = component_gave_up};
 	struct component_config component = {
 		.connect = config->connect ? config->connect : LOGIN_COMPONENT_CONNECT,
@@ -199,7 +205,7 @@ struct login *login_new(struct loop *loop, const struct login_config *config,
 	l->ops = *ops;
 	l->context = context;
 	l->timeout_ms = config->timeout_ms;
-	loop_timer_init(&l->timeout, component_late, l);
+	loop_timer_init(&l->timeout, component_timeout, l);
 	l->bare = bare_of(config->jid ? config->jid : config->domain, config->jid != NULL);
 	*status = EXIT_DONE;
 	if (!l->bare) {
@@ -270,16 +276,15 @@ void login_resume(struct login *l)
 		link_resume(component_link(l->component));
 }
 
-bool login_close(struct login *l, int64_t deadline_ms)
+int login_close(struct login *l, int64_t deadline_ms)
 {
 	bool up = l->up;
 
 	l->over = true;
 	l->up = false;
 	loop_timer_clear(l->loop, &l->timeout);
-	if (l->client)
-		return client_close(l->client, deadline_ms);
-	if (up)
-		component_close(l->component, deadline_ms);
-	return up;
+	if (!up)
+		return EXIT_TEMPORARY;
+	return l->client ? client_close(l->client, deadline_ms)
+			 : component_close(l->component, deadline_ms);
 }

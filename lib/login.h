@@ -118,8 +118,10 @@ bool login_congested(const struct login *l);
 /* Stop reading; counted. */
 void login_pause(struct login *l);
 void login_resume(struct login *l);
-/* Send all that waits, close the stream in order, until deadline_ms at the latest. `down` is not
- * called any more; then only login_free(). False if the server did not confirm (logged). */
-bool login_close(struct login *l, int64_t deadline_ms);
+/* Send all that waits, close the stream in order, until deadline_ms at the latest; stanzas that
+ * come meanwhile are handed over, but nothing can be sent. `down` is not called any more; then only
+ * login_free(). EXIT_DONE if the server has taken it all (its own end tag came), EXIT_PROTOCOL if
+ * it answered with a stream error that blames us, else EXIT_TEMPORARY. */
+int login_close(struct login *l, int64_t deadline_ms);
 
 #endif
