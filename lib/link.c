@@ -34,7 +34,11 @@ struct link {
 	struct link_config config;
 	struct link_ops ops;
 	void *context;
-	struct reader *reader;
+	struct reader *reader; /* stanzas, or: */
+	struct buf lines;
+	size_t line;	 /* number of the one that begins lines */
+	size_t searched; /* bytes of lines without a newline */
+	bool skipping;	 /* to the next newline: it was too long */
 	struct buf out;
 	struct writer writer;
 	struct link_counts *counts, own_counts;
@@ -149,6 +153,7 @@ static void link_enter(struct link *l)
 static void link_destroy(struct link *l)
 {
 	reader_free(l->reader);
+	buf_free(&l->lines);
 	buf_free(&l->out);
 	free(l->bytes);
 	free(l);
@@ -236,7 +241,10 @@ struct link *link_new(struct loop *loop, int in_fd, int out_fd, const struct lin
 	if (!l->config.max_queue_bytes)
 		l->config.max_queue_bytes = LINK_MAX_QUEUE_BYTES;
 	l->counts = config->counts ? config->counts : &l->own_counts;
-	l->reader = reader_new(&config->reader);
+	if (!config->max_line_bytes)
+		l->reader = reader_new(&config->reader);
+	buf_init(&l->lines, BUF_NO_MAX);
+	l->line = 1;
 	buf_init(&l->out, l->config.max_queue_bytes +
 				  QUEUE_SLACK_STANZAS *
 					  (stanza_bytes ? stanza_bytes : READER_MAX_STANZA_BYTES));
@@ -283,11 +291,56 @@ void link_free(struct link *l)
 
 /* Input ------------------------------------------------------------------------ */
 
+static void link_bad(struct link *l, const char *what, size_t line)
+{
+	l->counts->bad++;
+	if (l->ops.bad)
+		l->ops.bad(l->context, what, line);
+}
+
+/* Hand over the lines there are. */
+static void pump_lines(struct link *l)
+{
+	while (link_may_read(l)) {
+		struct span in = buf_span(&l->lines);
+		struct span fresh = span_from(in, l->searched);
+		const char *newline = fresh.n ? memchr(fresh.p, '\n', fresh.n) : NULL;
+		size_t n = newline ? (size_t)(newline - in.p) : in.n;
+		bool too_long = n > l->config.max_line_bytes;
+
+		if (!newline && !too_long && !(l->eof && n)) {
+			l->searched = in.n;
+			if (l->skipping) {
+				l->searched = 0;
+				buf_reset(&l->lines);
+			}
+			l->hungry = true;
+			if (l->eof)
+				link_end(l, LINK_EOF, 0, NULL);
+			return;
+		}
+		if (too_long && !l->skipping)
+			link_bad(l, "line too long", l->line);
+		else if (!l->skipping)
+			l->ops.line(l->context, (struct span){in.p, n}, l->line);
+		if (l->freed)
+			return;
+		l->skipping = !newline && !l->eof;
+		l->line += newline != NULL;
+		l->searched = 0;
+		buf_consume(&l->lines, newline ? n + 1 : n);
+	}
+}
+
 /* Hand over what the reader has. Stops where more output than stanzas would come of it. */
 static void link_pump(struct link *l)
 {
 	struct stanza s;
 
+	if (!l->reader) {
+		pump_lines(l);
+		return;
+	}
 	while (link_may_read(l)) {
 		switch (reader_next(l->reader, &s)) {
 		case READER_MORE:
@@ -314,10 +367,7 @@ static void link_pump(struct link *l)
 				link_end(l, LINK_BROKEN, 0, reader_error(l->reader));
 				return;
 			}
-			l->counts->bad++;
-			if (l->ops.bad)
-				l->ops.bad(l->context, reader_error(l->reader),
-					reader_error_line(l->reader));
+			link_bad(l, reader_error(l->reader), reader_error_line(l->reader));
 			break;
 		}
 		if (l->freed)
@@ -342,10 +392,13 @@ static bool link_read(struct link *l)
 	}
 	if (n > 0) {
 		l->counts->bytes_in += (uint64_t)n;
-		reader_feed(l->reader, l->bytes, (size_t)n);
+		if (l->reader)
+			reader_feed(l->reader, l->bytes, (size_t)n);
+		else
+			buf_append(&l->lines, l->bytes, (size_t)n);
 	} else {
 		l->eof = true;
-		if (l->config.reader.kind == READER_PIPE)
+		if (l->reader && l->config.reader.kind == READER_PIPE)
 			reader_end(l->reader);
 	}
 	l->hungry = false;

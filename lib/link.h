@@ -1,4 +1,4 @@
-/* link.h - stanzas over file descriptors, in the loop
+/* link.h - stanzas, or lines, over file descriptors, in the loop
  *
  * A link reads one fd through a reader, and sends what its writer holds on
  * another (or the same, a socket). Invariants: reads are big, all stanzas of a read are
@@ -46,6 +46,7 @@ struct link_config {
 	size_t max_send_bytes;	     /* see writer.h; pipes: 0 */
 	size_t max_queue_bytes;	     /* 0: LINK_MAX_QUEUE_BYTES */
 	int64_t stall_ms;	     /* 0: never */
+	size_t max_line_bytes;	     /* not 0: the input is lines of at most this, not stanzas */
 	struct link_counts *counts;  /* borrowed, or NULL */
 };
 
@@ -53,7 +54,10 @@ struct link_ops {
 	/* events of the reader; stanza also gives STANZA_OTHER */
 	void (*opened)(void *context, const struct stanza *header); /* may be NULL */
 	void (*stanza)(void *context, const struct stanza *s);
-	/* a pipe's unparsable input: one call per piece; then reading goes on; may be NULL */
+	/* lines: one, without its newline (the last one may have had none); number from 1 */
+	void (*line)(void *context, struct span line, size_t number);
+	/* a pipe's unparsable input, or a line too long: one call per piece; then reading goes on;
+	 * may be NULL */
 	void (*bad)(void *context, const char *what, size_t line);
 	/* error is an errno or 0, text what the reader said (LINK_BROKEN). Called once, and after
 	 * LINK_EOF and LINK_CLOSED, where the output side still works, perhaps once more with
