@@ -113,7 +113,7 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
 $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o
 	$(LINK)
 
-$(BUILD)/preload/%.so: tests/preload/%.c $(BUILD)/flags
+$(BUILD)/preload/%.so: tests/preload/%.c $(wildcard tests/preload/*.h) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(Q),@echo '  LD      $@')
 	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -shared -fPIC -o $@ $< -ldl
