@@ -1,7 +1,6 @@
 #include "reader.h"
 
 #include <expat.h>
-#include <limits.h>
 #include <stdlib.h>
 
 #include "err.h"
@@ -9,17 +8,15 @@
 /* expat keeps every element and attribute name it has ever seen until it is reset. Users choose
  * names, and a stream lives for months: so the parser begins again after this many bytes. */
 #define RESTART_BYTES (512 * 1024)
-/* A tag that grows without end is tokenised anew with each piece: above this size it is handed on
- * only when it has doubled, or when a '>' has come that may end it. */
+/* Given to expat at once, so that few bytes are given anew when it begins again. */
+#define FEED_BYTES (64 * 1024)
+/* expat looks at an unfinished tag anew with each piece. From this size on it gets more only when
+ * the tag can be at its end, or has doubled. */
 #define HOLD_BYTES 4096
-/* Elements open at once inside a stanza that is being thrown away. */
-#define REFUSED_MAX_DEPTH 65536
-/* Bytes that may be read once more to find the good lines behind a bad one, per byte read. */
-#define RESCAN_CREDIT 8
-#define RESCAN_CREDIT_MAX (64 * 1024 * 1024)
-
-/* <iq><error><condition/></error></iq> */
-#define ERROR_DEPTH 3
+/* The stream's start tag and what stands before it. */
+#define HEADER_MAX_BYTES (64 * 1024)
+/* Longest name looked at to see whether a line begins a stanza. */
+#define LOOK_BYTES 80
 
 #define ARENA_CHUNK 8192
 
@@ -34,30 +31,61 @@ struct chunk {
 	char bytes[];
 };
 
+/* Reading: expat has the first `fed` bytes of `in`. Skipping (pipe): after something wrong, up to
+ * where a stanza may begin. Passing: a stanza over a limit, up to its end. */
+enum mode { MODE_READING, MODE_SKIPPING, MODE_PASSING };
+
+enum place { PLACE_TEXT, PLACE_TAG, PLACE_CDATA };
+
 struct reader {
 	struct reader_config config;
+	size_t tag_max_bytes; /* of a stanza's own start tag */
+	enum mode mode;
+	/* What was not given out yet. Between stanzas white space is dropped: with level 1 and
+	 * above, the first byte is that of the stanza (or of what is none). */
+	struct buf in;
+	size_t line, column; /* of in's first byte; pipe only */
+	bool ended, dead;    /* no more input; stream over */
+
 	XML_Parser parser;
-	struct buf in;	      /* from the first byte of what is being read */
-	XML_Index base;	      /* the parser's index of in's first byte */
-	size_t fed;	      /* bytes of in the parser has */
-	size_t parsed;	      /* bytes given to this parser */
-	bool suspended;	      /* stopped at an event, to be resumed */
-	bool prologue;	      /* the parser is being given a header we made */
-	bool ended, dead;     /* no more input; stream over */
-	bool skipping;	      /* pipe: up to the next newline */
+	XML_Index base;	   /* the parser's index of in's first byte */
+	size_t fed;	   /* bytes of in the parser has */
+	size_t parsed;	   /* bytes given to this parser */
+	bool suspended;	   /* stopped at an event, to be resumed */
+	bool prologue;	   /* the parser is being given a header we made */
+	unsigned level;	   /* open elements, the stream's root included */
+	uint32_t declared; /* namespace declarations of the tag being read */
+	bool declared_default;
+	bool in_cdata;
+	size_t cdata; /* where the open section begins, in in */
+
+	enum reader_event event; /* why the parser stopped */
+	size_t event_start, event_end;
+	const char *abort; /* why a handler stopped it for good, and where */
+	size_t abort_at;
+	bool abort_whole;     /* nothing before abort_at can begin a stanza */
 	size_t deliver_bytes; /* of in: to be dropped at the next call */
-	size_t line;	      /* of in's first byte */
-	int64_t rescan_credit;
+	bool restart;	      /* the parser has lost its place */
 
-	unsigned level; /* open elements, the stream's root included */
-	enum reader_event event;
-	const char *abort; /* why a handler stopped the parser for good */
-	size_t start;	   /* of the stanza, in in */
-	size_t event_end;  /* of the tag that is the event, in in */
+	/* an unfinished tag: looked at up to here, inside these quotes */
+	XML_Index hold, hold_looked;
+	char hold_quote;
+
+	size_t skip_at;	    /* where it was seen to be wrong, in in */
+	size_t skip_from;   /* lines from here on may be stanzas that were swallowed */
+	size_t skip_column; /* the wrong piece's indentation */
+	bool skip_lines;    /* it stands on several lines */
+	size_t strict_end;  /* up to here in in, a line that looks like a stanza is one */
+
+	enum place place; /* passing */
+	size_t depth, forwarded_depth;
+	char quote;
+	bool slash, closing, after_lines;
+
 	struct buf header; /* socket: the stream's start tag, to begin again with */
-	struct buf kept;   /* start tag of a stanza that is being thrown away */
+	struct buf kept;   /* start tag of a stanza that is being passed over */
 
-	struct chunk *arena, *arena_first;
+	struct chunk *arena;
 	struct xml_declaration *pending; /* declarations before their start tag */
 	uint32_t pending_count, pending_size;
 	struct xml_declaration *outer; /* owned, of the stream header */
@@ -65,38 +93,54 @@ struct reader {
 	struct xml_node *node;	/* innermost indexed open element */
 	unsigned unindexed;	/* open elements below it */
 	unsigned indexed_count; /* in this stanza */
-	unsigned index_depth;	/* of this stanza */
 	struct stanza stanza;
 
 	const char *error;
 	size_t error_line;
 };
 
-static size_t lines_in(const char *p, size_t n)
-{
-	const char *end = p + n;
-	size_t lines = 0;
-
-	while (p < end && (p = memchr(p, '\n', (size_t)(end - p)))) {
-		lines++;
-		p++;
-	}
-	return lines;
-}
+static const char truncated[] = "truncated stanza";
+static const char outside[] = "text outside of a stanza";
+static const char too_large[] = "tag too large";
+static const char no_comments[] = "comments are not allowed";
+static const char no_instructions[] = "processing instructions are not allowed";
+static const char no_doctype[] = "document type declarations are not allowed";
+static const char malformed[] = "not well-formed";
 
 static bool is_space(char c)
 {
-	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
-/* Length of the white space s begins with. */
-static size_t space_length(struct span s)
+static size_t smaller(size_t a, size_t b)
 {
-	size_t n = 0;
+	return a < b ? a : b;
+}
 
-	while (n < s.n && is_space(s.p[n]))
-		n++;
-	return n;
+static bool is_stanza_name(struct span name)
+{
+	return span_is(name, "iq") || span_is(name, "message") || span_is(name, "presence");
+}
+
+enum answer { NO, YES, UNSURE };
+
+/* Whether a stanza's start tag, or that of an element named so, begins here: "<iq", "<c:message".
+ * UNSURE: more bytes are needed. */
+static enum answer begins_stanza(struct span s)
+{
+	size_t word = 1, i;
+
+	if (s.n == 0)
+		return UNSURE;
+	if (s.p[0] != '<')
+		return NO;
+	for (i = 1; i < s.n && i < LOOK_BYTES; i++) {
+		if (s.p[i] == ':' && word == 1)
+			word = i + 1;
+		else if (is_space(s.p[i]) || s.p[i] == '/' || s.p[i] == '>')
+			return is_stanza_name((struct span){s.p + word, i - word}) ? YES : NO;
+	}
+	return i < LOOK_BYTES ? UNSURE : NO;
 }
 
 /* Arena ------------------------------------------------------------------ */
@@ -125,8 +169,7 @@ static struct span arena_copy(struct reader *r, const char *p, size_t n)
 {
 	char *copy = arena_take(r, n + 1);
 
-	memcpy(copy, p, n);
-	copy[n] = '\0';
+	memcpy(copy, p, n + 1);
 	return (struct span){copy, n};
 }
 
@@ -151,16 +194,16 @@ static void split_name(struct reader *r, const char *name, struct span *ns, stru
 {
 	size_t n = strlen(name);
 	const char *separator = memchr(name, SEPARATOR, n);
+	struct span whole = arena_copy(r, name, n);
 
 	if (separator) {
 		size_t at = (size_t)(separator - name);
-		struct span whole = arena_copy(r, name, n);
 
 		*ns = (struct span){whole.p, at};
-		*local = (struct span){whole.p + at + 1, n - at - 1};
+		*local = span_from(whole, at + 1);
 	} else {
 		*ns = SPAN_NONE;
-		*local = arena_copy(r, name, n);
+		*local = whole;
 	}
 }
 
@@ -169,19 +212,33 @@ static size_t event_offset(const struct reader *r)
 	return (size_t)(XML_GetCurrentByteIndex(r->parser) - r->base);
 }
 
+static size_t event_stop(const struct reader *r)
+{
+	return event_offset(r) + (size_t)XML_GetCurrentByteCount(r->parser);
+}
+
 static void stop(struct reader *r, enum reader_event event)
 {
 	r->event = event;
-	r->event_end = event_offset(r) + (size_t)XML_GetCurrentByteCount(r->parser);
+	r->event_start = event_offset(r);
+	r->event_end = event_stop(r);
 	XML_StopParser(r->parser, XML_TRUE);
 }
 
-static void fail(struct reader *r, const char *why)
+static void fail(struct reader *r, const char *why, size_t at)
 {
 	if (!r->abort) {
 		r->abort = why;
+		r->abort_at = at;
 		XML_StopParser(r->parser, XML_FALSE);
 	}
+}
+
+/* From the end of this tag on nothing more is to be known of the stanza. */
+static void refuse(struct reader *r, enum stanza_refusal why)
+{
+	r->stanza.refusal = why;
+	fail(r, too_large, event_stop(r));
 }
 
 static void on_declaration(void *context, const XML_Char *prefix, const XML_Char *uri)
@@ -189,7 +246,10 @@ static void on_declaration(void *context, const XML_Char *prefix, const XML_Char
 	struct reader *r = context;
 	struct xml_declaration *d;
 
-	if (r->unindexed || r->stanza.refusal || r->level > r->index_depth)
+	r->declared++;
+	if (!prefix)
+		r->declared_default = true;
+	if (r->unindexed || r->prologue || r->abort)
 		return; /* its element will not be indexed either */
 	if (r->pending_count == r->pending_size) {
 		/* grown for this element only: bounded by the tag's bytes */
@@ -207,13 +267,11 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 {
 	struct xml_node *node = arena_take(r, sizeof(*node));
 	struct xml_attribute *attributes;
-	uint32_t count = 0;
-	char after;
+	uint32_t count = (uint32_t)XML_GetSpecifiedAttributeCount(r->parser) / 2;
+	const char *raw;
 
 	memset(node, 0, sizeof(*node));
 	split_name(r, name, &node->ns, &node->name);
-	while (atts[2 * count])
-		count++;
 	attributes = count ? arena_take(r, count * sizeof(*attributes)) : NULL;
 	for (uint32_t i = 0; i < count; i++) {
 		split_name(r, atts[2 * i], &attributes[i].ns, &attributes[i].name);
@@ -226,54 +284,94 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 
 		node->declarations = memcpy(arena_take(r, bytes), r->pending, bytes);
 		node->declarations_count = r->pending_count;
-		r->pending_count = 0;
 	}
-	node->start = at - r->start;
-	node->open_end = node->start + (size_t)XML_GetCurrentByteCount(r->parser);
-	/* the local name ends the written one: where it alone would end, a prefixed one goes on */
-	after = r->in.p[r->in.start + at + 1 + node->name.n];
-	node->prefixed = !is_space(after) && after != '/' && after != '>';
+	node->start = at;
+	node->open_end = at + (size_t)XML_GetCurrentByteCount(r->parser);
+	node->close_start = node->end = node->open_end;
+	raw = r->in.p + r->in.start + at + 1;
+	while (!is_space(*raw) && *raw != '/' && *raw != '>' && *raw != ':')
+		raw++;
+	node->prefixed = *raw == ':';
 	return node;
 }
 
-/* From here on only the root's start tag is known of this stanza. */
-static void refuse(struct reader *r, enum stanza_refusal why)
+static void open_stream(struct reader *r, const char *name, const char **atts, size_t at)
 {
-	struct xml_node *root = (struct xml_node *)r->stanza.root;
-
-	r->stanza.refusal = why;
-	root->first_child = root->last_child = NULL;
-	r->node = root;
-	r->unindexed = 0;
-	buf_reset(&r->kept);
-	buf_append(&r->kept, r->in.p + r->in.start + r->start, root->open_end);
+	r->node = node_new(r, name, atts, at);
+	r->stanza = (struct stanza){.root = r->node};
+	stanza_describe(&r->stanza);
+	buf_reset(&r->header);
+	buf_append(&r->header, r->in.p + r->in.start + at, r->node->open_end - at);
+	if (r->node->open_end > HEADER_MAX_BYTES)
+		fail(r, too_large, 0);
+	else if (!xml_is(r->node, NS_STREAM, "stream"))
+		fail(r, "not an XMPP stream", 0);
+	else
+		stop(r, READER_OPEN);
 }
 
-static const char outside[] = "text outside of a stanza";
-
-static void stanza_begin(struct reader *r, const char *name, const char **atts)
+static void open_stanza(
+	struct reader *r, const char *name, const char **atts, size_t at, bool too_many)
 {
-	size_t at = event_offset(r);
-	struct span gap = {r->in.p + r->in.start, at};
-
-	if (space_length(gap) < gap.n) {
-		r->level--;
-		fail(r, outside);
+	if (at != 0) {
+		fail(r, outside, 0);
 		return;
 	}
-	/* what stands before the stanza is not needed any more, but in must stay where the parser
-	 * believes it: it is dropped with the stanza, and its lines are counted here */
-	r->line += lines_in(gap.p, gap.n);
-	r->start = at;
-	r->unindexed = 0;
-	r->indexed_count = 1;
 	r->node = node_new(r, name, atts, at);
+	r->indexed_count = 1;
 	r->stanza = (struct stanza){
 		.root = r->node, .outer = r->outer, .outer_count = r->outer_count, .line = r->line};
 	stanza_describe(&r->stanza);
-	r->index_depth = r->config.index_depth;
-	if (r->stanza.type == TYPE_ERROR && r->index_depth < ERROR_DEPTH)
-		r->index_depth = ERROR_DEPTH;
+	if (r->node->open_end > r->tag_max_bytes) {
+		r->level--;
+		fail(r, too_large, r->tag_max_bytes + 1);
+	} else if (r->node->open_end > r->config.max_stanza_bytes) {
+		refuse(r, STANZA_TOO_LARGE);
+	} else if (too_many) {
+		refuse(r, STANZA_TOO_MANY_ATTRIBUTES);
+	}
+}
+
+/* Whether this tag inside a stanza is really the next stanza, and the one before it was cut off: a
+ * new line begins with it, it has an address, id or type, and nobody forwards it (XEP-0297). */
+static bool opens_next(const struct reader *r, size_t at, const char **atts)
+{
+	struct span in = buf_span(&r->in);
+	bool addressed = false;
+
+	if (r->config.kind != READER_PIPE || at == 0 || in.p[at - 1] != '\n' ||
+		begins_stanza(span_from(in, at)) != YES)
+		return false;
+	for (; *atts && !addressed; atts += 2)
+		addressed = strcmp(atts[0], "to") == 0 || strcmp(atts[0], "from") == 0 ||
+			    strcmp(atts[0], "id") == 0 || strcmp(atts[0], "type") == 0;
+	if (!addressed)
+		return false;
+	return r->unindexed ? !r->declared_default : !xml_is(r->node, NS_FORWARD, "forwarded");
+}
+
+static void open_child(struct reader *r, const char *name, const char **atts, size_t at)
+{
+	struct xml_node *parent = r->node, *node;
+
+	if (r->unindexed) {
+		r->unindexed++;
+		return;
+	}
+	parent->children_count++;
+	if (r->level - 1 > r->config.index_depth || r->indexed_count >= r->config.index_nodes) {
+		r->unindexed = 1;
+		return;
+	}
+	node = node_new(r, name, atts, at);
+	node->parent = parent;
+	if (parent->last_child)
+		parent->last_child->next = node;
+	else
+		parent->first_child = node;
+	parent->last_child = node;
+	r->node = node;
+	r->indexed_count++;
 }
 
 static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
@@ -281,59 +379,28 @@ static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
 	struct reader *r = context;
 	unsigned level = r->level++;
 
-	if (r->prologue || r->abort) {
-		r->pending_count = 0;
-		return;
-	}
-	if (level == 0) { /* socket */
-		r->start = event_offset(r);
-		r->node = node_new(r, name, atts, r->start);
-		r->stanza = (struct stanza){.root = r->node, .line = r->line};
-		stanza_describe(&r->stanza);
-		buf_reset(&r->header);
-		if (!xml_is(r->node, NS_STREAM, "stream"))
-			fail(r, "not an XMPP stream");
-		else if (!buf_append(
-				 &r->header, r->in.p + r->in.start + r->start, r->node->open_end))
-			fail(r, "stream header too large");
+	if (!r->prologue && !r->abort) {
+		size_t at = event_offset(r);
+		bool too_many =
+			(unsigned)XML_GetSpecifiedAttributeCount(r->parser) / 2 + r->declared >
+			r->config.max_attributes;
+
+		if (level == 0)
+			open_stream(r, name, atts, at);
+		else if (level == 1)
+			open_stanza(r, name, atts, at, too_many);
+		else if (opens_next(r, at, atts))
+			fail(r, truncated, at);
+		else if (level - 1 > r->config.max_depth)
+			refuse(r, STANZA_TOO_DEEP);
+		else if (too_many)
+			refuse(r, STANZA_TOO_MANY_ATTRIBUTES);
 		else
-			stop(r, READER_OPEN);
-		return;
-	}
-	if (level == 1) {
-		stanza_begin(r, name, atts);
-	} else if (r->stanza.refusal) {
-		if (level > REFUSED_MAX_DEPTH)
-			fail(r, "elements nested without end");
-		return;
-	} else if (level - 1 > r->config.max_depth) {
-		refuse(r, STANZA_TOO_DEEP);
-		return;
-	} else if (r->unindexed == 0) {
-		struct xml_node *parent = r->node;
-
-		parent->children_count++;
-		if (level <= r->index_depth && r->indexed_count < r->config.index_nodes) {
-			struct xml_node *node = node_new(r, name, atts, event_offset(r));
-
-			node->parent = parent;
-			if (parent->last_child)
-				parent->last_child->next = node;
-			else
-				parent->first_child = node;
-			parent->last_child = node;
-			r->node = node;
-			r->indexed_count++;
-		} else {
-			r->unindexed = 1;
-		}
-	} else {
-		r->unindexed++;
+			open_child(r, name, atts, at);
 	}
 	r->pending_count = 0;
-	if ((unsigned)XML_GetSpecifiedAttributeCount(r->parser) / 2 > r->config.max_attributes &&
-		!r->abort && !r->stanza.refusal)
-		refuse(r, STANZA_TOO_MANY_ATTRIBUTES);
+	r->declared = 0;
+	r->declared_default = false;
 }
 
 static void on_close(void *context, const XML_Char *name)
@@ -346,40 +413,56 @@ static void on_close(void *context, const XML_Char *name)
 		return;
 	if (r->level == 0) {
 		if (r->config.kind == READER_PIPE)
-			fail(r, "unexpected end tag");
+			fail(r, "unexpected end tag", event_offset(r));
 		else
 			stop(r, READER_CLOSE);
 		return;
 	}
-	if (!r->stanza.refusal) {
-		if (r->unindexed) {
-			r->unindexed--;
-		} else {
-			size_t at = event_offset(r) - r->start;
-			int bytes = XML_GetCurrentByteCount(r->parser);
-
-			/* of an empty-element tag the end comes as an event of no bytes */
-			r->node->close_start = at;
-			r->node->end = at + (size_t)bytes;
-			if (r->level > 1)
-				r->node = r->node->parent;
-		}
+	if (r->unindexed) {
+		r->unindexed--;
+	} else {
+		/* of an empty-element tag the end comes as an event of no bytes */
+		r->node->close_start = event_offset(r);
+		r->node->end = event_stop(r);
+		if (r->level > 1)
+			r->node = r->node->parent;
 	}
 	if (r->level == 1)
 		stop(r, READER_STANZA);
 }
 
+static void on_cdata(void *context)
+{
+	struct reader *r = context;
+
+	r->in_cdata = true;
+	r->cdata = event_offset(r);
+}
+
+static void on_cdata_end(void *context)
+{
+	struct reader *r = context;
+
+	r->in_cdata = false;
+}
+
 static void on_comment(void *context, const XML_Char *text)
 {
+	struct reader *r = context;
+
 	(void)text;
-	fail(context, "comments are not allowed");
+	fail(r, no_comments, event_stop(r));
+	r->abort_whole = true;
 }
 
 static void on_instruction(void *context, const XML_Char *target, const XML_Char *text)
 {
+	struct reader *r = context;
+
 	(void)target;
 	(void)text;
-	fail(context, "processing instructions are not allowed");
+	fail(r, no_instructions, event_stop(r));
+	r->abort_whole = true;
 }
 
 static void on_doctype(void *context, const XML_Char *name, const XML_Char *system_id,
@@ -389,7 +472,7 @@ static void on_doctype(void *context, const XML_Char *name, const XML_Char *syst
 	(void)system_id;
 	(void)public_id;
 	(void)internal;
-	fail(context, "document type declarations are not allowed");
+	fail(context, no_doctype, 0);
 }
 
 /* Life ------------------------------------------------------------------- */
@@ -402,22 +485,24 @@ static void parser_begin(struct reader *r)
 	XML_SetUserData(r->parser, r);
 	XML_SetElementHandler(r->parser, on_open, on_close);
 	XML_SetNamespaceDeclHandler(r->parser, on_declaration, NULL);
+	XML_SetCdataSectionHandler(r->parser, on_cdata, on_cdata_end);
 	XML_SetCommentHandler(r->parser, on_comment);
 	XML_SetProcessingInstructionHandler(r->parser, on_instruction);
 	XML_SetStartDoctypeDeclHandler(r->parser, on_doctype);
 	if (XML_SetReparseDeferralEnabled)
 		XML_SetReparseDeferralEnabled(r->parser, XML_FALSE);
+	r->mode = MODE_READING;
 	r->level = 0;
 	r->base = 0;
 	r->fed = r->parsed = 0;
-	r->suspended = false;
+	r->suspended = r->restart = r->in_cdata = false;
 	r->abort = NULL;
+	r->abort_whole = false;
 	r->event = READER_MORE;
 	r->pending_count = 0;
-	r->start = 0;
-	r->stanza.refusal = STANZA_WHOLE;
 	r->unindexed = 0;
-	r->index_depth = r->config.index_depth;
+	r->hold = -1;
+	r->stanza.refusal = STANZA_WHOLE;
 	arena_reset(r);
 	if (r->config.kind == READER_PIPE)
 		prologue = SPAN("<stanzas>");
@@ -444,11 +529,14 @@ struct reader *reader_new(const struct reader_config *config)
 		r->config.index_depth = 3;
 	if (!r->config.index_nodes)
 		r->config.index_nodes = 64;
+	r->tag_max_bytes = r->config.max_stanza_bytes > READER_MAX_TAG_BYTES
+				   ? r->config.max_stanza_bytes
+				   : READER_MAX_TAG_BYTES;
 	r->parser = XML_ParserCreateNS("UTF-8", SEPARATOR);
 	if (!r->parser)
 		err_die(EXIT_TEMPORARY, "out of memory");
 	buf_init(&r->in, BUF_NO_MAX);
-	buf_init(&r->header, 65536);
+	buf_init(&r->header, BUF_NO_MAX);
 	buf_init(&r->kept, BUF_NO_MAX);
 	reader_reset(r);
 	return r;
@@ -458,14 +546,16 @@ void reader_reset(struct reader *r)
 {
 	buf_reset(&r->in);
 	buf_reset(&r->header);
+	buf_reset(&r->kept);
 	free(r->outer);
 	r->outer = NULL;
 	r->outer_count = 0;
-	r->ended = r->dead = r->skipping = false;
+	r->ended = r->dead = false;
 	r->deliver_bytes = 0;
-	r->line = 1;
-	r->rescan_credit = 0;
+	r->line = r->config.kind == READER_PIPE;
+	r->column = r->strict_end = 0;
 	r->error = NULL;
+	r->error_line = 0;
 	parser_begin(r);
 }
 
@@ -488,16 +578,10 @@ void reader_free(struct reader *r)
 	free(r);
 }
 
-/* Reading ---------------------------------------------------------------- */
-
 void reader_feed(struct reader *r, const char *bytes, size_t n)
 {
-	if (r->dead)
-		return;
-	buf_append(&r->in, bytes, n);
-	r->rescan_credit += (int64_t)n * RESCAN_CREDIT;
-	if (r->rescan_credit > RESCAN_CREDIT_MAX)
-		r->rescan_credit = RESCAN_CREDIT_MAX;
+	if (!r->dead)
+		buf_append(&r->in, bytes, n);
 }
 
 void reader_end(struct reader *r)
@@ -507,7 +591,9 @@ void reader_end(struct reader *r)
 
 bool reader_inside(const struct reader *r)
 {
-	return r->level > 1;
+	if (r->mode == MODE_READING)
+		return r->level > 1 || (r->level == 1 && buf_length(&r->in) > 0);
+	return r->mode == MODE_PASSING;
 }
 
 const char *reader_error(const struct reader *r)
@@ -520,31 +606,305 @@ size_t reader_error_line(const struct reader *r)
 	return r->error_line;
 }
 
-/* Drop n bytes from the front of in; the lines of the first `counted` have been counted. */
-static void drop(struct reader *r, size_t n, size_t counted)
+/* Bytes ------------------------------------------------------------------ */
+
+static void count_lines(struct reader *r, const char *p, size_t n)
 {
-	if (n > counted && r->config.kind == READER_PIPE)
-		r->line += lines_in(r->in.p + r->in.start + counted, n - counted);
+	const char *end = p + n, *newline;
+
+	while ((newline = memchr(p, '\n', (size_t)(end - p)))) {
+		r->line++;
+		r->column = 0;
+		p = newline + 1;
+	}
+	r->column += (size_t)(end - p);
+}
+
+static void less(size_t *offset, size_t n)
+{
+	*offset = *offset > n ? *offset - n : 0;
+}
+
+/* Drop n bytes from the front of in; expat need not have had them. */
+static void drop(struct reader *r, size_t n)
+{
+	size_t fed = smaller(n, r->fed);
+
+	if (r->config.kind == READER_PIPE)
+		count_lines(r, r->in.p + r->in.start, n);
 	buf_consume(&r->in, n);
-	r->base += (XML_Index)n;
-	r->fed = r->fed > n ? r->fed - n : 0;
+	r->base += (XML_Index)fed;
+	r->fed -= fed;
+	less(&r->strict_end, n);
+	less(&r->skip_at, n);
+	less(&r->skip_from, n);
 }
 
-/* Between stanzas: white space needs no place. */
-static void drop_space(struct reader *r)
+/* Length of the blanks a line begins with. */
+static size_t indentation(struct span line)
 {
-	size_t n = space_length((struct span){buf_span(&r->in).p, r->fed});
+	size_t n = 0;
 
-	if (n)
-		drop(r, n, 0);
+	while (n < line.n && (line.p[n] == ' ' || line.p[n] == '\t'))
+		n++;
+	return n;
 }
 
-/* What came of the stanza being thrown away is not needed, its start tag is kept. */
-static void drop_refused(struct reader *r)
+/* Something is wrong at offset `at` of in. Lines from `from` on may be stanzas that it swallowed.
+ */
+static enum reader_event bad(struct reader *r, const char *why, size_t from, size_t at)
 {
-	drop(r, r->fed, r->start);
-	r->start = 0;
+	struct span in = buf_span(&r->in);
+	bool passing = r->mode == MODE_PASSING;
+
+	r->error = why;
+	if (r->config.kind == READER_SOCKET) {
+		r->dead = true;
+		return READER_BAD;
+	}
+	at = smaller(at, in.n);
+	r->error_line = passing ? r->stanza.line : r->line;
+	r->skip_lines = memchr(in.p, '\n', at) || (passing && r->after_lines);
+	if (r->abort_whole && r->level == 1) /* a comment between stanzas ends where it ends */
+		r->skip_lines = false;
+	if (!passing)
+		r->skip_column = r->column;
+	r->skip_from = smaller(from, at);
+	r->skip_at = at;
+	r->mode = MODE_SKIPPING;
+	return READER_BAD;
 }
+
+/* Find the line where reading goes on after something wrong: the first one behind it. If the wrong
+ * piece had several lines, its remains are not taken for stanzas: then the next line that begins a
+ * stanza, indented no deeper than the piece. A stanza that the piece has swallowed comes first.
+ * False: more bytes are needed. */
+static bool skip(struct reader *r)
+{
+	for (;;) {
+		struct span in = buf_span(&r->in), line;
+		const char *newline = memchr(in.p, '\n', in.n);
+		enum answer answer;
+		size_t blanks;
+
+		if (!newline) {
+			drop(r, in.n);
+			return false;
+		}
+		drop(r, (size_t)(newline - in.p));
+		line = span_from(buf_span(&r->in), 1);
+		blanks = indentation(line);
+		if (r->skip_at > 0) {
+			bool may = blanks + 1 == r->skip_at || (blanks == 0 && r->skip_from <= 1);
+
+			answer = may ? begins_stanza(span_from(line, blanks)) : NO;
+		} else if (!r->skip_lines) {
+			answer = YES;
+		} else {
+			answer = blanks > r->skip_column ? NO
+							 : begins_stanza(span_from(line, blanks));
+		}
+		if (answer == UNSURE && !r->ended)
+			return false;
+		if (answer == YES) {
+			if (r->strict_end < r->skip_at)
+				r->strict_end = r->skip_at;
+			drop(r, 1);
+			parser_begin(r);
+			return true;
+		}
+		drop(r, 1);
+	}
+}
+
+/* Stanzas over a limit --------------------------------------------------- */
+
+/* Keep the start tag, drop the rest up to `from`, where `depth` elements are open. */
+static void pass_begin(struct reader *r, size_t from, size_t depth)
+{
+	struct xml_node *root = (struct xml_node *)r->stanza.root;
+
+	buf_reset(&r->kept);
+	buf_append(&r->kept, r->in.p + r->in.start, root->open_end);
+	r->mode = MODE_PASSING;
+	r->place = r->in_cdata ? PLACE_CDATA : PLACE_TEXT;
+	r->depth = depth;
+	r->forwarded_depth =
+		depth && !r->unindexed && xml_is(r->node, NS_FORWARD, "forwarded") ? depth : 0;
+	r->skip_column = r->column;
+	if (from > root->open_end && buf_span(&r->in).p[from - 1] == '\n')
+		from--; /* a stanza may begin behind it */
+	r->after_lines = memchr(buf_span(&r->in).p, '\n', from);
+	root->first_child = root->last_child = NULL;
+	root->children_count = 0;
+	root->close_start = root->end = root->open_end;
+	drop(r, from);
+}
+
+/* The stanza has more bytes than allowed. */
+static enum reader_event pass_large(struct reader *r, size_t from, size_t depth)
+{
+	const char *p = buf_span(&r->in).p, *end = p + r->fed;
+
+	r->stanza.refusal = STANZA_TOO_LARGE;
+	/* stanzas swallowed by a section that was cut off? */
+	for (p += r->cdata; r->in_cdata && r->config.kind == READER_PIPE;) {
+		p = memchr(p, '\n', (size_t)(end - p));
+		if (!p)
+			break;
+		p++;
+		if (begins_stanza((struct span){p, (size_t)(end - p)}) == YES)
+			return bad(r, truncated, r->cdata, r->fed);
+	}
+	pass_begin(r, from, depth);
+	return READER_MORE;
+}
+
+static enum reader_event pass_bad(struct reader *r, const char *why, size_t at)
+{
+	return bad(r, why, at, at);
+}
+
+/* Whether the tag at s is named forwarded, with any prefix. */
+static enum answer is_forwarded(struct span s)
+{
+	size_t word = 1, i;
+
+	for (i = 1; i < s.n && i < LOOK_BYTES; i++) {
+		if (s.p[i] == ':' && word == 1)
+			word = i + 1;
+		else if (is_space(s.p[i]) || s.p[i] == '/' || s.p[i] == '>')
+			return span_is((struct span){s.p + word, i - word}, "forwarded") ? YES : NO;
+	}
+	return i < LOOK_BYTES ? UNSURE : NO;
+}
+
+/* At a '<' in text. *n: how much of it was taken, 0 if more bytes are needed. Returns what is wrong
+ * with it, or NULL. */
+static const char *pass_markup(struct reader *r, struct span s, size_t *n)
+{
+	static const char cdata[] = "<![CDATA[";
+	enum answer forwarded;
+
+	*n = 0;
+	if (s.n < 2)
+		return NULL;
+	if (s.p[1] == '!') {
+		if (memcmp(s.p, cdata, smaller(s.n, sizeof(cdata) - 1)) != 0)
+			return s.p[2] == '-' ? no_comments : malformed;
+		if (s.n < sizeof(cdata) - 1)
+			return NULL;
+		*n = sizeof(cdata) - 1;
+		r->place = PLACE_CDATA;
+		return NULL;
+	}
+	if (s.p[1] == '?')
+		return no_instructions;
+	r->closing = s.p[1] == '/';
+	if (!r->closing) {
+		forwarded = is_forwarded(s);
+		if (forwarded == UNSURE)
+			return NULL;
+		if (forwarded == YES)
+			r->forwarded_depth = r->depth + 1;
+	}
+	r->slash = false;
+	r->quote = 0;
+	r->place = PLACE_TAG;
+	*n = r->closing ? 2 : 1;
+	return NULL;
+}
+
+/* The '>' of a tag. */
+static void pass_tag_end(struct reader *r)
+{
+	r->place = PLACE_TEXT;
+	if (!r->closing && !r->slash) {
+		r->depth++;
+		return;
+	}
+	if (r->forwarded_depth == r->depth + r->slash)
+		r->forwarded_depth = 0;
+	r->depth -= r->closing;
+}
+
+/* Go on to the end of the stanza. Nothing is kept, so only its nesting is looked at. */
+static enum reader_event pass(struct reader *r, struct stanza *out)
+{
+	struct span in = buf_span(&r->in);
+	bool pipe = r->config.kind == READER_PIPE;
+	size_t i = 0;
+
+	while (i < in.n && r->depth > 0) {
+		const char *p;
+		size_t n;
+
+		if (r->place == PLACE_TEXT) {
+			struct span rest;
+			const char *why;
+
+			p = memchr(in.p + i, '<', in.n - i);
+			if (!p) {
+				i = in.n;
+				break;
+			}
+			rest = span_from(in, (size_t)(p - in.p));
+			i = (size_t)(p - in.p);
+			if (pipe && i > 0 && p[-1] == '\n' && r->forwarded_depth != r->depth) {
+				enum answer answer = begins_stanza(rest);
+
+				if (answer == UNSURE && !r->ended)
+					break;
+				if (answer == YES)
+					return pass_bad(r, truncated, i);
+			}
+			why = pass_markup(r, rest, &n);
+			if (why)
+				return pass_bad(r, why, i);
+			if (n == 0)
+				break;
+			i += n;
+		} else if (r->place == PLACE_CDATA) {
+			p = memmem(in.p + i, in.n - i, "]]>", 3);
+			if (!p) {
+				i = in.n - i > 2 ? in.n - 2 : i;
+				break;
+			}
+			i = (size_t)(p - in.p) + 3;
+			r->place = PLACE_TEXT;
+		} else {
+			char c = in.p[i];
+
+			if (c == '<')
+				return pass_bad(r, malformed, i);
+			i++;
+			if (r->quote)
+				r->quote = c == r->quote ? 0 : r->quote;
+			else if (c == '\'' || c == '"')
+				r->quote = c;
+			else if (c == '>')
+				pass_tag_end(r);
+			r->slash = c == '/';
+		}
+	}
+	r->after_lines = r->after_lines || memchr(in.p, '\n', i);
+	if (r->depth == 0) {
+		drop(r, i);
+		r->restart = true;
+		r->stanza.text = r->kept.p + r->kept.start;
+		r->stanza.raw = buf_span(&r->kept);
+		*out = r->stanza;
+		return READER_STANZA;
+	}
+	if (r->ended)
+		return pass_bad(r, truncated, in.n);
+	if (i > 0 && in.p[i - 1] == '\n')
+		i--; /* a stanza may begin behind it */
+	drop(r, i);
+	return READER_MORE;
+}
+
+/* Reading ---------------------------------------------------------------- */
 
 static void remember_outer(struct reader *r)
 {
@@ -575,195 +935,241 @@ static void remember_outer(struct reader *r)
 	}
 }
 
-/* The event that stopped the parser, as the caller wants it. */
+/* The event that stopped the parser, as the caller wants it. READER_MORE: not wanted after all. */
 static enum reader_event deliver(struct reader *r, struct stanza *out)
 {
 	enum reader_event event = r->event;
 
 	r->event = READER_MORE;
+	if (event == READER_STANZA && r->event_end > r->config.max_stanza_bytes)
+		return pass_large(r, r->event_start, 1);
 	r->deliver_bytes = r->event_end;
 	if (event == READER_CLOSE) {
 		r->dead = true;
 		return event;
 	}
-	if (event == READER_OPEN)
+	if (event == READER_OPEN) {
 		remember_outer(r);
-	if (r->stanza.refusal) {
-		struct xml_node *root = (struct xml_node *)r->stanza.root;
-
-		r->stanza.text = r->kept.p + r->kept.start;
-		r->stanza.raw = buf_span(&r->kept);
-		root->start = 0;
-		root->close_start = root->end = root->open_end;
-	} else {
-		r->stanza.text = r->in.p + r->in.start + r->start;
-		r->stanza.raw = (struct span){r->stanza.text, r->event_end - r->start};
+		r->restart = true; /* other limits from here on */
 	}
+	r->stanza.text = r->in.p + r->in.start;
+	r->stanza.raw = (struct span){
+		r->stanza.text + r->stanza.root->start, r->event_end - r->stanza.root->start};
 	*out = r->stanza;
 	return event;
 }
 
-static bool line_begins_stanza(const char *p, size_t n)
-{
-	static const char *const names[] = {"<iq", "<message", "<presence"};
-
-	for (size_t i = 0; i < 3; i++)
-		if (n > strlen(names[i]) && memcmp(p, names[i], strlen(names[i])) == 0)
-			return true;
-	return false;
-}
-
-/* A pipe's input could not be parsed: find where to go on. The piece began at r->start (or at the
- * first byte that is no white space) and was seen to be wrong at `at`. If good lines may have been
- * swallowed by it (it was cut off), they are read once more, as far as the credit goes. */
-static void resynchronise(struct reader *r, size_t at)
-{
-	struct span in = buf_span(&r->in);
-	size_t from = r->start, to;
-	const char *newline;
-
-	newline = memchr(in.p + from, '\n', in.n - from);
-	while (newline && (size_t)(newline - in.p) < at) {
-		size_t next = (size_t)(newline - in.p) + 1;
-
-		if (line_begins_stanza(in.p + next, in.n - next)) {
-			if (r->rescan_credit < (int64_t)(in.n - next))
-				break;
-			r->rescan_credit -= (int64_t)(in.n - next);
-			drop(r, next, r->start);
-			parser_begin(r);
-			return;
-		}
-		newline = memchr(in.p + next, '\n', in.n - next);
-	}
-	newline = at < in.n ? memchr(in.p + at, '\n', in.n - at) : NULL;
-	to = newline ? (size_t)(newline - in.p) + 1 : in.n;
-	drop(r, to, r->start);
-	r->skipping = !newline;
-	parser_begin(r);
-}
-
-static enum reader_event bad(struct reader *r, const char *why, size_t at)
-{
-	if (at > buf_length(&r->in))
-		at = buf_length(&r->in);
-	r->error = why;
-	if (r->config.kind == READER_SOCKET) {
-		r->error_line = 0;
-		r->dead = true;
-		return READER_BAD;
-	}
-	if (!reader_inside(r)) { /* the piece begins at its first visible byte */
-		struct span in = buf_span(&r->in);
-		size_t n = space_length(in);
-
-		r->line += lines_in(in.p, n);
-		r->start = n;
-		if (at < n)
-			at = n;
-	}
-	r->error_line = r->line;
-	if (r->stanza.refusal &&
-		reader_inside(r)) { /* its beginning is gone: nothing to go back to */
-		r->line += lines_in(r->in.p + r->in.start + r->start, at - r->start);
-		r->start = at;
-	}
-	resynchronise(r, at);
-	return READER_BAD;
-}
-
 static enum reader_event parse_failed(struct reader *r)
 {
-	XML_Index at = XML_GetCurrentByteIndex(r->parser) - r->base;
-	const char *why = r->abort;
+	struct span in = buf_span(&r->in);
+	const char *why = XML_ErrorString(XML_GetErrorCode(r->parser));
+	XML_Index index;
+	size_t at, from;
 
-	if (!why)
-		why = XML_ErrorString(XML_GetErrorCode(r->parser));
 	if (XML_GetErrorCode(r->parser) == XML_ERROR_NO_MEMORY)
 		err_die(EXIT_TEMPORARY, "out of memory");
-	return bad(r, why, at < 0 ? 0 : (size_t)at);
+	if (r->stanza.refusal) {
+		if (r->stanza.refusal == STANZA_TOO_LARGE)
+			return pass_large(r, r->abort_at, r->level - 1);
+		pass_begin(r, r->abort_at, r->level - 1);
+		return READER_MORE;
+	}
+	if (r->abort)
+		return bad(r, r->abort, r->abort_at, r->abort_at);
+	index = XML_GetCurrentByteIndex(r->parser) - r->base;
+	at = from = index < 0 ? 0 : smaller((size_t)index, in.n);
+	if (r->in_cdata)
+		from = r->cdata;
+	if (at >= 2 && memcmp(in.p + at - 2, "<!", 2) == 0 && at < in.n && in.p[at] == 'D')
+		why = no_doctype;
+	return bad(r, why, from, at);
 }
 
-/* Whether to give the parser what it does not have yet. */
-static bool worth_parsing(const struct reader *r, struct span rest)
+/* Between stanzas: white space needs no place, and nothing but markup may follow it. */
+static enum reader_event between(struct reader *r)
 {
-	XML_Index done = r->parsed ? XML_GetCurrentByteIndex(r->parser) - r->base : 0;
-	size_t held = done >= 0 && (size_t)done < r->fed ? r->fed - (size_t)done : 0;
+	struct span in = buf_span(&r->in);
+	size_t n = 0;
 
-	if (rest.n == 0)
-		return false;
-	return held < HOLD_BYTES || rest.n >= held || r->ended || memchr(rest.p, '>', rest.n);
+	while (n < in.n && is_space(in.p[n]))
+		n++;
+	if (n) {
+		drop(r, n);
+		in = buf_span(&r->in);
+	}
+	if (in.n && in.p[0] != '<')
+		return bad(r, outside, 0, 0);
+	if (in.n > 2 && in.p[1] == '!' && in.p[2] != '-')
+		return bad(r, in.p[2] == '[' ? outside : no_doctype, 0, 0);
+	return READER_MORE;
 }
 
-static const char too_large[] = "tag too large";
+/* Where the unfinished token begins that expat has read, in in. */
+static size_t unfinished(const struct reader *r)
+{
+	XML_Index index = r->fed ? XML_GetCurrentByteIndex(r->parser) - r->base : 0;
+
+	return index < 0 ? 0 : smaller((size_t)index, r->fed);
+}
+
+/* Whether the tag (comment, instruction) that begins at in[from] may end in the bytes expat does
+ * not have yet. */
+static bool may_end(struct reader *r, struct span in, size_t from)
+{
+	XML_Index token = r->base + (XML_Index)from;
+	size_t i;
+	bool found = false;
+
+	if (r->hold != token) {
+		r->hold = r->hold_looked = token;
+		r->hold_quote = 0;
+	}
+	for (i = (size_t)(r->hold_looked - r->base); i < in.n && !found; i++) {
+		char c = in.p[i];
+
+		if (in.p[from] != '<')
+			found = c == ';' || c == '<';
+		else if (in.p[from + 1] == '?')
+			found = c == '>' && in.p[i - 1] == '?';
+		else if (in.p[from + 1] == '!')
+			found = c == '>' && in.p[i - 1] == '-' && in.p[i - 2] == '-';
+		else if (r->hold_quote)
+			r->hold_quote = c == r->hold_quote ? 0 : r->hold_quote;
+		else if (c == '\'' || c == '"')
+			r->hold_quote = c;
+		else
+			found = c == '>';
+		found = (found || (c == '<' && i > from)) && i >= r->fed;
+	}
+	r->hold_looked = r->base + (XML_Index)i;
+	return found;
+}
+
+/* How many bytes of in expat may have by now: it never sees more of a stanza than is allowed, so
+ * that what happens does not depend on how the bytes arrive. */
+static size_t feed_limit(const struct reader *r)
+{
+	size_t max = r->config.max_stanza_bytes + 1;
+
+	if (r->level == 0)
+		return HEADER_MAX_BYTES + 1;
+	return r->level == 1 && r->fed >= max ? r->tag_max_bytes + 1 : max;
+}
+
+/* The next line that looks like a stanza among those that have been read in vain before; in.n if
+ * there is none. */
+static size_t next_boundary(const struct reader *r, struct span in, enum answer *answer)
+{
+	size_t i = r->fed > 1 ? r->fed - 1 : 0;
+
+	*answer = NO;
+	while (i < r->strict_end && i < in.n) {
+		const char *newline = memchr(in.p + i, '\n', in.n - i);
+
+		if (!newline || (size_t)(newline - in.p) >= r->strict_end)
+			break;
+		i = (size_t)(newline - in.p) + 1;
+		*answer = begins_stanza(span_from(in, i));
+		if (*answer == YES || (*answer == UNSURE && !r->ended))
+			return i;
+	}
+	*answer = NO;
+	return in.n;
+}
+
+/* Give the parser what it may have, or let it go on. False: there is nothing to give. */
+static bool step(struct reader *r, size_t limit, enum XML_Status *status)
+{
+	struct span in = buf_span(&r->in);
+	size_t from, held, n;
+
+	if (r->suspended) {
+		r->suspended = false;
+		*status = XML_ResumeParser(r->parser);
+		return true;
+	}
+	n = limit - r->fed;
+	if (n == 0)
+		return false;
+	from = unfinished(r);
+	held = r->fed - from;
+	/* `limit` short of what there is: expat gets all it may have */
+	if (held >= HOLD_BYTES && n < held && limit == in.n && !r->ended && !may_end(r, in, from))
+		return false;
+	n = smaller(n, held > FEED_BYTES ? held : FEED_BYTES);
+	r->fed += n;
+	r->parsed += n;
+	*status = XML_Parse(r->parser, in.p + r->fed - n, (int)n, 0);
+	return true;
+}
+
+/* All that may be parsed was parsed, without an event. */
+static enum reader_event waiting(struct reader *r, bool boundary)
+{
+	struct span in = buf_span(&r->in);
+
+	if (r->level == 0 && r->fed > HEADER_MAX_BYTES)
+		return bad(r, too_large, r->fed, r->fed);
+	if (r->level == 1 && r->fed > r->tag_max_bytes)
+		return bad(r, too_large, unfinished(r), r->fed);
+	if (r->level > 1 && r->fed > r->config.max_stanza_bytes)
+		return pass_large(r, unfinished(r), r->level - 1);
+	if (in.n && boundary)
+		return bad(r, truncated, r->fed, r->fed);
+	if (in.n && r->ended)
+		return bad(r, truncated, r->in_cdata ? r->cdata : unfinished(r), in.n);
+	return READER_MORE;
+}
 
 enum reader_event reader_next(struct reader *r, struct stanza *out)
 {
+	enum reader_event event;
+
 	if (r->deliver_bytes) {
-		drop(r, r->deliver_bytes, r->start);
+		drop(r, r->deliver_bytes);
 		r->deliver_bytes = 0;
-		r->start = 0;
-		r->stanza.refusal = STANZA_WHOLE;
 		arena_reset(r);
 		if (r->parsed > RESTART_BYTES && !r->dead && r->level == 1)
-			parser_begin(r);
+			r->restart = true;
 	}
-	for (;;) {
-		struct span rest;
+	if (r->restart)
+		parser_begin(r);
+	while (!r->dead) {
 		enum XML_Status status;
+		enum answer boundary = NO;
+		size_t limit;
 
-		if (r->dead)
+		if (r->mode == MODE_SKIPPING && !skip(r))
 			return READER_MORE;
-		if (r->skipping) {
-			struct span in = buf_span(&r->in);
-			const char *newline = in.n ? memchr(in.p, '\n', in.n) : NULL;
-
-			drop(r, newline ? (size_t)(newline - in.p) + 1 : in.n, 0);
-			if (!newline)
-				return READER_MORE;
-			r->skipping = false;
-			parser_begin(r);
+		if (r->mode == MODE_PASSING)
+			return pass(r, out);
+		if (r->level == 1) {
+			event = between(r);
+			if (event != READER_MORE)
+				return event;
 		}
-		rest = span_from(buf_span(&r->in), r->fed);
-		if (r->suspended) {
-			r->suspended = false;
-			status = XML_ResumeParser(r->parser);
-		} else if (worth_parsing(r, rest)) {
-			size_t n = rest.n > INT_MAX / 4 ? INT_MAX / 4 : rest.n;
-
-			r->fed += n;
-			r->parsed += n;
-			status = XML_Parse(r->parser, rest.p, (int)n, 0);
-		} else {
-			break;
+		limit = buf_length(&r->in);
+		if (r->strict_end > 0)
+			limit = next_boundary(r, buf_span(&r->in), &boundary);
+		limit = smaller(limit, feed_limit(r));
+		if (!step(r, limit, &status)) {
+			event = waiting(r, boundary == YES);
+			if (event != READER_MORE)
+				return event;
+			if (r->mode == MODE_READING)
+				return READER_MORE;
+			continue;
 		}
 		if (status == XML_STATUS_SUSPENDED) {
 			r->suspended = true;
-			return deliver(r, out);
+			event = deliver(r, out);
+		} else if (status == XML_STATUS_ERROR) {
+			event = parse_failed(r);
+		} else {
+			event = READER_MORE;
 		}
-		if (status == XML_STATUS_ERROR)
-			return parse_failed(r);
-		if (!reader_inside(r))
-			drop_space(r);
-	}
-	if (r->level == 1 && buf_length(&r->in) && buf_span(&r->in).p[0] != '<' &&
-		!is_space(buf_span(&r->in).p[0]))
-		return bad(r, outside, 0);
-	if (reader_inside(r)) {
-		if (r->stanza.refusal) {
-			drop_refused(r);
-			if (r->base - XML_GetCurrentByteIndex(r->parser) >
-				(XML_Index)r->config.max_stanza_bytes)
-				return bad(r, too_large, 0);
-		} else if (buf_length(&r->in) - r->start > r->config.max_stanza_bytes) {
-			refuse(r, STANZA_TOO_LARGE);
-		}
-	}
-	if (buf_length(&r->in) > r->config.max_stanza_bytes + RESTART_BYTES)
-		return bad(r, too_large, buf_length(&r->in));
-	if (r->ended && buf_length(&r->in)) {
-		if (r->config.kind == READER_PIPE || reader_inside(r))
-			return bad(r, "truncated stanza", buf_length(&r->in));
+		if (event != READER_MORE)
+			return event;
 	}
 	return READER_MORE;
 }

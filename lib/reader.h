@@ -8,15 +8,25 @@
  * byte by byte gives the same events as feeding whole; memory is bounded by the
  * limits. A stanza (and everything it points to) is valid until the next call.
  *
- * READER_PIPE: the stanza stream of stanza-stream(7): no stream header; what
- * cannot be parsed is reported as READER_BAD with its line, and reading resumes
- * after the next newline. READER_SOCKET: an XMPP stream (RFC 6120 4) with header; what
- * cannot be parsed ends it (READER_BAD, after that only READER_MORE).
+ * READER_PIPE: the stanza stream of stanza-stream(7): no stream header, no XML
+ * declaration. What cannot be parsed is reported as READER_BAD, once, with the
+ * line where it begins. Reading resumes after the next newline; where the bad
+ * piece stands on several lines, its remains are passed over: up to the next
+ * line that begins with <iq, <message or <presence and is indented no deeper
+ * than the piece. A tag of one of these names at the very beginning of a line
+ * inside a stanza, with to, from, id or type and not inside <forwarded/>, is the
+ * next stanza: the one before it was cut off, and is reported as soon as that.
+ *
+ * READER_SOCKET: an XMPP stream (RFC 6120 4) with header; what cannot be parsed
+ * ends it (READER_BAD, after that only READER_MORE).
  *
  * Refused everywhere (RFC 6120 11.1): DOCTYPE, processing instructions, comments,
  * NUL, invalid UTF-8, undefined entities. A stanza over a limit is read to its
  * end, its content thrown away, and reported with stanza.refusal set, so that a
- * request can still be answered and the stream goes on.
+ * request can still be answered and the stream goes on. The content thrown away
+ * is not checked for more than its nesting. Only a stanza whose own start tag has
+ * more than READER_MAX_TAG_BYTES (and max_stanza_bytes) is READER_BAD: who sent it
+ * cannot be told.
  */
 #ifndef OUTBOARD_READER_H
 #define OUTBOARD_READER_H
@@ -28,12 +38,13 @@ enum reader_kind { READER_PIPE, READER_SOCKET };
 #define READER_MAX_STANZA_BYTES (1024 * 1024)
 #define READER_MAX_DEPTH 256
 #define READER_MAX_ATTRIBUTES 256
+#define READER_MAX_TAG_BYTES (1024 * 1024) /* a stanza's own start tag */
 
 struct reader_config {
 	enum reader_kind kind;
 	size_t max_stanza_bytes; /* 0: READER_MAX_STANZA_BYTES */
 	unsigned max_depth;	 /* levels below the root; 0: READER_MAX_DEPTH */
-	unsigned max_attributes; /* per element; 0: READER_MAX_ATTRIBUTES */
+	unsigned max_attributes; /* per element, with declarations; 0: READER_MAX_ATTRIBUTES */
 	unsigned index_depth;	 /* levels indexed: 1 = root only; 0: 3. Errors: 3 at least */
 	unsigned index_nodes;	 /* elements indexed per stanza; 0: 64 */
 };
@@ -58,10 +69,10 @@ void reader_feed(struct reader *r, const char *bytes, size_t n);
 /* No more bytes will come: what is unfinished becomes READER_BAD ("truncated stanza"). */
 void reader_end(struct reader *r);
 enum reader_event reader_next(struct reader *r, struct stanza *out);
-/* After READER_BAD: what was wrong (static text or owned by r until the next call) and the line. */
+/* After READER_BAD: what was wrong (static text) and the line (0 on a socket). */
 const char *reader_error(const struct reader *r);
 size_t reader_error_line(const struct reader *r);
-/* Whether a stanza has begun but not ended. */
+/* After READER_MORE: whether a stanza has begun but not ended. */
 bool reader_inside(const struct reader *r);
 
 #endif

@@ -48,7 +48,7 @@ struct stanza {
 	struct span raw;		     /* the whole element (only the start tag if refused) */
 	const struct xml_declaration *outer; /* prefixes declared on the stream header */
 	size_t outer_count;
-	size_t line; /* line of its first byte, from 1 */
+	size_t line; /* line of its first byte, from 1; 0 on a socket */
 };
 
 /* Fill in kind, type and the addresses from root (the reader's and stanza_of_node's last step). */

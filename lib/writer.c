@@ -3,6 +3,8 @@
 /* The server's parser puts off looking at a tag of more than about this size that reached it in
  * pieces, until about as many bytes have followed it. */
 #define LONG_TAG_BYTES 1024
+/* Prefixes declared on one element that are looked for before they are declared again. */
+#define LOOKED_FOR 16
 
 void writer_init(struct writer *w, struct buf *out, enum writer_kind kind, size_t max_stanza_bytes)
 {
@@ -123,7 +125,7 @@ static void declare(struct writer *w, struct span prefix, struct span uri)
 }
 
 /* The prefixes that node uses and that are declared around it. An inner declaration hides an outer
- * one of the same prefix. */
+ * one of the same prefix. Of many, all are declared: to look for each would take its time. */
 static void declare_inherited(struct writer *w, const struct stanza *s, const struct xml_node *node)
 {
 	const struct xml_node *at = node;
@@ -141,7 +143,7 @@ static void declare_inherited(struct writer *w, const struct stanza *s, const st
 			for (const struct xml_node *n = node; n != at && n && !hidden;
 				n = n->parent)
 				hidden = declares(n, list[i].prefix);
-			if (!hidden && mentions(s, node, list[i].prefix))
+			if (!hidden && (count > LOOKED_FOR || mentions(s, node, list[i].prefix)))
 				declare(w, list[i].prefix, list[i].uri);
 		}
 		if (!at)
@@ -149,7 +151,7 @@ static void declare_inherited(struct writer *w, const struct stanza *s, const st
 	}
 }
 
-/* The default namespace in force inside node (SPAN_NONE: that of the stream, or none). */
+/* The default namespace in force inside node: SPAN_NONE is that of the stream, "" is none. */
 static struct span default_namespace(const struct xml_node *node)
 {
 	for (; node; node = node->parent)
@@ -157,6 +159,15 @@ static struct span default_namespace(const struct xml_node *node)
 			if (node->declarations[i].prefix.n == 0)
 				return node->declarations[i].uri;
 	return SPAN_NONE;
+}
+
+/* Declare the default namespace that content of node stands in, unless every stanza's does. */
+static void declare_default(struct writer *w, const struct xml_node *node)
+{
+	struct span ns = default_namespace(node);
+
+	if (ns.p && (ns.n == 0 || !xml_is_stanza_ns(ns)))
+		writer_attribute(w, "xmlns", ns);
 }
 
 /* Copying ---------------------------------------------------------------- */
@@ -180,24 +191,13 @@ static int slot_of(struct span name)
 	}
 }
 
-void writer_copy(
-	struct writer *w, const struct stanza *s, const struct stanza_edit *edit, const char *ns)
+/* The attributes of a start tag, edited; without xmlns if it is not to be kept. */
+static void copy_attributes(
+	struct writer *w, struct xml_tag scan, const struct stanza_edit *edit, bool keep_xmlns)
 {
-	const struct xml_node *root = s->root;
 	struct span edits[SLOTS] = {edit->to, edit->from, edit->id, edit->type};
-	struct span tag = {s->text + root->start, root->open_end - root->start};
-	struct span content = {s->text + root->open_end, root->close_start - root->open_end};
-	struct span name, value, whole, inherited = SPAN_NONE;
-	struct xml_tag scan;
+	struct span name, value, whole;
 
-	if (!xml_tag_begin(tag, &scan, &name)) {
-		w->failed = true;
-		return;
-	}
-	note(w, buf_append_char(w->out, '<'));
-	note(w, buf_append_span(w->out, root->name));
-	if (ns)
-		writer_attribute(w, "xmlns", span_of(ns));
 	while (xml_tag_next(&scan, &name, &value, &whole)) {
 		int slot = slot_of(name);
 
@@ -205,7 +205,7 @@ void writer_copy(
 			if (edits[slot].n)
 				writer_attribute(w, slot_names[slot], edits[slot]);
 			edits[slot] = SPAN_NONE;
-		} else if (!span_is(name, "xmlns")) {
+		} else if (keep_xmlns || !span_is(name, "xmlns")) {
 			note(w, buf_append_char(w->out, ' '));
 			note(w, xml_one_line_in_tag(w->out, whole));
 		}
@@ -213,6 +213,32 @@ void writer_copy(
 	for (int slot = 0; slot < SLOTS; slot++)
 		if (edits[slot].n)
 			writer_attribute(w, slot_names[slot], edits[slot]);
+}
+
+void writer_copy(
+	struct writer *w, const struct stanza *s, const struct stanza_edit *edit, const char *ns)
+{
+	const struct xml_node *root = s->root;
+	struct span tag = {s->text + root->start, root->open_end - root->start};
+	struct span content = {s->text + root->open_end, root->close_start - root->open_end};
+	struct span name, inherited = SPAN_NONE;
+	struct xml_tag scan;
+	/* what is no stanza at all stays what it is */
+	bool foreign = !xml_is_stanza_ns(root->ns);
+
+	if (!xml_tag_begin(tag, &scan, &name)) {
+		w->failed = true;
+		return;
+	}
+	if (!foreign)
+		name = root->name;
+	note(w, buf_append_char(w->out, '<'));
+	note(w, buf_append_span(w->out, name));
+	if (!foreign && ns)
+		writer_attribute(w, "xmlns", span_of(ns));
+	copy_attributes(w, scan, edit, foreign);
+	if (foreign && !declares(root, SPAN("")))
+		declare_default(w, root->parent);
 	if (root->parent || s->outer_count)
 		declare_inherited(w, s, root);
 	if (content.n == 0) {
@@ -220,15 +246,15 @@ void writer_copy(
 		return;
 	}
 	note(w, buf_append_char(w->out, '>'));
-	if (root->prefixed)
+	if (!foreign && root->prefixed)
 		inherited = default_namespace(root);
 	/* a root written with a prefix may have another default namespace for its content */
-	if (inherited.n && !xml_is_stanza_ns(inherited))
+	if (inherited.p && (inherited.n == 0 || !xml_is_stanza_ns(inherited)))
 		note(w, xml_inject_default(w->out, content, inherited));
 	else
 		note(w, xml_one_line(w->out, content));
 	note(w, buf_append(w->out, "</", 2));
-	note(w, buf_append_span(w->out, root->name));
+	note(w, buf_append_span(w->out, name));
 	note(w, buf_append_char(w->out, '>'));
 }
 
@@ -244,7 +270,6 @@ void writer_node(struct writer *w, const struct stanza *s, const struct xml_node
 {
 	struct span tag = {s->text + node->start, node->open_end - node->start};
 	struct span rest = {s->text + node->open_end, node->end - node->open_end};
-	struct span inherited = node->parent ? default_namespace(node->parent) : SPAN_NONE;
 	struct xml_tag scan;
 	struct span name;
 
@@ -253,8 +278,8 @@ void writer_node(struct writer *w, const struct stanza *s, const struct xml_node
 		return;
 	}
 	note(w, buf_append(w->out, tag.p, name.n + 1));
-	if (inherited.n && !xml_is_stanza_ns(inherited) && !declares(node, SPAN("")))
-		writer_attribute(w, "xmlns", inherited);
+	if (!declares(node, SPAN("")))
+		declare_default(w, node->parent);
 	declare_inherited(w, s, node);
 	note(w, xml_one_line_in_tag(w->out, span_from(tag, name.n + 1)));
 	note(w, xml_one_line(w->out, rest));
