@@ -305,6 +305,8 @@ static void bash_value(struct buf *out, const char *complete, const char *choice
 				       "mapfile -t COMPREPLY < <(compgen -d -- \"$cur\")");
 	} else if (complete && strcmp(complete, "host") == 0) {
 		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -A hostname -- \"$cur\")");
+	} else if (complete && strcmp(complete, "command") == 0) {
+		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -c -- \"$cur\")");
 	}
 }
 
@@ -402,6 +404,8 @@ static void zsh_value(struct buf *out, const char *complete, const char *choices
 		buf_append_string(out, "_files -/");
 	} else if (complete && strcmp(complete, "host") == 0) {
 		buf_append_string(out, "_hosts");
+	} else if (complete && strcmp(complete, "command") == 0) {
+		buf_append_string(out, "_command_names -e");
 	}
 }
 
@@ -464,6 +468,8 @@ static void complete_fish(struct buf *out, const struct opt_program *program)
 			out, "complete -c %s -a '(__fish_complete_directories)'\n", program->name);
 	else if (strcmp(operand, "host") == 0)
 		buf_printf(out, "complete -c %s -a '(__fish_print_hostnames)'\n", program->name);
+	else if (strcmp(operand, "command") == 0)
+		buf_printf(out, "complete -c %s -a '(__fish_complete_command)'\n", program->name);
 	struct each e = each_start(program);
 	for (const struct opt *o; (o = each_next(&e));) {
 		if (o->hidden)

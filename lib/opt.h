@@ -49,7 +49,7 @@ struct opt {
 	int64_t min, max;    /* for OPT_INT, OPT_BYTES, OPT_SECONDS; both 0 = 0..INT64_MAX */
 	const char *choices; /* OPT_CHOICE: "a|b|c"; also for completion of others */
 	const char *(*call)(void *target, const char *value);
-	const char *complete; /* "file", "dir", "host", NULL */
+	const char *complete; /* "file", "dir", "host", "command", NULL */
 	bool hidden;
 };
 
