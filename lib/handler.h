@@ -6,8 +6,7 @@
  * answer. Both: argv array, no shell; own process group, killed (SIGTERM, 2 s later SIGKILL) at a
  * deadline and at the end; a clean environment: PATH, HOME, LANG, LC_*, TZ, TMPDIR of ours (never
  * NOTIFY_SOCKET, CREDENTIALS_DIRECTORY, LISTEN_*), plus what the caller adds; all other fds closed;
- * signals as they were at our start; stderr is ours. Needs loop_signal(SIGCHLD), which the module
- * takes for itself.
+ * no signal ignored or blocked; stderr is ours. The module takes SIGCHLD of the loop for itself.
  *
  * The stream to a persistent handler is either stanzas (reader and writer in
  * their pipe form, through link.h) or lines (NDJSON or names).
@@ -21,9 +20,10 @@ enum handler_kind { HANDLER_STANZAS, HANDLER_LINES };
 
 struct handler_config {
 	enum handler_kind kind;
-	char *const *argv;	 /* NULL ended, borrowed */
-	struct link_config link; /* limits; reader.kind is set by the module */
-	size_t max_line_bytes;	 /* HANDLER_LINES; a longer one counts as bad output */
+	char *const *argv;		/* NULL ended, borrowed */
+	const char *const *environment; /* "NAME=value", NULL ended, added; borrowed, may be NULL */
+	/* limits; reader.kind is set by the module; HANDLER_LINES needs max_line_bytes */
+	struct link_config link;
 };
 
 struct handler_ops {
