@@ -72,7 +72,6 @@ static int preload_main(int argc, char **argv, char **environment)
 	if (mark && strlen(mark) < sizeof preload_mark)
 		strcpy(preload_mark, mark);
 	preload_start();
-	unsetenv("FAULT_MARK");
 	return preload_program(argc, argv, environment);
 }
 

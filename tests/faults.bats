@@ -1,0 +1,131 @@
+#!/usr/bin/env bats
+# What every program does when memory, descriptors, disks or pipes fail it.
+
+load lib
+load faults
+
+programs() { for p in "$ROOT"/cmd/*.c; do basename "$p" .c; done; }
+
+# Filters that need no server; the input is in `in`.
+filters()
+{
+	cat <<-'END'
+		xmpp-jat-proxy --domain proxy.example.org --target impl@example.org --encoding plain
+	END
+}
+
+# each_filter COMMAND...: COMMAND with each filter's command line
+each_filter()
+{
+	local lines line wrong=0
+	mapfile -t lines < <(filters)
+	for line in "${lines[@]}"; do
+		echo "# $line"
+		# shellcheck disable=SC2086
+		"$@" $line || wrong=1
+	done
+	return "$wrong"
+}
+
+setup()
+{
+	[[ -e $BUILDDIR/preload/failmalloc.so ]] || command skip "not with sanitizers"
+	cat >in <<-'END'
+		<iq type='get' id='a1' from='john@example.org/x' to='proxy.example.org'><ping xmlns='urn:xmpp:ping'/></iq>
+		<message from='john@example.org/x' to='proxy.example.org'><body>hello</body></message>
+		<iq type='set' id='a2' from='john@example.org/x' to='proxy.example.org'><vCard xmlns='vcard-temp'/></iq>
+	END
+}
+
+@test "every program without memory: 75 and 'out of memory', for --help, --version and wrong usage" {
+	wrong=0
+	: >in
+	for program in $(programs); do
+		echo "# $program"
+		out_of_memory "$program" --help || wrong=1
+		out_of_memory "$program" --version || wrong=1
+		out_of_memory "$program" --no-such-option || wrong=1
+	done
+	assert_equal "$wrong" 0
+}
+
+@test "every filter without memory: 75 and 'out of memory'" {
+	each_filter out_of_memory
+}
+
+@test "every program's help on a full disk, on a closed standard output: 74" {
+	for program in $(programs); do
+		run bash -c "$BINDIR/$program --help >/dev/full"
+		assert_failure 74
+		assert_output "$program: cannot write standard output: No space left on device"
+		run bash -c "$BINDIR/$program --help >&-"
+		assert_failure 74
+		assert_output "$program: cannot write standard output: Bad file descriptor"
+	done
+}
+
+# fails_with STATUS TEXT COMMAND...: in `err`, what COMMAND said
+fails_with()
+{
+	local want=$1 text=$2 status=0
+	shift 2
+	"$@" || status=$?
+	if ((status != want)) || ! grep -qF "$text" err; then
+		echo "exit status $status: $(cat err)"
+		return 1
+	fi
+}
+
+to_full_disk() { "$@" <in >/dev/full 2>err; }
+to_nothing() { "$@" <in >&- 2>err; }
+from_nothing() { "$@" <&- >out 2>err; }
+
+full_disk() { fails_with 74 "cannot write standard output: No space left on device" to_full_disk "$@"; }
+closed_stdout() { fails_with 74 "cannot write standard output: Bad file descriptor" to_nothing "$@"; }
+closed_stdin() { fails_with 74 "cannot read standard input: Bad file descriptor" from_nothing "$@"; }
+
+@test "every filter on a full disk, without standard output, without standard input: 74" {
+	each_filter full_disk
+	each_filter closed_stdout
+	each_filter closed_stdin
+}
+
+broken_calls()
+{
+	each_fault FAILCALL=read:N:EIO 74! "$@" &&
+		each_fault FAILCALL=write:N:EIO 74! "$@" &&
+		each_fault FAILCALL=write:N:ENOSPC 74! "$@" &&
+		each_fault FAILCALL=poll:N:ENOMEM 75! "$@" &&
+		each_fault FAILCALL=pipe2:N:EMFILE 75! "$@"
+}
+
+@test "every filter whose reads, writes and waits fail: 74 or 75" {
+	each_filter broken_calls
+}
+
+interrupted_calls()
+{
+	local call
+	for call in read write poll; do
+		each_fault FAILCALL=$call:N:EINTR same "$@" || return
+		each_fault FAILCALL=$call:N:EAGAIN same "$@" || return
+	done
+}
+
+@test "every filter goes on after interrupted calls" {
+	each_filter interrupted_calls
+}
+
+byte_by_byte()
+{
+	local bytes
+	"$@" <in >undisturbed
+	for bytes in 1 2 3 7 100; do
+		faulty "DRIP=$bytes" -- "$@" <in >out || return
+		cmp undisturbed out || { echo "other output for $bytes bytes at a time" && return 1; }
+	done
+}
+
+@test "every filter gives the same with one byte at a time" {
+	each_filter byte_by_byte
+}
