@@ -514,6 +514,9 @@ static void parser_begin(struct reader *r)
 	}
 }
 
+/* Where expat fails for want of memory it says so in some places only. */
+static const XML_Memory_Handling_Suite memory = {xmalloc, xrealloc, free};
+
 struct reader *reader_new(const struct reader_config *config)
 {
 	struct reader *r = xcalloc(1, sizeof(*r));
@@ -532,7 +535,7 @@ struct reader *reader_new(const struct reader_config *config)
 	r->tag_max_bytes = r->config.max_stanza_bytes > READER_MAX_TAG_BYTES
 				   ? r->config.max_stanza_bytes
 				   : READER_MAX_TAG_BYTES;
-	r->parser = XML_ParserCreateNS("UTF-8", SEPARATOR);
+	r->parser = XML_ParserCreate_MM("UTF-8", &memory, (const char[]){SEPARATOR, '\0'});
 	if (!r->parser)
 		err_die(EXIT_TEMPORARY, "out of memory");
 	buf_init(&r->in, BUF_NO_MAX);
