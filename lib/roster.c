@@ -1,0 +1,618 @@
+#include "roster.h"
+
+#include <stdlib.h>
+
+#include "err.h"
+#include "jid.h"
+#include "xml.h"
+
+#define JSON_DEPTH 16
+
+/* Items ------------------------------------------------------------------ */
+
+void roster_init(struct roster *r)
+{
+	*r = (struct roster){0};
+}
+
+void roster_item_free(struct roster_item *item)
+{
+	for (size_t i = 0; i < item->groups_count; i++)
+		free(item->groups[i]);
+	free(item->groups);
+	free(item->name);
+	free(item->jid);
+	*item = (struct roster_item){0};
+}
+
+void roster_free(struct roster *r)
+{
+	for (size_t i = 0; i < r->count; i++)
+		roster_item_free(&r->items[i]);
+	free(r->items);
+	roster_init(r);
+}
+
+void roster_skips_free(struct roster_skips *s)
+{
+	for (size_t i = 0; i < s->count; i++)
+		free(s->list[i].contact);
+	free(s->list);
+	*s = (struct roster_skips){0};
+}
+
+void roster_add_take(struct roster *r, struct roster_item *item)
+{
+	if (r->count == r->size) {
+		r->size = r->size ? r->size * 2 : 8;
+		r->items = xrealloc(r->items, r->size * sizeof(*r->items));
+	}
+	r->items[r->count++] = *item;
+	*item = (struct roster_item){0};
+}
+
+static int by_jid(const void *a, const void *b)
+{
+	return strcmp(((const struct roster_item *)a)->jid, ((const struct roster_item *)b)->jid);
+}
+
+bool roster_sort(struct roster *r)
+{
+	bool sorted = true;
+
+	for (size_t i = 1; i < r->count && sorted; i++)
+		sorted = by_jid(&r->items[i - 1], &r->items[i]) < 0;
+	if (sorted)
+		return true;
+	qsort(r->items, r->count, sizeof(*r->items), by_jid);
+	for (size_t i = 1; i < r->count; i++)
+		if (by_jid(&r->items[i - 1], &r->items[i]) == 0)
+			return false;
+	return true;
+}
+
+const struct roster_item *roster_find(const struct roster *r, const char *jid)
+{
+	const struct roster_item key = {.jid = (char *)jid};
+
+	return r->count ? bsearch(&key, r->items, r->count, sizeof(*r->items), by_jid) : NULL;
+}
+
+static const char *const subscriptions[] = {"none", "to", "from", "both"};
+
+const char *roster_subscription_name(enum roster_subscription s)
+{
+	return subscriptions[s];
+}
+
+bool roster_subscription_parse(const char *name, enum roster_subscription *out)
+{
+	for (int i = ROSTER_NONE; i <= ROSTER_BOTH; i++)
+		if (strcmp(name, subscriptions[i]) == 0) {
+			*out = (enum roster_subscription)i;
+			return true;
+		}
+	return false;
+}
+
+/* Validation ------------------------------------------------------------- */
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Text that can stand in a stanza and on a screen: no control characters, U+0000 included. */
+static bool text_valid(struct span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
+			return false;
+	/* C1 controls are written C2 80..9F in UTF-8 */
+	for (size_t i = 0; i + 1 < s.n; i++)
+		if ((unsigned char)s.p[i] == 0xc2 && (unsigned char)s.p[i + 1] < 0xa0)
+			return false;
+	return xml_characters_valid(s);
+}
+
+static struct span string_of(struct json_object *o)
+{
+	return (struct span){json_object_get_string(o), (size_t)json_object_get_string_len(o)};
+}
+
+static const char *add_group(struct roster_item *item, struct span group)
+{
+	if (!text_valid(group))
+		return "group with characters that are not allowed";
+	if (group.n == 0)
+		return "empty group";
+	/* room is doubled at powers of two */
+	if ((item->groups_count & (item->groups_count - 1)) == 0)
+		item->groups = xrealloc(item->groups,
+			(item->groups_count ? item->groups_count * 2 : 1) * sizeof(char *));
+	item->groups[item->groups_count++] = xstrndup(group.p, group.n);
+	return NULL;
+}
+
+static const char *read_groups(struct json_object *value, struct roster_item *item)
+{
+	const char *why = NULL;
+	size_t kept = 0;
+
+	if (json_object_is_type(value, json_type_array)) {
+		size_t n = json_object_array_length(value);
+
+		for (size_t i = 0; i < n && !why; i++) {
+			struct json_object *group = json_object_array_get_idx(value, i);
+
+			why = json_object_is_type(group, json_type_string)
+				      ? add_group(item, string_of(group))
+				      : "group that is no string";
+		}
+	} else if (json_object_is_type(value, json_type_object)) {
+		json_object_object_foreach(value, key, on)
+		{
+			if (why)
+				break;
+			if (!json_object_is_type(on, json_type_boolean))
+				why = "groups that are no list";
+			else if (json_object_get_boolean(on))
+				why = add_group(item, span_of(key));
+		}
+	} else if (value) {
+		why = "groups that are no list";
+	}
+	if (why || item->groups_count == 0)
+		return why;
+	qsort(item->groups, item->groups_count, sizeof(*item->groups), by_text);
+	for (size_t i = 0; i < item->groups_count; i++) {
+		if (kept && strcmp(item->groups[kept - 1], item->groups[i]) == 0)
+			free(item->groups[i]);
+		else
+			item->groups[kept++] = item->groups[i];
+	}
+	item->groups_count = kept;
+	return NULL;
+}
+
+static const char *read_name(struct json_object *value, struct roster_item *item)
+{
+	struct span name;
+
+	if (!value)
+		return NULL;
+	if (!json_object_is_type(value, json_type_string))
+		return "name that is no string";
+	name = string_of(value);
+	if (!text_valid(name))
+		return "name with characters that are not allowed";
+	if (name.n)
+		item->name = xstrndup(name.p, name.n);
+	return NULL;
+}
+
+static const char *read_subscription(struct json_object *value, struct roster_item *item)
+{
+	if (json_object_is_type(value, json_type_string) &&
+		(size_t)json_object_get_string_len(value) ==
+			strlen(json_object_get_string(value)) &&
+		roster_subscription_parse(json_object_get_string(value), &item->subscription))
+		return NULL;
+	return "subscription that is none of none, to, from, both";
+}
+
+/* What is wrong with a contact, NULL if nothing. */
+static const char *read_contact(struct json_object *value, struct roster_item *item)
+{
+	const char *why = NULL;
+
+	if (json_object_is_type(value, json_type_string))
+		return read_name(value, item);
+	if (!json_object_is_type(value, json_type_object))
+		return "neither an object nor a string";
+	json_object_object_foreach(value, key, field)
+	{
+		if (strcmp(key, "name") == 0)
+			why = read_name(field, item);
+		else if (strcmp(key, "groups") == 0)
+			why = read_groups(field, item);
+		else if (strcmp(key, "subscription") == 0)
+			why = read_subscription(field, item);
+		if (why)
+			return why;
+	}
+	return NULL;
+}
+
+static const char *read_jid(struct span key, struct span own, struct buf *jid)
+{
+	buf_reset(jid);
+	if (!jid_normalise(key, jid))
+		return "not a JID";
+	if (jid_is_full(buf_span(jid)))
+		return "not a bare JID";
+	if (own.p && span_equal(buf_span(jid), own))
+		return "the user's own address";
+	return NULL;
+}
+
+static void skip(struct roster_skips *skips, struct span contact, const char *why)
+{
+	if (skips->count == skips->size) {
+		skips->size = skips->size ? skips->size * 2 : 4;
+		skips->list = xrealloc(skips->list, skips->size * sizeof(*skips->list));
+	}
+	skips->list[skips->count++] =
+		(struct roster_skip){.contact = xstrndup(contact.p, contact.n), .why = why};
+}
+
+enum roster_status roster_from_json(struct json_object *object, struct span own, bool strict,
+	struct roster *out, struct roster_skips *skips, struct buf *message)
+{
+	struct buf jid;
+	bool ok = true;
+
+	roster_init(out);
+	*skips = (struct roster_skips){0};
+	if (!json_object_is_type(object, json_type_object)) {
+		buf_append_string(message, "not an object of contacts");
+		return ROSTER_INVALID;
+	}
+	buf_init(&jid, BUF_NO_MAX);
+	json_object_object_foreach(object, key, value)
+	{
+		struct roster_item item = {.subscription = ROSTER_BOTH};
+		const char *why = read_jid(span_of(key), own, &jid);
+
+		if (!why)
+			why = read_contact(value, &item);
+		if (!why) {
+			item.jid = xstrndup(buf_span(&jid).p, buf_length(&jid));
+			roster_add_take(out, &item);
+			continue;
+		}
+		roster_item_free(&item);
+		skip(skips, span_of(key), why);
+		if (strict) {
+			buf_printf(message, "contact '%s': %s", key, why);
+			ok = false;
+			break;
+		}
+	}
+	buf_free(&jid);
+	if (ok && !roster_sort(out)) {
+		buf_append_string(message, "two contacts are the same address");
+		ok = false;
+	}
+	return ok ? ROSTER_OK : ROSTER_INVALID;
+}
+
+/* json-c reads "\u0000" in a key as its end, and NaN as a number. Both are looked for in the bytes.
+ */
+static bool has_nul_escape(struct span json)
+{
+	const char *p = json.p, *end = json.p + json.n;
+
+	while ((p = memmem(p, (size_t)(end - p), "\\u0000", 6))) {
+		size_t backslashes = 0;
+
+		while (p - backslashes > json.p && p[-1 - (long)backslashes] == '\\')
+			backslashes++;
+		if (backslashes % 2 == 0)
+			return true;
+		p += 6;
+	}
+	return false;
+}
+
+/* One whole JSON text, strictly; NULL otherwise. */
+static struct json_object *parse_json(struct span text, struct buf *message)
+{
+	struct json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH);
+	struct json_object *object = NULL;
+	enum json_tokener_error error;
+
+	if (!tokener)
+		err_die(EXIT_TEMPORARY, "out of memory");
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	if (text.n > 0 && text.n <= INT32_MAX) {
+		object = json_tokener_parse_ex(tokener, text.p, (int)text.n);
+		error = json_tokener_get_error(tokener);
+		if (error == json_tokener_continue) {
+			/* a number or word at the very end is complete only with what follows */
+			object = json_tokener_parse_ex(tokener, "", 1);
+			error = json_tokener_get_error(tokener);
+			if (error == json_tokener_continue)
+				error = json_tokener_error_parse_eof;
+		} else if (error == json_tokener_success) {
+			size_t at = json_tokener_get_parse_end(tokener);
+
+			while (at < text.n && memchr(" \t\r\n", text.p[at], 4))
+				at++;
+			if (at < text.n)
+				error = json_tokener_error_parse_unexpected;
+		}
+	} else {
+		error = json_tokener_error_parse_eof;
+	}
+	if (error != json_tokener_success) {
+		buf_append_string(message, error == json_tokener_error_parse_eof
+						   ? "unexpected end of data"
+						   : json_tokener_error_desc(error));
+		json_object_put(object);
+		object = NULL;
+	}
+	json_tokener_free(tokener);
+	return object;
+}
+
+enum roster_status roster_parse(struct span json, struct span own, bool strict, struct roster *out,
+	struct roster_skips *skips, struct buf *message)
+{
+	struct json_object *object = parse_json(json, message);
+	enum roster_status status;
+
+	roster_init(out);
+	*skips = (struct roster_skips){0};
+	if (!object && buf_length(message))
+		return ROSTER_NOT_JSON;
+	if (has_nul_escape(json)) {
+		buf_append_string(message, "U+0000 in a string");
+		status = ROSTER_INVALID;
+	} else {
+		status = roster_from_json(object, own, strict, out, skips, message);
+	}
+	json_object_put(object);
+	return status;
+}
+
+/* Writing ---------------------------------------------------------------- */
+
+void roster_json_string(struct buf *out, struct span s)
+{
+	size_t i = 0, run = 0;
+
+	buf_append_char(out, '"');
+	while (i < s.n) {
+		unsigned char c = (unsigned char)s.p[i];
+		size_t n = c < 0x80 ? 1 : c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+
+		if (c >= 0x80 && i + n <= s.n && xml_characters_valid((struct span){s.p + i, n})) {
+			i += n;
+			continue;
+		}
+		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
+			i++;
+			continue;
+		}
+		buf_append(out, s.p + run, i - run);
+		if (c == '"' || c == '\\') {
+			buf_append_char(out, '\\');
+			buf_append_char(out, (char)c);
+		} else if (c < 0x80) {
+			buf_printf(out, "\\u%04x", c);
+		} else {
+			buf_append_string(out, "\xef\xbf\xbd");
+		}
+		run = ++i;
+	}
+	if (i > run)
+		buf_append(out, s.p + run, i - run);
+	buf_append_char(out, '"');
+}
+
+static void format_item(const struct roster_item *item, struct buf *out)
+{
+	buf_append_char(out, '{');
+	if (item->name) {
+		buf_append_string(out, "\"name\":");
+		roster_json_string(out, span_of(item->name));
+		buf_append_char(out, ',');
+	}
+	if (item->groups_count) {
+		buf_append_string(out, "\"groups\":[");
+		for (size_t i = 0; i < item->groups_count; i++) {
+			if (i)
+				buf_append_char(out, ',');
+			roster_json_string(out, span_of(item->groups[i]));
+		}
+		buf_append_string(out, "],");
+	}
+	buf_printf(out, "\"subscription\":\"%s\"}", subscriptions[item->subscription]);
+}
+
+void roster_format(const struct roster *r, struct buf *out)
+{
+	buf_append_char(out, '{');
+	for (size_t i = 0; i < r->count; i++) {
+		if (i)
+			buf_append_char(out, ',');
+		roster_json_string(out, span_of(r->items[i].jid));
+		buf_append_char(out, ':');
+		format_item(&r->items[i], out);
+	}
+	buf_append_char(out, '}');
+}
+
+void roster_error_format(struct span user, const char *error, const char *message, struct buf *out)
+{
+	buf_append_string(out, "{\"user\":");
+	roster_json_string(out, user);
+	buf_append_string(out, ",\"status\":\"error\",\"error\":");
+	roster_json_string(out, span_of(error));
+	if (message) {
+		buf_append_string(out, ",\"message\":");
+		roster_json_string(out, span_of(message));
+	}
+	buf_append_string(out, "}\n");
+}
+
+void roster_record_format(const struct roster_record *r, struct buf *out)
+{
+	if (r->status == RECORD_ERROR) {
+		roster_error_format(span_of(r->user), r->error, r->message, out);
+		return;
+	}
+	buf_append_string(out, "{\"user\":");
+	roster_json_string(out, span_of(r->user));
+	buf_append_string(out, r->status == RECORD_OK ? ",\"status\":\"ok\",\"roster\":"
+						      : ",\"status\":\"unchanged\",\"roster\":");
+	roster_format(&r->roster, out);
+	buf_append_string(out, ",\"skipped\":[");
+	for (size_t i = 0; i < r->skips.count; i++) {
+		buf_append_string(out, i ? ",{\"contact\":" : "{\"contact\":");
+		roster_json_string(out, span_of(r->skips.list[i].contact));
+		buf_append_string(out, ",\"why\":");
+		roster_json_string(out, span_of(r->skips.list[i].why));
+		buf_append_char(out, '}');
+	}
+	buf_append_string(out, "]}\n");
+}
+
+/* Reading records -------------------------------------------------------- */
+
+bool roster_user_valid(struct span user)
+{
+	return user.n >= 1 && user.n <= JID_PART_MAX_BYTES && text_valid(user);
+}
+
+void roster_record_free(struct roster_record *r)
+{
+	free(r->user);
+	roster_free(&r->roster);
+	roster_skips_free(&r->skips);
+	free(r->error);
+	free(r->message);
+	*r = (struct roster_record){0};
+}
+
+static char *take_string(struct json_object *object, const char *name)
+{
+	struct json_object *value;
+
+	if (!json_object_object_get_ex(object, name, &value) ||
+		!json_object_is_type(value, json_type_string))
+		return NULL;
+	return xstrdup(json_object_get_string(value));
+}
+
+/* The contacts an earlier program left out: they stay left out. */
+static const char *read_skipped(struct json_object *object, struct roster_skips *skips)
+{
+	struct json_object *list;
+
+	if (!json_object_object_get_ex(object, "skipped", &list))
+		return NULL;
+	if (!json_object_is_type(list, json_type_array))
+		return "'skipped' is no list";
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *entry = json_object_array_get_idx(list, i), *contact;
+
+		if (!json_object_object_get_ex(entry, "contact", &contact) ||
+			!json_object_is_type(contact, json_type_string))
+			return "'skipped' holds what is no contact";
+		skip(skips, string_of(contact), "skipped before");
+	}
+	return NULL;
+}
+
+static const char *read_record(struct json_object *object, struct roster_record *out)
+{
+	struct json_object *roster = NULL;
+	struct roster_skips more = {0};
+	struct buf message;
+	const char *why;
+	char *status;
+
+	if (!json_object_is_type(object, json_type_object))
+		return "not an object";
+	out->user = take_string(object, "user");
+	if (!out->user || !roster_user_valid(span_of(out->user)))
+		return "no valid 'user'";
+	status = take_string(object, "status");
+	why = !status				 ? "no 'status'"
+	      : strcmp(status, "ok") == 0	 ? (out->status = RECORD_OK, NULL)
+	      : strcmp(status, "unchanged") == 0 ? (out->status = RECORD_UNCHANGED, NULL)
+	      : strcmp(status, "error") == 0	 ? (out->status = RECORD_ERROR, NULL)
+						 : "unknown 'status'";
+	free(status);
+	if (why)
+		return why;
+	if (out->status == RECORD_ERROR) {
+		out->error = take_string(object, "error");
+		out->message = take_string(object, "message");
+		return out->error ? NULL : "an error without 'error'";
+	}
+	if (!json_object_object_get_ex(object, "roster", &roster))
+		return "no 'roster'";
+	buf_init(&message, BUF_NO_MAX);
+	if (roster_from_json(roster, SPAN_NONE, true, &out->roster, &more, &message) != ROSTER_OK)
+		why = "invalid 'roster'";
+	roster_skips_free(&more);
+	buf_free(&message);
+	return why ? why : read_skipped(object, &out->skips);
+}
+
+bool roster_record_parse(struct span line, struct roster_record *out, const char **why)
+{
+	struct json_object *object;
+	struct buf message;
+
+	*out = (struct roster_record){0};
+	buf_init(&message, BUF_NO_MAX);
+	object = parse_json(line, &message);
+	*why = buf_length(&message)   ? "not JSON"
+	       : has_nul_escape(line) ? "U+0000 in a string"
+				      : read_record(object, out);
+	json_object_put(object);
+	buf_free(&message);
+	if (*why)
+		roster_record_free(out);
+	return !*why;
+}
+
+/* Differences ------------------------------------------------------------ */
+
+static bool names_differ(const struct roster_item *a, const struct roster_item *b)
+{
+	return !a->name != !b->name || (a->name && strcmp(a->name, b->name) != 0);
+}
+
+static bool groups_differ(const struct roster_item *a, const struct roster_item *b)
+{
+	if (a->groups_count != b->groups_count)
+		return true;
+	for (size_t i = 0; i < a->groups_count; i++)
+		if (strcmp(a->groups[i], b->groups[i]) != 0)
+			return true;
+	return false;
+}
+
+void roster_diff(const struct roster *from, const struct roster *to,
+	void (*fn)(void *context, const struct roster_change *c), void *context)
+{
+	size_t i = 0, j = 0;
+
+	while (i < from->count || j < to->count) {
+		int order = i == from->count ? 1
+			    : j == to->count ? -1
+					     : by_jid(&from->items[i], &to->items[j]);
+		struct roster_change c = {0};
+
+		if (order <= 0)
+			c.old = &from->items[i++];
+		if (order >= 0)
+			c.new = &to->items[j++];
+		if (c.old && c.new) {
+			c.kind = CHANGE_UPDATE;
+			c.name = names_differ(c.old, c.new);
+			c.groups = groups_differ(c.old, c.new);
+			c.subscription = c.old->subscription != c.new->subscription;
+			if (!c.name && !c.groups && !c.subscription)
+				continue;
+		} else {
+			c.kind = c.new ? CHANGE_ADD : CHANGE_REMOVE;
+		}
+		fn(context, &c);
+	}
+}
