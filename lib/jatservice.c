@@ -325,6 +325,7 @@ static struct jatproxy *make_proxy(struct jatservice *j, bool crashed)
 int jatservice_run(const struct jatservice_config *config, const char **wrong)
 {
 	struct jatservice j = {.config = config};
+	struct service_config service = config->service;
 	bool crashed = false;
 	int status;
 
@@ -340,7 +341,8 @@ int jatservice_run(const struct jatservice_config *config, const char **wrong)
 			err_note("the last run did not stop cleanly");
 		j.proxy = make_proxy(&j, crashed);
 		restore_subscribers(&j);
-		status = service_run(&config->service, &ops, &j);
+		service.index_depth = 1; /* payloads are handed on, not looked at */
+		status = service_run(&service, &ops, &j);
 		if (status == EXIT_DONE && j.marker)
 			unlink(j.marker);
 	}

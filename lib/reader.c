@@ -17,6 +17,8 @@
 #define HEADER_MAX_BYTES (64 * 1024)
 /* Longest name looked at to see whether a line begins a stanza. */
 #define LOOK_BYTES 80
+/* <iq><error><condition/></error></iq>, <presence><show/></presence>: what is always looked into */
+#define LEAST_DEPTH 3
 
 #define ARENA_CHUNK 8192
 
@@ -93,6 +95,7 @@ struct reader {
 	struct xml_node *node;	/* innermost indexed open element */
 	unsigned unindexed;	/* open elements below it */
 	unsigned indexed_count; /* in this stanza */
+	unsigned index_depth;	/* of this stanza */
 	struct stanza stanza;
 
 	const char *error;
@@ -249,7 +252,7 @@ static void on_declaration(void *context, const XML_Char *prefix, const XML_Char
 	r->declared++;
 	if (!prefix)
 		r->declared_default = true;
-	if (r->unindexed || r->prologue || r->abort)
+	if (r->unindexed || r->prologue || r->abort || r->level > r->index_depth)
 		return; /* its element will not be indexed either */
 	if (r->pending_count == r->pending_size) {
 		/* grown for this element only: bounded by the tag's bytes */
@@ -268,7 +271,7 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 	struct xml_node *node = arena_take(r, sizeof(*node));
 	struct xml_attribute *attributes;
 	uint32_t count = (uint32_t)XML_GetSpecifiedAttributeCount(r->parser) / 2;
-	const char *raw;
+	char after;
 
 	memset(node, 0, sizeof(*node));
 	split_name(r, name, &node->ns, &node->name);
@@ -288,10 +291,9 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 	node->start = at;
 	node->open_end = at + (size_t)XML_GetCurrentByteCount(r->parser);
 	node->close_start = node->end = node->open_end;
-	raw = r->in.p + r->in.start + at + 1;
-	while (!is_space(*raw) && *raw != '/' && *raw != '>' && *raw != ':')
-		raw++;
-	node->prefixed = *raw == ':';
+	/* the local name ends the written one: where it alone would end, a prefixed one goes on */
+	after = r->in.p[r->in.start + at + 1 + node->name.n];
+	node->prefixed = !is_space(after) && after != '/' && after != '>';
 	return node;
 }
 
@@ -322,6 +324,10 @@ static void open_stanza(
 	r->stanza = (struct stanza){
 		.root = r->node, .outer = r->outer, .outer_count = r->outer_count, .line = r->line};
 	stanza_describe(&r->stanza);
+	r->index_depth = r->config.index_depth;
+	if ((r->stanza.kind != STANZA_IQ || r->stanza.type == TYPE_ERROR) &&
+		r->index_depth < LEAST_DEPTH)
+		r->index_depth = LEAST_DEPTH;
 	if (r->node->open_end > r->tag_max_bytes) {
 		r->level--;
 		fail(r, too_large, r->tag_max_bytes + 1);
@@ -359,7 +365,7 @@ static void open_child(struct reader *r, const char *name, const char **atts, si
 		return;
 	}
 	parent->children_count++;
-	if (r->level - 1 > r->config.index_depth || r->indexed_count >= r->config.index_nodes) {
+	if (r->level - 1 > r->index_depth || r->indexed_count >= r->config.index_nodes) {
 		r->unindexed = 1;
 		return;
 	}
@@ -501,6 +507,7 @@ static void parser_begin(struct reader *r)
 	r->event = READER_MORE;
 	r->pending_count = 0;
 	r->unindexed = 0;
+	r->index_depth = r->config.index_depth;
 	r->hold = -1;
 	r->stanza.refusal = STANZA_WHOLE;
 	arena_reset(r);

@@ -45,8 +45,9 @@ struct reader_config {
 	size_t max_stanza_bytes; /* 0: READER_MAX_STANZA_BYTES */
 	unsigned max_depth;	 /* levels below the root; 0: READER_MAX_DEPTH */
 	unsigned max_attributes; /* per element, with declarations; 0: READER_MAX_ATTRIBUTES */
-	unsigned index_depth;	 /* levels indexed: 1 = root only; 0: 3. Errors: 3 at least */
-	unsigned index_nodes;	 /* elements indexed per stanza; 0: 64 */
+	/* levels indexed of an iq that is no error: 1 = root only; 0: 3. Of all else 3 at least */
+	unsigned index_depth;
+	unsigned index_nodes; /* elements indexed per stanza; 0: 64 */
 };
 
 enum reader_event {

@@ -2,6 +2,7 @@
 #include "service.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,8 @@
 #include "err.h"
 #include "notify.h"
 
+/* The most free memory kept at the end of the heap. */
+#define HEAP_KEPT_BYTES (4 * 1024 * 1024)
 #define METRICS_MAX 128
 #define METRICS_LINE_BYTES (16 * 1024)
 /* How often a supervisor hears how we are, if it changes. */
@@ -584,6 +587,9 @@ int service_run(const struct service_config *config, const struct service_ops *o
 	struct service *s = &service;
 	int64_t now_ms;
 
+	/* Requests come and go in waves: giving the heap's end back to the kernel after each one
+	 * and asking for it again cost 4 % of the time. */
+	mallopt(M_TRIM_THRESHOLD, HEAP_KEPT_BYTES);
 	if (!s->ops.stanza)
 		s->ops.stanza = ignore_stanza;
 	if (config->connect)
