@@ -553,8 +553,7 @@ static bool is_token(struct jatproxy *p, const struct stanza *s, struct span *to
 {
 	struct jid to;
 
-	if (session_target(p->sessions, s->from) < 0 || !jid_is_full(s->from) ||
-		!jid_split(s->to, &to) || to.local.p ||
+	if (session_target(p->sessions, s->from) < 0 || !jid_split(s->to, &to) || to.local.p ||
 		!span_equal(to.domain, p->config.jat.domain) || !to.resource.p)
 		return false;
 	*token = to.resource;
@@ -827,7 +826,7 @@ static void on_answer(struct jatproxy *p, const struct stanza *s, struct writer 
 			return;
 		}
 	}
-	if (s->id.n && p->config.jat.encoding != JAT_PLAIN &&
+	if (s->id.n && p->config.jat.encoding != JAT_PLAIN && jid_is_full(s->from) &&
 		is_token(p, s, &token, &user, &asked)) {
 		if (!grace_answer(p, s, token, user, asked, w))
 			p->counters[COUNT_LATE]++;
@@ -909,9 +908,10 @@ static void on_user_message(struct jatproxy *p, const struct stanza *s, struct w
 	size_t targets = p->config.targets_count;
 	struct span to;
 
-	if (!session && s->type != TYPE_ERROR)
+	if (!session)
 		session = choose_first(p, s->from, NULL);
-	if (!session && s->type == TYPE_ERROR) {
+	/* an error is kept for nobody, and an answer to a token that is none comes from nobody */
+	if (s->type == TYPE_ERROR && (!session || session_target(p->sessions, s->from) >= 0)) {
 		p->counters[COUNT_IGNORED]++;
 		return;
 	}

@@ -515,7 +515,9 @@ static bool service_open(struct service *s)
 				.index_depth = c->index_depth,
 				.index_nodes = c->index_nodes,
 			},
-		.max_send_bytes = c->connect ? (size_t)c->max_send_bytes : 0,
+		.max_send_bytes = c->max_send_bytes >= 0 ? (size_t)c->max_send_bytes
+				  : c->connect		 ? WRITER_MAX_SEND_BYTES
+							 : 0,
 		.max_queue_bytes = (size_t)c->max_queue_bytes,
 		.counts = &s->counts,
 	};

@@ -34,7 +34,8 @@ struct service_config {
 	int64_t ready_fd;
 	const char *metrics_file;
 	int64_t metrics_interval_ms;
-	int64_t max_stanza_bytes, max_depth, max_attributes, max_send_bytes, max_queue_bytes;
+	int64_t max_stanza_bytes, max_depth, max_attributes, max_queue_bytes;
+	int64_t max_send_bytes; /* -1: WRITER_MAX_SEND_BYTES to a server, none in a pipe */
 	unsigned index_depth,
 		index_nodes; /* set by the program, not an option; 0: reader's default */
 };
@@ -45,7 +46,7 @@ struct service_config {
 		.secret = {.fd = -1, .credential = "component-secret"}, .retries = -1,             \
 		.drain_ms = 5000, .ready_fd = -1, .metrics_interval_ms = 15000,                    \
 		.max_stanza_bytes = READER_MAX_STANZA_BYTES, .max_depth = READER_MAX_DEPTH,        \
-		.max_attributes = READER_MAX_ATTRIBUTES, .max_send_bytes = WRITER_MAX_SEND_BYTES,  \
+		.max_attributes = READER_MAX_ATTRIBUTES, .max_send_bytes = -1,                     \
 		.max_queue_bytes = LINK_MAX_QUEUE_BYTES                                            \
 	}
 
@@ -86,7 +87,7 @@ struct service_config {
 			"most attributes of one element (default 256)", &(c).max_attributes,       \
 			.min = 8, .max = 100000},                                                  \
 		{"max-send-bytes", 0, OPT_BYTES, "BYTES",                                          \
-			"largest stanza sent to a server, 0 for no limit (default 500000)",        \
+			"largest stanza sent, 0 for no limit (default 500000 to a server)",        \
 			&(c).max_send_bytes, .min = 0, .max = 1 << 30},                            \
 	{                                                                                          \
 		"max-queue-bytes", 0, OPT_BYTES, "BYTES",                                          \
