@@ -12,10 +12,10 @@ echo "Prosody runs on 127.0.0.1:$C2S_PORT (clients) and 127.0.0.1:$COMPONENT_POR
 cat >client.sh <<'END'
 while IFS= read -r stanza; do
 	case $stanza in
-	"<presence "*" type='subscribe'"*)
+	"<presence"*" type='subscribe'"*)
 		printf '%s\n' "<presence type='subscribed' to='jat.test'/>"
 		;;
-	"<iq "*" type='get'"*)
+	"<iq"*" type='get'"*)
 		printf '%s\n' "$stanza" >>received
 		from=${stanza#*" from='"} id=${stanza#*" id='"}
 		answer="<iq type='result' id='${id%%\'*}' to='${from%%\'*}'><query xmlns='urn:demo:time'>$(date -u +%FT%TZ)</query></iq>"
