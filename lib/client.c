@@ -1,6 +1,7 @@
 #include "client.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -918,8 +919,10 @@ static int addresses_find(struct client *c)
 	error = getaddrinfo(host, port, &hints, &list);
 	if (error) {
 		err_error("cannot find '%s': %s", host,
-			error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error));
-		status = EXIT_UNAVAILABLE;
+			error == EAI_SYSTEM   ? strerror(errno)
+			: error == EAI_MEMORY ? "out of memory"
+					      : gai_strerror(error));
+		status = error == EAI_MEMORY ? EXIT_TEMPORARY : EXIT_UNAVAILABLE;
 		list = NULL;
 	}
 	for (a = list; a; a = a->ai_next) {
@@ -958,13 +961,13 @@ static int addresses_find(struct client *c)
 
 static bool ca_readable(const char *file)
 {
-	FILE *f = fopen(file, "re");
+	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 
-	if (!f) {
+	if (fd < 0) {
 		err_error("cannot open '%s': %s", file, strerror(errno));
 		return false;
 	}
-	fclose(f);
+	close(fd);
 	return true;
 }
 

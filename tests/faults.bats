@@ -14,11 +14,12 @@ filters()
 	END
 }
 
-# each_filter COMMAND...: COMMAND with each filter's command line
-each_filter()
+# each_line LIST COMMAND...: COMMAND with each line that LIST prints
+each_line()
 {
 	local lines line wrong=0
-	mapfile -t lines < <(filters)
+	mapfile -t lines < <("$1")
+	shift
 	for line in "${lines[@]}"; do
 		echo "# $line"
 		# shellcheck disable=SC2086
@@ -50,7 +51,47 @@ setup()
 }
 
 @test "every filter without memory: 75 and 'out of memory'" {
-	each_filter out_of_memory
+	each_line filters out_of_memory
+}
+
+# Programs that connect to a server, to an address: the libc's search for a name does not survive
+# a lack of memory itself.
+connecting()
+{
+	cat <<-'END'
+		xmpp-jat-proxy --domain proxy.example.org --target impl@example.org --retries 0 --connect 127.0.0.1:1 --secret-file secret
+		xmpp-connect --domain proxy.example.org --connect 127.0.0.1:1 --secret-file secret
+		xmpp-connect --jid john@example.org --connect 127.0.0.1:1 --password-file secret
+	END
+}
+
+failing_connection()
+{
+	out_of_memory "$@" &&
+		each_fault FAILCALL=socket:N:EMFILE 75 "$@" &&
+		each_fault FAILCALL=pipe2:N:EMFILE 75! "$@" &&
+		each_fault FAILCALL=open:N:EMFILE 78! "$@" &&
+		each_fault FAILCALL=poll:N:EINTR same "$@"
+}
+
+@test "every connection that is not made for want of memory or descriptors: 75 or 69" {
+	: >in
+	(umask 077 && echo secret >secret)
+	each_line connecting failing_connection
+}
+
+@test "a session with a server without memory: 75 and 'out of memory'; with one byte at a time" {
+	prosody_start "$BATS_TEST_TMPDIR/prosody"
+	echo "<iq type='get' id='1' from='jat.test' to='$XMPP_HOST'><ping xmlns='urn:xmpp:ping'/></iq>" >in
+	session=(xmpp-connect --domain jat.test --connect "127.0.0.1:$COMPONENT_PORT"
+		--secret-file "$SECRET_FILE")
+	out_of_memory "${session[@]}"
+	each_fault FAILCALL=poll:N:EINTR same "${session[@]}"
+	each_fault FAILCALL=recv:N:EINTR same "${session[@]}"
+	each_fault FAILCALL=send:N:EINTR same "${session[@]}"
+	run -0 faulty DRIP_READ=1 -- "${session[@]}" <in
+	assert_output --partial "type='result'"
+	prosody_stop "$BATS_TEST_TMPDIR/prosody"
 }
 
 @test "every program's help on a full disk, on a closed standard output: 74" {
@@ -85,9 +126,9 @@ closed_stdout() { fails_with 74 "cannot write standard output: Bad file descript
 closed_stdin() { fails_with 74 "cannot read standard input: Bad file descriptor" from_nothing "$@"; }
 
 @test "every filter on a full disk, without standard output, without standard input: 74" {
-	each_filter full_disk
-	each_filter closed_stdout
-	each_filter closed_stdin
+	each_line filters full_disk
+	each_line filters closed_stdout
+	each_line filters closed_stdin
 }
 
 broken_calls()
@@ -100,7 +141,7 @@ broken_calls()
 }
 
 @test "every filter whose reads, writes and waits fail: 74 or 75" {
-	each_filter broken_calls
+	each_line filters broken_calls
 }
 
 interrupted_calls()
@@ -113,7 +154,7 @@ interrupted_calls()
 }
 
 @test "every filter goes on after interrupted calls" {
-	each_filter interrupted_calls
+	each_line filters interrupted_calls
 }
 
 byte_by_byte()
@@ -127,5 +168,5 @@ byte_by_byte()
 }
 
 @test "every filter gives the same with one byte at a time" {
-	each_filter byte_by_byte
+	each_line filters byte_by_byte
 }

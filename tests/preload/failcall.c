@@ -4,6 +4,7 @@
  *	env LD_PRELOAD=build/preload/failcall.so FAILCALL=accept4:2:EMFILE program
  *	... FAILCALL=fsync:1+:ENOSPC,rename:1:EIO ...   several; N+ is the Nth and all after it
  *	... DRIP=1 ...        each read and write, on files as on sockets, moves at most 1 byte
+ *	... DRIP_READ=1 ...   only reads
  *
  * Calls that libc makes inside of itself (stdio's write) are not seen. EINTR, EAGAIN and
  * ECONNABORTED stand for what a caller has to try again.
@@ -62,7 +63,7 @@ static struct {
 	struct fault fault;
 	int error;
 } calls[CALL_COUNT];
-static size_t drip = SIZE_MAX;
+static size_t drip_read = SIZE_MAX, drip_write = SIZE_MAX;
 
 static int error_number(const char *name)
 {
@@ -108,7 +109,8 @@ static bool take(char *text)
 
 static void preload_start(void)
 {
-	const char *text = getenv("FAILCALL"), *bytes = getenv("DRIP");
+	const char *text = getenv("FAILCALL"), *bytes = getenv("DRIP"),
+		   *read_bytes = getenv("DRIP_READ");
 	char copy[256], *rest = NULL;
 	snprintf(copy, sizeof copy, "%s", text ? text : "");
 	for (char *one = strtok_r(copy, ",", &rest); one; one = strtok_r(NULL, ",", &rest))
@@ -118,8 +120,11 @@ static void preload_start(void)
 			_exit(99);
 		}
 	if (bytes)
-		drip = strtoul(bytes, NULL, 10);
+		drip_read = drip_write = strtoul(bytes, NULL, 10);
+	if (read_bytes)
+		drip_read = strtoul(read_bytes, NULL, 10);
 	unsetenv("FAILCALL");
+	unsetenv("DRIP_READ");
 	unsetenv("DRIP");
 }
 
@@ -142,29 +147,29 @@ static void *next(enum call call)
 	return found[call];
 }
 
-static size_t less(size_t n)
+static size_t less(size_t n, size_t limit)
 {
-	return n < drip ? n : drip;
+	return n < limit ? n : limit;
 }
 
 ssize_t read(int fd, void *to, size_t n)
 {
-	return fails(CALL_read) ? -1 : NEXT(read)(fd, to, less(n));
+	return fails(CALL_read) ? -1 : NEXT(read)(fd, to, less(n, drip_read));
 }
 
 ssize_t write(int fd, const void *from, size_t n)
 {
-	return fails(CALL_write) ? -1 : NEXT(write)(fd, from, less(n));
+	return fails(CALL_write) ? -1 : NEXT(write)(fd, from, less(n, drip_write));
 }
 
 ssize_t recv(int fd, void *to, size_t n, int flags)
 {
-	return fails(CALL_recv) ? -1 : NEXT(recv)(fd, to, less(n), flags);
+	return fails(CALL_recv) ? -1 : NEXT(recv)(fd, to, less(n, drip_read), flags);
 }
 
 ssize_t send(int fd, const void *from, size_t n, int flags)
 {
-	return fails(CALL_send) ? -1 : NEXT(send)(fd, from, less(n), flags);
+	return fails(CALL_send) ? -1 : NEXT(send)(fd, from, less(n, drip_write), flags);
 }
 
 /* Only the first piece is moved when dripping: a short transfer is always allowed. */
@@ -172,28 +177,29 @@ ssize_t readv(int fd, const struct iovec *pieces, int count)
 {
 	if (fails(CALL_readv))
 		return -1;
-	if (drip == SIZE_MAX || count < 1)
+	if (drip_read == SIZE_MAX || count < 1)
 		return NEXT(readv)(fd, pieces, count);
-	return NEXT(read)(fd, pieces->iov_base, less(pieces->iov_len));
+	return NEXT(read)(fd, pieces->iov_base, less(pieces->iov_len, drip_read));
 }
 
 ssize_t writev(int fd, const struct iovec *pieces, int count)
 {
 	if (fails(CALL_writev))
 		return -1;
-	if (drip == SIZE_MAX || count < 1)
+	if (drip_write == SIZE_MAX || count < 1)
 		return NEXT(writev)(fd, pieces, count);
-	return NEXT(write)(fd, pieces->iov_base, less(pieces->iov_len));
+	return NEXT(write)(fd, pieces->iov_base, less(pieces->iov_len, drip_write));
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
 	if (fails(CALL_sendmsg))
 		return -1;
-	if (drip == SIZE_MAX || message->msg_iovlen < 1 || message->msg_name ||
+	if (drip_write == SIZE_MAX || message->msg_iovlen < 1 || message->msg_name ||
 		message->msg_control)
 		return NEXT(sendmsg)(fd, message, flags);
-	return NEXT(send)(fd, message->msg_iov->iov_base, less(message->msg_iov->iov_len), flags);
+	return NEXT(send)(
+		fd, message->msg_iov->iov_base, less(message->msg_iov->iov_len, drip_write), flags);
 }
 
 int accept(int fd, struct sockaddr *restrict address, socklen_t *restrict bytes)
