@@ -7,8 +7,15 @@
  *   sealed  KEYID base64url(SIV || ciphertext), AES-SIV-CMAC-256 (RFC 5297),
  *           associated data = proxy domain, nonce = "jat1" KEYID,
  *           plaintext = 2 bytes length of asked, asked, JID
- *   signed  KEYID base64url(16 bytes MAC) "." JID (and the address asked)
+ *   signed  KEYID base64url(MAC) "." JID, or KEYID base64url(MAC) ".:" N ":" ASKED JID where
+ *           another address than the bare domain was asked, N its length in decimal.
+ *           MAC = the first 16 bytes of HMAC-SHA-256 over KEYID, domain and asked (each after
+ *           its length in 2 bytes) and JID, with HMAC-SHA-256(key, "outboard jat signed") as key
  *   plain   the JID
+ *
+ * base64url has no padding, and bits that mean nothing are zero: there is one spelling of a
+ * token. A token stands for one address at one domain; changing any byte of a sealed or signed
+ * one makes it invalid.
  */
 #ifndef OUTBOARD_JAT_H
 #define OUTBOARD_JAT_H
@@ -21,7 +28,8 @@ enum jat_encoding { JAT_SEALED, JAT_SIGNED, JAT_PLAIN }; /* order of "sealed|sig
 #define JAT_KEY_BYTES 32
 #define JAT_MAX_KEYS 62
 
-/* Keys in the order of the file: the first encodes, all decode. Wiped when freed. */
+/* Keys in the order of the file: the first encodes, all decode. Their schedules are computed once,
+ * a token costs no allocation. Wiped when freed; not to be used by two threads at once. */
 struct jat_keys;
 
 /* Parse a key file: lines "KEYID SP 64 hex digits", '#' comments, blank lines. KEYID is one of
@@ -47,14 +55,18 @@ enum jat_status {
 	JAT_INVALID,	  /* decode: not canonical, unknown key, does not verify, not a JID */
 };
 
-/* Append the token of jid (a valid JID) to out. asked: the address of the proxy that was asked
- * ("proxy.domain/x", "x@proxy.domain"); the bare domain or an absent span are the same. plain
- * ignores asked. */
+/* Append the token of jid to out (nothing otherwise). jid must be one for which jid_split() holds,
+ * asked, the address of the proxy that was asked, one at its domain or below ("proxy.domain/x",
+ * "x@proxy.domain"); the bare domain or an absent span are the same. plain ignores asked. */
 enum jat_status jat_encode(
 	const struct jat *jat, struct span asked, struct span jid, struct buf *out);
-/* Decode a token. On JAT_OK *jid and *asked (the bare domain where that was asked; for plain
- * always) point into out, to which they were appended (nothing is appended otherwise). */
+/* Decode a token, which must not point into out. On JAT_OK *jid and *asked (the bare domain where
+ * that was asked; for plain always) point into out, to which they were appended (nothing is
+ * appended otherwise). Both are valid JIDs, asked at the domain or below. */
 enum jat_status jat_decode(const struct jat *jat, struct span token, struct buf *out,
 	struct span *jid, struct span *asked);
+
+/* Which of JAT_SEALED and JAT_SIGNED a token can only be: their forms have nothing in common. */
+enum jat_encoding jat_form(struct span token);
 
 #endif

@@ -1,6 +1,6 @@
+/* jid.c - see jid.h */
 #include "jid.h"
 
-#include <stdlib.h>
 #include <stringprep.h>
 
 #include "xml.h"
@@ -37,65 +37,34 @@ bool jid_at_domain(struct span text, struct span domain)
 	return text.p && span_equal(jid_domain(text), domain);
 }
 
-bool jid_utf8_valid(struct span text)
-{
-	/* XML's characters are those of UTF-8 less NUL and the control bytes, which are let through
-	 * here */
-	const char *p = text.p, *end = text.p + text.n;
+/* Parts ------------------------------------------------------------------ */
 
-	while (p < end) {
-		const char *run = p;
-
-		while (p < end && (unsigned char)*p >= 0x20)
-			p++;
-		if (!xml_characters_valid((struct span){run, (size_t)(p - run)}))
-			return false;
-		while (p < end && (unsigned char)*p < 0x20)
-			if (*p++ == '\0')
-				return false;
-	}
-	return true;
-}
-
-/* What a byte must not stand in; control bytes stand in no part, the rest of ASCII is as RFC
- * 7622 3.3.1 and the shape of a JID have it. */
+/* Where a byte must not stand, and what makes a text more than ASCII. */
 enum { NOT_LOCAL = 1, NOT_DOMAIN = 2, NOT_RESOURCE = 4, NOT_ASCII = 8 };
+#define NOWHERE (NOT_LOCAL | NOT_DOMAIN | NOT_RESOURCE)
 
-static unsigned char_class(unsigned char c)
-{
-	if (c >= 0x80)
-		return NOT_ASCII;
-	if (c < 0x20 || c == 0x7f)
-		return NOT_LOCAL | NOT_DOMAIN | NOT_RESOURCE;
-	switch (c) {
-	case ' ':
-	case '"':
-	case '&':
-	case '\'':
-	case '<':
-	case '>':
-	case '@':
-		return NOT_LOCAL | NOT_DOMAIN;
-	case '/':
-	case ':':
-		return NOT_LOCAL;
-	default:
-		return 0;
-	}
-}
+/* A table: every stanza's addresses go through here, byte by byte. */
+static const unsigned char class[256] = {
+	[0 ... 0x1f] = NOWHERE,
+	[0x7f] = NOWHERE,
+	[' '] = NOT_LOCAL | NOT_DOMAIN,
+	['"'] = NOT_LOCAL | NOT_DOMAIN,
+	['&'] = NOT_LOCAL | NOT_DOMAIN,
+	['\''] = NOT_LOCAL | NOT_DOMAIN,
+	['/'] = NOT_LOCAL | NOT_DOMAIN,
+	[':'] = NOT_LOCAL,
+	['<'] = NOT_LOCAL | NOT_DOMAIN,
+	['>'] = NOT_LOCAL | NOT_DOMAIN,
+	['@'] = NOT_LOCAL | NOT_DOMAIN,
+	[0x80 ... 0xff] = NOT_ASCII,
+};
 
-/* The classes of all bytes of s together. */
 static unsigned classes(struct span s)
 {
 	unsigned all = 0;
 
-	for (size_t i = 0; i < s.n; i++) {
-		unsigned char c = (unsigned char)s.p[i];
-
-		/* letters, digits and most signs need no look */
-		if (c <= '@' || c >= 0x7f)
-			all |= char_class(c);
-	}
+	for (size_t i = 0; i < s.n; i++)
+		all |= class[(unsigned char)s.p[i]];
 	return all;
 }
 
@@ -104,36 +73,34 @@ static bool part_fits(struct span part)
 	return part.n >= 1 && part.n <= JID_PART_MAX_BYTES;
 }
 
-static bool ascii(struct span s)
+/* Cut at the separators; what stands between them is not looked at. */
+static struct jid cut(struct span text)
 {
-	return !(classes(s) & NOT_ASCII);
+	struct span bare = jid_bare(text);
+	struct jid jid = {SPAN_NONE, jid_domain(text), jid_resource(text)};
+
+	if (jid.domain.n < bare.n)
+		jid.local = (struct span){bare.p, bare.n - jid.domain.n - 1};
+	return jid;
 }
 
 bool jid_split(struct span text, struct jid *out)
 {
-	struct jid jid = {SPAN_NONE, SPAN_NONE, SPAN_NONE};
 	unsigned local, domain, resource;
-	struct span bare = jid_bare(text);
-	const char *at = bare.n ? memchr(bare.p, '@', bare.n) : NULL;
+	struct jid jid;
 
 	if (text.n == 0 || text.n > JID_MAX_BYTES)
 		return false;
-	jid.domain = bare;
-	if (at) {
-		jid.local = (struct span){bare.p, (size_t)(at - bare.p)};
-		jid.domain = span_from(bare, jid.local.n + 1);
-	}
-	if (bare.n < text.n)
-		jid.resource = span_from(text, bare.n + 1);
+	jid = cut(text);
 	if (!part_fits(jid.domain) || (jid.local.p && !part_fits(jid.local)) ||
 		(jid.resource.p && !part_fits(jid.resource)))
 		return false;
 	local = classes(jid.local);
 	domain = classes(jid.domain);
 	resource = classes(jid.resource);
-	if ((local & NOT_LOCAL) || (domain & NOT_DOMAIN) || (resource & NOT_RESOURCE))
+	if (local & NOT_LOCAL || domain & NOT_DOMAIN || resource & NOT_RESOURCE)
 		return false;
-	if (((local | domain | resource) & NOT_ASCII) && !xml_characters_valid(text))
+	if ((local | domain | resource) & NOT_ASCII && !xml_characters_valid(text))
 		return false;
 	*out = jid;
 	return true;
@@ -141,73 +108,88 @@ bool jid_split(struct span text, struct jid *out)
 
 /* Normalisation ---------------------------------------------------------- */
 
-enum profile { PROFILE_NODE, PROFILE_NAME, PROFILE_RESOURCE };
+/* NFKC makes a string longer: what fits a part fits here, the rest is refused anyway. */
+#define PREPARED_BYTES (4 * JID_PART_MAX_BYTES + 1)
 
-/* Through libidn; false if the profile forbids it or the result is not 1..1023 bytes. */
-static bool prepare(enum profile profile, struct span in, struct buf *out)
+/* A part through libidn into text, unassigned code points allowed. Absent if the profile forbids
+ * it or the result is not 1..1023 bytes. */
+static struct span prepare(
+	const Stringprep_profile *profile, struct span part, char text[PREPARED_BYTES])
 {
-	/* twice the length and more: NFKC can make a string longer */
-	char text[JID_PART_MAX_BYTES * 4 + 1];
-	int error;
+	struct span prepared;
 
-	if (!part_fits(in) || !xml_characters_valid(in))
-		return false;
-	memcpy(text, in.p, in.n);
-	text[in.n] = '\0';
-	error = profile == PROFILE_NODE
-			? stringprep(text, sizeof(text), 0, stringprep_xmpp_nodeprep)
-		: profile == PROFILE_NAME
-			? stringprep(text, sizeof(text), 0, stringprep_nameprep)
-			: stringprep(text, sizeof(text), 0, stringprep_xmpp_resourceprep);
-	return error == STRINGPREP_OK && part_fits(span_of(text)) && buf_append_string(out, text);
+	if (!part_fits(part) || memchr(part.p, '\0', part.n) || !xml_characters_valid(part))
+		return SPAN_NONE;
+	memcpy(text, part.p, part.n);
+	text[part.n] = '\0';
+	if (stringprep(text, PREPARED_BYTES, 0, profile) != STRINGPREP_OK)
+		return SPAN_NONE;
+	prepared = span_of(text);
+	return part_fits(prepared) ? prepared : SPAN_NONE;
 }
 
-static bool lowercase(struct span in, struct buf *out)
+/* ASCII as nodeprep and nameprep leave it. */
+static struct span lowercase(struct span part, char text[PREPARED_BYTES])
 {
-	char *p = part_fits(in) ? buf_reserve(out, in.n) : NULL;
+	if (!part_fits(part))
+		return SPAN_NONE;
+	for (size_t i = 0; i < part.n; i++) {
+		char c = part.p[i];
 
-	if (!p)
-		return false;
-	for (size_t i = 0; i < in.n; i++)
-		p[i] = in.p[i] >= 'A' && in.p[i] <= 'Z' ? (char)(in.p[i] | 0x20) : in.p[i];
-	buf_commit(out, in.n);
-	return true;
-}
-
-static bool normalise(struct span text, struct buf *out)
-{
-	struct span bare = jid_bare(text), local = SPAN_NONE, domain = bare, resource;
-	const char *at = bare.n ? memchr(bare.p, '@', bare.n) : NULL;
-	size_t begin = buf_length(out);
-	struct jid jid;
-
-	if (text.n == 0)
-		return false;
-	resource = bare.n < text.n ? span_from(text, bare.n + 1) : SPAN_NONE;
-	if (at) {
-		local = (struct span){bare.p, (size_t)(at - bare.p)};
-		domain = span_from(bare, local.n + 1);
+		text[i] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
 	}
-	if (domain.n && domain.p[domain.n - 1] == '.')
-		domain.n--;
-	if (local.p &&
-		!((ascii(local) ? lowercase(local, out) : prepare(PROFILE_NODE, local, out)) &&
-			buf_append_char(out, '@')))
+	return (struct span){text, part.n};
+}
+
+/* The separators must be those that were cut at: a character that is prepared to one ('/' of full
+ * width in a domain) would make other parts of it. */
+static bool put_part(struct buf *out, struct span prepared, unsigned forbidden)
+{
+	return prepared.p && !(classes(prepared) & forbidden) && buf_append_span(out, prepared);
+}
+
+static bool put_local(struct buf *out, struct span local)
+{
+	char text[PREPARED_BYTES];
+	struct span prepared = classes(local) & NOT_ASCII
+				       ? prepare(stringprep_xmpp_nodeprep, local, text)
+				       : lowercase(local, text);
+
+	return put_part(out, prepared, NOT_LOCAL) && buf_append_char(out, '@');
+}
+
+static bool put_domain(struct buf *out, struct span domain)
+{
+	char text[PREPARED_BYTES];
+	struct span prepared = classes(domain) & NOT_ASCII
+				       ? prepare(stringprep_nameprep, domain, text)
+				       : lowercase(domain, text);
+
+	if (prepared.n && prepared.p[prepared.n - 1] == '.')
+		prepared.n--;
+	if (prepared.n == 0 || prepared.p[prepared.n - 1] == '.')
 		return false;
-	if (!(ascii(domain) ? lowercase(domain, out) : prepare(PROFILE_NAME, domain, out)))
-		return false;
-	if (resource.p && !(buf_append_char(out, '/') &&
-				  (ascii(resource) ? buf_append_span(out, resource)
-						   : prepare(PROFILE_RESOURCE, resource, out))))
-		return false;
-	return jid_split(span_from(buf_span(out), begin), &jid);
+	return put_part(out, prepared, NOT_DOMAIN);
+}
+
+static bool put_resource(struct buf *out, struct span resource)
+{
+	char text[PREPARED_BYTES];
+	struct span prepared = classes(resource) & NOT_ASCII
+				       ? prepare(stringprep_xmpp_resourceprep, resource, text)
+				       : resource;
+
+	return part_fits(prepared) && buf_append_char(out, '/') &&
+	       put_part(out, prepared, NOT_RESOURCE);
 }
 
 bool jid_normalise(struct span text, struct buf *out)
 {
 	size_t begin = buf_length(out);
+	struct jid jid = cut(text);
 
-	if (normalise(text, out))
+	if ((!jid.local.p || put_local(out, jid.local)) && put_domain(out, jid.domain) &&
+		(!jid.resource.p || put_resource(out, jid.resource)))
 		return true;
 	buf_truncate(out, begin);
 	return false;
@@ -215,16 +197,14 @@ bool jid_normalise(struct span text, struct buf *out)
 
 bool jid_resource_survives(struct span text)
 {
-	unsigned all = classes(text);
-	struct buf prepared;
-	bool same;
+	char prepared[PREPARED_BYTES];
+	unsigned found;
 
-	if (!part_fits(text) || (all & NOT_RESOURCE))
+	if (!part_fits(text))
 		return false;
-	if (!(all & NOT_ASCII))
-		return true;
-	buf_init(&prepared, BUF_NO_MAX);
-	same = prepare(PROFILE_RESOURCE, text, &prepared) && span_equal(buf_span(&prepared), text);
-	buf_free(&prepared);
-	return same;
+	found = classes(text);
+	if (found & NOT_RESOURCE)
+		return false;
+	return !(found & NOT_ASCII) ||
+	       span_equal(prepare(stringprep_xmpp_resourceprep, text, prepared), text);
 }

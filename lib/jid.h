@@ -22,7 +22,7 @@ struct jid {
 /* RFC 7622 3.1: resource after the first '/', local before the first '@' left of it.
  * False (and *out unset) for: absent or over JID_MAX_BYTES, a part empty or over 1023 bytes,
  * NUL, no valid UTF-8, control bytes anywhere, space or one of "&'/:<>@ in the local part
- * (a ':' is fine in the domain: IPv6), '@' or space in the domain. */
+ * or the domain (but a ':' is fine in the domain: IPv6). */
 bool jid_split(struct span text, struct jid *out);
 
 /* local@domain or domain: the part of text before the first '/'. */
@@ -37,14 +37,13 @@ bool jid_at_domain(struct span text, struct span domain);
 
 /* Normalise an address that a person typed: nodeprep, lowercased domain (nameprep; one trailing
  * dot dropped), resourceprep; unassigned code points allowed; ASCII takes a fast path without
- * libidn. Appends the result to out. False (out unchanged) if it is not a JID. */
+ * libidn. text must not point into out; the result, for which jid_split() holds, is appended to it.
+ * False (out unchanged) if it is not a JID, also if preparing a part would make separators in it.
+ */
 bool jid_normalise(struct span text, struct buf *out);
 
 /* Whether resourceprep leaves these bytes as they are and they fit a resourcepart
  * (1..1023 bytes): what a token must pass to survive a server. */
 bool jid_resource_survives(struct span text);
-
-/* Strict UTF-8 without NUL. */
-bool jid_utf8_valid(struct span text);
 
 #endif
