@@ -3,6 +3,7 @@
 #include "err.h"
 
 #include <errno.h>
+#include <json-c/json.h>
 #include <sys/socket.h>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -169,6 +170,63 @@ static void one_line_is_one_write(void)
 	close(pair[0]);
 }
 
+/* Random bytes with a liking for those that matter: text lines hold nothing a terminal obeys,
+ * JSON lines parse and say the same. */
+static void say_random(void *context)
+{
+	static const char liked[] = "\"\\\n\x1b\x7f\xc2\x9b\xe2\x82\xac\xf0\x9f\x98\x80\xed\xa0\xff"
+				    "a {}";
+	srand(*(unsigned *)context);
+	err_init("p");
+	for (int line = 0; line < 2000; line++) {
+		char text[40];
+		size_t n = (size_t)rand() % (sizeof text - 1);
+		for (size_t i = 0; i < n; i++) {
+			int r = rand() % 2 ? liked[(size_t)rand() % (sizeof liked - 1)]
+					   : rand() % 255 + 1;
+			text[i] = (char)r;
+		}
+		text[n] = '\0';
+		err_log_format("text");
+		err_error("%s", text);
+		err_log_format("json");
+		err_error("%s", text);
+	}
+}
+
+static void any_bytes_make_clean_lines(void)
+{
+	for (unsigned start = 1; start <= 5; start++) {
+		struct child c = child_run(say_random, &start);
+		int lines = 0;
+		for (char *line = c.err, *end; (end = strchr(line, '\n')); line = end + 1) {
+			*end = '\0';
+			char *second = end + 1;
+			end = strchr(second, '\n');
+			REQUIRE(end && memcmp(line, "p: ", 3) == 0);
+			*end = '\0';
+			bool clean = true;
+			for (unsigned char *s = (unsigned char *)line; *s; s++)
+				clean = clean && *s >= 0x20 && *s != 0x7f;
+			enum json_tokener_error error;
+			struct json_tokener *parser = json_tokener_new();
+			json_tokener_set_flags(
+				parser, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+			struct json_object *o =
+				json_tokener_parse_ex(parser, second, (int)strlen(second));
+			error = json_tokener_get_error(parser);
+			CHECK(clean && error == json_tokener_success);
+			CHECK_EQ_STR(json_object_get_string(json_object_object_get(o, "message")),
+				line + 3);
+			json_object_put(o);
+			json_tokener_free(parser);
+			lines++;
+		}
+		CHECK_EQ_INT(lines, 2000);
+		child_free(&c);
+	}
+}
+
 static void die(void *context)
 {
 	err_init("p");
@@ -236,6 +294,7 @@ int main(void)
 	TEST(journal_priorities);
 	TEST(long_lines_are_cut);
 	TEST(one_line_is_one_write);
+	TEST(any_bytes_make_clean_lines);
 	TEST(death_has_a_status);
 	TEST(allocation_never_fails);
 	return check_done();

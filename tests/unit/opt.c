@@ -240,6 +240,53 @@ static void wrong_lines(void)
 	child_free(&c);
 }
 
+/* Any mix of words is parsed or refused with the two lines, and operands keep their order. */
+static void any_words(void)
+{
+	static const char *const words[] = {"--flag", "-f", "-n", "-fn", "--domain", "-d", "-dx",
+		"--domain=x", "--domain=", "''", "--maybe", "--maybe=y", "-m", "-my", "--retries",
+		"--retries=3", "-1", "12", "-b", "4K", "-w", "2.5", "--list", "-l", "--mode=set",
+		"--mode", "get", "--", "-", "a", "b", "--nope", "-x", "--=", "---", "-v", "-q",
+		"--log-format=json", "--log-format", "text"};
+	srand(11);
+	for (int i = 0; i < 1500; i++) {
+		char line[200] = "";
+		for (int n = rand() % 7; n > 0; n--) {
+			size_t at = strlen(line);
+			snprintf(line + at, sizeof line - at, "%s ",
+				words[(size_t)rand() % (sizeof words / sizeof *words)]);
+		}
+		struct child c = parse(line);
+		check_name = line;
+		int lines = 0;
+		for (const char *s = c.err; *s; s++)
+			lines += *s == '\n';
+		if (c.status == 0) {
+			CHECK_EQ_STR(c.err, "");
+			/* the operands stand on the command line in this order */
+			char *operand = strchr(c.out, '|'), *rest = NULL;
+			const char *from = line;
+			REQUIRE(operand);
+			for (operand = strtok_r(operand + 1, " ", &rest); operand;
+				operand = strtok_r(NULL, " ", &rest)) {
+				if (strcmp(operand, "''") != 0) {
+					operand[strlen(operand) - 1] = '\0';
+					operand++;
+				}
+				from = strstr(from, operand);
+				REQUIRE(from);
+				from += strlen(operand);
+			}
+		} else {
+			CHECK_EQ_INT(c.status, EXIT_USAGE);
+			CHECK_EQ_INT(lines, 2);
+			CHECK(strstr(c.err, "try 'prog --help'"));
+		}
+		child_free(&c);
+	}
+	check_name = __func__;
+}
+
 static void stop_at_the_first_operand(void)
 {
 	program.stop_at_operand = true;
@@ -440,6 +487,7 @@ int main(void)
 	unsetenv("JOURNAL_STREAM");
 	TEST(good_lines);
 	TEST(wrong_lines);
+	TEST(any_words);
 	TEST(stop_at_the_first_operand);
 	TEST(help_and_version);
 	TEST(help_that_is_lost_is_an_error);
