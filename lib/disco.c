@@ -1,0 +1,225 @@
+#include "disco.h"
+
+#include <stdlib.h>
+
+#include "err.h"
+
+void disco_init(struct disco_info *info)
+{
+	*info = (struct disco_info){0};
+	buf_init(&info->identities, BUF_NO_MAX);
+	buf_init(&info->forms, BUF_NO_MAX);
+}
+
+void disco_reset(struct disco_info *info)
+{
+	for (size_t i = 0; i < info->features_count; i++)
+		free(info->features[i]);
+	free(info->features);
+	info->features = NULL;
+	info->features_count = 0;
+	buf_reset(&info->identities);
+	buf_reset(&info->forms);
+}
+
+void disco_free(struct disco_info *info)
+{
+	disco_reset(info);
+	buf_free(&info->identities);
+	buf_free(&info->forms);
+}
+
+/* For its pieces: the stanza of this writer never ends. */
+static struct writer piece_writer(struct buf *out)
+{
+	struct writer w;
+
+	writer_init(&w, out, WRITER_PIPE, 0);
+	return w;
+}
+
+void disco_add_feature(struct disco_info *info, struct span var)
+{
+	for (size_t i = 0; i < info->features_count; i++)
+		if (span_is(var, info->features[i]))
+			return;
+	info->features =
+		xrealloc(info->features, (info->features_count + 1) * sizeof(*info->features));
+	info->features[info->features_count++] = xstrndup(var.p, var.n);
+}
+
+static bool put_identity(
+	struct disco_info *info, struct span category, struct span type, struct span name)
+{
+	struct writer w = piece_writer(&info->identities);
+
+	if (!category.n || !type.n || !xml_characters_valid(category) ||
+		!xml_characters_valid(type) || (name.n && !xml_characters_valid(name)))
+		return false;
+	writer_raw(&w, "<identity");
+	writer_attribute(&w, "category", category);
+	writer_attribute(&w, "type", type);
+	if (name.n)
+		writer_attribute(&w, "name", name);
+	writer_raw(&w, "/>");
+	return true;
+}
+
+bool disco_add_identity(struct disco_info *info, struct span text)
+{
+	const char *slash = text.n ? memchr(text.p, '/', text.n) : NULL;
+	struct span category, type, name = SPAN_NONE;
+
+	if (!slash)
+		return false;
+	category = (struct span){text.p, (size_t)(slash - text.p)};
+	type = span_from(text, category.n + 1);
+	slash = type.n ? memchr(type.p, '/', type.n) : NULL;
+	if (slash) {
+		name = span_from(type, (size_t)(slash - type.p) + 1);
+		type.n = (size_t)(slash - type.p);
+	}
+	return put_identity(info, category, type, name);
+}
+
+/* JSON ------------------------------------------------------------------- */
+
+static struct span string_of(struct json_object *o)
+{
+	if (!json_object_is_type(o, json_type_string))
+		return SPAN_NONE;
+	return (struct span){json_object_get_string(o), (size_t)json_object_get_string_len(o)};
+}
+
+static struct span member(struct json_object *o, const char *name)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(o, name, &value) ? string_of(value) : SPAN_NONE;
+}
+
+static bool identity_from_json(struct disco_info *info, struct json_object *o)
+{
+	if (json_object_is_type(o, json_type_string))
+		return disco_add_identity(info, string_of(o));
+	return json_object_is_type(o, json_type_object) &&
+	       put_identity(info, member(o, "category"), member(o, "type"), member(o, "name"));
+}
+
+static bool form_value(struct writer *w, struct json_object *value)
+{
+	struct span text = string_of(value);
+
+	if (!text.p || !xml_characters_valid(text))
+		return false;
+	writer_raw(w, "<value>");
+	writer_text(w, text);
+	writer_raw(w, "</value>");
+	return true;
+}
+
+static bool form_from_json(struct disco_info *info, struct json_object *form)
+{
+	struct writer w = piece_writer(&info->forms);
+	struct span form_type = SPAN_NONE;
+	bool ok = true;
+
+	if (json_object_is_type(form, json_type_object))
+		form_type = member(form, "FORM_TYPE");
+	if (!form_type.n || !xml_characters_valid(form_type))
+		return false;
+	writer_raw(&w, "<x xmlns='jabber:x:data' type='result'>"
+		       "<field var='FORM_TYPE' type='hidden'><value>");
+	writer_text(&w, form_type);
+	writer_raw(&w, "</value></field>");
+	json_object_object_foreach(form, key, value)
+	{
+		if (strcmp(key, "FORM_TYPE") == 0)
+			continue;
+		writer_raw(&w, "<field");
+		writer_attribute(&w, "var", span_of(key));
+		writer_raw(&w, ">");
+		if (json_object_is_type(value, json_type_array))
+			for (size_t i = 0; i < json_object_array_length(value) && ok; i++)
+				ok = form_value(&w, json_object_array_get_idx(value, i));
+		else
+			ok = ok && form_value(&w, value);
+		writer_raw(&w, "</field>");
+	}
+	writer_raw(&w, "</x>");
+	return ok;
+}
+
+const char *disco_add_json(struct disco_info *info, struct json_object *object)
+{
+	if (!json_object_is_type(object, json_type_object))
+		return "not an object";
+	json_object_object_foreach(object, key, list)
+	{
+		bool identities = strcmp(key, "identities") == 0;
+		bool features = strcmp(key, "features") == 0;
+
+		if (!identities && !features && strcmp(key, "forms") != 0)
+			return "only identities, features and forms are known";
+		if (!json_object_is_type(list, json_type_array))
+			return "identities, features and forms are lists";
+		for (size_t i = 0; i < json_object_array_length(list); i++) {
+			struct json_object *item = json_object_array_get_idx(list, i);
+			struct span var = string_of(item);
+
+			if (features && (!var.n || !xml_characters_valid(var)))
+				return "a feature is a string";
+			if (features)
+				disco_add_feature(info, var);
+			else if (identities && !identity_from_json(info, item))
+				return "an identity has category and type";
+			else if (!identities && !form_from_json(info, item))
+				return "a form has FORM_TYPE and fields of strings";
+		}
+	}
+	return NULL;
+}
+
+/* Answers ---------------------------------------------------------------- */
+
+void disco_add_query(struct disco_info *info, const struct stanza *s, const struct xml_node *query,
+	bool (*skip)(void *context, struct span feature), void *context)
+{
+	for (const struct xml_node *n = query->first_child; n; n = n->next) {
+		struct writer w = piece_writer(&info->forms);
+		struct span var = xml_attribute(n, "var");
+
+		if (xml_is(n, NS_DISCO_INFO, "feature")) {
+			if (var.n && !(skip && skip(context, var)))
+				disco_add_feature(info, var);
+		} else if (xml_is(n, NS_DISCO_INFO, "identity")) {
+			put_identity(info, xml_attribute(n, "category"), xml_attribute(n, "type"),
+				xml_attribute(n, "name"));
+		} else if (xml_is(n, "jabber:x:data", "x")) {
+			writer_node(&w, s, n);
+		}
+	}
+}
+
+void disco_add_all(struct disco_info *info, const struct disco_info *other)
+{
+	buf_append_span(&info->identities, buf_span(&other->identities));
+	buf_append_span(&info->forms, buf_span(&other->forms));
+	for (size_t i = 0; i < other->features_count; i++)
+		disco_add_feature(info, span_of(other->features[i]));
+}
+
+void disco_write(const struct disco_info *info, struct span node, struct writer *w)
+{
+	writer_raw(w, "<query xmlns='" NS_DISCO_INFO "'");
+	writer_attribute(w, "node", node);
+	writer_raw(w, ">");
+	writer_raw_span(w, buf_span(&info->identities));
+	for (size_t i = 0; i < info->features_count; i++) {
+		writer_raw(w, "<feature");
+		writer_attribute(w, "var", span_of(info->features[i]));
+		writer_raw(w, "/>");
+	}
+	writer_raw_span(w, buf_span(&info->forms));
+	writer_raw(w, "</query>");
+}

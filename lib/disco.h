@@ -1,0 +1,39 @@
+/* disco.h - service discovery (XEP-0030) and its extended information (XEP-0128)
+ *
+ * What is announced for one address, as it stands in the answer to disco#info:
+ * identities, features, forms.
+ */
+#ifndef OUTBOARD_DISCO_H
+#define OUTBOARD_DISCO_H
+
+#include <json-c/json.h>
+
+#include "writer.h"
+
+struct disco_info {
+	struct buf identities, forms; /* their elements as XML */
+	char **features;	      /* vars, each once, owned */
+	size_t features_count;
+};
+
+void disco_init(struct disco_info *info);
+void disco_free(struct disco_info *info);
+void disco_reset(struct disco_info *info);
+/* Already there: nothing happens. */
+void disco_add_feature(struct disco_info *info, struct span var);
+/* "category/type/name"; the name may be absent and may hold slashes. False if category or type is
+ * missing or a character cannot stand in XML. */
+bool disco_add_identity(struct disco_info *info, struct span text);
+/* {"identities":[{"category","type","name"} or
+ * "c/t/n"],"features":["..."],"forms":[{"FORM_TYPE":"...", "field":"value" or ["value",...]}]}.
+ * NULL, or what is wrong (static). */
+const char *disco_add_json(struct disco_info *info, struct json_object *object);
+/* Take over identity, feature and form elements of a query element (an answer to disco#info),
+ * except features for which skip says true. */
+void disco_add_query(struct disco_info *info, const struct stanza *s, const struct xml_node *query,
+	bool (*skip)(void *context, struct span feature), void *context);
+void disco_add_all(struct disco_info *info, const struct disco_info *other);
+/* The query element with the node (absent: none) as a piece of a stanza. */
+void disco_write(const struct disco_info *info, struct span node, struct writer *w);
+
+#endif
