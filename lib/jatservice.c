@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "err.h"
+#include "jatkeys.h"
 #include "jid.h"
 
 #define SUBSCRIBERS_MAX_BYTES (128 * 1024 * 1024)
@@ -36,30 +37,6 @@ static uint64_t next_random(void *context)
 
 /* Keys ------------------------------------------------------------------- */
 
-/* From the key file; NULL after logging. */
-static struct jat_keys *read_keys(const struct jatservice_config *config, int *status)
-{
-	struct jat_keys *keys = NULL;
-	struct buf file;
-	size_t line;
-
-	buf_init(&file, IO_SECRET_MAX_BYTES);
-	*status = io_secret_read(&config->keys, "key file", &file);
-	if (*status == EXIT_DONE) {
-		keys = jat_keys_parse(buf_span(&file), &line);
-		if (!keys) {
-			*status = EXIT_CONFIG;
-			if (line)
-				err_error("key file, line %zu: not 'KEYID SP 64 hex digits'", line);
-			else
-				err_error("key file: no key in it");
-		}
-	}
-	io_secret_wipe(&file);
-	buf_free(&file);
-	return keys;
-}
-
 static int get_keys(struct jatservice *j)
 {
 	unsigned char bytes[JAT_KEY_BYTES];
@@ -68,7 +45,7 @@ static int get_keys(struct jatservice *j)
 	if (j->config->encoding == JAT_PLAIN)
 		return EXIT_DONE;
 	if (io_secret_given(&j->config->keys)) {
-		j->keys = read_keys(j->config, &status);
+		j->keys = jatkeys_read(&j->config->keys, &status);
 		return status;
 	}
 	io_random(bytes, sizeof(bytes));
@@ -179,7 +156,7 @@ static bool on_reload(void *self, struct writer *w, int64_t now_ms)
 	int status;
 
 	if (j->keys && io_secret_given(&j->config->keys) && j->config->keys.fd < 0) {
-		struct jat_keys *keys = read_keys(j->config, &status);
+		struct jat_keys *keys = jatkeys_read(&j->config->keys, &status);
 
 		ok = keys != NULL;
 		if (ok) {

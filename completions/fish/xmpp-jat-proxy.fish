@@ -29,7 +29,7 @@ complete -c xmpp-jat-proxy -l metrics-interval -x -d 'how often the metrics file
 complete -c xmpp-jat-proxy -l max-stanza-bytes -x -d 'largest stanza read (default 1M)'
 complete -c xmpp-jat-proxy -l max-depth -x -d 'deepest nesting read (default 256)'
 complete -c xmpp-jat-proxy -l max-attributes -x -d 'most attributes of one element (default 256)'
-complete -c xmpp-jat-proxy -l max-send-bytes -x -d 'largest stanza sent to a server, 0 for no limit (default 500000)'
+complete -c xmpp-jat-proxy -l max-send-bytes -x -d 'largest stanza sent, 0 for no limit (default 500000 to a server)'
 complete -c xmpp-jat-proxy -l max-queue-bytes -x -d 'most output waiting to be written (default 16M)'
 complete -c xmpp-jat-proxy -s v -l verbose -d 'say more; may be repeated'
 complete -c xmpp-jat-proxy -s q -l quiet -d 'say less; may be repeated'

@@ -1,0 +1,16 @@
+# fish completion for jat-encode; written by jat-encode --completion fish
+complete -c jat-encode -f
+complete -c jat-encode -s e -l encoding -x -a 'sealed signed plain' -d 'sealed, signed or plain (default sealed)'
+complete -c jat-encode -s a -l asked -x -d 'address of the proxy that was asked (default its bare domain)'
+complete -c jat-encode -l create-key -d 'make the key file if it is missing'
+complete -c jat-encode -l stanza -d 'encode from of each stanza on standard input'
+complete -c jat-encode -s d -l domain -x -d 'the proxy\'s domain'
+complete -c jat-encode -s k -l key-file -r -F -d 'keys for sealed and signed tokens'
+complete -c jat-encode -l max-stanza-bytes -x -d 'largest stanza read with --stanza (default 1M)'
+complete -c jat-encode -l max-depth -x -d 'deepest nesting read (default 256)'
+complete -c jat-encode -l max-attributes -x -d 'most attributes of one element (default 256)'
+complete -c jat-encode -s v -l verbose -d 'say more; may be repeated'
+complete -c jat-encode -s q -l quiet -d 'say less; may be repeated'
+complete -c jat-encode -l log-format -x -a 'text json' -d 'text or json lines on standard error (default text)'
+complete -c jat-encode -s h -l help -d 'show this help and exit'
+complete -c jat-encode -s V -l version -d 'show the version and exit'
