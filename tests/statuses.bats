@@ -8,7 +8,9 @@ setup()
 {
 	[[ -s $BUILDDIR/statuses ]] || skip "not after a run of the whole suite"
 	# Those of our table: a signal's or a COMMAND's own status is not in it.
-	grep -E ' (0|1|64|65|69|74|75|76|77|78|124)$' "$BUILDDIR/statuses" | sort -u >seen
+	local programs
+	programs=$(basename -s .c "$ROOT"/cmd/*.c | paste -sd'|')
+	grep -E "^($programs) (0|1|64|65|69|74|75|76|77|78|124)\$" "$BUILDDIR/statuses" | sort -u >seen
 }
 
 documented()

@@ -18,13 +18,14 @@ static void note(int status, void *unused)
 	(void)unused;
 	int saved = errno;
 	char line[NAME_MAX + 16];
-	int n = snprintf(line, sizeof line, "%s %d\n", line_name, status & 255);
+	/* The newline in front: under a file size limit only a part may get written. */
+	int n = snprintf(line, sizeof line, "\n%s %d\n", line_name, status & 255);
 	/* A forked child that calls exit() is not the program. */
 	int fd = getpid() == self ? open(line_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666)
 				  : -1;
 	if (fd >= 0) {
-		if (write(fd, line, (size_t)n) < 0)
-			n = 0; /* the test that fills the disk does not count */
+		if (write(fd, line, (size_t)n) < n)
+			line_name[0] = '\0'; /* what cannot be noted does not count */
 		close(fd);
 	}
 	errno = saved;
