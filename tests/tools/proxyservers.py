@@ -59,11 +59,7 @@ class Proxy:
     def wait_stderr(self, pattern, count=1):
         deadline = time.monotonic() + WAIT_S
         while len(re.findall(pattern, self.stderr)) < count:
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                if len(re.findall(pattern, self.stderr)) >= count:
-                    return
-                raise Mismatch("stderr never said %r: %s" % (pattern, self.stderr))
-            time.sleep(0.02)     # a poll for a file that grows, as wait_for in lib.bash
+            again(deadline, "stderr never said %r: %s" % (pattern, self.stderr))
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -141,13 +137,21 @@ def text(stanza):
     return stanza.children[0].text if stanza["type"] == "result" and stanza.children else None
 
 
+def again(deadline, why):
+    """Between two looks at something that has no event of its own."""
+    if time.monotonic() > deadline:
+        raise Mismatch(why)
+    threading.Event().wait(0.02)
+
+
 def warm(asker, *resources, to="proxy.test"):
     """Until each of these sessions was seen to answer: the proxy knows them all, and they only."""
     missing, deadline = set(resources), time.monotonic() + WAIT_S
     while missing:
-        missing.discard(text(asker.ask(to)))
-        if time.monotonic() > deadline:
-            raise Mismatch("the proxy never asked %s" % sorted(missing))
+        answer = asker.ask(to)
+        missing.discard(text(answer))
+        if answer["type"] == "error" or time.monotonic() > deadline:
+            again(deadline, "the proxy never asked %s" % sorted(missing))
 
 
 def served(asker, to="proxy.test"):
@@ -157,8 +161,7 @@ def served(asker, to="proxy.test"):
         answer = asker.ask(to)
         if answer["type"] == "result":
             return answer
-        if time.monotonic() > deadline:
-            raise Mismatch("nobody answers: %r" % answer)
+        again(deadline, "nobody answers: %r" % answer)
 
 
 def server(verb):
@@ -340,7 +343,7 @@ def session_dies_holding():
         while stays.answered == 0:
             bob.send("<iq type='get' id='%s' to='proxy.test'><q xmlns='urn:x'/></iq>" % bob.fresh())
             bob.settle()
-            assert time.monotonic() < deadline, "the second session is never asked"
+            again(deadline, "the second session is never asked")
         dying.cut()
         got = {s["id"]: s for s in (alice.expect_where(lambda s: s["id"] in ("get", "set")) for _ in range(2))}
         assert text(got["get"]) == "stays" and got["get"]["from"] == "x@proxy.test", got
