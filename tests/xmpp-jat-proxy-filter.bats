@@ -1172,6 +1172,7 @@ teardown() { stop_all; }
 		# shellcheck disable=SC2086
 		run --separate-stderr xmpp-jat-proxy $wrong </dev/null
 		assert_equal "$status $wrong" "64 $wrong"
+		# shellcheck disable=SC2154 # set by run
 		assert_equal "${#stderr_lines[@]} $wrong" "2 $wrong"
 		assert_output ''
 	done
