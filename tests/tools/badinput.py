@@ -3,6 +3,7 @@ of it. refused(bad) asserts what must come of every line that cannot be parsed."
 
 import os
 import re
+import resource
 import subprocess
 
 from filter import WAIT_S
@@ -26,11 +27,15 @@ class Outcome:
 
 
 def run(bad, *options, after=True):
-    bad = bad.encode("utf-8", "surrogateescape") if isinstance(bad, str) else bad
+    """bad: text, bytes, or a list of (bytes, how often)."""
+    if isinstance(bad, str):
+        bad = bad.encode("utf-8", "surrogateescape")
     with open("in", "wb") as f:
         f.write(b"<presence from='impl@vhost.test/a' to='proxy.test'/>\n")
         f.write((GOOD % ("before", "alice")).encode())
-        f.write(bad)
+        for octets, times in [(bad, 1)] if isinstance(bad, bytes) else bad:
+            for _ in range(times):
+                f.write(octets)
         if after:
             f.write(("\n" + GOOD % ("after1", "alice") + GOOD % ("after2", "bob")).encode())
     with open("in", "rb") as stdin, open("out", "wb") as out, open("err", "wb") as err:
@@ -38,8 +43,7 @@ def run(bad, *options, after=True):
                                     *options], stdin=stdin, stdout=out, stderr=err)
         try:
             process.wait(3 * WAIT_S)
-            # the children reaped so far: this one is the largest
-            import resource
+            # of the children reaped so far; they begin with the size of this script itself
             rss_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         finally:
             if process.poll() is None:

@@ -12,11 +12,13 @@ Every test of the filter mode is a few lines of this, run by `scenario` in the b
 """
 
 import os
+import re
 import selectors
 import signal
 import subprocess
 import tempfile
 import time
+from xml.sax.saxutils import quoteattr
 
 from stanzas import Mismatch, check, matches, parse
 
@@ -58,6 +60,19 @@ class Filter:
             self._pump(deadline, 0.02)
             if time.monotonic() > deadline:
                 raise Mismatch("stderr never said %r: %s" % (text, self.stderr))
+
+    def counters(self):
+        """What SIGUSR1 prints: {'requests': 3, 'dropped{reason="late"}': 1, ...}."""
+        before = len(re.findall("^xmpp-[a-z-]+: stanzas", self.stderr, re.M))
+        self.signal(signal.SIGUSR1)
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            lines = re.findall(r"^xmpp-[a-z-]+: (stanzas.*)\n", self.stderr, re.M)
+            if len(lines) > before:
+                return {name: int(value) for name, value in re.findall(r"(\S+)=(\d+)(?: |$)", lines[-1])}
+            self._pump(deadline, 0.02)
+            if time.monotonic() > deadline:
+                raise Mismatch("no counters: %s" % self.stderr)
 
     # --- bytes
 
@@ -232,8 +247,8 @@ class Proxy(Filter):
         self.send(*("<presence type='unavailable' from='%s' to='%s'/>" % (j, self.domain) for j in jids))
 
     def send_request(self, id, user=ALICE, to=None, kind="get"):
-        self.send("<iq type='%s' id='%s' from='%s' to='%s'><query xmlns='urn:x'/></iq>"
-                  % (kind, id, user, to or self.domain))
+        self.send("<iq type='%s' id='%s' from=%s to='%s'><query xmlns='urn:x'/></iq>"
+                  % (kind, id, quoteattr(user), to or self.domain))
 
     def got_request(self, id, session="{session}", kind="get"):
         """The next stanza is this request, sent on to a session; it (token under 'from')."""
@@ -248,17 +263,18 @@ class Proxy(Filter):
 
     def answer(self, request, from_=None, content="<ok xmlns='urn:x'/>"):
         """The implementing client's result to a request it got."""
-        self.send("<iq type='result' id='%s' from='%s' to='%s'>%s</iq>"
-                  % (request["id"], from_ or request["to"], request["from"], content))
+        self.send("<iq type='result' id=%s from=%s to=%s>%s</iq>"
+                  % (quoteattr(request["id"]), quoteattr(from_ or request["to"]), quoteattr(request["from"]), content))
 
     def bounce(self, request, condition="service-unavailable", type_="cancel", from_=None):
-        self.send("<iq type='error' id='%s' from='%s' to='%s'><error type='%s'><%s "
+        self.send("<iq type='error' id=%s from=%s to=%s><error type='%s'><%s "
                   "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
-                  % (request["id"], from_ or request["to"], request["from"], type_, condition))
+                  % (quoteattr(request["id"]), quoteattr(from_ or request["to"]), quoteattr(request["from"]),
+                     type_, condition))
 
     def answered(self, id, user=ALICE, from_=None, content="<ok xmlns='urn:x'/>"):
-        self.expect("<iq type='result' id='%s' from='%s' to='%s'>%s</iq>"
-                    % (id, from_ or self.domain, user, content))
+        self.expect("<iq type='result' id='%s' from='%s' to=%s>%s</iq>"
+                    % (id, from_ or self.domain, quoteattr(user), content))
 
     def served(self, id, user=ALICE, to=None, kind="get", session="{session}"):
         """A whole round trip."""
