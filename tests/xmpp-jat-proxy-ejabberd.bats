@@ -71,7 +71,7 @@ through() { scenario proxyservers <<<"$1()"; }
 	through wrong_secret
 }
 
-@test "wrong domain: 78" {
+@test "wrong domain: 77, as for a wrong secret: ejabberd does not tell them apart" {
 	through wrong_domain
 }
 
