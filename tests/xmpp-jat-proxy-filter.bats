@@ -597,29 +597,6 @@ teardown() { stop_all; }
 	END
 }
 
-@test "--max-send-bytes: too large a request is refused, too large an answer replaced, the rest dropped" {
-	scenario <<-'END'
-		large = "<query xmlns='urn:x'>%s</query>" % ('x' * 3000)
-		with Proxy('--max-send-bytes', '3000') as p:
-		    p.online('a')
-		    p.send("<iq type='get' id='1' from='%s' to='x@proxy.test'>%s</iq>" % (ALICE, large))
-		    p.error('modify/policy-violation', '1', ALICE, 'x@proxy.test')
-		    asked = p.ask('2', to='y@proxy.test')
-		    p.answer(asked, content=large)
-		    p.error('modify/policy-violation', '2', ALICE, 'y@proxy.test')
-		    p.answer(asked)
-		    p.nothing()
-		    fits = "<query xmlns='urn:x'>%s</query>" % ('x' * 2000)
-		    p.send("<iq type='get' id='3' from='%s' to='proxy.test'>%s</iq>" % (ALICE, fits))
-		    p.expect("<iq type='get' id='3' from='{}' to='impl@vhost.test/a'>%s</iq>" % fits)
-		with Proxy('--max-send-bytes', '0') as p:
-		    p.online('a')
-		    large = "<query xmlns='urn:x'>%s</query>" % ('x' * 900000)
-		    p.send("<iq type='get' id='1' from='%s' to='x@proxy.test'>%s</iq>" % (ALICE, large))
-		    assert len(p.next().raw) > 900000
-	END
-}
-
 # --- messages (default)
 
 @test "messages are refused, those of type error never answered" {
@@ -663,8 +640,6 @@ teardown() { stop_all; }
 		    assert one['from'] == two['from'] and one['from'] != bob['from'] and one['from'] != node['from']
 		    assert 'alice' not in one['from'] and one['from'].startswith('proxy.test/k')
 		    assert re.fullmatch('[0-9A-Za-z][A-Za-z0-9_-]+', one['from'].split('/')[1])
-		    assert decode(one['from'], 'keys') == ALICE
-		    assert decode(node['from'], 'keys') == ALICE
 		with Proxy('--key-file', 'keys') as p:
 		    p.online('a')
 		    assert p.ask('1')['from'] == one['from']
@@ -683,7 +658,6 @@ teardown() { stop_all; }
 		    p.online('a')
 		    request = p.served('1')
 		    assert re.fullmatch(r'proxy\.test/k[A-Za-z0-9_-]{22}\.alice@vhost\.test/a1', request['from']), request
-		    assert decode(request['from'], 'keys') == ALICE
 		    p.served('2', to='x@proxy.test')
 		    asked = p.ask('3')
 		    for forged in asked['from'].replace('alice@', 'mallory@'), asked['from'].replace('/a1', '/a2'), 'proxy.test/' + ALICE:
@@ -860,12 +834,12 @@ teardown() { stop_all; }
 		with Proxy('--messages') as p:
 		    p.send("<message id='1' from='%s' to='proxy.test'><body>hi</body></message>" % ALICE)
 		    token = p.expect("<message id='1' from='{token}' to='impl@vhost.test'><body>hi</body></message>")['token']
-		    # the server bounces it
-		    p.send("<message type='error' id='1' from='impl@vhost.test' to='%s'>%s</message>" % (token, failure))
-		    p.expect("<message type='error' id='1' from='proxy.test' to='%s'><error type='wait'><recipient-unavailable/></error></message>" % ALICE)
-		    p.online('a')
+		    p.online('a', 'b')
+		    p.send("<message id='2' from='impl@vhost.test/b' to='%s'><body>hi</body></message>" % token)
+		    p.expect("<message id='2' from='proxy.test' to='%s'><body>hi</body></message>" % ALICE)
 		    p.send("<message type='error' id='2' from='%s' to='proxy.test'>%s</message>" % (ALICE, failure))
 		    back = p.next()
+		    assert back['to'] == 'impl@vhost.test/b', back
 		    assert (back['type'], back['id'], back['from']) == ('error', '2', token), back
 		    p.send("<message type='groupchat' id='3' from='%s' to='proxy.test'><body>hi</body></message>" % ALICE)
 		    back = p.next()

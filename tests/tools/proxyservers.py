@@ -225,7 +225,10 @@ class Relay:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.shutdown(socket.SHUT_RD)       # our reading thread lets go of it
         client.close()
-        upstream.shutdown(socket.SHUT_RDWR)
+        try:
+            upstream.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass                              # the copying thread was faster
 
     def half_close(self):
         """No more from the server; the other direction stays open."""
