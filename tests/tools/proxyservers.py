@@ -284,6 +284,7 @@ def thousand(change=None, kinds=("get",)):
         sessions = {r: Impl(r) for r in "abc"}
         alice = user("alice")
         warm(alice, "a", "b", "c")
+        refusal = None
         sent, answers, types = 0, collections.Counter(), collections.Counter()
         while sum(answers.values()) < 1000:
             while sent < 1000 and sent - sum(answers.values()) < 100:
@@ -293,15 +294,21 @@ def thousand(change=None, kinds=("get",)):
             answers[stanza["id"]] += 1
             assert stanza["from"] == "proxy.test", stanza
             types[stanza["type"] if stanza["type"] == "result" else stanza.error] += 1
+            if stanza["type"] == "error":
+                refusal = stanza
             if change and stanza["type"] == "result":
                 change(sum(answers.values()), sessions)
         served(alice)
         late = [s for s in alice.skipped + alice.settle() if (s["id"] or "").startswith("k")]
         assert not late and len(answers) == 1000 and set(answers.values()) == {1}, (late, len(answers))
+        allowed = {"result"}
         if "set" in kinds:
-            assert set(types) <= {"result", "wait/recipient-unavailable"} and types["result"] > 800, types
-        else:
-            assert types == {"result": 1000}, types
+            allowed.add("wait/recipient-unavailable")
+        if change is killed_in_the_middle and os.environ["SERVER_KIND"] == "ejabberd":
+            # when a connection breaks, it may bounce a few requests before it says unavailable: so
+            # far the session has not left, and that is its own answer
+            allowed.add("cancel/service-unavailable")
+        assert set(types) <= allowed and types["result"] >= (1000 if len(allowed) == 1 else 800), (types, refusal)
         return sessions
 
 
