@@ -50,13 +50,14 @@ struct reader {
 	bool ended, dead;    /* no more input; stream over */
 
 	XML_Parser parser;
-	XML_Index base;	   /* the parser's index of in's first byte */
-	size_t fed;	   /* bytes of in the parser has */
-	size_t parsed;	   /* bytes given to this parser */
-	bool suspended;	   /* stopped at an event, to be resumed */
-	bool prologue;	   /* the parser is being given a header we made */
-	unsigned level;	   /* open elements, the stream's root included */
-	uint32_t declared; /* namespace declarations of the tag being read */
+	XML_Index base;		  /* the parser's index of in's first byte */
+	size_t fed;		  /* bytes of in the parser has */
+	size_t parsed;		  /* bytes given to this parser */
+	bool suspended;		  /* stopped at an event, to be resumed */
+	bool prologue;		  /* the parser is being given a header we made */
+	unsigned level;		  /* open elements, the stream's root included */
+	unsigned forwarded_level; /* of the innermost open <forwarded/>, 0: none is open */
+	uint32_t declared;	  /* namespace declarations of the tag being read */
 	bool declared_default;
 	bool in_cdata;
 	size_t cdata; /* where the open section begins, in in */
@@ -192,6 +193,10 @@ static void arena_reset(struct reader *r)
 /* Handlers --------------------------------------------------------------- */
 
 #define SEPARATOR '\x1f'
+
+static const char forward_ns[] = NS_FORWARD "\x1f";
+static const char forwarded_name[] = NS_FORWARD "\x1f"
+						"forwarded";
 
 static void split_name(struct reader *r, const char *name, struct span *ns, struct span *local)
 {
@@ -339,21 +344,23 @@ static void open_stanza(
 }
 
 /* Whether this tag inside a stanza is really the next stanza, and the one before it was cut off: a
- * new line begins with it, it has an address, id or type, and nobody forwards it (XEP-0297). */
-static bool opens_next(const struct reader *r, size_t at, const char **atts)
+ * new line begins with it, it has an address, id or type, and nobody forwards it (XEP-0297: then it
+ * has a namespace of its own). `level` elements are open around it. */
+static bool opens_next(
+	const struct reader *r, const char *name, const char **atts, size_t at, unsigned level)
 {
 	struct span in = buf_span(&r->in);
-	bool addressed = false;
 
 	if (r->config.kind != READER_PIPE || at == 0 || in.p[at - 1] != '\n' ||
 		begins_stanza(span_from(in, at)) != YES)
 		return false;
-	for (; *atts && !addressed; atts += 2)
-		addressed = strcmp(atts[0], "to") == 0 || strcmp(atts[0], "from") == 0 ||
-			    strcmp(atts[0], "id") == 0 || strcmp(atts[0], "type") == 0;
-	if (!addressed)
+	if (r->forwarded_level == level && strncmp(name, forward_ns, sizeof(forward_ns) - 1) != 0)
 		return false;
-	return r->unindexed ? !r->declared_default : !xml_is(r->node, NS_FORWARD, "forwarded");
+	for (; *atts; atts += 2)
+		if (strcmp(atts[0], "to") == 0 || strcmp(atts[0], "from") == 0 ||
+			strcmp(atts[0], "id") == 0 || strcmp(atts[0], "type") == 0)
+			return true;
+	return false;
 }
 
 static void open_child(struct reader *r, const char *name, const char **atts, size_t at)
@@ -395,7 +402,7 @@ static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
 			open_stream(r, name, atts, at);
 		else if (level == 1)
 			open_stanza(r, name, atts, at, too_many);
-		else if (opens_next(r, at, atts))
+		else if (opens_next(r, name, atts, at, level))
 			fail(r, truncated, at);
 		else if (level - 1 > r->config.max_depth)
 			refuse(r, STANZA_TOO_DEEP);
@@ -403,6 +410,8 @@ static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
 			refuse(r, STANZA_TOO_MANY_ATTRIBUTES);
 		else
 			open_child(r, name, atts, at);
+		if (strcmp(name, forwarded_name) == 0)
+			r->forwarded_level = r->level;
 	}
 	r->pending_count = 0;
 	r->declared = 0;
@@ -414,6 +423,8 @@ static void on_close(void *context, const XML_Char *name)
 	struct reader *r = context;
 
 	(void)name;
+	if (r->forwarded_level == r->level)
+		r->forwarded_level = 0;
 	r->level--;
 	if (r->abort)
 		return;
@@ -498,7 +509,7 @@ static void parser_begin(struct reader *r)
 	if (XML_SetReparseDeferralEnabled)
 		XML_SetReparseDeferralEnabled(r->parser, XML_FALSE);
 	r->mode = MODE_READING;
-	r->level = 0;
+	r->level = r->forwarded_level = 0;
 	r->base = 0;
 	r->fed = r->parsed = 0;
 	r->suspended = r->restart = r->in_cdata = false;
@@ -739,8 +750,7 @@ static void pass_begin(struct reader *r, size_t from, size_t depth)
 	r->mode = MODE_PASSING;
 	r->place = r->in_cdata ? PLACE_CDATA : PLACE_TEXT;
 	r->depth = depth;
-	r->forwarded_depth =
-		depth && !r->unindexed && xml_is(r->node, NS_FORWARD, "forwarded") ? depth : 0;
+	r->forwarded_depth = r->forwarded_level ? r->forwarded_level - 1 : 0;
 	r->skip_column = r->column;
 	if (from > root->open_end && buf_span(&r->in).p[from - 1] == '\n')
 		from--; /* a stanza may begin behind it */
@@ -990,6 +1000,8 @@ static enum reader_event parse_failed(struct reader *r)
 	at = from = index < 0 ? 0 : smaller((size_t)index, in.n);
 	if (r->in_cdata)
 		from = r->cdata;
+	else if (at >= 2 && memcmp(in.p + at - 2, "--", 2) == 0 && memmem(in.p, at, "<!--", 4))
+		from = (size_t)((char *)memmem(in.p, at, "<!--", 4) - in.p); /* not ended */
 	if (at >= 2 && memcmp(in.p + at - 2, "<!", 2) == 0 && at < in.n && in.p[at] == 'D')
 		why = no_doctype;
 	return bad(r, why, from, at);

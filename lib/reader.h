@@ -14,8 +14,9 @@
  * piece stands on several lines, its remains are passed over: up to the next
  * line that begins with <iq, <message or <presence and is indented no deeper
  * than the piece. A tag of one of these names at the very beginning of a line
- * inside a stanza, with to, from, id or type and not inside <forwarded/>, is the
- * next stanza: the one before it was cut off, and is reported as soon as that.
+ * inside a stanza, with to, from, id or type, is the next stanza: the one before
+ * it was cut off, and is reported as soon as that. (But not a child of
+ * <forwarded/> with a namespace of its own, XEP-0297.)
  *
  * READER_SOCKET: an XMPP stream (RFC 6120 4) with header; what cannot be parsed
  * ends it (READER_BAD, after that only READER_MORE).
