@@ -103,15 +103,25 @@ static bool declares(const struct xml_node *node, struct span prefix)
 	return false;
 }
 
-/* Whether "prefix:" occurs anywhere in the bytes of node: a declaration too many does no harm. */
+static bool in_a_name(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       c == '-' || c == '_' || c == '.' || (unsigned char)c >= 0x80;
+}
+
+/* Whether "prefix:" occurs anywhere in the bytes of node, be it in a value: a declaration too many
+ * does no harm. */
 static bool mentions(const struct stanza *s, const struct xml_node *node, struct span prefix)
 {
-	const char *start = s->text + node->start, *end = s->text + node->end, *p = start;
+	const char *p = s->text + node->start + 1, *end = s->text + node->end;
 
-	/* colons are rare and memchr is fast: memmem for the prefix took a fifth of the copy */
-	for (; (p = memchr(p, ':', (size_t)(end - p))); p++)
-		if ((size_t)(p - start) > prefix.n && memcmp(p - prefix.n, prefix.p, prefix.n) == 0)
+	while ((p = memmem(p, (size_t)(end - p), prefix.p, prefix.n))) {
+		bool whole = !in_a_name(p[-1]);
+
+		p += prefix.n;
+		if (whole && p < end && *p == ':')
 			return true;
+	}
 	return false;
 }
 
@@ -191,25 +201,36 @@ static int slot_of(struct span name)
 	}
 }
 
-/* The attributes of a start tag, edited; without xmlns if it is not to be kept. */
+static void copy_in_tag(struct writer *w, const char *from, const char *to)
+{
+	note(w, xml_one_line_in_tag(w->out, (struct span){from, (size_t)(to - from)}));
+}
+
+/* The attributes of a start tag, edited; without xmlns if it is not to be kept. What is not edited
+ * is copied in one run with the white space between. */
 static void copy_attributes(
 	struct writer *w, struct xml_tag scan, const struct stanza_edit *edit, bool keep_xmlns)
 {
 	struct span edits[SLOTS] = {edit->to, edit->from, edit->id, edit->type};
 	struct span name, value, whole;
+	const char *run = scan.p, *end = scan.p;
 
 	while (xml_tag_next(&scan, &name, &value, &whole)) {
 		int slot = slot_of(name);
 
 		if (slot >= 0 && edits[slot].p) {
+			copy_in_tag(w, run, end);
 			if (edits[slot].n)
 				writer_attribute(w, slot_names[slot], edits[slot]);
 			edits[slot] = SPAN_NONE;
-		} else if (keep_xmlns || !span_is(name, "xmlns")) {
-			note(w, buf_append_char(w->out, ' '));
-			note(w, xml_one_line_in_tag(w->out, whole));
+			run = scan.p;
+		} else if (!keep_xmlns && span_is(name, "xmlns")) {
+			copy_in_tag(w, run, end);
+			run = scan.p;
 		}
+		end = scan.p;
 	}
+	copy_in_tag(w, run, end);
 	for (int slot = 0; slot < SLOTS; slot++)
 		if (edits[slot].n)
 			writer_attribute(w, slot_names[slot], edits[slot]);
