@@ -1,0 +1,598 @@
+#include "manageservice.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "delegation.h"
+#include "err.h"
+#include "handler.h"
+#include "jid.h"
+#include "reader.h"
+
+#define DISCO_FILE_MAX_BYTES (1024 * 1024)
+#define ENVIRONMENT_COUNT 6
+/* How long the handler may take to end when its input does. */
+#define HANDLER_END_MS 2000
+
+/* A request of --per-request that waits for its turn, or runs: the record of an entry whose key is
+ * the request's id. */
+struct job {
+	struct manageservice *owner;
+	struct job *previous, *next; /* waiting */
+	struct handler_job *running; /* NULL: waiting */
+	char *environment[ENVIRONMENT_COUNT + 1];
+	struct buf input;
+	int64_t deadline_ms;
+};
+
+struct manageservice {
+	struct manageservice_config *config;
+	struct manage *manage;
+	struct service *service;
+	struct loop *loop;
+	struct handler *handler;  /* persistent */
+	struct link *pipe;	  /* our own stdin and stdout as the handler */
+	struct route *jobs;	  /* by the request's id */
+	struct job *first, *last; /* waiting */
+	size_t running;
+	struct reader *replies;
+	struct buf domain, *host_texts;
+	struct span *hosts;
+	bool held; /* the link is paused because of the handler's pipe */
+};
+
+static uint64_t next_random(void *context)
+{
+	uint64_t r;
+
+	(void)context;
+	io_random(&r, sizeof(r));
+	return r;
+}
+
+/* Options ---------------------------------------------------------------- */
+
+const char *manageservice_namespace(void *context, const char *ns)
+{
+	struct manageservice_config *c = context;
+	struct manage_namespace *n;
+
+	if (!*ns || !xml_characters_valid(span_of(ns)))
+		return "not a namespace";
+	c->namespaces = xrealloc(c->namespaces, (c->namespaces_count + 1) * sizeof(*n));
+	n = &c->namespaces[c->namespaces_count++];
+	n->ns = span_of(ns);
+	disco_init(&n->host);
+	disco_init(&n->bare);
+	return NULL;
+}
+
+static struct manage_namespace *last_namespace(void *context)
+{
+	struct manageservice_config *c = context;
+
+	return c->namespaces_count ? &c->namespaces[c->namespaces_count - 1] : NULL;
+}
+
+static const char *const needs_namespace = "a --namespace must come before it";
+
+const char *manageservice_feature(void *context, const char *var)
+{
+	struct manage_namespace *n = last_namespace(context);
+
+	if (!n)
+		return needs_namespace;
+	disco_add_feature(&n->host, span_of(var));
+	return NULL;
+}
+
+const char *manageservice_bare_feature(void *context, const char *var)
+{
+	struct manage_namespace *n = last_namespace(context);
+
+	if (!n)
+		return needs_namespace;
+	disco_add_feature(&n->bare, span_of(var));
+	return NULL;
+}
+
+const char *manageservice_identity(void *context, const char *text)
+{
+	struct manage_namespace *n = last_namespace(context);
+
+	if (!n)
+		return needs_namespace;
+	return disco_add_identity(&n->host, span_of(text))
+		       ? NULL
+		       : "not category/type or category/type/name";
+}
+
+static bool nothing_announced(const struct disco_info *info)
+{
+	return !info->features_count && !buf_length(&info->identities) && !buf_length(&info->forms);
+}
+
+/* --disco: what is announced, namespace by namespace. */
+static int read_disco(struct manageservice_config *c)
+{
+	struct json_object *all = NULL;
+	struct buf text;
+	int error, status = EXIT_CONFIG;
+
+	buf_init(&text, DISCO_FILE_MAX_BYTES);
+	error = io_read_file(c->disco_file, DISCO_FILE_MAX_BYTES, &text);
+	if (error) {
+		err_error("cannot read '%s': %s", c->disco_file, strerror(-error));
+	} else if (!(all = json_tokener_parse(buf_string(&text))) ||
+		   !json_object_is_type(all, json_type_object)) {
+		err_error("'%s' holds no JSON object", c->disco_file);
+	} else {
+		status = EXIT_DONE;
+		json_object_object_foreach(all, key, entry)
+		{
+			struct manage_namespace *n = NULL;
+			const char *wrong = NULL;
+
+			for (size_t i = 0; i < c->namespaces_count; i++)
+				if (span_is(c->namespaces[i].ns, key))
+					n = &c->namespaces[i];
+			if (!n)
+				wrong = "is no --namespace";
+			else if (!json_object_is_type(entry, json_type_object))
+				wrong = "is not an object";
+			if (!wrong) {
+				json_object_object_foreach(entry, side, info)
+				{
+					bool host = strcmp(side, "host") == 0;
+
+					if (!host && strcmp(side, "bare") != 0)
+						wrong = "only host and bare are known";
+					else if (!wrong)
+						wrong = disco_add_json(
+							host ? &n->host : &n->bare, info);
+				}
+			}
+			if (wrong) {
+				err_error("'%s': '%s': %s", c->disco_file, key, wrong);
+				status = EXIT_CONFIG;
+			}
+		}
+	}
+	json_object_put(all);
+	buf_free(&text);
+	return status;
+}
+
+/* The namespace itself, where nothing else is said. */
+static void announce_defaults(struct manageservice_config *c)
+{
+	for (size_t i = 0; i < c->namespaces_count; i++) {
+		struct manage_namespace *n = &c->namespaces[i];
+
+		if (nothing_announced(&n->host))
+			disco_add_feature(&n->host, n->ns);
+		if (nothing_announced(&n->bare))
+			disco_add_feature(&n->bare, n->ns);
+	}
+}
+
+/* Jobs ------------------------------------------------------------------- */
+
+static void job_unqueue(struct job *job)
+{
+	struct manageservice *ms = job->owner;
+
+	*(job->previous ? &job->previous->next : &ms->first) = job->next;
+	*(job->next ? &job->next->previous : &ms->last) = job->previous;
+	job->previous = job->next = NULL;
+}
+
+static void job_remove(struct job *job)
+{
+	struct manageservice *ms = job->owner;
+
+	for (int i = 0; i < ENVIRONMENT_COUNT; i++)
+		free(job->environment[i]);
+	buf_free(&job->input);
+	route_remove(ms->jobs, route_entry_of(job));
+}
+
+/* The whole output of a job: one iq and nothing else. *s is valid until the next call. */
+static bool job_reply(struct manageservice *ms, struct span output, struct stanza *s)
+{
+	struct stanza more;
+
+	for (int pass = 0; pass < 2; pass++) {
+		reader_reset(ms->replies);
+		reader_feed(ms->replies, output.p, output.n);
+		reader_end(ms->replies);
+		if (reader_next(ms->replies, s) != READER_STANZA || s->kind != STANZA_IQ)
+			return false;
+		/* looking at what follows takes the stanza away: read it once more */
+		if (pass == 0 && reader_next(ms->replies, &more) != READER_MORE)
+			return false;
+	}
+	return true;
+}
+
+static void jobs_start(struct manageservice *ms);
+
+static void on_job_done(void *context, int status, struct span output)
+{
+	static const char *const why[] = {
+		"could not be started", "did not answer in time", "wrote too much"};
+	struct job *job = context;
+	struct manageservice *ms = job->owner;
+	struct span id = route_entry_of(job)->key;
+	struct stanza s;
+	bool ok = status == 0 && job_reply(ms, output, &s);
+
+	ms->running--;
+	job->running = NULL;
+	if (!ok && status <= 0)
+		err_warn("'%s' %s", ms->config->handler[0],
+			status == 0 ? "did not write exactly one iq" : why[-1 - status]);
+	else if (!ok)
+		err_warn("'%s' has ended with status %d", ms->config->handler[0], status);
+	manage_reply(
+		ms->manage, id, ok ? &s : NULL, service_writer(ms->service), loop_now_ms(ms->loop));
+	job_remove(job);
+	jobs_start(ms);
+	service_changed(ms->service);
+}
+
+static void jobs_start(struct manageservice *ms)
+{
+	while (ms->first && ms->running < (size_t)ms->config->jobs) {
+		struct job *job = ms->first;
+		const struct handler_job_config config = {.argv = ms->config->handler,
+			.environment = (const char *const *)job->environment,
+			.input = buf_span(&job->input),
+			.deadline_ms = job->deadline_ms,
+			.max_output_bytes = (size_t)ms->config->service.max_stanza_bytes};
+
+		job_unqueue(job);
+		ms->running++;
+		job->running = handler_job_start(ms->loop, &config, on_job_done, job);
+	}
+}
+
+static char *environment_line(const char *name, struct span value)
+{
+	struct buf line;
+	char *copy;
+
+	buf_init(&line, BUF_NO_MAX);
+	buf_append_string(&line, name);
+	buf_append_span(&line, value);
+	copy = xstrdup(buf_string(&line));
+	buf_free(&line);
+	return copy;
+}
+
+static bool job_add(
+	struct manageservice *ms, const struct manage_request *request, int64_t deadline_ms)
+{
+	const struct stanza *s = request->inner;
+	struct route_entry *e = route_add(ms->jobs, request->id, sizeof(struct job), deadline_ms);
+	const char *const names[ENVIRONMENT_COUNT] = {"XMPP_FROM=", "XMPP_TO=", "XMPP_ID=",
+		"XMPP_TYPE=", "XMPP_NAMESPACE=", "XMPP_HOST="};
+	const struct span values[ENVIRONMENT_COUNT] = {s->from, s->to.p ? s->to : jid_bare(s->from),
+		s->id, span_of(stanza_type_name(s->type)), request->ns, request->host};
+	struct writer w;
+	struct job *job;
+
+	if (!e)
+		return false;
+	job = route_record(e);
+	job->owner = ms;
+	job->deadline_ms = deadline_ms;
+	for (int i = 0; i < ENVIRONMENT_COUNT; i++)
+		job->environment[i] = environment_line(names[i], values[i]);
+	buf_init(&job->input, BUF_NO_MAX);
+	writer_init(&w, &job->input, WRITER_PIPE, 0);
+	writer_stanza(&w, s, &STANZA_KEEP);
+	if (!route_charge(ms->jobs, e, buf_length(&job->input))) {
+		job_remove(job);
+		return false;
+	}
+	job->previous = ms->last;
+	*(ms->last ? &ms->last->next : &ms->first) = job;
+	ms->last = job;
+	jobs_start(ms);
+	return true;
+}
+
+/* The request is over: nobody waits for its job any more. */
+static void on_over(void *context, struct span id)
+{
+	struct manageservice *ms = context;
+	struct route_entry *e = ms->jobs ? route_find(ms->jobs, id) : NULL;
+	struct job *job = e ? route_record(e) : NULL;
+
+	if (!job)
+		return;
+	if (job->running) {
+		handler_job_cancel(job->running);
+		ms->running--;
+	} else {
+		job_unqueue(job);
+	}
+	job_remove(job);
+	jobs_start(ms);
+}
+
+/* The persistent handler ------------------------------------------------- */
+
+static struct writer *handler_out(struct manageservice *ms)
+{
+	return ms->pipe ? link_writer(ms->pipe) : ms->handler ? handler_writer(ms->handler) : NULL;
+}
+
+static bool handler_full(const struct manageservice *ms)
+{
+	return ms->pipe ? link_congested(ms->pipe) : ms->handler && handler_congested(ms->handler);
+}
+
+/* While the handler does not take more, no more is taken from the server. */
+static void on_turn(void *context)
+{
+	struct manageservice *ms = context;
+	bool full = handler_full(ms);
+
+	if (full && !ms->held)
+		service_pause(ms->service);
+	else if (!full && ms->held)
+		service_resume(ms->service);
+	ms->held = full;
+}
+
+static bool on_hand(void *context, const struct manage_request *request, int64_t deadline_ms)
+{
+	struct manageservice *ms = context;
+	struct stanza_edit edit = {.id = request->id};
+	struct writer *w;
+
+	if (ms->config->per_request)
+		return job_add(ms, request, deadline_ms);
+	w = handler_out(ms);
+	return w && writer_stanza(w, request->inner, &edit) == WRITER_OK;
+}
+
+static void on_tell(void *context, const struct stanza *s, const struct stanza_edit *edit)
+{
+	struct writer *w = handler_out(context);
+
+	if (w && writer_stanza(w, s, edit) != WRITER_OK)
+		err_warn("an answer does not reach the handler: its queue is full");
+}
+
+static void on_handler_stanza(void *context, const struct stanza *s)
+{
+	struct manageservice *ms = context;
+
+	manage_handler_stanza(ms->manage, s, service_writer(ms->service), loop_now_ms(ms->loop));
+	service_changed(ms->service);
+}
+
+static void on_handler_died(void *context, int wait_status)
+{
+	struct manageservice *ms = context;
+
+	(void)wait_status;
+	manage_handler_died(ms->manage, service_writer(ms->service), loop_now_ms(ms->loop));
+	service_changed(ms->service);
+}
+
+static void on_pipe_bad(void *context, const char *what, size_t line)
+{
+	(void)context;
+	err_warn("stdin:%zu: %s", line, what);
+}
+
+static void on_pipe_ended(void *context, enum link_end why, int error, const char *text)
+{
+	struct manageservice *ms = context;
+
+	(void)text;
+	if (why == LINK_WRITE_ERROR)
+		err_error("cannot write standard output: %s", strerror(error));
+	/* nobody is there to answer any more */
+	service_stop(ms->service, why == LINK_EOF ? EXIT_DONE : EXIT_IO);
+}
+
+static void on_attach(void *self, struct service *service, struct loop *loop)
+{
+	static const struct handler_ops handler_ops = {
+		.stanza = on_handler_stanza, .died = on_handler_died};
+	static const struct link_ops link_ops = {
+		.stanza = on_handler_stanza, .bad = on_pipe_bad, .ended = on_pipe_ended};
+	struct manageservice *ms = self;
+	const struct service_config *s = &ms->config->service;
+	const struct link_config link = {
+		.reader = {.kind = READER_PIPE,
+			.max_stanza_bytes = (size_t)s->max_stanza_bytes,
+			.max_depth = (unsigned)s->max_depth,
+			.max_attributes = (unsigned)s->max_attributes},
+		.max_queue_bytes = (size_t)s->max_queue_bytes,
+	};
+	const struct handler_config handler = {
+		.kind = HANDLER_STANZAS, .argv = ms->config->handler, .link = link};
+
+	ms->service = service;
+	ms->loop = loop;
+	if (ms->config->per_request)
+		return;
+	if (ms->config->handler)
+		ms->handler = handler_new(loop, &handler, &handler_ops, ms);
+	else
+		ms->pipe = link_new(loop, 0, 1, &link, &link_ops, ms);
+	loop_turn(loop, on_turn, ms);
+}
+
+/* Service ---------------------------------------------------------------- */
+
+static void on_up(void *self, struct writer *w, int64_t now_ms)
+{
+	manage_up(((struct manageservice *)self)->manage, w, now_ms);
+}
+
+static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
+{
+	manage_stanza(((struct manageservice *)self)->manage, s, w, now_ms);
+}
+
+static void on_tick(void *self, struct writer *w, int64_t now_ms)
+{
+	manage_tick(((struct manageservice *)self)->manage, w, now_ms);
+}
+
+static int64_t deadline(const void *self)
+{
+	return manage_deadline(((const struct manageservice *)self)->manage);
+}
+
+static void on_drain(void *self, struct writer *w, int64_t now_ms)
+{
+	manage_drain(((struct manageservice *)self)->manage, w, now_ms);
+}
+
+static void on_finish(void *self, struct writer *w, int64_t now_ms)
+{
+	manage_finish(((struct manageservice *)self)->manage, w, now_ms);
+}
+
+static size_t open_requests(const void *self)
+{
+	return manage_open_requests(((const struct manageservice *)self)->manage);
+}
+
+static size_t metrics(const void *self, struct metric *out, size_t max)
+{
+	return manage_metrics(((const struct manageservice *)self)->manage, out, max);
+}
+
+static const struct service_ops ops = {.up = on_up,
+	.stanza = on_stanza,
+	.tick = on_tick,
+	.deadline = deadline,
+	.drain = on_drain,
+	.finish = on_finish,
+	.open_requests = open_requests,
+	.metrics = metrics,
+	.attach = on_attach};
+
+/* Configuration ---------------------------------------------------------- */
+
+static bool normalised_domain(const char *text, struct buf *out)
+{
+	struct jid jid;
+
+	return jid_normalise(span_of(text), out) && jid_split(buf_span(out), &jid) &&
+	       !jid.local.p && !jid.resource.p;
+}
+
+static const char *check(struct manageservice *ms)
+{
+	struct manageservice_config *c = ms->config;
+
+	if (!c->service.domain)
+		return "--domain is needed";
+	if (!normalised_domain(c->service.domain, &ms->domain))
+		return "--domain is not a domain";
+	if (c->hosts.count == 0)
+		return "--host is needed";
+	if (c->namespaces_count == 0)
+		return "--namespace is needed";
+	for (size_t i = 0; i < c->hosts.count; i++) {
+		buf_init(&ms->host_texts[i], BUF_NO_MAX);
+		if (!normalised_domain(c->hosts.items[i], &ms->host_texts[i]))
+			return "--host is not a domain";
+		ms->hosts[i] = buf_span(&ms->host_texts[i]);
+	}
+	for (size_t i = 0; c->disco_file && i < c->namespaces_count; i++)
+		if (!nothing_announced(&c->namespaces[i].host) ||
+			!nothing_announced(&c->namespaces[i].bare))
+			return "--disco excludes --feature, --bare-feature and --identity";
+	if (!c->handler && (!c->service.connect || c->per_request))
+		return "a HANDLER is needed";
+	if (c->per_request && c->handler_requests)
+		return "--handler-requests needs a persistent handler";
+	if (c->service.connect && !io_secret_given(&c->service.secret))
+		return "--connect needs --secret-file";
+	return NULL;
+}
+
+static void make_manage(struct manageservice *ms)
+{
+	struct manageservice_config *c = ms->config;
+	const struct manage_config config = {.domain = buf_span(&ms->domain),
+		.hosts = ms->hosts,
+		.hosts_count = c->hosts.count,
+		.namespaces = c->namespaces,
+		.namespaces_count = c->namespaces_count,
+		.timeout_ms = c->timeout_ms,
+		.max_pending = (size_t)c->max_pending,
+		.max_pending_bytes = (size_t)c->max_pending_bytes,
+		.handler_requests = c->handler_requests,
+		.passthrough = !c->service.connect,
+		.hand = on_hand,
+		.over = on_over,
+		.tell = on_tell,
+		.context = ms,
+		.random = next_random};
+	const struct reader_config replies = {.kind = READER_PIPE,
+		.max_stanza_bytes = (size_t)c->service.max_stanza_bytes,
+		.max_depth = (unsigned)c->service.max_depth,
+		.max_attributes = (unsigned)c->service.max_attributes};
+	const uint64_t seed[2] = {next_random(NULL), next_random(NULL)};
+
+	ms->manage = manage_new(&config);
+	ms->jobs = route_new((size_t)c->max_pending, (size_t)c->max_pending_bytes, seed);
+	ms->replies = reader_new(&replies);
+	c->service.index_depth = DELEGATION_INDEX_DEPTH;
+}
+
+static void stop_children(struct manageservice *ms)
+{
+	struct route_entry *e;
+
+	handler_free(ms->handler, io_now_ms() + HANDLER_END_MS);
+	while ((e = route_earliest(ms->jobs)))
+		on_over(ms, e->key);
+	route_free(ms->jobs);
+	reader_free(ms->replies);
+}
+
+int manageservice_run(struct manageservice_config *config, const char **wrong)
+{
+	struct manageservice ms = {.config = config};
+	int status = EXIT_USAGE;
+
+	ms.host_texts = xcalloc(config->hosts.count + 1, sizeof(*ms.host_texts));
+	ms.hosts = xcalloc(config->hosts.count + 1, sizeof(*ms.hosts));
+	buf_init(&ms.domain, BUF_NO_MAX);
+	*wrong = check(&ms);
+	if (!*wrong)
+		status = config->disco_file ? read_disco(config) : EXIT_DONE;
+	if (status == EXIT_DONE) {
+		announce_defaults(config);
+		make_manage(&ms);
+		status = service_run(&config->service, &ops, &ms);
+		stop_children(&ms);
+	}
+	manage_free(ms.manage);
+	for (size_t i = 0; i < config->namespaces_count; i++) {
+		disco_free(&config->namespaces[i].host);
+		disco_free(&config->namespaces[i].bare);
+	}
+	free(config->namespaces);
+	for (size_t i = 0; i < config->hosts.count; i++)
+		if (ms.host_texts[i].p)
+			buf_free(&ms.host_texts[i]);
+	free(ms.host_texts);
+	free(ms.hosts);
+	buf_free(&ms.domain);
+	return status;
+}
