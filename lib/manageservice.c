@@ -473,6 +473,20 @@ static size_t metrics(const void *self, struct metric *out, size_t max)
 	return manage_metrics(((const struct manageservice *)self)->manage, out, max);
 }
 
+/* The loop is about to go: end what is in it. */
+static void on_detach(void *self)
+{
+	struct manageservice *ms = self;
+	struct route_entry *e;
+
+	handler_free(ms->handler, io_now_ms() + HANDLER_END_MS);
+	link_free(ms->pipe);
+	ms->handler = NULL;
+	ms->pipe = NULL;
+	for (ms->config->jobs = 0; (e = route_earliest(ms->jobs));)
+		on_over(ms, e->key);
+}
+
 static const struct service_ops ops = {.up = on_up,
 	.stanza = on_stanza,
 	.tick = on_tick,
@@ -481,7 +495,9 @@ static const struct service_ops ops = {.up = on_up,
 	.finish = on_finish,
 	.open_requests = open_requests,
 	.metrics = metrics,
-	.attach = on_attach};
+	.handler_requests = open_requests,
+	.attach = on_attach,
+	.detach = on_detach};
 
 /* Configuration ---------------------------------------------------------- */
 
@@ -554,17 +570,6 @@ static void make_manage(struct manageservice *ms)
 	c->service.index_depth = DELEGATION_INDEX_DEPTH;
 }
 
-static void stop_children(struct manageservice *ms)
-{
-	struct route_entry *e;
-
-	handler_free(ms->handler, io_now_ms() + HANDLER_END_MS);
-	while ((e = route_earliest(ms->jobs)))
-		on_over(ms, e->key);
-	route_free(ms->jobs);
-	reader_free(ms->replies);
-}
-
 int manageservice_run(struct manageservice_config *config, const char **wrong)
 {
 	struct manageservice ms = {.config = config};
@@ -580,9 +585,10 @@ int manageservice_run(struct manageservice_config *config, const char **wrong)
 		announce_defaults(config);
 		make_manage(&ms);
 		status = service_run(&config->service, &ops, &ms);
-		stop_children(&ms);
 	}
 	manage_free(ms.manage);
+	route_free(ms.jobs);
+	reader_free(ms.replies);
 	for (size_t i = 0; i < config->namespaces_count; i++) {
 		disco_free(&config->namespaces[i].host);
 		disco_free(&config->namespaces[i].bare);

@@ -630,6 +630,8 @@ int service_run(const struct service_config *config, const struct service_ops *o
 	if (!s->component && s->status == EXIT_DONE &&
 		s->counts.bad + s->unknown + s->counts.refused > 0)
 		s->status = EXIT_DATA;
+	if (ops->detach)
+		ops->detach(self);
 	service_close(s);
 	if (!s->component && s->status != EXIT_IO)
 		io_close_stdout();

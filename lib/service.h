@@ -127,6 +127,9 @@ struct service_ops {
 	size_t (*metrics)(const void *self, struct metric *out, size_t max);
 	/* other inputs and outputs (handlers): called once, before the loop runs */
 	void (*attach)(void *self, struct service *service, struct loop *loop);
+	/* called once if attach was, after the loop has run and all output is written: let go of
+	 * what is in the loop */
+	void (*detach)(void *self);
 };
 
 /* Runs to the end; returns the exit status. */

@@ -1,0 +1,70 @@
+/* xmpp-manage - answer for a server: be the managing entity of delegated namespaces */
+#include "err.h"
+#include "manageservice.h"
+#include "opt.h"
+
+static struct manageservice_config config = MANAGESERVICE_CONFIG_INIT;
+
+static const struct opt options[] = {
+	{"host", 'H', OPT_LIST, "HOST", "host that delegates to us (may be given several times)",
+		&config.hosts},
+	{"namespace", 'n', OPT_CALL, "NS", "namespace to serve (may be given several times)",
+		&config, .call = manageservice_namespace},
+	{"feature", 0, OPT_CALL, "FEATURE",
+		"announced for the host, of the --namespace before it (default the namespace)",
+		&config, .call = manageservice_feature},
+	{"bare-feature", 0, OPT_CALL, "FEATURE",
+		"announced for the accounts, of the --namespace before it (default the namespace)",
+		&config, .call = manageservice_bare_feature},
+	{"identity", 0, OPT_CALL, "CAT/TYPE/NAME",
+		"announced for the host, of the --namespace before it", &config,
+		.call = manageservice_identity},
+	{"disco", 0, OPT_STRING, "FILE", "JSON file with all that is announced", &config.disco_file,
+		.complete = "file"},
+	{"per-request", 'p', OPT_FLAG, NULL, "run HANDLER once for each request",
+		&config.per_request},
+	{"jobs", 'j', OPT_INT, "N", "most handlers at once with --per-request (default 8)",
+		&config.jobs, .min = 1, .max = 10000},
+	{"timeout", 'w', OPT_SECONDS, "SECONDS", "how long a request may take (default 25)",
+		&config.timeout_ms, .min = 10, .max = 86400000},
+	{"handler-requests", 0, OPT_FLAG, NULL,
+		"let the handler send requests to the hosts and their accounts",
+		&config.handler_requests},
+	{"max-pending", 0, OPT_INT, "N", "most open requests (default 65536)", &config.max_pending,
+		.min = 1, .max = 10000000},
+	{"max-pending-bytes", 0, OPT_BYTES, "BYTES", "most memory for open requests (default 64M)",
+		&config.max_pending_bytes, .min = 4096, .max = INT64_C(1) << 40},
+	{0},
+};
+static const struct opt service_options[] = {SERVICE_OPTIONS(config.service), {0}};
+static const struct opt *const tables[] = {options, service_options, NULL};
+static const char *const usage[] = {
+	"--connect HOST:PORT --secret-file FILE --domain DOMAIN --host HOST --namespace NS "
+	"[OPTION...] [-- HANDLER [ARG...]]",
+	"--domain DOMAIN --host HOST --namespace NS [OPTION...] -- HANDLER [ARG...]",
+	NULL,
+};
+static const struct opt_program program = {
+	.name = "xmpp-manage",
+	.summary = "answer for a server: be the managing entity of delegated namespaces",
+	.usage = usage,
+	.tables = tables,
+	.stop_at_operand = true,
+	.operand_complete = "command",
+};
+
+int main(int argc, char **argv)
+{
+	const char *wrong;
+	int first, status;
+
+	err_init(argv[0]);
+	io_sanitise(true);
+	first = opt_parse(&program, argc, argv);
+	config.handler = first < argc ? argv + first : NULL;
+	io_no_core();
+	status = manageservice_run(&config, &wrong);
+	if (status == EXIT_USAGE)
+		opt_usage_error(&program, "%s", wrong);
+	return status;
+}
