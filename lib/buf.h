@@ -54,9 +54,10 @@ static inline bool buf_append(struct buf *b, const void *bytes, size_t n)
 	return true;
 }
 
+/* An absent span adds nothing. */
 static inline bool buf_append_span(struct buf *b, struct span s)
 {
-	return buf_append(b, s.p, s.n);
+	return !s.p || buf_append(b, s.p, s.n);
 }
 
 static inline bool buf_append_string(struct buf *b, const char *string)
