@@ -18,6 +18,7 @@
 #                           test it shows the tails of all *.err in the folder
 #   wrapped COMMAND...      COMMAND under $WRAP (make valgrind), where a test wants that
 #   skip REASON             fails when STRICT=1
+#   not_here REASON         skips even then: what this configuration cannot test
 
 TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 ROOT=${TESTS%/*}
@@ -57,7 +58,13 @@ if [[ -n ${BATS_TEST_TMPDIR:-} && -d $BATS_TEST_TMPDIR ]]; then
 	cd "$BATS_TEST_TMPDIR" || exit 1
 fi
 
+not_here() { skip "$@"; }
+
 if [[ ${STRICT:-} == 1 ]]; then
+	if ! declare -F _bats_skip >/dev/null && declare -F skip >/dev/null; then
+		eval "_bats_$(declare -f skip)"
+	fi
+	not_here() { _bats_skip "$@"; }
 	skip()
 	{
 		echo "skipped although STRICT=1: ${1:-}" >&2
