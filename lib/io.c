@@ -252,7 +252,7 @@ int io_secret_read(const struct io_secret *secret, const char *what, struct buf 
 {
 	char *credential = NULL;
 	const char *path = secret->file, *reason = NULL;
-	int status = EXIT_CONFIG, fd = (int)secret->fd;
+	int status = EXIT_DONE, fd = (int)secret->fd;
 	char fd_name[32];
 	buf_reset(out);
 	if (!path && secret->fd < 0)
@@ -264,6 +264,8 @@ int io_secret_read(const struct io_secret *secret, const char *what, struct buf 
 	}
 	if (path) {
 		fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+			status = EXIT_TEMPORARY;
 		reason = fd < 0 ? strerror(errno) : bad_mode(fd, path);
 	} else {
 		snprintf(fd_name, sizeof fd_name, "file descriptor %d", fd);
@@ -279,8 +281,8 @@ int io_secret_read(const struct io_secret *secret, const char *what, struct buf 
 	if (reason) {
 		err_error("cannot use %s '%s': %s", what, path ? path : fd_name, reason);
 		io_secret_wipe(out);
-	} else {
-		status = EXIT_DONE;
+		if (status == EXIT_DONE)
+			status = EXIT_CONFIG;
 	}
 	free(credential);
 	return status;

@@ -47,7 +47,7 @@ struct io_secret {
  * somebody opened for us: not looked at). An fd is read to its end once, closed unless it is a
  * standard one, and remembered by the caller (it cannot be read again on SIGHUP).
  * Returns an exit status: EXIT_DONE, EXIT_CONFIG (missing, unreadable, bad mode, empty,
- * embedded NUL); the reason has been logged. */
+ * embedded NUL), EXIT_TEMPORARY (out of descriptors or memory); the reason has been logged. */
 int io_secret_read(const struct io_secret *secret, const char *what, struct buf *out);
 /* Whether any source is there at all. */
 bool io_secret_given(const struct io_secret *secret);

@@ -6,15 +6,19 @@ load faults
 
 programs() { for p in "$ROOT"/cmd/*.c; do basename "$p" .c; done; }
 
-# Filters that need no server; the input is in `in`.
+# Filters that need no server, each after the name of its input.
 filters()
 {
 	cat <<-'END'
-		xmpp-jat-proxy --domain proxy.example.org --target impl@example.org --encoding plain
+		stanzas xmpp-jat-proxy --domain proxy.example.org --target impl@example.org --encoding plain
+		addresses jat-encode --domain proxy.example.org --key-file keys
+		stanzas jat-encode --domain proxy.example.org --key-file keys --stanza
+		tokens jat-decode --domain proxy.example.org --key-file keys
+		answers jat-decode --domain proxy.example.org --key-file keys --stanza
 	END
 }
 
-# each_line LIST COMMAND...: COMMAND with each line that LIST prints
+# each_line LIST COMMAND...: COMMAND with each line that LIST prints, and the input it names in `in`
 each_line()
 {
 	local lines line wrong=0
@@ -22,8 +26,9 @@ each_line()
 	shift
 	for line in "${lines[@]}"; do
 		echo "# $line"
+		cp "${line%% *}" in
 		# shellcheck disable=SC2086
-		"$@" $line || wrong=1
+		"$@" ${line#* } || wrong=1
 	done
 	return "$wrong"
 }
@@ -36,17 +41,24 @@ needs_injectors()
 
 setup()
 {
-	cat >in <<-'END'
+	: >nothing
+	cat >stanzas <<-'END'
 		<iq type='get' id='a1' from='john@example.org/x' to='proxy.example.org'><ping xmlns='urn:xmpp:ping'/></iq>
 		<message from='john@example.org/x' to='proxy.example.org'><body>hello</body></message>
 		<iq type='set' id='a2' from='john@example.org/x' to='proxy.example.org'><vCard xmlns='vcard-temp'/></iq>
 	END
+	printf '%s\n' john@example.org/x example.org 'j\20o@example.org' >addresses
+	jat-encode --create-key --key-file keys
+	jat-encode --domain proxy.example.org --key-file keys <addresses >tokens
+	while read -r token; do
+		echo "<iq type='result' id='a1' to='$token' from='impl@example.org/y'/>"
+	done <tokens >answers
 }
 
 @test "every program without memory: 75 and 'out of memory', for --help, --version and wrong usage" {
 	needs_injectors
 	wrong=0
-	: >in
+	cp nothing in
 	for program in $(programs); do
 		echo "# $program"
 		out_of_memory "$program" --help || wrong=1
@@ -66,9 +78,9 @@ setup()
 connecting()
 {
 	cat <<-'END'
-		xmpp-jat-proxy --domain proxy.example.org --target impl@example.org --retries 0 --connect 127.0.0.1:1 --secret-file secret
-		xmpp-connect --domain proxy.example.org --connect 127.0.0.1:1 --secret-file secret
-		xmpp-connect --jid john@example.org --connect 127.0.0.1:1 --password-file secret
+		nothing xmpp-jat-proxy --domain proxy.example.org --target impl@example.org --retries 0 --connect 127.0.0.1:1 --secret-file secret
+		nothing xmpp-connect --domain proxy.example.org --connect 127.0.0.1:1 --secret-file secret
+		nothing xmpp-connect --jid john@example.org --connect 127.0.0.1:1 --password-file secret
 	END
 }
 
@@ -77,13 +89,12 @@ failing_connection()
 	out_of_memory "$@" &&
 		each_fault FAILCALL=socket:N:EMFILE 75 "$@" &&
 		each_fault FAILCALL=pipe2:N:EMFILE 75! "$@" &&
-		each_fault FAILCALL=open:N:EMFILE 78! "$@" &&
+		each_fault FAILCALL=open:N:EMFILE 75! "$@" &&
 		each_fault FAILCALL=poll:N:EINTR same "$@"
 }
 
 @test "every connection that is not made for want of memory or descriptors: 75 or 69" {
 	needs_injectors
-	: >in
 	(umask 077 && echo secret >secret)
 	each_line connecting failing_connection
 }
@@ -142,11 +153,12 @@ closed_stdin() { fails_with 74 "cannot read standard input: Bad file descriptor"
 
 broken_calls()
 {
-	each_fault FAILCALL=read:N:EIO 74! "$@" &&
+	each_fault FAILCALL=read:N:EIO '74! 78' "$@" &&
 		each_fault FAILCALL=write:N:EIO 74! "$@" &&
 		each_fault FAILCALL=write:N:ENOSPC 74! "$@" &&
-		each_fault FAILCALL=poll:N:ENOMEM 75! "$@" &&
-		each_fault FAILCALL=pipe2:N:EMFILE 75! "$@"
+		each_fault FAILCALL=poll:N:ENOMEM '74 75' "$@" &&
+		each_fault FAILCALL=pipe2:N:EMFILE 75 "$@" &&
+		each_fault FAILCALL=open:N:EMFILE 75 "$@"
 }
 
 @test "every filter whose reads, writes and waits fail: 74 or 75" {

@@ -383,6 +383,24 @@ static void secret_credentials(void)
 	empty_folder();
 }
 
+static void read_secret_without_descriptors(void *context)
+{
+	struct rlimit limit = {3, 3};
+	setrlimit(RLIMIT_NOFILE, &limit);
+	read_secret(context);
+}
+
+static void no_descriptors_is_no_misconfiguration(void)
+{
+	struct secret_case c = {FILE_SECRET("s"), NULL, NULL};
+	put("s", "S3cret", 6, 0600);
+	struct child r = child_run(read_secret_without_descriptors, &c);
+	CHECK_EQ_INT(r.status, EXIT_TEMPORARY);
+	CHECK_EQ_STR(r.err, "p: cannot use component secret 's': Too many open files\n");
+	child_free(&r);
+	empty_folder();
+}
+
 static void one_newline_is_trimmed(void)
 {
 	static const char *const cases[][2] = {{"a\n", "a"}, {"a", "a"}, {"a\n\n", "a\n"},
@@ -473,6 +491,7 @@ int main(void)
 	TEST(secret_files);
 	TEST(secret_descriptors);
 	TEST(secret_credentials);
+	TEST(no_descriptors_is_no_misconfiguration);
 	TEST(one_newline_is_trimmed);
 	TEST(hosts_and_ports);
 	TEST(randomness);
