@@ -782,6 +782,9 @@ static enum reader_event pass_large(struct reader *r, size_t from, size_t depth)
 
 static enum reader_event pass_bad(struct reader *r, const char *why, size_t at)
 {
+	/* a stanza may begin here, but only at the beginning of a line: blanks are not kept */
+	if (at > 0 && buf_span(&r->in).p[at - 1] != '\n')
+		at++;
 	return bad(r, why, at, at);
 }
 
@@ -1034,6 +1037,19 @@ static size_t unfinished(const struct reader *r)
 	return index < 0 ? 0 : smaller((size_t)index, r->fed);
 }
 
+/* Where a section, comment or instruction begins that has no end: lines in it may be stanzas. */
+static size_t swallowed(const struct reader *r, struct span in)
+{
+	size_t from = unfinished(r);
+
+	if (r->in_cdata)
+		return r->cdata;
+	return in.n - from > 1 && in.p[from] == '<' &&
+			       (in.p[from + 1] == '!' || in.p[from + 1] == '?')
+		       ? from
+		       : in.n;
+}
+
 /* Whether the tag (comment, instruction) that begins at in[from] may end in the bytes expat does
  * not have yet. */
 static bool may_end(struct reader *r, struct span in, size_t from)
@@ -1133,13 +1149,13 @@ static enum reader_event waiting(struct reader *r, bool boundary)
 	if (r->level == 0 && r->fed > HEADER_MAX_BYTES)
 		return bad(r, too_large, r->fed, r->fed);
 	if (r->level == 1 && r->fed > r->tag_max_bytes)
-		return bad(r, too_large, unfinished(r), r->fed);
+		return bad(r, too_large, swallowed(r, in), r->fed);
 	if (r->level > 1 && r->fed > r->config.max_stanza_bytes)
 		return pass_large(r, unfinished(r), r->level - 1);
 	if (in.n && boundary)
 		return bad(r, truncated, r->fed, r->fed);
 	if (in.n && r->ended)
-		return bad(r, truncated, r->in_cdata ? r->cdata : unfinished(r), in.n);
+		return bad(r, truncated, swallowed(r, in), in.n);
 	return READER_MORE;
 }
 

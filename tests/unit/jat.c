@@ -527,7 +527,8 @@ static void there_and_back(void)
 		}
 	}
 	for (int e = 0; e < 3; e++)
-		CHECK_MSG(fit[e] > 2000 && unfit[e] > 20, "encoding %d: %u fit, %u do not", e, fit[e], unfit[e]);
+		CHECK_MSG(fit[e] > 2000 && unfit[e] > 20, "encoding %d: %u fit, %u do not", e,
+			fit[e], unfit[e]);
 	buf_free(&jid);
 	buf_free(&asked);
 	buf_free(&token);
