@@ -169,3 +169,36 @@ load tools/scenario
 	assert_equal "$(grep -o 'stdin:[0-9]*:' <<<"$stderr" | tr '\n' ' ')" 'stdin:2: stdin:5: stdin:8: '
 	assert_equal "$(grep -o "id='.'" <<<"$output" | tr '\n' ' ')" "id='1' id='3' id='7' id='9' "
 }
+
+@test "jat-encode --stanza, jat-decode --stanza: a bad stanza among good ones" {
+	echo "k $(printf '%064d' 7)" >keys
+	chmod 600 keys
+	printf '%s\n' "<message from='alice@vhost.test/a' to='x'/>" '<bad></worse>' "<message from='bob@vhost.test/b' to='x'/>" >in
+	run --separate-stderr jat-encode --domain proxy.test --key-file keys --stanza <in
+	assert_equal "$status" 65
+	assert_equal "${#lines[@]}" 2
+	assert_regex "$stderr" 'stdin:2: '
+	printf '%s\n' "${lines[@]}" | sed 's/ to=.x. / /; s/from=/to=/; 1a <!-- -->' >back
+	run --separate-stderr jat-decode --domain proxy.test --key-file keys --stanza <back
+	assert_equal "$status" 65
+	assert_line -n 0 --partial 'alice@vhost.test/a'
+	assert_line -n 1 --partial 'bob@vhost.test/b'
+	assert_regex "$stderr" 'stdin:2: '
+}
+
+@test "jat-encode and jat-decode: what is no address or no token is reported with its line, the rest goes on" {
+	echo "k $(printf '%064d' 7)" >keys
+	chmod 600 keys
+	printf '%s\n' alice@vhost.test/a '@' bob@vhost.test/b '' 'a@b@c' 'x@' carol@vhost.test >jids
+	run --separate-stderr jat-encode --domain proxy.test --key-file keys <jids
+	assert_equal "$status" 65
+	assert_equal "${#lines[@]}" 3
+	assert_regex "$stderr" 'stdin:2: '
+	{
+		printf '%s\n' "${lines[0]}" 'proxy.test/kAAAA' "${lines[1]%?}" 'other.test/x' 'nonsense' "${lines[0]}=" "${lines[2]}"
+	} >tokens
+	run --separate-stderr jat-decode --domain proxy.test --key-file keys <tokens
+	assert_equal "$status" 65
+	assert_equal "$output" $'alice@vhost.test/a\ncarol@vhost.test'
+	assert_equal "$(grep -o 'stdin:[0-9]*:' <<<"$stderr" | tr '\n' ' ')" 'stdin:2: stdin:3: stdin:4: stdin:5: stdin:6: '
+}

@@ -414,6 +414,21 @@ teardown() { stop_all; }
 	END
 }
 
+@test "all else at the root stays: xml:lang, own and foreign attributes, namespace declarations" {
+	scenario <<-'END'
+		with Proxy() as p:
+		    p.online('a')
+		    p.send("<iq custom='q' xml:lang='he' xmlns:y='urn:y' y:to='a' type='get' id='1' from='a@b/&#x41;' to='proxy.test'><y:q/></iq>")
+		    asked = p.expect("<iq custom='q' xml:lang='he' xmlns:y='urn:y' y:to='a' type='get' id='1' from='{from}' "
+		                     "to='impl@vhost.test/a'><y:q/></iq>")['from']
+		    # however the address is written, it is one user
+		    p.send("<iq type='get' id='2' from='a@b/A' to='proxy.test'><q xmlns='urn:x'/></iq>")
+		    assert p.next()['from'] == asked
+		    p.send("<iq type='result' id='1' from='impl@vhost.test/a' to='%s' custom='x' xml:lang='fr' xmlns:z='urn:z'><z:r/></iq>" % asked)
+		    p.expect("<iq type='result' id='1' from='proxy.test' to='a@b/A' custom='x' xml:lang='fr' xmlns:z='urn:z'><z:r/></iq>")
+	END
+}
+
 @test "stanzas over several lines and several on one line are read alike" {
 	scenario <<-'END'
 		with Proxy() as p:
@@ -518,6 +533,50 @@ teardown() { stop_all; }
 	END
 }
 
+@test "session left and came back: its answer to what it had in hand counts, what it forgot is asked again" {
+	scenario <<-'END'
+		with Proxy('--bounce-wait', '1') as p:
+		    p.online('a')
+		    asked = p.ask('1')
+		    p.leave(IMPL + '/a')
+		    p.online('a')
+		    p.answer(asked)
+		    p.answered('1')
+		    asked, put = p.ask('2'), p.ask('3', kind='set')
+		    p.leave(IMPL + '/a')
+		    p.online('a')
+		    got = {s['id']: s for s in (p.next(), p.next())}
+		    assert got['3'].error == 'wait/recipient-unavailable', got
+		    check(got['2'], "<iq type='get' id='2' from='{}' to='impl@vhost.test/a'><query xmlns='urn:x'/></iq>")
+		    p.answer(got['2'])
+		    p.answered('2')
+		    p.nothing()
+	END
+}
+
+@test "a target that unsubscribes or whose bare address fails: its requests in hand move or are answered" {
+	scenario <<-'END'
+		for end in "unsubscribed", "error":
+		    with Proxy('--bounce-wait', '1', targets=[IMPL, 'impl2@vhost.test']) as p:
+		        p.online('a')
+		        p.ask('get'), p.ask('set', kind='set')
+		        p.online('z', target='impl2@vhost.test')
+		        p.send("<presence type='%s' from='impl@vhost.test' to='proxy.test'/>" % end)
+		        got = {}
+		        while len(got) < 3:                # after the error it subscribes again, at some time
+		            stanza = p.next()
+		            got[stanza['id']] = stanza
+		            if stanza['id'] == 'get' and stanza['type'] == 'get':
+		                assert stanza['to'] == 'impl2@vhost.test/z', stanza
+		                p.answer(stanza)
+		            if end == 'unsubscribed':
+		                got[None] = None
+		        if got['get']['type'] == 'get':
+		            p.answered('get')
+		        assert got['set'].error == 'wait/recipient-unavailable', got
+	END
+}
+
 @test "at most two more tries" {
 	scenario <<-'END'
 		with Proxy('--bounce-wait', '60', '--timeout', '120') as p:
@@ -597,6 +656,29 @@ teardown() { stop_all; }
 	END
 }
 
+@test "--max-send-bytes: too large a request is refused, too large an answer replaced, the rest dropped" {
+	scenario <<-'END'
+		large = "<query xmlns='urn:x'>%s</query>" % ('x' * 3000)
+		with Proxy('--max-send-bytes', '3000') as p:
+		    p.online('a')
+		    p.send("<iq type='get' id='1' from='%s' to='x@proxy.test'>%s</iq>" % (ALICE, large))
+		    p.error('modify/policy-violation', '1', ALICE, 'x@proxy.test')
+		    asked = p.ask('2', to='y@proxy.test')
+		    p.answer(asked, content=large)
+		    p.error('modify/policy-violation', '2', ALICE, 'y@proxy.test')
+		    p.answer(asked)
+		    p.nothing()
+		    fits = "<query xmlns='urn:x'>%s</query>" % ('x' * 2000)
+		    p.send("<iq type='get' id='3' from='%s' to='proxy.test'>%s</iq>" % (ALICE, fits))
+		    p.expect("<iq type='get' id='3' from='{}' to='impl@vhost.test/a'>%s</iq>" % fits)
+		with Proxy('--max-send-bytes', '0') as p:
+		    p.online('a')
+		    large = "<query xmlns='urn:x'>%s</query>" % ('x' * 900000)
+		    p.send("<iq type='get' id='1' from='%s' to='x@proxy.test'>%s</iq>" % (ALICE, large))
+		    assert len(p.next().raw) > 900000
+	END
+}
+
 # --- messages (default)
 
 @test "messages are refused, those of type error never answered" {
@@ -640,6 +722,8 @@ teardown() { stop_all; }
 		    assert one['from'] == two['from'] and one['from'] != bob['from'] and one['from'] != node['from']
 		    assert 'alice' not in one['from'] and one['from'].startswith('proxy.test/k')
 		    assert re.fullmatch('[0-9A-Za-z][A-Za-z0-9_-]+', one['from'].split('/')[1])
+		    assert decode(one['from'], 'keys') == ALICE
+		    assert decode(node['from'], 'keys') == ALICE
 		with Proxy('--key-file', 'keys') as p:
 		    p.online('a')
 		    assert p.ask('1')['from'] == one['from']
@@ -658,6 +742,7 @@ teardown() { stop_all; }
 		    p.online('a')
 		    request = p.served('1')
 		    assert re.fullmatch(r'proxy\.test/k[A-Za-z0-9_-]{22}\.alice@vhost\.test/a1', request['from']), request
+		    assert decode(request['from'], 'keys') == ALICE
 		    p.served('2', to='x@proxy.test')
 		    asked = p.ask('3')
 		    for forged in asked['from'].replace('alice@', 'mallory@'), asked['from'].replace('/a1', '/a2'), 'proxy.test/' + ALICE:
@@ -855,6 +940,19 @@ teardown() { stop_all; }
 	END
 }
 
+@test "--messages: what the target's bare address sends to a token reaches the user, bounces too" {
+	scenario <<-'END'
+		failure = "<error type='wait'><recipient-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+		with Proxy('--messages') as p:
+		    p.send("<message id='1' from='%s' to='x@proxy.test'><body>hi</body></message>" % ALICE)
+		    token = p.expect("<message id='1' from='{token}' to='impl@vhost.test'><body>hi</body></message>")['token']
+		    p.send("<message type='error' id='1' from='impl@vhost.test' to='%s'>%s</message>" % (token, failure))
+		    p.error('wait/recipient-unavailable', '1', ALICE, 'x@proxy.test', kind='message')
+		    p.send("<message id='2' from='impl@vhost.test' to='%s'><body>later</body></message>" % token)
+		    p.expect("<message id='2' from='x@proxy.test' to='%s'><body>later</body></message>" % ALICE)
+	END
+}
+
 @test "--outbound-iq: a target asks a user through the token; the answer comes back once" {
 	scenario <<-'END'
 		with Proxy('--outbound-iq') as p:
@@ -1021,6 +1119,75 @@ teardown() { stop_all; }
 	END
 }
 
+@test "SIGTERM: a request that comes while it drains is refused, not lost" {
+	scenario <<-'END'
+		with Proxy() as p:
+		    p.online('a')
+		    asked = p.ask('1')
+		    p.signal(signal.SIGTERM)
+		    p.nothing()
+		    p.send_request('2', to='x@proxy.test')
+		    late = p.next()
+		    if late['type'] == 'get':          # the signal was not seen yet
+		        p.answer(late)
+		        p.answered('2', from_='x@proxy.test')
+		    else:
+		        assert late.error.startswith('wait/') and (late['to'], late['from'], late['id']) == (ALICE, 'x@proxy.test', '2'), late
+		    p.answer(asked)
+		    p.answered('1')
+		    assert p.ended(0) == []
+	END
+}
+
+@test "SIGTERM in the middle of a stanza: nothing half-done leaves" {
+	scenario <<-'END'
+		with Proxy('--drain-time', '1') as p:
+		    p.online('a')
+		    p.send_bytes(b"<message to='other.test'><body>half")
+		    p.signal(signal.SIGTERM)
+		    assert p.ended(p.process.wait(WAIT_S)) == []
+		    assert p.process.returncode in (0, 65), p.process.returncode
+	END
+}
+
+@test "a slow reader: reading stops before memory grows, and nothing is lost" {
+	scenario <<-'END'
+		p = Proxy()
+		p.online('a')
+		filler, sent, rest = "x" * 1000, 0, b""
+		quiet = selectors.DefaultSelector()
+		quiet.register(p.process.stdin, selectors.EVENT_WRITE)
+		while quiet.select(1):                 # until it takes no more for a second
+		    if not rest:
+		        rest = ("<message to='o.test' id='%d'>%s</message>\n" % (sent, filler)).encode()
+		        sent += 1
+		    rest = rest[os.write(p.process.stdin.fileno(), rest):]
+		    assert sent < 100000, 'it reads on and on'
+		if not os.environ.get('WRAP'):
+		    peak_kib = int(re.search(r'VmHWM:\s+(\d+)', open('/proc/%d/status' % p.process.pid).read()).group(1))
+		    assert peak_kib < 64 << 10, peak_kib
+		p.send_bytes(rest)
+		for n in range(sent):
+		    assert p.next()['id'] == str(n)
+		assert p.end() == []
+	END
+}
+
+@test "the bounds on sessions and subscribers hold and are said" {
+	scenario <<-'END'
+		with Proxy('--max-sessions', '2') as p:
+		    p.online(*'abc')
+		    assert {p.served(str(n))['to'] for n in range(30)} == {IMPL + '/a', IMPL + '/b'}
+		    p.wait_stderr(IMPL + '/c')
+		with Proxy('--show-presence', '--max-subscribers', '2') as p:
+		    for user in 'abc':
+		        p.send("<presence type='subscribe' from='%s@b' to='proxy.test'/>" % user)
+		    got = [(s['to'], s['type']) for s in p.drain()]
+		    assert [g for g in got if g[1] in ('subscribed', 'unsubscribed')] == \
+		        [('a@b', 'subscribed'), ('b@b', 'subscribed'), ('c@b', 'unsubscribed')], got
+	END
+}
+
 @test "killed and started again with the same key: answers in flight arrive, each once" {
 	echo "k $(printf '%064d' 7)" >keys
 	chmod 600 keys
@@ -1126,6 +1293,14 @@ teardown() { stop_all; }
 	END
 }
 
+@test "closed standard output is 74, closed standard input is the end of input" {
+	run --separate-stderr bash -c 'printf "%s\n" "<message to=\"other.test\"/>" |
+		xmpp-jat-proxy --domain proxy.test --target impl@vhost.test >&-'
+	assert_equal "$status" 74
+	run --separate-stderr bash -c 'xmpp-jat-proxy --domain proxy.test --target impl@vhost.test <&-'
+	assert [ "$status" -eq 0 ] || [ "$status" -eq 74 ]
+}
+
 @test "a reader that went away is 74, not a signal" {
 	scenario <<-'END'
 		p = Proxy()
@@ -1160,7 +1335,7 @@ teardown() { stop_all; }
 	assert_success
 }
 
-@test "a key file others can read is refused, a broken one too: 78" {
+@test "secret files others can read, a broken key file, a state folder that is none: 78" {
 	echo "k $(printf '%064d' 7)" >keys
 	chmod 644 keys
 	run --separate-stderr xmpp-jat-proxy --domain proxy.test --target impl@vhost.test --key-file keys </dev/null
@@ -1171,5 +1346,12 @@ teardown() { stop_all; }
 	assert_equal "$status" 78
 	refute_regex "$stderr" '1234'
 	run --separate-stderr xmpp-jat-proxy --domain proxy.test --target impl@vhost.test --key-file none </dev/null
+	assert_equal "$status" 78
+	echo secret >secret
+	chmod 644 secret
+	run --separate-stderr xmpp-jat-proxy --domain proxy.test --target impl@vhost.test --connect 127.0.0.1:1 --secret-file secret
+	assert_equal "$status" 78
+	refute_regex "$stderr" '[^-]secret$'
+	run --separate-stderr xmpp-jat-proxy --domain proxy.test --target impl@vhost.test --state-dir none/there </dev/null
 	assert_equal "$status" 78
 }

@@ -296,7 +296,7 @@ def thousand(change=None, kinds=("get",)):
             types[stanza["type"] if stanza["type"] == "result" else stanza.error] += 1
             if stanza["type"] == "error":
                 refusal = stanza
-            if change and stanza["type"] == "result":
+            if change:
                 change(sum(answers.values()), sessions)
         served(alice)
         late = [s for s in alice.skipped + alice.settle() if (s["id"] or "").startswith("k")]
