@@ -178,7 +178,7 @@ load tools/scenario
 	assert_equal "$status" 65
 	assert_equal "${#lines[@]}" 2
 	assert_regex "$stderr" 'stdin:2: '
-	printf '%s\n' "${lines[@]}" | sed 's/ to=.x. / /; s/from=/to=/; 1a <!-- -->' >back
+	printf '%s\n' "${lines[@]}" | sed "s/ to='x'//; s/from=/to=/; 1a <!-- -->" >back
 	run --separate-stderr jat-decode --domain proxy.test --key-file keys --stanza <back
 	assert_equal "$status" 65
 	assert_line -n 0 --partial 'alice@vhost.test/a'
