@@ -30,6 +30,8 @@ struct request {
 	struct span user, asked, id, token; /* the answer: to, from, id; all in text */
 	struct span stanza;		    /* as sent, for another try; in text */
 	char *text;
+	char *bounce; /* an error that may be its server's, not its client's: see may_be_bounce() */
+	size_t bounce_bytes;
 	uint64_t tried[MAX_RETRIES + 1]; /* session serials */
 	unsigned tries;
 	bool set, bouncing;
@@ -218,6 +220,7 @@ static void request_remove(struct jatproxy *p, struct request *r)
 		route_add(p->graced, e->key, 0, p->grace_until_ms);
 	request_unlink(p, r);
 	free(r->text);
+	free(r->bounce);
 	route_remove(p->requests, e);
 }
 
@@ -780,6 +783,62 @@ static bool says_undelivered(const struct stanza *s)
 	       span_is(condition, "recipient-unavailable") || span_is(condition, "item-not-found");
 }
 
+/* ejabberd returns what it could not deliver before it says that a session whose connection broke
+ * is unavailable. Its words tell such an error from one of a client, which must not wait. */
+static bool may_be_bounce(const struct stanza *s)
+{
+	const struct xml_node *text =
+		xml_child(xml_child(s->root, "", "error"), NS_STANZAS, "text");
+	struct buf words;
+	bool same;
+
+	if (!text || !says_undelivered(s))
+		return false;
+	buf_init(&words, 64);
+	same = xml_node_text(s->text, text, &words) &&
+	       span_is(buf_span(&words), "User session not found");
+	buf_free(&words);
+	return same;
+}
+
+/* Keep it until its session has left, or it is clear that it has not. False: no room. */
+static bool hold_bounce(struct jatproxy *p, struct request *r, const struct stanza *s)
+{
+	struct route_entry *e = route_entry_of(r);
+	int64_t until_ms = p->now_ms + p->config.bounce_wait_ms;
+	struct writer w;
+
+	buf_reset(&p->scratch);
+	writer_init(&w, &p->scratch, WRITER_PIPE, 0);
+	if (r->bounce || writer_stanza(&w, s, &STANZA_KEEP) != WRITER_OK ||
+		!route_charge(p->requests, e, buf_length(&p->scratch)))
+		return false;
+	r->bounce = xstrndup(buf_span(&p->scratch).p, buf_length(&p->scratch));
+	r->bounce_bytes = buf_length(&p->scratch);
+	if (until_ms < r->deadline_ms)
+		route_deadline_set(p->requests, e, until_ms);
+	return true;
+}
+
+/* Its session has left, or has not: the held error is proof of non-delivery, or the answer. */
+static void release_bounce(struct jatproxy *p, struct request *r, struct writer *w)
+{
+	struct stanza s;
+
+	if (!r->session->available) {
+		free(r->bounce);
+		r->bounce = NULL;
+		try_another(p, r, w);
+		return;
+	}
+	reader_reset(p->again);
+	reader_feed(p->again, r->bounce, r->bounce_bytes);
+	if (reader_next(p->again, &s) == READER_STANZA)
+		deliver(p, r, &s, w);
+	else
+		answer_request(p, r, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, w);
+}
+
 /* After a crash: the predecessor's requests are not in the table, but their tokens verify. */
 static bool grace_answer(struct jatproxy *p, const struct stanza *s, struct span token,
 	struct span user, struct span asked, struct writer *w)
@@ -814,7 +873,7 @@ static void on_answer(struct jatproxy *p, const struct stanza *s, struct writer 
 			continue;
 		if (!r->session->available && r->bouncing && says_undelivered(s))
 			try_another(p, r, w);
-		else
+		else if (!(r->session->available && may_be_bounce(s) && hold_bounce(p, r, s)))
 			deliver(p, r, s, w);
 		return;
 	}
@@ -850,9 +909,11 @@ static void session_left(void *context, struct session *s, bool link_down, int64
 	if (link_down)
 		return; /* nothing is known of it; its answers may still come */
 	for (struct request *r = load ? load->first : NULL; r; r = r->next) {
+		int64_t until_ms = r->bounce ? now_ms : bounce_ms;
+
 		r->bouncing = true;
-		if (bounce_ms < r->deadline_ms)
-			route_deadline_set(p->requests, route_entry_of(r), bounce_ms);
+		if (until_ms < r->deadline_ms)
+			route_deadline_set(p->requests, route_entry_of(r), until_ms);
 	}
 }
 
@@ -1207,7 +1268,9 @@ void jatproxy_tick(struct jatproxy *p, struct writer *w, int64_t now_ms)
 	while ((e = route_earliest(p->requests)) && e->deadline_ms <= now_ms) {
 		struct request *r = route_record(e);
 
-		if (r->deadline_ms <= now_ms)
+		if (r->bounce)
+			release_bounce(p, r, w);
+		else if (r->deadline_ms <= now_ms)
 			answer_request(p, r, ERROR_REMOTE_SERVER_TIMEOUT, COUNT_TIMEOUT, w);
 		else if (r->set)
 			answer_request(p, r, ERROR_RECIPIENT_UNAVAILABLE, COUNT_SESSION_LEFT, w);
