@@ -52,7 +52,7 @@ measure()
 # values LABEL KEY: one number a run, in the order of the runs
 values()
 {
-	[[ -f $TMP/$1.results ]] && sed -n "s/.* $2=\([0-9.]*\).*/\1/p" "$TMP/$1.results"
+	[[ ! -f $TMP/$1.results ]] || sed -n "s/.* $2=\([0-9.]*\).*/\1/p" "$TMP/$1.results"
 }
 
 median() { sort -n | awk '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)]; else print "-" }'; }
