@@ -69,6 +69,7 @@ LIB := $(BUILD)/liboutboard.a
 CMD_SRC := $(wildcard cmd/*.c)
 BIN := $(CMD_SRC:cmd/%.c=$(BUILD)/bin/%)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*.c))
+TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tools/%,$(wildcard tests/tools/*.c))
 BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 FUZZ_NAMES := $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
 REPLAY := $(FUZZ_NAMES:%=$(BUILD)/fuzz/replay-%)
@@ -81,7 +82,7 @@ PROGRAMS := $(CMD_SRC:cmd/%.c=%)
 MAN := $(wildcard man/*.[1-8])
 UNITS := $(wildcard cmd/*.service cmd/*.socket)
 
-all: programs $(UNIT) $(REPLAY) $(PRELOAD)
+all: programs $(UNIT) $(TOOLS) $(REPLAY) $(PRELOAD)
 
 programs: $(BIN)
 
@@ -107,6 +108,9 @@ $(BUILD)/bin/%: $(BUILD)/cmd/%.o $(LIB)
 	$(LINK)
 
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
+	$(LINK)
+
+$(BUILD)/tools/%: $(BUILD)/tests/tools/%.o $(LIB)
 	$(LINK)
 
 # What measures shares no code with what is measured.

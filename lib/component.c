@@ -153,6 +153,8 @@ static void log_lost_output(const struct component *c)
 	size_t lost = c->link ? link_queued_bytes(c->link) : 0;
 	int unsent = 0;
 
+	if (c->state != STATE_UP && c->state != STATE_CLOSING)
+		return;
 	if (c->fd >= 0 && ioctl(c->fd, SIOCOUTQ, &unsent) == 0 && unsent > 0)
 		lost += (size_t)unsent;
 	if (lost > 0)
@@ -178,8 +180,6 @@ static void component_failed(struct component *c, enum failure failure, const ch
 	bool stable = was_up && loop_now_ms(c->loop) - c->up_since_ms >= COMPONENT_STABLE_MS;
 	int64_t delay_ms;
 
-	if (was_up)
-		log_lost_output(c);
 	component_disconnect(c);
 	c->state = STATE_WAITING;
 	if (stable) {
@@ -315,6 +315,7 @@ static void on_stream_error(struct component *c, const struct stanza *s)
 	const char *meaning = "";
 	enum failure failure = FAILED_TEMPORARY;
 
+	log_lost_output(c);
 	for (child = xml_child(s->root, NS_STREAM_ERRORS, ""); child;
 		child = xml_next(child, NS_STREAM_ERRORS, "")) {
 		if (!span_is(child->name, "text")) {
@@ -430,6 +431,8 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 			c->close_status = EXIT_TEMPORARY;
 		return;
 	}
+	if (why != LINK_BROKEN) /* there the peer is still listening */
+		log_lost_output(c);
 	switch (why) {
 	case LINK_EOF:
 		component_fail(c, FAILED_TEMPORARY, "%s closed the connection%s", c->config.connect,
@@ -806,7 +809,10 @@ int component_close(struct component *c, int64_t deadline_ms)
 	bool ended = false;
 
 	c->close_status = EXIT_DONE;
-	if (c->link) {
+	if (c->link && c->state != STATE_UP) { /* nothing was said yet that one could wait for */
+		link_send_raw(c->link, SPAN("</stream:stream>"));
+		link_flush(c->link, 0);
+	} else if (c->link) {
 		link_send_raw(c->link, SPAN("</stream:stream>"));
 		c->state = STATE_CLOSING;
 		if (link_flush(c->link, deadline_ms))

@@ -204,7 +204,7 @@ static void on_kick(void *context, int64_t now_ms)
 static void link_end(struct link *l, enum link_end why, int error, const char *text)
 {
 	l->input_over = true;
-	if (why != LINK_EOF && why != LINK_CLOSED)
+	if (why != LINK_EOF && why != LINK_CLOSED && why != LINK_BROKEN)
 		l->over = true;
 	link_watch(l);
 	if (!l->quiet)

@@ -60,8 +60,8 @@ struct link_ops {
 	 * may be NULL */
 	void (*bad)(void *context, const char *what, size_t line);
 	/* error is an errno or 0, text what the reader said (LINK_BROKEN). Called once, and after
-	 * LINK_EOF and LINK_CLOSED, where the output side still works, perhaps once more with
-	 * LINK_WRITE_ERROR or LINK_STALLED. */
+	 * LINK_EOF, LINK_CLOSED and LINK_BROKEN, where the output side still works, perhaps once
+	 * more with LINK_WRITE_ERROR or LINK_STALLED. */
 	void (*ended)(void *context, enum link_end why, int error, const char *text);
 };
 

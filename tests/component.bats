@@ -1,0 +1,400 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2154 # echo_pid: start
+# The component stream against a server that misbehaves on command.
+
+load lib
+load stream
+
+teardown() { stop_all; }
+
+REQUEST="<iq type='get' id='q%d' from='u@h.test/r' to='jat.test'><x xmlns='urn:x'/></iq>"
+
+@test "handshake, stanzas both ways, an orderly end" {
+	fake 'up
+		send <iq type="get" id="1" from="u@h.test/r" to="jat.test"><x xmlns="urn:x"/></iq>
+		expect <iq type=.result. id="1" from=.jat.test. to=.u@h.test/r.><x xmlns="urn:x"/></iq>
+		say answered
+		expect ^</stream:stream>$
+		end'
+	echo_service
+	wait_for grep -q answered fake.out
+	end echo
+	await fake
+	assert_equal "$(cat echo.err)" 'echo-service: up'
+}
+
+@test "the handshake is the lowercase SHA-1 of id and secret, the id decoded" {
+	want=$(printf "it's<&>secret" | sha1sum | cut -d' ' -f1)
+	fake "expect to='jat.test'>
+		send <?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' id='it&apos;s&lt;&amp;>'>
+		expect <handshake>$want</handshake>
+		send <handshake/>
+		expect </stream:stream>
+		end"
+	echo_service
+	wait_for grep -q up echo.err
+	end echo
+	await fake
+}
+
+@test "bytes that come one by one" {
+	fake "open
+		expect </handshake>
+		drip <handshake/>
+		drip ${REQUEST//%d/1}
+		expect id='q1'.*</iq>
+		say answered
+		wait-close"
+	echo_service
+	wait_for grep -q answered fake.out
+	end echo
+	await fake
+}
+
+@test "many stanzas in one write are answered each once, in few writes" {
+	fake "up
+		repeat 20000 $REQUEST
+		count 20000 type='result' id='q[0-9]+'
+		silent 0.2 <iq
+		say answered
+		wait-close"
+	echo_service
+	wait_for grep -q answered fake.out
+	end echo
+	await fake
+}
+
+@test "a wrong secret: 77 at once, whatever --retries says" {
+	fake --secret other up
+	run_echo_service
+	assert_failure 77
+	assert_output --partial 'stream error not-authorized'
+	assert_output --partial 'the secret is wrong'
+	refute_output --partial 'next attempt'
+	await fake
+	assert_equal "$(grep -c 'connection .*end' fake.out)" 1
+}
+
+@test "a domain the server does not know: 78" {
+	fake 'open -
+		error host-unknown no such component here'
+	run_echo_service
+	assert_failure 78
+	assert_output 'echo-service: stream error host-unknown for jat.test: the server does not know this component (no such component here)'
+}
+
+@test "no component port, but another server: 76 once retries are used up" {
+	fake --forever 'send HTTP/1.1 400 Bad Request\n\n
+		expect not-well-formed
+		wait-close'
+	run_echo_service --retries 1
+	assert_failure 76
+	assert_output --partial 'sent what is not XMPP'
+}
+
+@test "a domain that was known and is gone: long backoff, not 78" {
+	fake 'up ; error host-gone' 'open - ; error host-unknown'
+	echo_service
+	wait_for grep -q 'host-unknown.*next attempt in [12][0-9]\.[0-9] s' echo.err
+	await fake
+	end echo
+}
+
+@test "absent server: --retries 0 ends with 75, --retries 1 with 69 after one backoff" {
+	server_free_port
+	COMPONENT_PORT=$FREE_PORT
+	run_echo_service --retries 0
+	assert_failure 75
+	assert_output "echo-service: cannot connect to 127.0.0.1:$FREE_PORT: Connection refused"
+	run_echo_service --retries 1
+	assert_failure 69
+	assert_line --index 0 --regexp "Connection refused; next attempt in 0\.[3-6] s$"
+	assert_line --index 1 "echo-service: cannot connect to 127.0.0.1:$FREE_PORT: Connection refused"
+}
+
+@test "a name without address is a failed connection" {
+	secret_file
+	run timeout 60 "$BUILDDIR/tools/echo-service" --domain jat.test --secret-file secret \
+		--connect no-such-host.invalid:5347 --retries 0
+	assert_failure 75
+	assert_output --partial "cannot find the address of 'no-such-host.invalid': "
+}
+
+@test "unusable settings are told before anything is tried" {
+	secret_file
+	run "$BUILDDIR/tools/echo-service" --domain jat.test --secret-file secret --connect nonsense
+	assert_failure 64
+	assert_output "echo-service: 'nonsense' is not HOST:PORT"
+	run "$BUILDDIR/tools/echo-service" --secret-file secret --connect 127.0.0.1:5347
+	assert_failure 64
+	run "$BUILDDIR/tools/echo-service" --domain jat.test --connect 127.0.0.1:5347
+	assert_failure 78
+	chmod 644 secret
+	run "$BUILDDIR/tools/echo-service" --domain jat.test --secret-file secret --connect 127.0.0.1:5347
+	assert_failure 78
+}
+
+@test "the secret shows nowhere" {
+	(umask 077 && echo unspeakable >secret)
+	fake --secret other 'up'
+	run_echo_service -v -v -v
+	assert_failure 77
+	refute_output --partial unspeakable
+}
+
+@test "conflict: long backoff, then it takes over; with --retries used up 75" {
+	fake 'open ; any-handshake ; error conflict' 'open ; any-handshake ; error conflict'
+	run_echo_service --retries 0
+	assert_failure 75
+	assert_output --partial 'stream error conflict'
+	echo_service
+	wait_for grep -q 'conflict.*next attempt in 1[1-8]\.[0-9] s' echo.err
+	end echo
+	await fake
+}
+
+# lost HOW MESSAGE: down, and up again on the next connection
+lost()
+{
+	rm -f echo.err
+	fake "up ; $1" 'up ; say back ; wait-close'
+	echo_service
+	wait_for grep -q back fake.out
+	wait_for _ups 2
+	grep -q "$2; next attempt in 0\.[3-6] s$" echo.err
+	assert_equal "$(sed -n 's/^echo-service: \(up\|down\)$/\1/p' echo.err | tr '\n' ' ')" 'up down up '
+	end echo
+	await fake
+}
+
+_ups() { [[ $(grep -c ' up$' echo.err) == "$1" ]]; }
+
+@test "a lost connection comes back: down, up again" {
+	lost close 'closed the connection'
+	lost 'half-close ; wait-close' 'closed the connection'
+	lost reset 'was lost: Connection reset by peer'
+	lost 'end ; expect </stream:stream> ; wait-close' 'ended the stream'
+	lost 'error system-shutdown' 'stream error system-shutdown for jat.test'
+	lost 'error policy-violation too&#10;big' \
+		'stream error policy-violation for jat.test (too?big)'
+}
+
+@test "a lost connection with --retries 0 is 75" {
+	fake 'up ; close'
+	run_echo_service --retries 0
+	assert_failure 75
+	assert_line --regexp 'closed the connection$'
+}
+
+@test "a server that closes right after the handshake is not hammered" {
+	fake --forever 'up ; close'
+	run_echo_service --retries 3
+	assert_failure 75
+	# 0.5, 1 and 2 s, each give or take a quarter
+	assert_equal "$(grep -c 'connection [0-9]*$' fake.out)" 4
+	assert_output --regexp 'attempt in 0\.[3-6] s.*attempt in (0\.[789]|1\.[0-3]) s.*attempt in (1\.[4-9]|2\.[0-5]) s'
+	end fake
+}
+
+@test "a server that vanishes and returns on the same port" {
+	fake "up ; vanish 1" "up
+		send ${REQUEST//%d/1}
+		expect id='q1'
+		say back ; wait-close"
+	echo_service
+	wait_for grep -q back fake.out
+	grep -q 'Connection refused; next attempt' echo.err
+	end echo
+	await fake
+}
+
+@test "malformed stanza: stream error, reconnect, 76 when retries are used up" {
+	fake "up
+		send ${REQUEST//%d/1}<iq type='get' <
+		expect id='q1'
+		expect <stream:error><not-well-formed xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>
+		wait-close" 'up ; send <!-- hello --> ; expect <restricted-xml ; wait-close' \
+		'up ; send <!DOCTYPE x> ; expect <restricted-xml|<not-well-formed ; wait-close'
+	run_echo_service --retries 2
+	assert_failure 76
+	assert_equal "$(grep -c ' up$' <<<"$output")" 3
+	await fake
+}
+
+@test "a truncated stanza is not taken for one" {
+	fake "up ; send <iq type='get' id='1' from='u@h.test' to='jat.test'><x xmlns='urn:x'/></iq
+		half-close
+		silent 1 <iq"
+	echo_service
+	wait_for grep -q 'closed the connection' echo.err
+	await fake
+	end echo
+}
+
+@test "unknown elements are ignored and counted" {
+	fake "up
+		send <features xmlns='http://etherx.jabber.org/streams'/><foo/><bar/>
+		send ${REQUEST//%d/1}
+		expect id='q1'
+		say answered ; wait-close"
+	echo_service
+	wait_for grep -q answered fake.out
+	wait_for echo_counters 'bad_input{reason="unknown"}=3'
+	assert_equal "$(grep -c ignored echo.err)" 1
+	end echo
+	await fake
+}
+
+@test "a stanza over a limit: the request is answered, the stream goes on" {
+	{
+		printf "up ; send <iq type='get' id='big' from='u@h.test/r' to='jat.test'><x xmlns='urn:x'>"
+		head -c 100000 /dev/zero | tr '\0' x
+		echo "</x></iq>"
+		echo "expect type='error' id='big'.*<policy-violation"
+		echo "send ${REQUEST//%d/1}"
+		echo "expect type='result' id='q1'"
+		echo "say answered ; wait-close"
+	} >script
+	fake "$(<script)"
+	echo_service --max-stanza-bytes 20000
+	wait_for grep -q answered fake.out
+	end echo
+	await fake
+}
+
+@test "a stanza too large to send is not sent" {
+	fake "up
+		send <iq type='get' id='1' from='u@h.test/r' to='jat.test'><big xmlns='urn:x'>30000</big></iq>
+		expect type='error'.*<policy-violation
+		say answered ; wait-close"
+	echo_service --max-send-bytes 20000
+	wait_for grep -q answered fake.out
+	wait_for echo_counters not_sent=1
+	end echo
+	await fake
+}
+
+@test "a server that stops reading: we stop reading too, bounded, and nothing is lost" {
+	fake "deaf
+		up
+		flood <iq type='get' id='q%d' from='u@h.test/r' to='jat.test'><x xmlns='urn:x'>0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789</x></iq>
+		say answered ; wait-close"
+	echo_service --max-queue-bytes 1M
+	wait_for grep -q answered fake.out
+	# The sockets' own buffers take some megabytes; ours must not.
+	[[ -n ${WRAP:-} || $(hwm_kib "$echo_pid") -lt 40000 ]]
+	end echo
+	await fake
+}
+
+@test "what was queued when the stream was lost is told in bytes" {
+	fake "deaf
+		up
+		repeat 50000 $REQUEST
+		reset" 'up ; say again ; wait-close'
+	echo_service
+	wait_for grep -q again fake.out
+	grep -qE ': [1-9][0-9]* bytes of output were lost with the stream$' echo.err
+	end echo
+	await fake
+}
+
+@test "no handshake, no header: the attempt ends" {
+	fake 'open ; any-handshake ; close' 'close' 'open - ; end ; wait-close'
+	run_echo_service --retries 2
+	assert_failure 75
+	assert_line --index 0 --partial 'closed the connection before the handshake was done'
+	assert_line --index 1 --partial 'before the handshake was done'
+	assert_line --index 2 --partial 'ended the stream before the handshake was done'
+}
+
+@test "SIGTERM while connecting, while waiting, during the handshake: 0 at once" {
+	server_free_port
+	# shellcheck disable=SC2034 # for echo_service
+	COMPONENT_PORT=$FREE_PORT
+	echo_service
+	wait_for grep -q 'next attempt' echo.err
+	end echo
+	fake 'open ; any-handshake ; say waiting ; wait-close' 'pause 0 ; say silent ; wait-close'
+	echo_service
+	wait_for grep -q waiting fake.out
+	end echo
+	echo_service
+	wait_for grep -q silent fake.out
+	end echo
+	await fake
+}
+
+@test "SIGTERM drains: open requests are answered, new ones refused, then the stream ends" {
+	fake "up
+		send ${REQUEST//%d/1}
+		wait-for terminated
+		send ${REQUEST//%d/2}
+		expect type='error' id='q2'.*<recipient-unavailable
+		expect type='result'[^>]* id='q1'
+		expect </stream:stream>
+		end"
+	echo_service -v --delay 1
+	wait_for echo_counters open_requests=1
+	kill "$echo_pid"
+	wait_for grep -q 'stopping: 1 requests open' echo.err
+	: >terminated
+	await echo
+	await fake
+}
+
+@test "drain time over, or a second SIGTERM: open requests are answered with an error" {
+	fake "up ; send ${REQUEST//%d/1}
+		expect type='error'.*id='q1'.*<recipient-unavailable.*</stream:stream>
+		end" "up ; send ${REQUEST//%d/1}
+		expect type='error'.*id='q1'.*<recipient-unavailable.*</stream:stream>
+		end"
+	echo_service --delay 100 --drain-time 0.2
+	wait_for echo_counters open_requests=1
+	end echo
+	echo_service -v --delay 100 --drain-time 100
+	wait_for echo_counters open_requests=1
+	kill "$echo_pid"
+	# two signals of one kind that come at once are one
+	wait_for grep -q 'stopping: 1 requests open' echo.err
+	end echo
+	await fake
+}
+
+@test "SIGTERM while the stream is down waits for it if requests are open" {
+	fake "up ; send ${REQUEST//%d/1} ; wait-for held ; vanish 1" \
+		"up
+		expect type='result'[^>]* id='q1'.*</stream:stream>
+		end"
+	echo_service --delay 2 --drain-time 30
+	wait_for echo_counters open_requests=1
+	: >held
+	wait_for grep -q ' down$' echo.err
+	end echo
+	await fake
+}
+
+@test "SIGHUP reads the secret again for the next connection" {
+	fake --secret new 'pause 0 ; close' 'up ; say in ; wait-close'
+	secret_file
+	echo_service
+	wait_for grep -q 'next attempt' echo.err
+	(umask 077 && echo new >secret.new && mv secret.new secret)
+	kill -HUP "$echo_pid"
+	wait_for grep -q '^in' fake.out
+	grep -q 'reloaded while not connected' echo.err
+	end echo
+	await fake
+}
+
+@test "a connection beyond this machine is warned about once" {
+	address=$(hostname -I | tr ' ' '\n' | grep -m1 '^[0-9.]*$') || skip 'no address but loopback'
+	secret_file
+	server_free_port
+	start relay socat "TCP-LISTEN:$FREE_PORT,bind=$address,reuseaddr,fork" OPEN:/dev/null
+	wait_for bash -c ": <>/dev/tcp/$address/$FREE_PORT" 2>/dev/null
+	run timeout 60 "$BUILDDIR/tools/echo-service" --domain jat.test --secret-file secret \
+		--connect "$address:$FREE_PORT" --retries 1
+	assert_failure 75
+	assert_equal "$(grep -c 'is not encrypted' <<<"$output")" 1
+}

@@ -1,0 +1,49 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # started: lib
+# Component streams for tests; loaded after lib.
+#
+#   fake [OPTION...] SCRIPT...   start servers/fake-component-server.py; its port in $FAKE_PORT,
+#                           what it prints in fake.out; `await fake` is 0 if all went as expected
+#   echo_service OPTION...  start build/tools/echo-service as "echo" for the component jat.test
+#                           with the secret "secret" on $FAKE_PORT (or $COMPONENT_PORT)
+#   echo_counters PATTERN   have it print its counters: whether they match (for wait_for)
+#   hwm_kib PID             the most memory it ever had
+
+secret_file()
+{
+	[[ -e secret ]] || (umask 077 && echo secret >secret)
+}
+
+fake()
+{
+	rm -f fake.out
+	start fake "$TESTS/servers/fake-component-server.py" "$@"
+	wait_for grep -q '^port ' fake.out
+	FAKE_PORT=$(sed -n 's/^port //p' fake.out)
+}
+
+echo_service()
+{
+	secret_file
+	# shellcheck disable=SC2086
+	start echo ${WRAP:-} "$BUILDDIR/tools/echo-service" --domain jat.test \
+		--connect "127.0.0.1:${FAKE_PORT:-${COMPONENT_PORT:-}}" --secret-file secret "$@"
+}
+
+# run_echo_service OPTION...: the same to its end, under bats' run
+run_echo_service()
+{
+	secret_file
+	run timeout 60 "$BUILDDIR/tools/echo-service" --domain jat.test \
+		--connect "127.0.0.1:${FAKE_PORT:-${COMPONENT_PORT:-}}" --secret-file secret "$@"
+}
+
+echo_counters()
+{
+	# before that it knows no signals
+	grep -q ' up$' echo.err || return
+	kill -USR1 "${started[echo]}"
+	grep -q "$1" echo.err
+}
+
+hwm_kib() { sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$1/status"; }

@@ -1,0 +1,228 @@
+/* echo-service: the smallest program on service_run(), for the tests of what all of them share.
+ *
+ * Each IQ get or set gets its payload back as a result, after --delay; a message goes back to its
+ * sender; presence is dropped. Requests held when it ends get wait/recipient-unavailable. An iq
+ * whose payload is named "abort" is taken for a broken stream, one named "stop" ends the program
+ * with status 42, "big" answers with a payload of as many bytes as its text says.
+ */
+#include <stdlib.h>
+
+#include "err.h"
+#include "service.h"
+#include "stanza-error.h"
+
+enum { HELD_MAX = 65536 };
+
+struct held {
+	char *from, *to, *id;
+	int64_t deadline_ms;
+};
+
+static struct echo {
+	int64_t delay_ms;
+	struct held held[HELD_MAX]; /* in order of their deadlines */
+	size_t first, last;
+	bool draining;
+	struct service *service;
+} echo;
+
+static char *copy(struct span s)
+{
+	return xstrndup(s.p ? s.p : "", s.n);
+}
+
+static void drop(struct held *h)
+{
+	free(h->from);
+	free(h->to);
+	free(h->id);
+}
+
+static void answer(struct echo *e, const struct stanza *s, struct writer *w)
+{
+	const struct xml_node *payload = stanza_payload(s);
+
+	if (payload && span_is(payload->name, "stop")) {
+		service_stop(e->service, 42);
+	} else if (payload && span_is(payload->name, "big")) {
+		struct buf text;
+		char line[64] = "";
+
+		buf_init(&text, 32);
+		xml_node_text(s->text, payload, &text);
+		memset(line, 'x', sizeof(line) - 1);
+		writer_begin(w);
+		writer_raw(w, "<iq type='result'");
+		writer_attribute(w, "to", s->from);
+		writer_attribute(w, "from", s->to);
+		writer_attribute(w, "id", s->id);
+		writer_raw(w, "><big>");
+		for (long left = atol(buf_string(&text)); left > 0; left -= 63)
+			writer_raw(w, line);
+		writer_raw(w, "</big></iq>");
+		if (writer_end(w) != WRITER_OK)
+			stanza_error_reply(w, s, ERROR_POLICY_VIOLATION, NULL);
+		buf_free(&text);
+		return;
+	}
+	writer_stanza(w, s,
+		&(struct stanza_edit){.to = s->from.p ? s->from : SPAN(""),
+			.from = s->to.p ? s->to : SPAN(""),
+			.type = s->kind == STANZA_IQ ? SPAN("result") : SPAN_NONE});
+}
+
+static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
+{
+	struct echo *e = self;
+
+	if (s->kind == STANZA_MESSAGE && s->type != TYPE_ERROR && s->refusal == STANZA_WHOLE)
+		answer(e, s, w);
+	if (!stanza_is_request(s))
+		return;
+	if (s->refusal != STANZA_WHOLE) {
+		stanza_error_reply(w, s, ERROR_POLICY_VIOLATION, NULL);
+	} else if (e->draining) {
+		stanza_error_reply(w, s, ERROR_RECIPIENT_UNAVAILABLE, NULL);
+	} else if (e->delay_ms == 0) {
+		answer(e, s, w);
+	} else if (e->last == HELD_MAX) {
+		stanza_error_reply(w, s, ERROR_RESOURCE_CONSTRAINT, NULL);
+	} else {
+		e->held[e->last++] = (struct held){
+			copy(s->from), copy(s->to), copy(s->id), now_ms + e->delay_ms};
+	}
+}
+
+static int64_t deadline(const void *self)
+{
+	const struct echo *e = self;
+
+	return e->first < e->last ? e->held[e->first].deadline_ms : LOOP_NEVER;
+}
+
+static void tick(void *self, struct writer *w, int64_t now_ms)
+{
+	struct echo *e = self;
+
+	while (deadline(e) <= now_ms) {
+		struct held *h = &e->held[e->first++];
+
+		writer_begin(w);
+		writer_raw(w, "<iq type='result'");
+		writer_attribute(w, "to", span_of(h->from));
+		writer_attribute(w, "from", span_of(h->to));
+		writer_attribute(w, "id", span_of(h->id));
+		writer_raw(w, "/>");
+		writer_end(w);
+		drop(h);
+	}
+}
+
+static void drain(void *self, struct writer *w, int64_t now_ms)
+{
+	struct echo *e = self;
+
+	(void)w;
+	(void)now_ms;
+	e->draining = true;
+}
+
+static void finish(void *self, struct writer *w, int64_t now_ms)
+{
+	struct echo *e = self;
+
+	(void)now_ms;
+	while (e->first < e->last) {
+		struct held *h = &e->held[e->first++];
+
+		stanza_error_send(w, "iq", span_of(h->from), span_of(h->to), span_of(h->id),
+			ERROR_RECIPIENT_UNAVAILABLE, NULL);
+		drop(h);
+	}
+}
+
+static size_t open_requests(const void *self)
+{
+	const struct echo *e = self;
+
+	return e->last - e->first;
+}
+
+static bool reload(void *self, struct writer *w, int64_t now_ms)
+{
+	(void)self;
+	(void)now_ms;
+	err_note("reloaded%s", w ? "" : " while not connected");
+	return true;
+}
+
+static size_t metrics(const void *self, struct metric *out, size_t max)
+{
+	const struct echo *e = self;
+
+	if (max < 1)
+		return 0;
+	out[0] = (struct metric){"held", NULL, "Requests held so far", METRIC_COUNTER, e->last};
+	return 1;
+}
+
+static void up(void *self, struct writer *w, int64_t now_ms)
+{
+	(void)self;
+	(void)w;
+	(void)now_ms;
+	err_note("up");
+}
+
+static void down(void *self, int64_t now_ms)
+{
+	(void)self;
+	(void)now_ms;
+	err_note("down");
+}
+
+static void attach(void *self, struct service *service, struct loop *loop)
+{
+	struct echo *e = self;
+
+	(void)loop;
+	e->service = service;
+}
+
+static struct service_config config = SERVICE_CONFIG_INIT;
+
+static const struct opt options[] = {
+	{"delay", 0, OPT_SECONDS, "SECONDS", "hold each request this long (default 0)",
+		&echo.delay_ms, .min = 0, .max = 86400000},
+	SERVICE_OPTIONS(config),
+	{0},
+};
+
+int main(int argc, char **argv)
+{
+	static const char *const usage[] = {"[OPTION]...", NULL};
+	static const struct opt *const tables[] = {options, NULL};
+	static const struct opt_program program = {.name = "echo-service",
+		.summary = "answer each request with itself",
+		.usage = usage,
+		.tables = tables};
+	static const struct service_ops ops = {
+		.up = up,
+		.down = down,
+		.stanza = on_stanza,
+		.tick = tick,
+		.deadline = deadline,
+		.reload = reload,
+		.drain = drain,
+		.finish = finish,
+		.open_requests = open_requests,
+		.metrics = metrics,
+		.attach = attach,
+	};
+
+	err_init(argv[0]);
+	io_sanitise(true);
+	if (opt_parse(&program, argc, argv) < argc)
+		opt_usage_error(&program, "no operands");
+	return service_run(&config, &ops, &echo);
+}
