@@ -932,28 +932,23 @@ static enum reader_event pass(struct reader *r, struct stanza *out)
 static void remember_outer(struct reader *r)
 {
 	const struct xml_node *root = r->stanza.root;
-	size_t bytes = 0, count = 0;
+	size_t bytes = 0, count = root->declarations_count;
 	char *p;
 
-	for (uint32_t i = 0; i < root->declarations_count; i++)
-		if (root->declarations[i].prefix.n) {
-			bytes += root->declarations[i].prefix.n + root->declarations[i].uri.n;
-			count++;
-		}
+	for (uint32_t i = 0; i < count; i++)
+		bytes += root->declarations[i].prefix.n + root->declarations[i].uri.n;
 	free(r->outer);
 	r->outer = xmalloc(count * sizeof(*r->outer) + bytes + 1);
-	r->outer_count = 0;
+	r->outer_count = count;
 	p = (char *)(r->outer + count);
-	for (uint32_t i = 0; i < root->declarations_count; i++) {
+	for (uint32_t i = 0; i < count; i++) {
 		const struct xml_declaration *d = &root->declarations[i];
 
-		if (!d->prefix.n)
-			continue;
 		memcpy(p, d->prefix.p, d->prefix.n);
-		r->outer[r->outer_count].prefix = (struct span){p, d->prefix.n};
+		r->outer[i].prefix = (struct span){p, d->prefix.n};
 		p += d->prefix.n;
 		memcpy(p, d->uri.p, d->uri.n);
-		r->outer[r->outer_count++].uri = (struct span){p, d->uri.n};
+		r->outer[i].uri = (struct span){p, d->uri.n};
 		p += d->uri.n;
 	}
 }

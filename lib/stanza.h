@@ -46,7 +46,7 @@ struct stanza {
 	const struct xml_node *root;
 	const char *text;		     /* what the offsets in the nodes count from */
 	struct span raw;		     /* the whole element (only the start tag if refused) */
-	const struct xml_declaration *outer; /* prefixes declared on the stream header */
+	const struct xml_declaration *outer; /* declared on the stream header */
 	size_t outer_count;
 	size_t line; /* line of its first byte, from 1; 0 on a socket */
 };

@@ -161,22 +161,32 @@ static void declare_inherited(struct writer *w, const struct stanza *s, const st
 	}
 }
 
-/* The default namespace in force inside node: SPAN_NONE is that of the stream, "" is none. */
-static struct span default_namespace(const struct xml_node *node)
+/* The default namespace in force inside node (NULL: inside the stream). SPAN_NONE: nobody declared
+ * one, "": it is none. */
+static struct span default_namespace(const struct stanza *s, const struct xml_node *node)
 {
 	for (; node; node = node->parent)
 		for (uint32_t i = 0; i < node->declarations_count; i++)
 			if (node->declarations[i].prefix.n == 0)
 				return node->declarations[i].uri;
+	for (size_t i = 0; i < s->outer_count; i++)
+		if (s->outer[i].prefix.n == 0)
+			return s->outer[i].uri;
 	return SPAN_NONE;
 }
 
-/* Declare the default namespace that content of node stands in, unless every stanza's does. */
-static void declare_default(struct writer *w, const struct xml_node *node)
+/* Whether content keeps its meaning in the default namespace that every stanza stands in. */
+static bool is_ordinary(struct span ns)
 {
-	struct span ns = default_namespace(node);
+	return !ns.p || (ns.n && xml_is_stanza_ns(ns));
+}
 
-	if (ns.p && (ns.n == 0 || !xml_is_stanza_ns(ns)))
+/* Declare the default namespace that node's siblings stand in. */
+static void declare_default(struct writer *w, const struct stanza *s, const struct xml_node *node)
+{
+	struct span ns = default_namespace(s, node->parent);
+
+	if (!is_ordinary(ns) && !declares(node, SPAN("")))
 		writer_attribute(w, "xmlns", ns);
 }
 
@@ -258,19 +268,18 @@ void writer_copy(
 	if (!foreign && ns)
 		writer_attribute(w, "xmlns", span_of(ns));
 	copy_attributes(w, scan, edit, foreign);
-	if (foreign && !declares(root, SPAN("")))
-		declare_default(w, root->parent);
-	if (root->parent || s->outer_count)
-		declare_inherited(w, s, root);
+	if (foreign)
+		declare_default(w, s, root);
+	declare_inherited(w, s, root);
 	if (content.n == 0) {
 		note(w, buf_append(w->out, "/>", 2));
 		return;
 	}
 	note(w, buf_append_char(w->out, '>'));
 	if (!foreign && root->prefixed)
-		inherited = default_namespace(root);
+		inherited = default_namespace(s, root);
 	/* a root written with a prefix may have another default namespace for its content */
-	if (inherited.p && (inherited.n == 0 || !xml_is_stanza_ns(inherited)))
+	if (!is_ordinary(inherited))
 		note(w, xml_inject_default(w->out, content, inherited));
 	else
 		note(w, xml_one_line(w->out, content));
@@ -299,8 +308,7 @@ void writer_node(struct writer *w, const struct stanza *s, const struct xml_node
 		return;
 	}
 	note(w, buf_append(w->out, tag.p, name.n + 1));
-	if (!declares(node, SPAN("")))
-		declare_default(w, node->parent);
+	declare_default(w, s, node);
 	declare_inherited(w, s, node);
 	note(w, xml_one_line_in_tag(w->out, span_from(tag, name.n + 1)));
 	note(w, xml_one_line(w->out, rest));

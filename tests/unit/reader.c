@@ -430,10 +430,12 @@ static void prefixes_of_the_header(void)
 	CHECK_EQ_INT(reader_next(r, &s), READER_STANZA);
 	CHECK_EQ_SPAN(s.to, "y");
 	CHECK(xml_is(stanza_payload(&s), "urn:z", "q"));
-	CHECK_EQ_INT(s.outer_count, 2);
-	CHECK_EQ_SPAN(s.outer[0].prefix, "z");
-	CHECK_EQ_SPAN(s.outer[0].uri, "urn:z");
-	CHECK_EQ_SPAN(s.outer[1].prefix, "stream");
+	CHECK_EQ_INT(s.outer_count, 3);
+	CHECK_EQ_SPAN(s.outer[0].prefix, "");
+	CHECK_EQ_SPAN(s.outer[0].uri, "jabber:component:accept");
+	CHECK_EQ_SPAN(s.outer[1].prefix, "z");
+	CHECK_EQ_SPAN(s.outer[1].uri, "urn:z");
+	CHECK_EQ_SPAN(s.outer[2].prefix, "stream");
 	reader_free(r);
 }
 

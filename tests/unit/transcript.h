@@ -9,6 +9,8 @@
 #ifndef OUTBOARD_TESTS_TRANSCRIPT_H
 #define OUTBOARD_TESTS_TRANSCRIPT_H
 
+#include <stdlib.h>
+
 #include "reader.h"
 
 /* A random number generator of our own, so that a seed means the same everywhere (xorshift64*). */
