@@ -117,6 +117,9 @@ $(BUILD)/tools/%: $(BUILD)/tests/tools/%.o $(LIB)
 $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o
 	$(LINK)
 
+# The exception: it measures a function, not a program.
+$(BUILD)/bench/validate: $(LIB)
+
 $(BUILD)/preload/%.so: tests/preload/%.c $(wildcard tests/preload/*.h) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(Q),@echo '  LD      $@')
