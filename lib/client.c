@@ -451,6 +451,10 @@ static int explain_end(struct client *c)
 {
 	bool secured = c->proceed || c->tls == CLIENT_TLS_DIRECT;
 
+	if (!c->up && io_now_ms() >= c->deadline_ms) { /* and the watchdog has cut it */
+		err_error("no login at %s in time", whereto(c));
+		return EXIT_TIMED_OUT;
+	}
 	if (c->stream_error[0]) {
 		err_error("stream error from %s: %s%s%s", whereto(c), c->stream_error,
 			c->stream_error_text[0] ? ": " : "", c->stream_error_text);
@@ -713,13 +717,12 @@ static void run_once(struct client *c)
 
 static void pump(struct client *c)
 {
-	int runs, quiet = 0;
+	int runs, quiet = 0, on = 1;
 
 	if (c->gone)
 		return;
-	if (!c->up && loop_now_ms(c->loop) >= c->deadline_ms) {
-		err_error("no login at %s in time", whereto(c));
-		finish(c, EXIT_TIMED_OUT);
+	if (!c->up && io_now_ms() >= c->deadline_ms) {
+		finish(c, explain_end(c));
 		return;
 	}
 	for (runs = 0; runs < RUNS_PER_TURN && quiet < QUIET_RUNS; runs++) {
@@ -747,10 +750,13 @@ static void pump(struct client *c)
 		events = (short)((c->paused ? 0 : POLLIN) | (c->unsent ? POLLOUT : 0));
 		if (c->paused && !c->unsent)
 			break;
-		if (socket_events(c, events) & events)
+		if (socket_events(c, events) & events) {
 			quiet = 0;
-		else
-			quiet++;
+		} else if (quiet++ == 0 && c->fd >= 0) {
+			/* A peer with Nagle's algorithm holds the rest of a large stanza back until
+			 * we acknowledge, which by itself takes 40 ms. The kernel forgets this. */
+			setsockopt(c->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
+		}
 	}
 	watch(c);
 	if (quiet < QUIET_RUNS && c->paused == 0) /* others first, then more of this */

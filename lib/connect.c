@@ -16,8 +16,6 @@
 #include "route.h"
 #include "stanza-error.h"
 
-/* Stanzas of one read may still come when reading has been stopped. */
-#define PENDING_SLACK 8192
 #define PENDING_MAX_BYTES ((size_t)256 * 1024 * 1024)
 /* From SIGTERM to SIGKILL for a command that stays when its connection is gone. */
 #define COMMAND_KILL_MS 5000
@@ -216,6 +214,34 @@ static void from_server(void *context, const struct stanza *s)
 		request_closed(c, s);
 }
 
+/* --- backpressure, both ways: looked at once a turn, and after each stanza sent */
+
+static void balance(struct connect *c)
+{
+	bool hold_source, hold_login;
+
+	if (!c->source || c->stopping)
+		return;
+	hold_source = login_congested(c->login) || pending_full(c);
+	hold_login = link_congested(c->sink);
+	if (hold_source != c->source_paused) {
+		c->source_paused = hold_source;
+		if (hold_source)
+			link_pause(c->source);
+		else
+			link_resume(c->source);
+	}
+	if (pending_full(c) && !c->input_over && c->deadline.deadline_ms == LOOP_NEVER)
+		loop_timer_set(c->loop, &c->deadline, route_deadline(c->pending));
+	if (hold_login != c->login_paused) {
+		c->login_paused = hold_login;
+		if (hold_login)
+			login_pause(c->login);
+		else
+			login_resume(c->login);
+	}
+}
+
 /* --- to the server. from_source() is the one place where a line has become a stanza. */
 
 static void bad_line(struct connect *c, size_t line, const char *what)
@@ -267,6 +293,7 @@ static void from_source(void *context, const struct stanza *s)
 	case WRITER_OK:
 		if (stanza_is_request(s))
 			request_opened(c, s);
+		balance(c);
 		break;
 	case WRITER_TOO_LARGE:
 		too_large(c, s, w);
@@ -321,33 +348,7 @@ static void nothing(void *context, const struct stanza *s)
 	(void)s;
 }
 
-/* --- backpressure, both ways, once a turn */
-
-static void balance(struct connect *c)
-{
-	bool hold_source, hold_login;
-
-	if (!c->source || c->stopping)
-		return;
-	hold_source = login_congested(c->login) || pending_full(c);
-	hold_login = link_congested(c->sink);
-	if (hold_source != c->source_paused) {
-		c->source_paused = hold_source;
-		if (hold_source)
-			link_pause(c->source);
-		else
-			link_resume(c->source);
-	}
-	if (pending_full(c) && !c->input_over && c->deadline.deadline_ms == LOOP_NEVER)
-		loop_timer_set(c->loop, &c->deadline, route_deadline(c->pending));
-	if (hold_login != c->login_paused) {
-		c->login_paused = hold_login;
-		if (hold_login)
-			login_pause(c->login);
-		else
-			login_resume(c->login);
-	}
-}
+/* --- time */
 
 static void on_deadline(void *context, int64_t now_ms)
 {
@@ -612,7 +613,7 @@ int connect_run(const struct connect_config *config)
 	c.notify = notify_new((int)config->ready_fd);
 	c.null_in = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	c.null_out = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	c.pending = route_new((size_t)config->max_pending + PENDING_SLACK, PENDING_MAX_BYTES, seed);
+	c.pending = route_new((size_t)config->max_pending, PENDING_MAX_BYTES, seed);
 	buf_init(&c.key, BUF_NO_MAX);
 	loop_timer_init(&c.deadline, on_deadline, &c);
 	loop_signal(c.loop, SIGTERM, on_signal, &c);

@@ -1,0 +1,811 @@
+#!/usr/bin/env bats
+# xmpp-connect on real servers: as component and as user.
+
+# Variables are named after processes, functions called by name.
+# shellcheck disable=SC2154,SC2317
+load lib
+
+setup_file()
+{
+	prosody_start "$BATS_FILE_TMPDIR/prosody"
+	ejabberd_start "$BATS_FILE_TMPDIR/ejabberd"
+}
+
+teardown_file()
+{
+	prosody_stop "$BATS_FILE_TMPDIR/prosody"
+	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
+}
+
+teardown() { stop_all; }
+
+# on KIND: what follows talks to that server
+on() { server_facts "$BATS_FILE_TMPDIR/$1"; }
+
+as_component()
+{
+	local domain=$1
+	shift
+	xmpp-connect --domain "$domain" --connect "127.0.0.1:$(component_port "$domain")" \
+		--secret-file "$SECRET_FILE" "$@"
+}
+
+as_user()
+{
+	local jid=$1
+	shift
+	[[ $jid == *@* ]] || jid=$jid@$XMPP_HOST/$jid
+	xmpp-connect --jid "$jid" --connect "127.0.0.1:$C2S_PORT" --password-file "$PASSWORD_FILE" \
+		--tls-ca "$TLS_CA" -q "$@"
+}
+
+# listen NAME component|user WHO [OPTION...]: runs until `hang_up NAME`; logged in when it
+# returns. `say NAME STANZA...` sends.
+inputs=()
+listen()
+{
+	local name=$1 kind=$2 who=$3 fd
+	shift 3
+	rm -f "$name.in" "$name.ready"
+	mkfifo "$name.in" "$name.ready"
+	start "$name" _listen "$name" "as_$kind" "$who" "$@"
+	exec {fd}>"$name.in"
+	inputs+=("$fd")
+	printf -v "${name}_in" %s "$fd"
+	read -r -t 20 <"$name.ready" || {
+		echo "$name is not ready" >&2
+		return 1
+	}
+}
+# As one process, so that start() knows the program's id; it must not hold others' input open.
+_listen()
+{
+	local name=$1 fd
+	shift
+	for fd in "${inputs[@]}"; do
+		exec {fd}>&-
+	done
+	exec <"$name.in"
+	xmpp-connect() { exec env xmpp-connect --ready-fd 9 "$@" 9>"$name.ready"; }
+	"$@"
+}
+
+# ends NAME STATUS: by itself
+ends()
+{
+	local status=0
+	await "$1" || status=$?
+	assert_equal "$1: $status" "$1: $2"
+}
+
+say()
+{
+	local fd=${1}_in
+	shift
+	printf '%s\n' "$@" >&"${!fd}"
+}
+
+hang_up()
+{
+	local fd=${1}_in
+	fd=${!fd}
+	exec {fd}>&-
+}
+
+saw() { grep -q -- "$2" "$1.out"; }
+
+disco="<query xmlns='http://jabber.org/protocol/disco#info'/>"
+
+# --- logging in
+
+component_asks_the_server()
+{
+	on "$1"
+	as_component jat.test >out <<<"<iq type='get' id='a1' to='$XMPP_HOST'>$disco</iq>"
+	assert_equal "$(wc -l <out)" 1
+	assert_file_contains out "^<iq .*type='result'.*</iq>$"
+	assert_file_contains out " to='jat.test'"
+	run grep -c xmlns=.jabber:component out
+	assert_output 0
+}
+@test "a component asks the server and gets its answer (prosody)" { component_asks_the_server prosody; }
+@test "a component asks the server and gets its answer (ejabberd)" { component_asks_the_server ejabberd; }
+
+user_asks_the_server()
+{
+	on "$1"
+	# required, the certificate checked against the domain although the address is another
+	as_user alice >out <<<"<iq type='get' id='a1' to='$XMPP_HOST'>$disco</iq>"
+	assert_file_contains out "^<iq .*type='result'.*</iq>$"
+	# without to: the own account answers, with its address or none
+	as_user "alice@$XMPP_HOST" >out <<<"<iq type='get' id='r1'><query xmlns='jabber:iq:roster'/></iq>"
+	assert_file_contains out "^<iq .*type='result'.*jabber:iq:roster"
+	run grep -c xmlns=.jabber:client out
+	assert_output 0
+}
+@test "a user asks the server and gets its answer (prosody)" { user_asks_the_server prosody; }
+@test "a user asks the server and gets its answer (ejabberd)" { user_asks_the_server ejabberd; }
+
+@test "direct TLS" {
+	on prosody
+	C2S_PORT=$C2S_TLS_PORT
+	as_user alice --tls direct >out <<<"<iq type='get' id='a1' to='$XMPP_HOST'>$disco</iq>"
+	assert_file_contains out "type='result'"
+	run as_user alice@badcert.test --tls direct <<<''
+	assert_failure 76
+	assert_output --partial mismatch
+}
+
+@test "addresses people type are normalised, also to match answers" {
+	on prosody
+	xmpp-connect --jid "ALICE@VHOST.test/r" --connect "localhost:$C2S_PORT" --tls off \
+		--password-file "$PASSWORD_FILE" --wait 20 >out \
+		<<<"<iq type='get' id='a1' to='VHOST.TEST'>$disco</iq>"
+	assert_file_contains out "type='result'"
+}
+
+@test "no TLS: on loopback addresses only" {
+	on prosody
+	xmpp-connect --jid "alice@$XMPP_HOST" --connect "127.0.0.1:$C2S_PORT" --tls off -q \
+		--password-file "$PASSWORD_FILE" >out <<<"<iq type='get' id='a1' to='$XMPP_HOST'>$disco</iq>"
+	assert_file_contains out "type='result'"
+	for address in 192.0.2.1:5222 '[2001:db8::1]:5222'; do
+		run xmpp-connect --jid "alice@$XMPP_HOST" --connect "$address" --tls off -q \
+			--password-file "$PASSWORD_FILE" </dev/null
+		assert_failure 64
+		assert_output --partial 'loopback addresses only'
+	done
+	# and not where the server insists
+	run xmpp-connect --jid alice@tls.test --connect "127.0.0.1:$C2S_PORT" --tls off -q \
+		--password-file "$PASSWORD_FILE" </dev/null
+	assert_failure 77
+}
+
+certificate_refused()
+{
+	on "$1"
+	# the system's authorities, which do not know ours
+	SSL_CERT_FILE=/dev/null run xmpp-connect --jid "alice@$XMPP_HOST" -q \
+		--connect "127.0.0.1:$C2S_PORT" --password-file "$PASSWORD_FILE" <<<'<presence/>'
+	assert_failure 76
+	assert_output --partial 'refused'
+	# another authority, although the system trusts ours
+	mkdir ca
+	tls_ca "$PWD/ca"
+	SSL_CERT_FILE=$TLS_CA run xmpp-connect --jid "alice@$XMPP_HOST" -q --tls-ca "$PWD/ca/ca.pem" \
+		--connect "127.0.0.1:$C2S_PORT" --password-file "$PASSWORD_FILE" <<<'<presence/>'
+	assert_failure 76
+	# trusted by the system
+	SSL_CERT_FILE=$TLS_CA run xmpp-connect --jid "alice@$XMPP_HOST" -q \
+		--connect "127.0.0.1:$C2S_PORT" --password-file "$PASSWORD_FILE" <<<''
+	assert_success
+}
+@test "a certificate of an unknown authority is refused (prosody)" { certificate_refused prosody; }
+@test "a certificate of an unknown authority is refused (ejabberd)" { certificate_refused ejabberd; }
+
+@test "a certificate for another domain is refused" {
+	on prosody
+	run as_user alice@badcert.test <<<''
+	assert_failure 76
+	assert_output --partial 'refused for badcert.test: hostname mismatch'
+}
+
+@test "TLS that is not offered, or does not work, is not done without" {
+	for kind in prosody ejabberd; do
+		"${kind}_start" "$PWD/$kind" --tls off
+		run xmpp-connect --jid "alice@$XMPP_HOST" --connect "127.0.0.1:$C2S_PORT" -q \
+			--password-file "$PASSWORD_FILE" <<<''
+		assert_failure 76
+		# Prosody offers it without having a certificate
+		[[ $kind == prosody ]] || assert_output --partial 'does not offer TLS'
+		# with off on loopback it is the same server
+		run xmpp-connect --jid "alice@$XMPP_HOST" --connect "127.0.0.1:$C2S_PORT" -q \
+			--tls off --password-file "$PASSWORD_FILE" <<<''
+		assert_success
+		"${kind}_stop" "$PWD/$kind"
+	done
+}
+
+wrong_secrets()
+{
+	on "$1"
+	install -m 600 /dev/null wrong
+	echo not-it >wrong
+	run as_component jat.test --secret-file wrong <<<''
+	assert_failure 77
+	run as_user alice --password-file wrong <<<''
+	assert_failure 77
+	assert_output "xmpp-connect: login of 'alice@$XMPP_HOST/alice' refused: not-authorized"
+	run as_user nobody <<<''
+	assert_failure 77
+}
+@test "wrong secret, wrong password, unknown user: 77 (prosody)" { wrong_secrets prosody; }
+@test "wrong secret, wrong password, unknown user: 77 (ejabberd)" { wrong_secrets ejabberd; }
+
+@test "a domain the server does not have: 78" {
+	on prosody
+	run as_component nowhere.test <<<''
+	assert_failure 78
+	for kind in prosody ejabberd; do
+		on "$kind"
+		run as_user alice@nowhere.test <<<''
+		assert_failure 78
+		assert_output --partial host-unknown
+	done
+}
+
+@test "no such host, nobody there: 69" {
+	on prosody
+	server_free_port
+	for address in "127.0.0.1:$FREE_PORT" "localhost:$FREE_PORT" no-such-host.invalid:5222; do
+		run xmpp-connect --domain jat.test --secret-file "$SECRET_FILE" --connect "$address" <<<''
+		assert_failure 69
+		run xmpp-connect --jid alice@localhost -q --password-file "$PASSWORD_FILE" \
+			--connect "$address" <<<''
+		assert_failure 69
+	done
+}
+
+@test "secrets: from a file, a descriptor or the credentials, never readable by others" {
+	on prosody
+	ask="<iq type='get' id='a1' to='$XMPP_HOST'>$disco</iq>"
+	where="127.0.0.1:$COMPONENT_PORT"
+	run xmpp-connect --domain jat.test --connect "$where" --secret-fd 5 5<"$SECRET_FILE" <<<"$ask"
+	assert_success
+	assert_output --partial result
+	mkdir credentials
+	cp "$SECRET_FILE" credentials/component-secret
+	cp "$PASSWORD_FILE" credentials/password
+	export CREDENTIALS_DIRECTORY=$PWD/credentials
+	run xmpp-connect --domain jat.test --connect "$where" <<<"$ask"
+	assert_success
+	run xmpp-connect --jid "alice@$XMPP_HOST" --connect "127.0.0.1:$C2S_PORT" \
+		--tls-ca "$TLS_CA" <<<"$ask"
+	assert_success
+	chmod 644 credentials/*
+	run xmpp-connect --domain jat.test --connect "$where" <<<"$ask"
+	assert_failure 78
+	run xmpp-connect --jid "alice@$XMPP_HOST" --connect "127.0.0.1:$C2S_PORT" <<<"$ask"
+	assert_failure 78
+	unset CREDENTIALS_DIRECTORY
+	run as_user alice --tls-ca no-such-file <<<''
+	assert_failure 78
+	assert_output "xmpp-connect: cannot open 'no-such-file': No such file or directory"
+}
+
+@test "the password is in no message, however much is said" {
+	on prosody
+	server_add_user "$SERVER_DIR" talkative 'hunter2-hunter2'
+	install -m 600 /dev/null password
+	echo 'hunter2-hunter2' >password
+	for mode in required off; do
+		options=(--tls "$mode")
+		[[ $mode == required ]] && options+=(--tls-ca "$TLS_CA")
+		xmpp-connect --jid "talkative@$XMPP_HOST" --connect "127.0.0.1:$C2S_PORT" -vvvvvv \
+			--password-file password "${options[@]}" \
+			<<<"<iq type='get' id='a1' to='$XMPP_HOST'>$disco</iq>" >>out 2>&1
+	done
+	assert_file_contains out "type='result'"
+	for secret in hunter2 "$(printf '\0talkative\0hunter2-hunter2' | base64)" \
+		"$(printf 'hunter2-hunter2' | base64)"; do
+		run grep -F -c -- "$secret" out
+		assert_output 0
+	done
+}
+
+@test "wrong use: 64" {
+	on prosody
+	use() { run xmpp-connect "$@" </dev/null; }
+	use
+	assert_failure 64
+	assert_line --index 1 --partial "try 'xmpp-connect --help'"
+	for wrong in '' '--jid a@b' '--password-file x' '--tls off' '--tls-ca x' '--presence'; do
+		# shellcheck disable=SC2086
+		use --domain jat.test $wrong
+		assert_failure 64
+	done
+	for wrong in '' '--secret-file x' '--password-file x --presence=busy' '--password-file x --tls no'; do
+		# shellcheck disable=SC2086
+		use --jid a@b $wrong
+		assert_failure 64
+	done
+	for jid in '' domain.test '@x' 'a b@c' 'a@' "a@b'c"; do
+		use --jid "$jid" --password-file "$PASSWORD_FILE"
+		assert_failure 64
+	done
+	for domain in a@b a/b ''; do
+		use --domain "$domain" --secret-file "$SECRET_FILE"
+		assert_failure 64
+	done
+	for address in nowhere 127.0.0.1: 127.0.0.1:x '[::1]' 127.0.0.1:0; do
+		use --jid a@b --password-file "$PASSWORD_FILE" --connect "$address"
+		assert_failure
+	done
+}
+
+@test "a server that says nothing: 124 after --timeout" {
+	on prosody
+	server_free_port
+	start silent python3 -c '
+import socket, sys
+s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+kept = []
+while True: kept.append(s.accept())' "$FREE_PORT"
+	wait_for server_listens "$silent_pid" "$FREE_PORT"
+	run xmpp-connect --domain jat.test --secret-file "$SECRET_FILE" --timeout 0.3 \
+		--connect "127.0.0.1:$FREE_PORT" <<<''
+	assert_failure 124
+	# silent before the stream, and silent in the middle of a TLS handshake
+	for tls in required direct; do
+		run xmpp-connect --jid alice@vhost.test -q --password-file "$PASSWORD_FILE" \
+			--timeout 0.3 --tls "$tls" --connect "127.0.0.1:$FREE_PORT" <<<''
+		assert_failure 124
+		assert_output --partial 'in time'
+	done
+}
+
+@test "what the installed libstrophe does to attributes is told once, to users only" {
+	on prosody
+	run xmpp-connect --jid "alice@$XMPP_HOST" --connect "127.0.0.1:$C2S_PORT" \
+		--password-file "$PASSWORD_FILE" --tls-ca "$TLS_CA" <<<''
+	assert_success
+	assert [ "${#lines[@]}" -le 1 ]
+	[[ ${#lines[@]} == 0 ]] || assert_output --partial CAVEATS
+	run as_component jat.test <<<''
+	assert_output ''
+}
+
+# --- stanzas
+
+stanzas_arrive_whole()
+{
+	on "$1"
+	listen bob user bob --presence
+	wait_for saw bob '^<presence'
+	as_component jat.test >answers <<-END
+		<message to='bob@$XMPP_HOST/bob' xml:lang='de' id='m1'><body>one
+		two &amp; &lt;three&gt; &quot;ü&quot; <![CDATA[<four>]]></body>
+		<x xmlns='urn:y' a='&apos;1&#10;2' xml:lang='fr'>t<y xmlns=''/><z:q xmlns:z='urn:z' z:w='1'/></x></message>
+	END
+	wait_for saw bob "id='m1'"
+	stanza=$(grep "id='m1'" bob.out)
+	echo "$stanza"
+	assert_equal "$(grep -c . bob.out)" "$(grep -c '^<\(presence\|message\|iq\)' bob.out)"
+	[[ $stanza == *"from='jat.test'"* ]]
+	[[ $stanza == *"xml:lang='de'"* ]]
+	[[ $stanza == *"<body>one&#10;two &amp; &lt;three&gt; "*"ü"*" &lt;four&gt;</body>"* ]]
+	[[ $stanza == *"<x xmlns='urn:y'"*"xml:lang='fr'"*">t<y xmlns=''/>"*"urn:z"* ]]
+	# Prosody writes the newline as it is, which is a space to everybody
+	[[ $stanza == *"a='&apos;1&#"*"2'"* || $stanza == *"a='&apos;1 2'"* ]]
+	# and the other way: to a component, byte for byte what the server sends
+	listen jat component jat.test
+	as_user alice <<<"<message to='x@jat.test/y' id='m2' xml:lang='fr'><body>eins
+zwei</body><p:a xmlns:p='urn:p' p:b='1'/></message>"
+	wait_for saw jat "id='m2'"
+	stanza=$(grep "id='m2'" jat.out)
+	[[ $stanza == *"from='alice@$XMPP_HOST/alice'"* && $stanza == *"xml:lang='fr'"* ]]
+	[[ $stanza == *"<body>eins&#10;zwei</body>"* ]]
+	hang_up bob
+	await bob
+	hang_up jat
+	await jat
+}
+@test "stanzas arrive whole, one a line (prosody)" { stanzas_arrive_whole prosody; }
+@test "stanzas arrive whole, one a line (ejabberd)" { stanzas_arrive_whole ejabberd; }
+
+presence_is_sent()
+{
+	on "$1"
+	listen bob user bob --presence=away
+	wait_for saw bob '<presence.*<show>away</show>'
+	hang_up bob
+	await bob
+	listen bob user bob --presence
+	wait_for saw bob '<presence'
+	run grep -c show bob.out
+	assert_output 0
+	# a message to the bare address reaches who is available
+	as_component jat.test <<<"<message to='bob@$XMPP_HOST' id='m1' type='chat'><body>hi</body></message>"
+	wait_for saw bob "id='m1'"
+	end bob
+}
+@test "--presence and --presence=SHOW (prosody)" { presence_is_sent prosody; }
+@test "--presence and --presence=SHOW (ejabberd)" { presence_is_sent ejabberd; }
+
+# Each stanza is sent when the one before has come back: with a second's delay for each this
+# would not end in time.
+big_stanzas()
+{
+	on "$1"
+	cat >echoing <<-'END'
+		import os, sys
+		jid, turns = os.environ["XMPP_JID"], 0
+		for size in (5000, 10000, 17000, 30000, 60000, 100000, 200000):
+		    for again in range(6):
+		        turns += 1
+		        body = "<body>%s</body>" % ("x" * size)
+		        print("<message to='%s' id='n%d'>%s</message>" % (jid, turns, body), flush=True)
+		        line = ""
+		        while not ("id='n%d'" % turns in line and line.endswith(body + "</message>\n")):
+		            line = sys.stdin.readline() or sys.exit(1)
+		print(turns, file=open("turns", "w"))
+	END
+	timeout 30 bash -c "$(declare -f as_user); as_user alice -- python3 ./echoing"
+	assert_equal "$(cat turns)" 42
+	# the same as a component
+	rm turns
+	timeout 30 bash -c "$(declare -f as_component component_port); as_component jat.test -- python3 ./echoing"
+	assert_equal "$(cat turns)" 42
+}
+@test "5 to 200 KB stanzas there and back without delay (prosody)" { big_stanzas prosody; }
+@test "5 to 200 KB stanzas there and back without delay (ejabberd)" { big_stanzas ejabberd; }
+
+@test "what is larger than --max-send-bytes is not sent: a request is answered here" {
+	on prosody
+	big=$(head -c 3000 /dev/zero | tr '\0' x)
+	run as_component jat.test --max-send-bytes 2000 <<-END
+		<message to='bob@$XMPP_HOST'><body>$big</body></message>
+		<iq type='set' id='s1' to='$XMPP_HOST' from='x@jat.test'><q xmlns='urn:q'>$big</q></iq>
+		<iq type='get' id='g1' to='$XMPP_HOST'>$disco</iq>
+	END
+	assert_failure 65
+	assert_line --partial 'stdin:1: stanza larger'
+	assert_line --partial 'stdin:2: stanza larger'
+	assert_line "<iq type='error' id='s1' to='x@jat.test' from='$XMPP_HOST'><error type='modify'><policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>larger than the server takes</text></error></iq>"
+	assert_line --regexp "<iq .*type='result'"
+	# an answer is replaced
+	listen alice user alice
+	listen jat component jat.test --max-send-bytes 2000
+	say alice "<iq type='get' id='q1' to='jat.test'><q xmlns='urn:q'/></iq>"
+	wait_for saw jat "id='q1'"
+	say jat "<iq type='result' id='q1' to='alice@$XMPP_HOST/alice'><q xmlns='urn:q'>$big</q></iq>"
+	wait_for saw alice policy-violation
+	hang_up jat
+	ends jat 65
+}
+
+@test "a stanza over a limit is not written; a request gets policy-violation" {
+	on prosody
+	for kind in component user; do
+		to=$([[ $kind == user ]] && echo "bob@$XMPP_HOST/bob" || echo jat.test)
+		listen limited "$kind" "$([[ $kind == user ]] && echo bob || echo jat.test)" \
+			--max-stanza-bytes 2K
+		big=$(head -c 5000 /dev/zero | tr '\0' x)
+		as_user alice >answer <<<"<iq type='set' id='big' to='$to'><q xmlns='urn:q'>$big</q></iq>
+<message to='$to' id='small'/>"
+		assert_file_contains answer policy-violation
+		wait_for saw limited "id='small'"
+		run grep -c "id='big'" limited.out
+		assert_output 0
+		hang_up limited
+		ends limited 65
+		assert_file_contains limited.err 'too large'
+	done
+}
+
+@test "bad input: each is told with its line, the rest goes on, 65" {
+	on prosody
+	listen bob user bob
+	printf '%s\n' "<message to='bob@$XMPP_HOST/bob' id='ok1'/>" '' '<message' \
+		"<iq/>" '<other/>' '<!-- no -->' "<message to='bob@$XMPP_HOST/bob' id='ok2'/>" \
+		'words' '<presence>' >input
+	for kind in 'user alice' 'component jat.test'; do
+		# shellcheck disable=SC2086
+		run as_$kind <input
+		assert_failure 65
+		for line in 3 5 6 8 9; do
+			assert_line --partial "stdin:$line: "
+		done
+	done
+	wait_for eval '(($(grep -c "id=.ok[12]" bob.out) == 4))'
+}
+
+@test "a stream error that blames what was sent: 76" {
+	for kind in prosody ejabberd; do
+		on "$kind"
+		run as_component jat.test <<<"<message from='elsewhere.test' to='bob@$XMPP_HOST'/>"
+		assert_failure 76
+		assert_output --partial invalid-from
+	done
+}
+
+# --- open requests
+
+requests_are_waited_for()
+{
+	on "$1"
+	listen bob user bob --presence
+	listen deaf component deleg.test
+	local kind
+	for kind in component user; do
+		who=$([[ $kind == user ]] && echo alice || echo jat.test)
+		listen asker "$kind" "$who" --wait 20
+		say asker "<iq type='get' id='q-$kind' to='bob@$XMPP_HOST/bob'><q xmlns='urn:q'/></iq>"
+		hang_up asker
+		wait_for saw bob "id='q-$kind'"
+		asker=$([[ $kind == user ]] && echo "alice@$XMPP_HOST/alice" || echo jat.test)
+		# not answers: another's of that id, another id
+		say deaf "<iq type='result' id='q-$kind' to='$asker'/>"
+		say bob "<iq type='result' id='other' to='$asker'/>"
+		wait_for saw asker "id='other'"
+		wait_for saw asker "from='deleg.test'"
+		# what comes meanwhile and asks gets an answer all the same
+		say bob "<iq type='get' id='late-$kind' to='$asker'><q xmlns='urn:q'/></iq>"
+		wait_for grep -q "id='late-$kind'.*<service-unavailable" bob.out
+		assert_file_contains asker.out "id='late-$kind'"
+		kill -0 "$asker_pid"
+		say bob "<iq type='result' id='q-$kind' to='$asker'><q xmlns='urn:q'/></iq>"
+		ends asker 0
+		assert_equal "$(grep -c "id='q-$kind'" asker.out)" 2
+	done
+}
+@test "requests are waited for, exactly (prosody)" { requests_are_waited_for prosody; }
+@test "requests are waited for, exactly (ejabberd)" { requests_are_waited_for ejabberd; }
+
+@test "requests without answer: 124 after --wait" {
+	on prosody
+	listen deaf component deleg.test
+	for kind in 'component jat.test' 'user alice'; do
+		# shellcheck disable=SC2086
+		run as_$kind --wait 0.2 <<<"<iq type='get' id='1' to='deleg.test'><q xmlns='urn:q'/></iq>
+<iq type='get' id='1' to='deleg.test'><q xmlns='urn:q'/></iq>"
+		assert_failure 124
+		assert_output 'xmpp-connect: 2 requests without answer'
+	done
+	wait_for eval '(($(grep -c "^<iq .*id=.1" deaf.out) == 4))'
+}
+
+@test "a full table of open requests stops the reading, not the answers" {
+	on prosody
+	seq 5000 | sed "s/.*/<iq type='get' id='&' to='$XMPP_HOST'><ping xmlns='urn:xmpp:ping'\/><\/iq>/" >pings
+	as_component jat.test --max-pending 10 <pings >answers
+	assert_equal "$(grep -o "id='[0-9]*'" answers | sort -u | wc -l)" 5000
+	assert_equal "$(wc -l <answers)" 5000
+	# with nobody answering, the oldest make room after --wait
+	listen deaf component deleg.test
+	sed 10q pings | sed "s/$XMPP_HOST/deleg.test/" >unanswered
+	run as_user alice --max-pending 1 --wait 0.1 <unanswered
+	assert_failure 124
+	wait_for eval '(($(grep -c "^<iq" deaf.out) == 10))'
+}
+
+# --- commands
+
+@test "a command instead of standard input and output" {
+	for kind in prosody ejabberd; do
+		on "$kind"
+		cat >script <<-'END'
+			echo "$PROTO $XMPP_DOMAIN $XMPP_JID" >&2
+			echo "<iq type='get' id='c1' to='$1'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>"
+			while read -r line; do
+				[[ $line == *"id='c1'"* ]] && break
+			done
+			echo "$line" >&2
+			exit 3
+		END
+		run as_user alice -- bash ./script "$XMPP_HOST"
+		assert_failure 3
+		assert_line --index 0 "XMPP $XMPP_HOST alice@$XMPP_HOST/alice"
+		assert_line --index 1 --partial "type='result'"
+		run as_component jat.test -- bash ./script "$XMPP_HOST"
+		assert_failure 3
+		assert_line --index 0 'XMPP jat.test jat.test'
+	done
+}
+
+@test "a command's status, its signal, and one that is not there" {
+	on prosody
+	run as_component jat.test -- true
+	assert_success
+	# shellcheck disable=SC2016
+	run as_component jat.test -- sh -c 'kill -9 $$'
+	assert_failure 137
+	run -127 as_component jat.test -- ./no-such-command
+	assert_output "xmpp-connect: cannot run './no-such-command': No such file or directory"
+	run as_component jat.test -- /dev/null
+	assert_failure 126
+	run as_component jat.test -- echo '<bad'
+	assert_failure 65
+	assert_output --partial 'echo:1:'
+	run as_component jat.test -- sh -c 'echo "<bad"; exit 4'
+	assert_failure 4
+	# SIGPIPE is what a command finds it to be
+	run as_component jat.test -- sh -c 'trap "" TERM; yes | head -n 1 >/dev/null; exit 0'
+	assert_success
+}
+
+@test "all that a command has written is sent, whether it reads or not" {
+	on prosody
+	listen bob user bob
+	seq 3000 | sed "s/.*/<message to='bob@$XMPP_HOST\/bob' id='n&'><body>words and words<\/body><\/message>/" >messages
+	as_component jat.test -- sh -c 'exec <&-; cat messages'
+	wait_for eval '(($(grep -c "^<message" bob.out) == 3000))'
+	: >bob.out
+	as_user alice -- cat messages
+	wait_for eval '(($(grep -c "^<message" bob.out) == 3000))'
+}
+
+# for start(): as one process
+commanded()
+{
+	xmpp-connect() { exec env xmpp-connect "$@"; }
+	as_component jat.test -- bash ./script
+}
+
+@test "signals go to the command" {
+	on prosody
+	cat >script <<-'END'
+		trap 'exit 5' TERM
+		echo "<message to='$XMPP_JID' id='hello'/>"
+		while read -r line; do echo "$line" >>seen; done
+		exit 6
+	END
+	start commanded commanded
+	wait_for grep -qs hello seen
+	kill -TERM "$commanded_pid"
+	ends commanded 5
+	# one that does not listen to it: the second signal closes the stream
+	cat >script <<-'END'
+		trap '' TERM
+		echo "<message to='$XMPP_JID' id='hello'/>"
+		while read -r line; do echo "$line" >>seen2; done
+		exit 6
+	END
+	start commanded commanded
+	wait_for grep -qs hello seen2
+	kill -TERM "$commanded_pid"
+	kill -TERM "$commanded_pid"
+	ends commanded 6
+}
+
+@test "a command whose connection is lost finds the end of its input" {
+	prosody_start "$PWD/own" --tls off
+	cat >script <<-'END'
+		echo "<message to='$XMPP_JID' id='hello'/>"
+		while read -r line; do echo "$line" >>seen; done
+		echo end >>seen
+	END
+	start commanded commanded
+	wait_for grep -qs hello seen
+	prosody_stop "$PWD/own"
+	ends commanded 75
+	assert_equal "$(tail -n 1 seen)" end
+}
+
+# --- trouble
+
+@test "output that cannot be written: 74, and the stream is closed in order" {
+	for kind in prosody ejabberd; do
+		on "$kind"
+		ask="<iq type='get' id='a1' to='$XMPP_HOST'>$disco</iq>"
+		for who in 'component jat.test' 'user alice'; do
+			status=0
+			# shellcheck disable=SC2086
+			as_$who <<<"$ask" >/dev/full 2>err || status=$?
+			assert_equal "$status" 74
+			assert_file_contains err 'cannot write standard output: No space left on device'
+			status=0
+			# shellcheck disable=SC2086
+			as_$who <<<"$ask" >&- 2>err || status=$?
+			assert_equal "$status" 74
+			# a reader that has gone
+			mkfifo gone
+			exec {reader}<>gone
+			exec {writer}>gone
+			exec {reader}<&-
+			status=0
+			# shellcheck disable=SC2086
+			as_$who <<<"$ask" 1>&"$writer" 2>err || status=$?
+			exec {writer}>&-
+			rm gone
+			assert_equal "$status" 74
+		done
+	done
+}
+
+@test "input that cannot be read: 74" {
+	on prosody
+	run as_component jat.test <&-
+	assert_failure 74
+	run as_component jat.test </
+	assert_failure 74
+}
+
+signals_end_it()
+{
+	on "$1"
+	listen deaf component priv.test
+	local kind who address signal
+	for kind in component user; do
+		who=$([[ $kind == user ]] && echo bob || echo jat.test)
+		address=$([[ $kind == user ]] && echo "bob@$XMPP_HOST/bob" || echo jat.test)
+		for signal in TERM INT; do
+			listen it "$kind" "$who"
+			end it "$signal"
+		done
+		# an open request is waited for
+		listen it "$kind" "$who"
+		say it "<iq type='get' id='a-$kind' to='priv.test'><q xmlns='urn:q'/></iq>"
+		wait_for saw deaf "id='a-$kind'"
+		kill -TERM "$it_pid"
+		say deaf "<iq type='get' id='b-$kind' to='$address'><q xmlns='urn:q'/></iq>"
+		wait_for grep -q "id='b-$kind'.*<service-unavailable" deaf.out
+		say deaf "<iq type='result' id='a-$kind' to='$address'/>"
+		ends it 0
+		assert_file_contains it.out "id='a-$kind'"
+		# a second signal does not wait
+		listen it "$kind" "$who"
+		say it "<iq type='get' id='c-$kind' to='priv.test'><q xmlns='urn:q'/></iq>"
+		wait_for saw deaf "id='c-$kind'"
+		kill -TERM "$it_pid"
+		say deaf "<iq type='get' id='d-$kind' to='$address'><q xmlns='urn:q'/></iq>"
+		wait_for grep -q "id='d-$kind'.*<service-unavailable" deaf.out
+		kill -TERM "$it_pid"
+		ends it 124
+	done
+}
+@test "SIGTERM and SIGINT are an end of input (prosody)" { signals_end_it prosody; }
+@test "SIGTERM and SIGINT are an end of input (ejabberd)" { signals_end_it ejabberd; }
+
+@test "a session is gone with the program: nothing waits for a resumption" {
+	for kind in prosody ejabberd; do
+		on "$kind"
+		as_user bob <<<''
+		# to a resource that was kept this would get no answer at all
+		run as_component jat.test --wait 20 <<<"<iq type='get' id='1' to='bob@$XMPP_HOST/bob'><q xmlns='urn:q'/></iq>"
+		assert_success
+		assert_output --partial service-unavailable
+	done
+}
+
+@test "the same resource again: the first one ends with 75" {
+	on ejabberd
+	listen first user bob
+	listen second user bob
+	ends first 75
+	assert_file_contains first.err conflict
+	end second
+}
+
+server_restarts()
+{
+	local kind=$1 who
+	"${kind}_start" "$PWD/own"
+	listen component component jat.test
+	listen user user bob
+	"${kind}_restart" "$PWD/own"
+	for who in component user; do
+		ends "$who" 75
+	done
+	# killed, without a word
+	listen component component jat.test
+	listen user user bob
+	server_kill "$PWD/own" KILL
+	for who in component user; do
+		ends "$who" 75
+	done
+}
+@test "a server that restarts or dies: 75 (prosody)" { server_restarts prosody; }
+@test "a server that restarts or dies: 75 (ejabberd)" { server_restarts ejabberd; }
+
+# A reader that does not read must not make the program grow, and must lose nothing.
+slow_reader()
+{
+	on "$1"
+	local who to kind=$2
+	who=$([[ $kind == user ]] && echo bob || echo jat.test)
+	to=$([[ $kind == user ]] && echo "bob@$XMPP_HOST/bob" || echo jat.test)
+	mkfifo slow.fifo
+	exec {keep}<>slow.fifo
+	listen slow "$kind" "$who" --max-queue-bytes 64K -- sh -c 'exec cat >slow.fifo'
+	body=$(head -c 20000 /dev/zero | tr '\0' x)
+	seq 1500 | sed "s/.*/<message to='${to//\//\\/}' id='n&'><body>$body<\/body><\/message>/" >messages
+	as_component jat2.test <messages
+	rss=$(awk '/VmHWM/ { print $2 }' "/proc/$slow_pid/status")
+	[[ -n ${WRAP:-} ]] || assert [ "$rss" -lt 40000 ]
+	grep -m 1500 -o "id='n[0-9]*'" <slow.fifo >got
+	exec {keep}>&-
+	assert_equal "$(sort -u got | wc -l)" 1500
+}
+@test "a reader that does not read: bounded, nothing lost (component)" { slow_reader prosody component; }
+@test "a reader that does not read: bounded, nothing lost (user)" { slow_reader prosody user; }
