@@ -520,6 +520,8 @@ static struct span token_for(struct jatproxy *p, struct span asked, struct span 
 {
 	size_t head;
 
+	if (!asked.p)
+		asked = p->config.jat.domain;
 	buf_reset(&p->address);
 	buf_append_span(&p->address, p->config.jat.domain);
 	buf_append_char(&p->address, '/');

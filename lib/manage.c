@@ -8,6 +8,7 @@
 #include "jid.h"
 #include "loop.h"
 #include "reader.h"
+#include "reply.h"
 #include "stanza-error.h"
 
 /* How long after the connection an advertisement may take before its absence is mentioned. */
@@ -412,28 +413,10 @@ void manage_stanza(struct manage *m, const struct stanza *s, struct writer *w, i
 
 /* From the handler ------------------------------------------------------- */
 
-/* What is wrong with a reply to r, NULL if nothing. */
-static const char *reply_wrong(const struct request *r, const struct stanza *s)
-{
-	if (s->refusal)
-		return "over a limit";
-	if (!stanza_is_answer(s))
-		return "neither a result nor an error";
-	if (s->to.p && !span_equal(s->to, r->from))
-		return "addressed to somebody else";
-	if (s->from.p && !span_equal(s->from, answerer(r->to, r->from)))
-		return "from an address that was not asked";
-	if (s->type == TYPE_RESULT && s->root->children_count > 1)
-		return "more than one element in it";
-	if (s->type == TYPE_ERROR && (!stanza_error_condition(s).p || s->root->children_count > 2))
-		return "an error without its condition";
-	return NULL;
-}
-
 /* A reply to r that the handler gave. */
 static void on_reply(struct manage *m, struct request *r, const struct stanza *s, struct writer *w)
 {
-	const char *wrong = reply_wrong(r, s);
+	const char *wrong = reply_wrong(s, answerer(r->to, r->from), r->from, false);
 	struct stanza_edit edit = {.to = r->from, .from = answerer(r->to, r->from), .id = r->id};
 	enum writer_status status;
 

@@ -1,0 +1,61 @@
+/* xmpp-delegate - have whole namespaces of a component handled by other entities */
+#include "delegateservice.h"
+#include "err.h"
+#include "opt.h"
+
+static struct delegateservice_config config = DELEGATESERVICE_CONFIG_INIT;
+
+static const struct opt options[] = {
+	{"delegate", 'D', OPT_LIST, "NS[ATTR,...]=JID",
+		"namespace, attributes a payload must have, and who manages it (may be given "
+		"several times)",
+		&config.delegations},
+	{"config", 0, OPT_STRING, "FILE", "JSON file with all delegations", &config.config_file,
+		.complete = "file"},
+	{"identity", 0, OPT_LIST, "CAT/TYPE/NAME",
+		"identity of our own (may be given several times)", &config.identities},
+	{"feature", 0, OPT_LIST, "FEATURE", "feature of our own (may be given several times)",
+		&config.features},
+	{"delegation-version", 0, OPT_CHOICE, "N",
+		"version of urn:xmpp:delegation the entities speak, 1 or 2 (default 2)",
+		&config.version, .choices = "1|2"},
+	{"timeout", 'w', OPT_SECONDS, "SECONDS", "how long a request may take (default 30)",
+		&config.timeout_ms, .min = 10, .max = 86400000},
+	{"max-pending", 0, OPT_INT, "N", "most open requests (default 65536)", &config.max_pending,
+		.min = 1, .max = 10000000},
+	{"max-pending-bytes", 0, OPT_BYTES, "BYTES", "most memory for open requests (default 64M)",
+		&config.max_pending_bytes, .min = 4096, .max = INT64_C(1) << 40},
+	{0},
+};
+static const struct opt service_options[] = {SERVICE_OPTIONS(config.service), {0}};
+static const struct opt *const tables[] = {options, service_options, NULL};
+static const char *const usage[] = {
+	"--domain DOMAIN --delegate NS[ATTR,...]=JID [OPTION...] [-- OTHERWISE [ARG...]]",
+	"--connect HOST:PORT --secret-file FILE --domain DOMAIN --config FILE [OPTION...] [-- "
+	"OTHERWISE [ARG...]]",
+	NULL,
+};
+static const struct opt_program program = {
+	.name = "xmpp-delegate",
+	.summary = "have whole namespaces of a component handled by other entities",
+	.usage = usage,
+	.tables = tables,
+	.stop_at_operand = true,
+	.operand_complete = "command",
+};
+
+int main(int argc, char **argv)
+{
+	const char *wrong;
+	int first, status;
+
+	err_init(argv[0]);
+	io_sanitise(true);
+	first = opt_parse(&program, argc, argv);
+	config.otherwise = first < argc ? argv + first : NULL;
+	io_no_core();
+	status = delegateservice_run(&config, &wrong);
+	if (status == EXIT_USAGE)
+		opt_usage_error(&program, "%s", wrong);
+	return status;
+}

@@ -1,0 +1,994 @@
+#include "delegate.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "delegation.h"
+#include "err.h"
+#include "jid.h"
+#include "loop.h"
+#include "reply.h"
+#include "session.h"
+#include "stanza-error.h"
+
+#define NESTING_MIN_MS 1000
+#define NESTING_MAX_MS 60000
+#define MAX_SESSIONS 1000
+
+/* One managing entity: a component, one client, or whichever client of an account is online. */
+struct entity {
+	struct span jid;	   /* owned */
+	bool account;		   /* a bare JID with a localpart: its sessions manage */
+	struct session *session;   /* account: the one that manages, held; NULL: none is there */
+	bool told;		   /* it knows what is delegated and has answered all */
+	int64_t next_ms, retry_ms; /* when to tell it (again) */
+};
+
+/* One delegated namespace. */
+struct rule {
+	struct span ns, *attributes; /* owned */
+	size_t attributes_count;
+	size_t entity;		      /* index */
+	struct disco_info host, bare; /* its answers to the nesting queries */
+	bool host_known, bare_known;
+};
+
+enum request_kind { REQUEST_ENVELOPE, REQUEST_NESTING, REQUEST_HANDLER };
+
+/* An open request: a user's at an entity or at OTHERWISE, or a nesting query. Texts in text. */
+struct request {
+	enum request_kind kind;
+	struct span asked_jid;	  /* whose answer it must be */
+	struct span user, to, id; /* the user's: from, to, id; nesting: id = the node */
+	char *text;
+};
+
+enum counter {
+	COUNT_REQUESTS,
+	COUNT_ANSWERS,
+	COUNT_HANDED,
+	COUNT_BAD_ANSWER,
+	COUNT_BOUNCED,
+	COUNT_TIMEOUT,
+	COUNT_BUSY,
+	COUNT_TOO_LARGE,
+	COUNT_BAD_REQUEST,
+	COUNT_UNSERVED,
+	COUNT_STOPPED,
+	COUNT_STRAY,
+	COUNT_IGNORED,
+	COUNT_QUEUE_FULL,
+	COUNTERS,
+};
+
+static const struct {
+	const char *name, *labels, *help;
+} counter_names[COUNTERS] = {
+	[COUNT_REQUESTS] = {"requests", NULL, "requests forwarded to managing entities"},
+	[COUNT_ANSWERS] = {"answers", NULL, "answers delivered"},
+	[COUNT_HANDED] = {"otherwise", NULL, "requests given to the OTHERWISE handler"},
+	[COUNT_BAD_ANSWER] = {"errors", "reason=\"bad-answer\"", "requests answered with an error"},
+	[COUNT_BOUNCED] = {"errors", "reason=\"bounced\"", "requests answered with an error"},
+	[COUNT_TIMEOUT] = {"errors", "reason=\"timeout\"", "requests answered with an error"},
+	[COUNT_BUSY] = {"errors", "reason=\"busy\"", "requests answered with an error"},
+	[COUNT_TOO_LARGE] = {"errors", "reason=\"too-large\"", "requests answered with an error"},
+	[COUNT_BAD_REQUEST] = {"errors", "reason=\"bad-request\"",
+		"requests answered with an error"},
+	[COUNT_UNSERVED] = {"errors", "reason=\"unserved\"", "requests answered with an error"},
+	[COUNT_STOPPED] = {"errors", "reason=\"stopped\"", "requests answered with an error"},
+	[COUNT_STRAY] = {"dropped", "reason=\"stray\"", "stanzas dropped"},
+	[COUNT_IGNORED] = {"dropped", "reason=\"ignored\"", "stanzas dropped"},
+	[COUNT_QUEUE_FULL] = {"dropped", "reason=\"queue-full\"", "stanzas dropped"},
+};
+
+struct delegate {
+	struct delegate_config config;
+	struct entity *entities;
+	size_t entities_count;
+	struct rule *rules;
+	size_t rules_count;
+	struct span *accounts; /* of the entities that are accounts: the targets of sessions */
+	size_t accounts_count;
+	struct session_table *sessions; /* NULL: no entity is an account */
+	struct route *requests;
+	size_t open;   /* requests of users */
+	size_t handed; /* those at OTHERWISE */
+	struct buf node;
+	bool up, draining;
+	int64_t now_ms;
+	uint64_t counters[COUNTERS];
+};
+
+static struct span span_copy(struct span s)
+{
+	return s.p ? (struct span){xstrndup(s.p, s.n), s.n} : SPAN_NONE;
+}
+
+/* Life ------------------------------------------------------------------- */
+
+struct delegate *delegate_new(const struct delegate_config *config)
+{
+	struct delegate *d = xcalloc(1, sizeof(*d));
+	uint64_t seed[2];
+
+	d->config = *config;
+	seed[0] = config->random(config->random_context);
+	seed[1] = config->random(config->random_context);
+	/* nesting queries come on top of what users may have open */
+	d->requests = route_new(config->max_pending + 4096, config->max_pending_bytes, seed);
+	buf_init(&d->node, BUF_NO_MAX);
+	return d;
+}
+
+static void request_remove(struct delegate *d, struct request *r)
+{
+	d->open -= r->kind != REQUEST_NESTING;
+	d->handed -= r->kind == REQUEST_HANDLER;
+	free(r->text);
+	route_remove(d->requests, route_entry_of(r));
+}
+
+static void rules_free(struct delegate *d)
+{
+	for (size_t i = 0; i < d->rules_count; i++) {
+		struct rule *rule = &d->rules[i];
+
+		for (size_t j = 0; j < rule->attributes_count; j++)
+			free((char *)rule->attributes[j].p);
+		free(rule->attributes);
+		free((char *)rule->ns.p);
+		disco_free(&rule->host);
+		disco_free(&rule->bare);
+	}
+	free(d->rules);
+	d->rules = NULL;
+	d->rules_count = 0;
+}
+
+static void sessions_free(struct delegate *d)
+{
+	for (size_t i = 0; i < d->entities_count; i++)
+		if (d->entities[i].session) {
+			session_release(d->sessions, d->entities[i].session);
+			d->entities[i].session = NULL;
+		}
+	session_table_free(d->sessions);
+	d->sessions = NULL;
+	free(d->accounts);
+	d->accounts = NULL;
+	d->accounts_count = 0;
+}
+
+static void entities_free(struct delegate *d)
+{
+	for (size_t i = 0; i < d->entities_count; i++)
+		free((char *)d->entities[i].jid.p);
+	free(d->entities);
+	d->entities = NULL;
+	d->entities_count = 0;
+}
+
+void delegate_free(struct delegate *d)
+{
+	struct route_entry *e;
+
+	if (!d)
+		return;
+	while ((e = route_earliest(d->requests)))
+		request_remove(d, route_record(e));
+	route_free(d->requests);
+	sessions_free(d);
+	rules_free(d);
+	entities_free(d);
+	buf_free(&d->node);
+	free(d);
+}
+
+size_t delegate_open_requests(const struct delegate *d)
+{
+	return d->open;
+}
+
+size_t delegate_handler_requests(const struct delegate *d)
+{
+	return d->handed;
+}
+
+size_t delegate_metrics(const struct delegate *d, struct metric *out, size_t max)
+{
+	size_t n = 0;
+
+	if (n < max)
+		out[n++] = (struct metric){"pending_requests", NULL,
+			"requests waiting for their answer", METRIC_GAUGE, d->open};
+	for (size_t i = 0; i < COUNTERS && n < max; i++)
+		out[n++] = (struct metric){counter_names[i].name, counter_names[i].labels,
+			counter_names[i].help, METRIC_COUNTER, d->counters[i]};
+	return n;
+}
+
+/* Requests --------------------------------------------------------------- */
+
+/* An id that nobody can guess. */
+static struct span fresh_id(struct delegate *d, char id[33])
+{
+	snprintf(id, 33, "%016llx%016llx",
+		(unsigned long long)d->config.random(d->config.random_context),
+		(unsigned long long)d->config.random(d->config.random_context));
+	return (struct span){id, 32};
+}
+
+static struct request *request_add(struct delegate *d, enum request_kind kind, struct span key,
+	struct span asked_jid, struct span user, struct span to, struct span id)
+{
+	const struct span parts[] = {asked_jid, user, to, id};
+	struct route_entry *e = NULL;
+	struct request *r;
+	size_t n = 0;
+
+	if (kind == REQUEST_NESTING || d->open < d->config.max_pending)
+		e = route_add(d->requests, key, sizeof(*r), d->now_ms + d->config.timeout_ms);
+	if (!e)
+		return NULL;
+	for (size_t i = 0; i < 4; i++)
+		n += parts[i].n;
+	if (!route_charge(d->requests, e, n)) {
+		route_remove(d->requests, e);
+		return NULL;
+	}
+	r = route_record(e);
+	{
+		struct span *const places[] = {&r->asked_jid, &r->user, &r->to, &r->id};
+
+		r->text = xmalloc(n + 1);
+		n = 0;
+		for (size_t i = 0; i < 4; i++) {
+			*places[i] =
+				parts[i].p ? (struct span){r->text + n, parts[i].n} : SPAN_NONE;
+			if (parts[i].n)
+				memcpy(r->text + n, parts[i].p, parts[i].n);
+			n += parts[i].n;
+		}
+	}
+	r->kind = kind;
+	d->open += kind != REQUEST_NESTING;
+	d->handed += kind == REQUEST_HANDLER;
+	return r;
+}
+
+static void answer_stanza(struct delegate *d, const struct stanza *s, enum stanza_error e,
+	enum counter why, struct writer *w)
+{
+	d->counters[why]++;
+	if (stanza_error_reply(w, s, e, NULL) != WRITER_OK)
+		d->counters[COUNT_QUEUE_FULL]++;
+}
+
+/* The request's one answer is an error of ours. */
+static void answer_error(struct delegate *d, struct request *r, enum stanza_error e,
+	enum counter why, struct writer *w)
+{
+	if (r->kind != REQUEST_NESTING) {
+		d->counters[why]++;
+		if (stanza_error_send(w, "iq", r->user, r->to, r->id, e, NULL) != WRITER_OK)
+			d->counters[COUNT_QUEUE_FULL]++;
+	}
+	request_remove(d, r);
+}
+
+/* s is the answer to r. */
+static void deliver(struct delegate *d, struct request *r, const struct stanza *s, struct writer *w)
+{
+	struct stanza_edit edit = {.to = r->user, .from = r->to, .id = r->id};
+
+	if (writer_stanza(w, s, &edit) == WRITER_TOO_LARGE) {
+		answer_error(d, r, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+		return;
+	}
+	d->counters[COUNT_ANSWERS]++;
+	request_remove(d, r);
+}
+
+/* Entities --------------------------------------------------------------- */
+
+/* The entity that this address belongs to: itself, or the account of a session. */
+static struct entity *entity_of(struct delegate *d, struct span jid)
+{
+	for (size_t i = 0; i < d->entities_count; i++)
+		if (span_equal(d->entities[i].jid, jid) ||
+			(d->entities[i].account && span_equal(d->entities[i].jid, jid_bare(jid))))
+			return &d->entities[i];
+	return NULL;
+}
+
+/* Where its stanzas go now; absent while none of an account's clients is online. */
+static struct span entity_address(const struct entity *entity)
+{
+	return !entity->account ? entity->jid : entity->session ? entity->session->jid : SPAN_NONE;
+}
+
+/* Any address of the entity: what it asks itself is not handed back to it (4.2.1). */
+static bool is_entity(const struct entity *entity, struct span jid)
+{
+	return memchr(jid_bare(entity->jid).p, '@', jid_bare(entity->jid).n)
+		       ? span_equal(jid_bare(entity->jid), jid_bare(jid))
+		       : jid_at_domain(jid, jid_domain(entity->jid));
+}
+
+/* It bounced, was silent, or is new: tell it again, soon. */
+static void entity_forgets(struct delegate *d, struct entity *entity)
+{
+	if (!entity)
+		return;
+	for (size_t i = 0; i < d->rules_count; i++)
+		if (&d->entities[d->rules[i].entity] == entity)
+			d->rules[i].host_known = d->rules[i].bare_known = false;
+	if (entity->told) {
+		entity->told = false;
+		entity->retry_ms = NESTING_MIN_MS;
+		entity->next_ms = d->now_ms + entity->retry_ms;
+	}
+}
+
+static void send_advertisement(struct delegate *d, size_t index, struct writer *w)
+{
+	writer_begin(w);
+	writer_raw(w, "<message");
+	writer_attribute(w, "to", entity_address(&d->entities[index]));
+	writer_attribute(w, "from", d->config.domain);
+	writer_raw(w, "><delegation xmlns='");
+	writer_raw(w, delegation_ns(d->config.version));
+	writer_raw(w, "'>");
+	for (size_t i = 0; i < d->rules_count; i++) {
+		const struct rule *rule = &d->rules[i];
+
+		if (rule->entity != index)
+			continue;
+		writer_raw(w, "<delegated");
+		writer_attribute(w, "namespace", rule->ns);
+		writer_raw(w, rule->attributes_count ? ">" : "/>");
+		for (size_t j = 0; j < rule->attributes_count; j++) {
+			writer_raw(w, "<attribute");
+			writer_attribute(w, "name", rule->attributes[j]);
+			writer_raw(w, "/>");
+		}
+		if (rule->attributes_count)
+			writer_raw(w, "</delegated>");
+	}
+	writer_raw(w, "</delegation></message>");
+	writer_end(w);
+}
+
+static void send_nesting(struct delegate *d, const struct rule *rule, bool bare, struct writer *w)
+{
+	const struct delegation_node node = {
+		.version = d->config.version, .bare = bare, .ns = rule->ns};
+	struct span address = entity_address(&d->entities[rule->entity]);
+	char text[33];
+	struct span id = fresh_id(d, text);
+
+	buf_reset(&d->node);
+	delegation_node_format(&node, &d->node);
+	if (!request_add(d, REQUEST_NESTING, id, address, SPAN_NONE, SPAN_NONE, buf_span(&d->node)))
+		return;
+	writer_begin(w);
+	writer_raw(w, "<iq type='get'");
+	writer_attribute(w, "id", id);
+	writer_attribute(w, "to", address);
+	writer_attribute(w, "from", d->config.domain);
+	writer_raw(w, "><query xmlns='" NS_DISCO_INFO "'");
+	writer_attribute(w, "node", buf_span(&d->node));
+	writer_raw(w, "/></iq>");
+	writer_end(w);
+}
+
+/* The advertisement, then the nesting queries that are not answered yet. */
+static void entity_tell(struct delegate *d, size_t index, struct writer *w)
+{
+	struct entity *entity = &d->entities[index];
+	bool missing = false;
+
+	entity->next_ms = LOOP_NEVER;
+	if (!entity_address(entity).p)
+		return;
+	for (size_t i = 0; i < d->rules_count && !missing; i++)
+		missing = d->rules[i].entity == index &&
+			  !(d->rules[i].host_known && d->rules[i].bare_known);
+	if (!missing) {
+		entity->told = true;
+		return;
+	}
+	entity->told = false;
+	send_advertisement(d, index, w);
+	for (size_t i = 0; i < d->rules_count; i++) {
+		if (d->rules[i].entity != index)
+			continue;
+		if (!d->rules[i].host_known)
+			send_nesting(d, &d->rules[i], false, w);
+		if (!d->rules[i].bare_known)
+			send_nesting(d, &d->rules[i], true, w);
+	}
+	entity->next_ms = d->now_ms + entity->retry_ms;
+	entity->retry_ms *= 2;
+	if (entity->retry_ms > NESTING_MAX_MS)
+		entity->retry_ms = NESTING_MAX_MS;
+}
+
+/* From the beginning: at start, or when another session takes over. */
+static void entity_begin(struct delegate *d, struct entity *entity)
+{
+	entity_forgets(d, entity);
+	entity->told = false;
+	entity->retry_ms = NESTING_MIN_MS;
+	entity->next_ms = d->now_ms;
+}
+
+/* Sessions of accounts --------------------------------------------------- */
+
+static void session_left(void *context, struct session *s, bool link_down, int64_t now_ms)
+{
+	struct delegate *d = context;
+
+	(void)link_down;
+	(void)now_ms;
+	for (size_t i = 0; i < d->entities_count; i++)
+		if (d->entities[i].session == s) {
+			d->entities[i].session = NULL;
+			session_release(d->sessions, s);
+		}
+}
+
+/* The first session online manages; when it has left, the next one. */
+static void sessions_changed(void *context)
+{
+	struct delegate *d = context;
+
+	for (size_t i = 0; i < d->entities_count; i++) {
+		struct entity *entity = &d->entities[i];
+
+		if (!entity->account || entity->session)
+			continue;
+		for (size_t j = 0; j < session_count(d->sessions) && !entity->session; j++)
+			if (span_equal(jid_bare(session_at(d->sessions, j)->jid), entity->jid))
+				entity->session = session_at(d->sessions, j);
+		if (entity->session) {
+			session_hold(entity->session);
+			entity_begin(d, entity);
+		}
+	}
+}
+
+struct gathered {
+	struct delegate *d;
+	struct request **list;
+	size_t count;
+};
+
+static void gather_gone(void *context, struct route_entry *e)
+{
+	struct gathered *g = context;
+	struct request *r = route_record(e);
+	struct entity *entity = r->asked_jid.p ? entity_of(g->d, r->asked_jid) : NULL;
+
+	if (entity && entity->account && !session_find(g->d->sessions, r->asked_jid))
+		g->list[g->count++] = r;
+}
+
+static void gather_handed(void *context, struct route_entry *e)
+{
+	struct gathered *g = context;
+	struct request *r = route_record(e);
+
+	if (r->kind == REQUEST_HANDLER)
+		g->list[g->count++] = r;
+}
+
+/* Answer all that gather finds: nobody else will. */
+static void fail_some(struct delegate *d, void (*gather)(void *, struct route_entry *),
+	enum stanza_error error, struct writer *w)
+{
+	struct gathered g = {.d = d};
+
+	g.list = xcalloc(route_count(d->requests) + 1, sizeof(struct request *));
+	route_each(d->requests, gather, &g);
+	for (size_t i = 0; i < g.count; i++)
+		answer_error(d, g.list[i], error, COUNT_BOUNCED, w);
+	free(g.list);
+}
+
+/* Rules ------------------------------------------------------------------ */
+
+const char *delegate_rules_wrong(
+	const struct delegate_rule *rules, size_t count, struct span domain, size_t *at)
+{
+	struct jid jid;
+
+	for (size_t i = 0; i < count; i++) {
+		*at = i;
+		if (!rules[i].ns.n || !xml_characters_valid(rules[i].ns))
+			return "not a namespace";
+		if (delegation_version(rules[i].ns))
+			return "the namespace of delegation itself is never delegated";
+		if (!jid_split(rules[i].entity, &jid))
+			return "not a JID";
+		if (jid_at_domain(rules[i].entity, domain))
+			return "the managing entity is the delegating domain";
+		for (size_t j = 0; j < rules[i].attributes_count; j++)
+			if (!rules[i].attributes[j].n ||
+				!xml_characters_valid(rules[i].attributes[j]))
+				return "not an attribute";
+		for (size_t j = 0; j < i; j++)
+			if (span_equal(rules[i].ns, rules[j].ns))
+				return "the namespace is delegated twice";
+	}
+	return NULL;
+}
+
+static size_t entity_index(struct delegate *d, struct span jid)
+{
+	struct entity *entity;
+	struct jid parts;
+
+	for (size_t i = 0; i < d->entities_count; i++)
+		if (span_equal(d->entities[i].jid, jid))
+			return i;
+	d->entities = xrealloc(d->entities, (d->entities_count + 1) * sizeof(*d->entities));
+	entity = &d->entities[d->entities_count];
+	*entity = (struct entity){
+		.jid = span_copy(jid), .next_ms = LOOP_NEVER, .retry_ms = NESTING_MIN_MS};
+	entity->account = jid_split(jid, &parts) && parts.local.p && !parts.resource.p;
+	return d->entities_count++;
+}
+
+static void sessions_begin(struct delegate *d)
+{
+	struct session_config config = {.domain = d->config.domain,
+		.max_sessions = MAX_SESSIONS,
+		.left = session_left,
+		.changed = sessions_changed,
+		.context = d};
+
+	d->accounts = xcalloc(d->entities_count + 1, sizeof(*d->accounts));
+	for (size_t i = 0; i < d->entities_count; i++)
+		if (d->entities[i].account)
+			d->accounts[d->accounts_count++] = d->entities[i].jid;
+	if (!d->accounts_count)
+		return;
+	config.targets = d->accounts;
+	config.targets_count = d->accounts_count;
+	d->sessions = session_table_new(&config);
+}
+
+static void begin_all(struct delegate *d, struct writer *w)
+{
+	if (d->sessions)
+		session_up(d->sessions, w, d->now_ms);
+	for (size_t i = 0; i < d->entities_count; i++)
+		if (!d->entities[i].account) {
+			entity_begin(d, &d->entities[i]);
+			entity_tell(d, i, w);
+		}
+}
+
+void delegate_rules(struct delegate *d, const struct delegate_rule *rules, size_t count,
+	struct writer *w, int64_t now_ms)
+{
+	d->now_ms = now_ms;
+	sessions_free(d);
+	rules_free(d);
+	entities_free(d);
+	d->rules = xcalloc(count + 1, sizeof(*d->rules));
+	for (size_t i = 0; i < count; i++) {
+		struct rule *rule = &d->rules[d->rules_count++];
+
+		rule->ns = span_copy(rules[i].ns);
+		rule->attributes = xcalloc(rules[i].attributes_count + 1, sizeof(struct span));
+		for (size_t j = 0; j < rules[i].attributes_count; j++)
+			rule->attributes[rule->attributes_count++] =
+				span_copy(rules[i].attributes[j]);
+		rule->entity = entity_index(d, rules[i].entity);
+		disco_init(&rule->host);
+		disco_init(&rule->bare);
+	}
+	sessions_begin(d);
+	if (w)
+		begin_all(d, w);
+}
+
+/* Requests of users ------------------------------------------------------ */
+
+/* Whether the rule holds for a payload to this address. Names of "remaining" discovery with
+ * ":bare:" are for accounts only. */
+static bool rule_applies(const struct rule *rule, const struct xml_node *payload, bool account)
+{
+	if (!span_equal(delegation_payload_ns(rule->ns), payload->ns))
+		return false;
+	if (!account && !span_equal(rule->ns, payload->ns) &&
+		memmem(rule->ns.p, rule->ns.n, ":bare:", 6))
+		return false;
+	for (size_t i = 0; i < rule->attributes_count; i++) {
+		bool there = false;
+
+		for (uint32_t j = 0; j < payload->attributes_count; j++)
+			there |= !payload->attributes[j].ns.p &&
+				 span_equal(payload->attributes[j].name, rule->attributes[i]);
+		if (!there)
+			return false;
+	}
+	return true;
+}
+
+static const struct rule *find_rule(struct delegate *d, const struct stanza *s)
+{
+	struct jid to;
+
+	if (!jid_split(s->to, &to) || to.resource.p)
+		return NULL;
+	for (size_t i = 0; i < d->rules_count; i++)
+		if (rule_applies(&d->rules[i], stanza_payload(s), to.local.p != NULL) &&
+			!is_entity(&d->entities[d->rules[i].entity], s->from))
+			return &d->rules[i];
+	return NULL;
+}
+
+static void forward(
+	struct delegate *d, const struct rule *rule, const struct stanza *s, struct writer *w)
+{
+	struct span address = entity_address(&d->entities[rule->entity]), id;
+	enum writer_status status;
+	struct request *r;
+	char text[33];
+
+	if (!address.p) {
+		answer_stanza(d, s, ERROR_SERVICE_UNAVAILABLE, COUNT_BOUNCED, w);
+		return;
+	}
+	id = fresh_id(d, text);
+	r = request_add(d, REQUEST_ENVELOPE, id, address, s->from, s->to, s->id);
+	if (!r) {
+		answer_stanza(d, s, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, w);
+		return;
+	}
+	delegation_begin(w, d->config.version, "set", address, d->config.domain, id);
+	writer_copy(w, s, &STANZA_KEEP, NS_CLIENT);
+	status = delegation_end(w);
+	if (status == WRITER_OK)
+		d->counters[COUNT_REQUESTS]++;
+	else
+		answer_error(d, r,
+			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
+						   : ERROR_RESOURCE_CONSTRAINT,
+			COUNT_TOO_LARGE, w);
+}
+
+/* A feature of our own under a delegated namespace is the entity's to announce (7.2.1). */
+static bool is_delegated_feature(const struct delegate *d, struct span feature)
+{
+	for (size_t i = 0; i < d->rules_count; i++)
+		if (span_starts(feature, d->rules[i].ns))
+			return true;
+	return false;
+}
+
+static void answer_disco(struct delegate *d, const struct stanza *s, bool account, struct writer *w)
+{
+	const struct disco_info *own = d->config.own;
+	struct disco_info info;
+
+	disco_init(&info);
+	buf_append_span(&info.identities, buf_span(&own->identities));
+	buf_append_span(&info.forms, buf_span(&own->forms));
+	for (size_t i = 0; i < own->features_count; i++)
+		if (!is_delegated_feature(d, span_of(own->features[i])))
+			disco_add_feature(&info, span_of(own->features[i]));
+	disco_add_feature(&info, SPAN(NS_DISCO_INFO));
+	disco_add_feature(&info, span_of(delegation_ns(d->config.version)));
+	for (size_t i = 0; i < d->rules_count; i++)
+		disco_add_all(&info, account ? &d->rules[i].bare : &d->rules[i].host);
+	writer_begin(w);
+	writer_raw(w, "<iq type='result'");
+	writer_attribute(w, "id", s->id);
+	writer_attribute(w, "to", s->from);
+	writer_attribute(w, "from", s->to);
+	writer_raw(w, ">");
+	disco_write(&info, SPAN_NONE, w);
+	writer_raw(w, "</iq>");
+	if (writer_end(w) != WRITER_OK)
+		answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+	disco_free(&info);
+}
+
+/* What is not delegated: OTHERWISE, or through (a filter), or nobody's. */
+static void on_rest(
+	struct delegate *d, const struct stanza *s, enum stanza_error none, struct writer *w)
+{
+	if (d->config.hand && !d->draining) {
+		char text[33];
+		struct span id = fresh_id(d, text);
+		struct request *r =
+			request_add(d, REQUEST_HANDLER, id, SPAN_NONE, s->from, s->to, s->id);
+
+		if (!r)
+			answer_stanza(d, s, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, w);
+		else if (d->config.hand(d->config.context, s, id))
+			d->counters[COUNT_HANDED]++;
+		else
+			answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BUSY, w);
+	} else if (d->config.passthrough) {
+		if (writer_stanza(w, s, &STANZA_KEEP) != WRITER_OK)
+			answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+	} else {
+		answer_stanza(d, s, none, COUNT_UNSERVED, w);
+	}
+}
+
+static void on_request(struct delegate *d, const struct stanza *s, struct writer *w)
+{
+	const struct xml_node *payload = stanza_payload(s);
+	const struct rule *rule;
+	bool info = xml_is(payload, NS_DISCO_INFO, "query") && s->type == TYPE_GET;
+	bool node = xml_attribute(payload, "node").n > 0;
+	struct jid to;
+	bool bare = jid_split(s->to, &to) && !to.resource.p;
+
+	if (info && !node && bare) {
+		answer_disco(d, s, to.local.p != NULL, w);
+		return;
+	}
+	rule = find_rule(d, s);
+	if (rule && d->draining)
+		answer_stanza(d, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+	else if (rule)
+		forward(d, rule, s, w);
+	else
+		on_rest(d, s,
+			info && node && bare ? ERROR_ITEM_NOT_FOUND : ERROR_SERVICE_UNAVAILABLE, w);
+}
+
+/* Answers of entities ---------------------------------------------------- */
+
+static void warn_answer(const struct request *r, const char *wrong)
+{
+	err_warn("the answer of '%.*s' to a request of '%.*s' is wrong: %s", SPAN_ARG(r->asked_jid),
+		SPAN_ARG(r->user), wrong);
+}
+
+static void on_envelope_answer(
+	struct delegate *d, struct request *r, const struct stanza *s, struct writer *w)
+{
+	struct stanza inner;
+	const char *wrong;
+	int version;
+
+	if (s->type == TYPE_ERROR) {
+		struct span condition = stanza_error_condition(s);
+
+		err_info("'%.*s' has not taken a request: %.*s", SPAN_ARG(r->asked_jid),
+			SPAN_ARG(condition));
+		entity_forgets(d, entity_of(d, r->asked_jid));
+		answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BOUNCED, w);
+		return;
+	}
+	wrong = s->refusal ? "over a limit" : delegation_unwrap(s, &inner, &version);
+	if (!wrong && version != d->config.version)
+		wrong = "another version of delegation";
+	if (!wrong && !span_equal(inner.id, r->id))
+		wrong = "another inner id";
+	if (!wrong)
+		wrong = reply_wrong(&inner, r->to, r->user, true);
+	if (wrong) {
+		warn_answer(r, wrong);
+		answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BAD_ANSWER, w);
+		return;
+	}
+	deliver(d, r, &inner, w);
+}
+
+static void on_nesting_answer(struct delegate *d, struct request *r, const struct stanza *s)
+{
+	const struct xml_node *query = xml_child(s->root, NS_DISCO_INFO, "query");
+	struct delegation_node node;
+	struct span text = xml_attribute(query, "node");
+
+	if (s->type == TYPE_RESULT && !s->refusal && query && delegation_node_parse(r->id, &node) &&
+		(!text.p || span_equal(text, r->id)))
+		for (size_t i = 0; i < d->rules_count; i++) {
+			struct rule *rule = &d->rules[i];
+			struct disco_info *info = node.bare ? &rule->bare : &rule->host;
+
+			if (!span_equal(rule->ns, node.ns))
+				continue;
+			disco_reset(info);
+			disco_add_query(info, s, query, NULL, NULL);
+			*(node.bare ? &rule->bare_known : &rule->host_known) = true;
+		}
+	else
+		err_info("'%.*s' has not told what it does about '%.*s'", SPAN_ARG(r->asked_jid),
+			SPAN_ARG(r->id));
+	request_remove(d, r);
+}
+
+static void on_answer(struct delegate *d, const struct stanza *s, struct writer *w)
+{
+	struct route_entry *e = s->id.n ? route_find(d->requests, s->id) : NULL;
+	struct request *r = e ? route_record(e) : NULL;
+
+	if (!r || r->kind == REQUEST_HANDLER || !span_equal(r->asked_jid, s->from) ||
+		!span_equal(s->to, d->config.domain))
+		d->counters[COUNT_STRAY]++;
+	else if (r->kind == REQUEST_NESTING)
+		on_nesting_answer(d, r, s);
+	else
+		on_envelope_answer(d, r, s, w);
+}
+
+/* Everything that comes -------------------------------------------------- */
+
+static void on_presence(struct delegate *d, const struct stanza *s, struct writer *w)
+{
+	if (d->sessions && span_equal(s->to, d->config.domain) &&
+		session_presence(d->sessions, s, w, d->now_ms)) {
+		fail_some(d, gather_gone, ERROR_SERVICE_UNAVAILABLE, w);
+		return;
+	}
+	if (d->config.passthrough)
+		writer_stanza(w, s, &STANZA_KEEP);
+	else if (s->type == TYPE_SUBSCRIBE) {
+		/* an account that manages may want to see us, too; nobody else has a reason */
+		bool known = d->sessions && session_target(d->sessions, s->from) >= 0;
+
+		writer_begin(w);
+		writer_raw(
+			w, known ? "<presence type='subscribed'" : "<presence type='unsubscribed'");
+		writer_attribute(w, "to", jid_bare(s->from));
+		writer_attribute(w, "from", s->to);
+		writer_raw(w, "/>");
+		writer_end(w);
+	} else {
+		d->counters[COUNT_IGNORED]++;
+	}
+}
+
+static void on_message(struct delegate *d, const struct stanza *s, struct writer *w)
+{
+	if (d->config.passthrough && !s->refusal)
+		writer_stanza(w, s, &STANZA_KEEP);
+	else if (s->type == TYPE_ERROR)
+		/* our advertisement has come back: its queries have as well */
+		d->counters[COUNT_IGNORED]++;
+	else
+		answer_stanza(d, s, ERROR_SERVICE_UNAVAILABLE, COUNT_UNSERVED, w);
+}
+
+static void on_iq(struct delegate *d, const struct stanza *s, struct writer *w)
+{
+	if (stanza_is_answer(s))
+		on_answer(d, s, w);
+	else if (s->refusal)
+		answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+	else if (!stanza_iq_valid(s))
+		answer_stanza(d, s, ERROR_BAD_REQUEST, COUNT_BAD_REQUEST, w);
+	else
+		on_request(d, s, w);
+}
+
+void delegate_stanza(struct delegate *d, const struct stanza *s, struct writer *w, int64_t now_ms)
+{
+	struct jid from;
+
+	d->now_ms = now_ms;
+	if (d->config.passthrough && !jid_at_domain(s->to, d->config.domain)) {
+		if (s->refusal || writer_stanza(w, s, &STANZA_KEEP) != WRITER_OK)
+			d->counters[COUNT_IGNORED]++;
+	} else if (!jid_split(s->from, &from)) {
+		d->counters[COUNT_IGNORED]++;
+	} else if (s->kind == STANZA_IQ) {
+		on_iq(d, s, w);
+	} else if (s->kind == STANZA_MESSAGE) {
+		on_message(d, s, w);
+	} else {
+		on_presence(d, s, w);
+	}
+	/* a session that has just taken over is told at once */
+	for (size_t i = 0; i < d->entities_count; i++)
+		if (d->entities[i].next_ms <= now_ms)
+			entity_tell(d, i, w);
+}
+
+void delegate_handler_stanza(
+	struct delegate *d, const struct stanza *s, struct writer *w, int64_t now_ms)
+{
+	struct route_entry *e = s->id.n ? route_find(d->requests, s->id) : NULL;
+	struct request *r = e ? route_record(e) : NULL;
+	const char *wrong;
+
+	d->now_ms = now_ms;
+	if (!r || r->kind != REQUEST_HANDLER || s->kind != STANZA_IQ || !w) {
+		err_warn("the handler wrote what answers no open request (id '%.*s')",
+			SPAN_ARG(s->id));
+		d->counters[COUNT_STRAY]++;
+		return;
+	}
+	wrong = reply_wrong(s, r->to, r->user, false);
+	if (!wrong) {
+		deliver(d, r, s, w);
+		return;
+	}
+	err_warn("the handler's reply to a request of '%.*s' is wrong: %s", SPAN_ARG(r->user),
+		wrong);
+	answer_error(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, w);
+}
+
+void delegate_handler_died(struct delegate *d, struct writer *w, int64_t now_ms)
+{
+	d->now_ms = now_ms;
+	if (w)
+		fail_some(d, gather_handed, ERROR_INTERNAL_SERVER_ERROR, w);
+}
+
+/* Time ------------------------------------------------------------------- */
+
+void delegate_up(struct delegate *d, struct writer *w, int64_t now_ms)
+{
+	d->now_ms = now_ms;
+	d->up = true;
+	begin_all(d, w);
+}
+
+void delegate_down(struct delegate *d, int64_t now_ms)
+{
+	d->now_ms = now_ms;
+	d->up = false;
+	if (d->sessions)
+		session_down(d->sessions, now_ms);
+	for (size_t i = 0; i < d->entities_count; i++)
+		d->entities[i].next_ms = LOOP_NEVER;
+}
+
+int64_t delegate_deadline(const struct delegate *d)
+{
+	int64_t deadline_ms = route_deadline(d->requests);
+
+	if (d->sessions && session_deadline(d->sessions) < deadline_ms)
+		deadline_ms = session_deadline(d->sessions);
+	for (size_t i = 0; i < d->entities_count; i++)
+		if (d->entities[i].next_ms < deadline_ms)
+			deadline_ms = d->entities[i].next_ms;
+	return deadline_ms;
+}
+
+void delegate_tick(struct delegate *d, struct writer *w, int64_t now_ms)
+{
+	struct route_entry *e;
+
+	d->now_ms = now_ms;
+	while ((e = route_earliest(d->requests)) && e->deadline_ms <= now_ms) {
+		struct request *r = route_record(e);
+
+		if (r->kind == REQUEST_ENVELOPE)
+			entity_forgets(d, entity_of(d, r->asked_jid));
+		answer_error(d, r, ERROR_REMOTE_SERVER_TIMEOUT, COUNT_TIMEOUT, w);
+	}
+	if (d->sessions)
+		session_tick(d->sessions, w, now_ms);
+	for (size_t i = 0; i < d->entities_count; i++)
+		if (d->entities[i].next_ms <= now_ms)
+			entity_tell(d, i, w);
+}
+
+void delegate_drain(struct delegate *d, struct writer *w, int64_t now_ms)
+{
+	(void)w;
+	d->now_ms = now_ms;
+	d->draining = true;
+}
+
+void delegate_finish(struct delegate *d, struct writer *w, int64_t now_ms)
+{
+	struct route_entry *e;
+
+	d->now_ms = now_ms;
+	d->draining = true;
+	while ((e = route_earliest(d->requests)))
+		answer_error(d, route_record(e), ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+}

@@ -1,0 +1,465 @@
+#include "delegateservice.h"
+
+#include <stdlib.h>
+
+#include "delegation.h"
+#include "err.h"
+#include "handler.h"
+#include "jid.h"
+
+#define CONFIG_MAX_BYTES (1024 * 1024)
+/* How long the handler may take to end when its input does. */
+#define HANDLER_END_MS 2000
+
+struct delegateservice {
+	const struct delegateservice_config *config;
+	struct delegate *delegate;
+	struct service *service;
+	struct loop *loop;
+	struct handler *handler;
+	struct buf domain;
+	struct disco_info own;
+	bool held; /* the link is paused because of the handler's pipe */
+};
+
+/* Rules ------------------------------------------------------------------ */
+
+void delegate_rules_init(struct delegate_rules *r)
+{
+	*r = (struct delegate_rules){0};
+}
+
+void delegate_rules_free(struct delegate_rules *r)
+{
+	for (size_t i = 0; i < r->count; i++) {
+		struct delegate_rule *rule = &r->list[i];
+
+		for (size_t j = 0; j < rule->attributes_count; j++)
+			free((char *)rule->attributes[j].p);
+		free((void *)rule->attributes);
+		free((char *)rule->ns.p);
+		free((char *)rule->entity.p);
+	}
+	free(r->list);
+	delegate_rules_init(r);
+}
+
+static struct span copy(struct span s)
+{
+	return (struct span){xstrndup(s.p, s.n), s.n};
+}
+
+static struct delegate_rule *add_rule(struct delegate_rules *r, struct span ns)
+{
+	r->list = xrealloc(r->list, (r->count + 1) * sizeof(*r->list));
+	r->list[r->count] = (struct delegate_rule){.ns = copy(ns)};
+	return &r->list[r->count++];
+}
+
+static void add_attribute(struct delegate_rule *rule, struct span name)
+{
+	struct span *list = xrealloc(
+		(void *)rule->attributes, (rule->attributes_count + 1) * sizeof(*rule->attributes));
+
+	list[rule->attributes_count++] = copy(name);
+	rule->attributes = list;
+}
+
+static const char *set_entity(struct delegate_rule *rule, struct span jid)
+{
+	struct buf normal;
+	const char *wrong = NULL;
+
+	buf_init(&normal, BUF_NO_MAX);
+	if (jid_normalise(jid, &normal))
+		rule->entity = copy(buf_span(&normal));
+	else
+		wrong = "the managing entity is not a JID";
+	buf_free(&normal);
+	return wrong;
+}
+
+const char *delegate_rules_option(struct delegate_rules *r, struct span text)
+{
+	const char *equals = text.n ? memrchr(text.p, '=', text.n) : NULL;
+	struct span ns, list = SPAN_NONE;
+	struct delegate_rule *rule;
+
+	if (!equals)
+		return "not NS=JID";
+	ns = (struct span){text.p, (size_t)(equals - text.p)};
+	if (ns.n && ns.p[ns.n - 1] == ']') {
+		const char *open = memrchr(ns.p, '[', ns.n);
+
+		if (!open)
+			return "not NS[attr,attr]=JID";
+		list = (struct span){open + 1, (size_t)(ns.p + ns.n - 1 - (open + 1))};
+		ns.n = (size_t)(open - ns.p);
+	}
+	rule = add_rule(r, ns);
+	while (list.p) {
+		const char *comma = list.n ? memchr(list.p, ',', list.n) : NULL;
+		size_t n = comma ? (size_t)(comma - list.p) : list.n;
+
+		if (n == 0)
+			return "an empty attribute";
+		add_attribute(rule, (struct span){list.p, n});
+		list = comma ? span_from(list, n + 1) : SPAN_NONE;
+	}
+	return set_entity(rule, span_from(text, (size_t)(equals - text.p) + 1));
+}
+
+static struct span string_of(struct json_object *o)
+{
+	if (!json_object_is_type(o, json_type_string))
+		return SPAN_NONE;
+	return (struct span){json_object_get_string(o), (size_t)json_object_get_string_len(o)};
+}
+
+static const char *rule_from_json(struct delegate_rule *rule, struct json_object *entry)
+{
+	const char *wrong = NULL;
+
+	if (!json_object_is_type(entry, json_type_object))
+		return "not an object";
+	json_object_object_foreach(entry, name, value)
+	{
+		if (strcmp(name, "jid") == 0) {
+			wrong = string_of(value).n ? set_entity(rule, string_of(value))
+						   : "jid is no string";
+		} else if (strcmp(name, "filtering") != 0) {
+			wrong = "only jid and filtering are known";
+		} else if (!json_object_is_type(value, json_type_array)) {
+			wrong = "filtering is no list";
+		} else {
+			for (size_t i = 0; i < json_object_array_length(value) && !wrong; i++) {
+				struct span attribute =
+					string_of(json_object_array_get_idx(value, i));
+
+				if (attribute.n)
+					add_attribute(rule, attribute);
+				else
+					wrong = "filtering holds what is no string";
+			}
+		}
+		if (wrong)
+			return wrong;
+	}
+	return rule->entity.p ? NULL : "no jid";
+}
+
+const char *delegate_rules_json(struct delegate_rules *r, struct span text, struct buf *key)
+{
+	struct json_tokener *tokener = json_tokener_new_ex(8);
+	struct json_object *all = NULL;
+	const char *wrong = NULL;
+	size_t end = 0;
+
+	if (!tokener)
+		err_die(EXIT_TEMPORARY, "out of memory");
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	if (text.n > 0 && text.n < INT32_MAX) {
+		all = json_tokener_parse_ex(tokener, text.p, (int)text.n);
+		end = json_tokener_get_parse_end(tokener);
+	}
+	while (end < text.n && memchr(" \t\r\n", text.p[end], 4))
+		end++;
+	if (!all || end < text.n)
+		wrong = "not JSON";
+	else if (!json_object_is_type(all, json_type_object))
+		wrong = "not an object of namespaces";
+	else {
+		json_object_object_foreach(all, ns, entry)
+		{
+			wrong = rule_from_json(add_rule(r, span_of(ns)), entry);
+			if (wrong) {
+				buf_append_string(key, ns);
+				break;
+			}
+		}
+	}
+	json_object_put(all);
+	json_tokener_free(tokener);
+	return wrong;
+}
+
+/* All rules of options and file, checked. EXIT_DONE, EXIT_CONFIG (logged), or EXIT_USAGE. */
+static int read_rules(struct delegateservice *ds, struct delegate_rules *rules, const char **wrong)
+{
+	const struct delegateservice_config *c = ds->config;
+	struct buf text, key;
+	size_t at = 0;
+	int error, status = EXIT_DONE;
+
+	for (size_t i = 0; i < c->delegations.count; i++) {
+		*wrong = delegate_rules_option(rules, span_of(c->delegations.items[i]));
+		if (*wrong)
+			return EXIT_USAGE;
+	}
+	buf_init(&text, CONFIG_MAX_BYTES);
+	buf_init(&key, BUF_NO_MAX);
+	if (c->config_file) {
+		const char *bad = NULL;
+
+		error = io_read_file(c->config_file, CONFIG_MAX_BYTES, &text);
+		if (error)
+			err_error("cannot read '%s': %s", c->config_file, strerror(-error));
+		else if ((bad = delegate_rules_json(rules, buf_span(&text), &key)))
+			err_error("'%s': %s%s%s%s", c->config_file, buf_length(&key) ? "'" : "",
+				buf_string(&key), buf_length(&key) ? "': " : "", bad);
+		if (error || bad)
+			status = EXIT_CONFIG;
+	}
+	if (status == EXIT_DONE) {
+		const char *bad =
+			delegate_rules_wrong(rules->list, rules->count, buf_span(&ds->domain), &at);
+
+		if (bad && !c->config_file) {
+			*wrong = bad;
+			status = EXIT_USAGE;
+		} else if (bad) {
+			err_error("'%s': '%.*s': %s", c->config_file, SPAN_ARG(rules->list[at].ns),
+				bad);
+			status = EXIT_CONFIG;
+		}
+	}
+	buf_free(&text);
+	buf_free(&key);
+	return status;
+}
+
+/* Service ---------------------------------------------------------------- */
+
+static uint64_t next_random(void *context)
+{
+	uint64_t r;
+
+	(void)context;
+	io_random(&r, sizeof(r));
+	return r;
+}
+
+static bool on_hand(void *context, const struct stanza *s, struct span id)
+{
+	struct delegateservice *ds = context;
+	struct writer *w = handler_writer(ds->handler);
+	struct stanza_edit edit = {.id = id};
+
+	return w && writer_stanza(w, s, &edit) == WRITER_OK;
+}
+
+static void on_handler_stanza(void *context, const struct stanza *s)
+{
+	struct delegateservice *ds = context;
+
+	delegate_handler_stanza(
+		ds->delegate, s, service_writer(ds->service), loop_now_ms(ds->loop));
+	service_changed(ds->service);
+}
+
+static void on_handler_died(void *context, int wait_status)
+{
+	struct delegateservice *ds = context;
+
+	(void)wait_status;
+	delegate_handler_died(ds->delegate, service_writer(ds->service), loop_now_ms(ds->loop));
+	service_changed(ds->service);
+}
+
+/* While the handler does not take more, no more is taken from the server. */
+static void on_turn(void *context)
+{
+	struct delegateservice *ds = context;
+	bool full = handler_congested(ds->handler);
+
+	if (full && !ds->held)
+		service_pause(ds->service);
+	else if (!full && ds->held)
+		service_resume(ds->service);
+	ds->held = full;
+}
+
+static void on_attach(void *self, struct service *service, struct loop *loop)
+{
+	static const struct handler_ops handler_ops = {
+		.stanza = on_handler_stanza, .died = on_handler_died};
+	struct delegateservice *ds = self;
+	const struct service_config *s = &ds->config->service;
+	const struct handler_config handler = {.kind = HANDLER_STANZAS,
+		.argv = ds->config->otherwise,
+		.link = {.reader = {.max_stanza_bytes = (size_t)s->max_stanza_bytes,
+				 .max_depth = (unsigned)s->max_depth,
+				 .max_attributes = (unsigned)s->max_attributes},
+			.max_queue_bytes = (size_t)s->max_queue_bytes}};
+
+	ds->service = service;
+	ds->loop = loop;
+	if (!ds->config->otherwise)
+		return;
+	ds->handler = handler_new(loop, &handler, &handler_ops, ds);
+	loop_turn(loop, on_turn, ds);
+}
+
+static void on_detach(void *self)
+{
+	struct delegateservice *ds = self;
+
+	handler_free(ds->handler, io_now_ms() + HANDLER_END_MS);
+	ds->handler = NULL;
+}
+
+static void on_up(void *self, struct writer *w, int64_t now_ms)
+{
+	delegate_up(((struct delegateservice *)self)->delegate, w, now_ms);
+}
+
+static void on_down(void *self, int64_t now_ms)
+{
+	delegate_down(((struct delegateservice *)self)->delegate, now_ms);
+}
+
+static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
+{
+	delegate_stanza(((struct delegateservice *)self)->delegate, s, w, now_ms);
+}
+
+static void on_tick(void *self, struct writer *w, int64_t now_ms)
+{
+	delegate_tick(((struct delegateservice *)self)->delegate, w, now_ms);
+}
+
+static int64_t deadline(const void *self)
+{
+	return delegate_deadline(((const struct delegateservice *)self)->delegate);
+}
+
+static bool on_reload(void *self, struct writer *w, int64_t now_ms)
+{
+	struct delegateservice *ds = self;
+	struct delegate_rules rules;
+	const char *wrong = NULL;
+	bool ok;
+
+	if (!ds->config->config_file)
+		return true;
+	delegate_rules_init(&rules);
+	ok = read_rules(ds, &rules, &wrong) == EXIT_DONE;
+	if (wrong)
+		err_error("%s", wrong);
+	if (ok)
+		delegate_rules(ds->delegate, rules.list, rules.count, w, now_ms);
+	delegate_rules_free(&rules);
+	return ok;
+}
+
+static void on_drain(void *self, struct writer *w, int64_t now_ms)
+{
+	delegate_drain(((struct delegateservice *)self)->delegate, w, now_ms);
+}
+
+static void on_finish(void *self, struct writer *w, int64_t now_ms)
+{
+	delegate_finish(((struct delegateservice *)self)->delegate, w, now_ms);
+}
+
+static size_t open_requests(const void *self)
+{
+	return delegate_open_requests(((const struct delegateservice *)self)->delegate);
+}
+
+static size_t handler_requests(const void *self)
+{
+	return delegate_handler_requests(((const struct delegateservice *)self)->delegate);
+}
+
+static size_t metrics(const void *self, struct metric *out, size_t max)
+{
+	return delegate_metrics(((const struct delegateservice *)self)->delegate, out, max);
+}
+
+static const struct service_ops ops = {.up = on_up,
+	.down = on_down,
+	.stanza = on_stanza,
+	.tick = on_tick,
+	.deadline = deadline,
+	.reload = on_reload,
+	.drain = on_drain,
+	.finish = on_finish,
+	.open_requests = open_requests,
+	.handler_requests = handler_requests,
+	.metrics = metrics,
+	.attach = on_attach,
+	.detach = on_detach};
+
+/* Configuration ---------------------------------------------------------- */
+
+static const char *check(struct delegateservice *ds)
+{
+	const struct delegateservice_config *c = ds->config;
+	struct jid jid;
+
+	if (!c->service.domain)
+		return "--domain is needed";
+	if (!jid_normalise(span_of(c->service.domain), &ds->domain) ||
+		!jid_split(buf_span(&ds->domain), &jid) || jid.local.p || jid.resource.p)
+		return "--domain is not a domain";
+	if (!c->config_file && !c->delegations.count)
+		return "--delegate or --config is needed";
+	if (c->config_file && c->delegations.count)
+		return "--delegate and --config exclude each other";
+	for (size_t i = 0; i < c->identities.count; i++)
+		if (!disco_add_identity(&ds->own, span_of(c->identities.items[i])))
+			return "--identity takes category/type or category/type/name";
+	for (size_t i = 0; i < c->features.count; i++) {
+		if (!*c->features.items[i] || !xml_characters_valid(span_of(c->features.items[i])))
+			return "--feature is not one";
+		disco_add_feature(&ds->own, span_of(c->features.items[i]));
+	}
+	if (c->service.connect && !io_secret_given(&c->service.secret))
+		return "--connect needs --secret-file";
+	return NULL;
+}
+
+static int run(struct delegateservice *ds, const struct delegate_rules *rules)
+{
+	const struct delegateservice_config *c = ds->config;
+	struct service_config service = c->service;
+	const struct delegate_config config = {.domain = buf_span(&ds->domain),
+		.version = c->version + 1,
+		.own = &ds->own,
+		.timeout_ms = c->timeout_ms,
+		.max_pending = (size_t)c->max_pending,
+		.max_pending_bytes = (size_t)c->max_pending_bytes,
+		.passthrough = !service.connect,
+		.hand = c->otherwise ? on_hand : NULL,
+		.context = ds,
+		.random = next_random};
+	int status;
+
+	service.index_depth = DELEGATION_INDEX_DEPTH;
+	service.index_nodes = 1024; /* forms of nesting answers */
+	ds->delegate = delegate_new(&config);
+	delegate_rules(ds->delegate, rules->list, rules->count, NULL, io_now_ms());
+	status = service_run(&service, &ops, ds);
+	delegate_free(ds->delegate);
+	return status;
+}
+
+int delegateservice_run(const struct delegateservice_config *config, const char **wrong)
+{
+	struct delegateservice ds = {.config = config};
+	struct delegate_rules rules;
+	int status;
+
+	delegate_rules_init(&rules);
+	disco_init(&ds.own);
+	buf_init(&ds.domain, BUF_NO_MAX);
+	*wrong = check(&ds);
+	status = *wrong ? EXIT_USAGE : read_rules(&ds, &rules, wrong);
+	if (status == EXIT_DONE)
+		status = run(&ds, &rules);
+	delegate_rules_free(&rules);
+	disco_free(&ds.own);
+	buf_free(&ds.domain);
+	return status;
+}
