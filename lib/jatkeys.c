@@ -32,6 +32,22 @@ struct jat_keys *jatkeys_read(const struct io_secret *source, int *status)
 	return keys;
 }
 
+static int status_of(int error)
+{
+	switch (error) {
+	case ENOSPC:
+	case EDQUOT:
+	case EIO:
+		return EXIT_IO;
+	case EMFILE:
+	case ENFILE:
+	case ENOMEM:
+		return EXIT_TEMPORARY;
+	default:
+		return EXIT_CONFIG;
+	}
+}
+
 int jatkeys_create(const char *path)
 {
 	unsigned char bytes[JAT_KEY_BYTES];
@@ -47,5 +63,5 @@ int jatkeys_create(const char *path)
 	if (error == 0 || error == -EEXIST)
 		return EXIT_DONE;
 	err_error("cannot write '%s': %s", path, strerror(-error));
-	return error == -ENOSPC || error == -EDQUOT || error == -EIO ? EXIT_IO : EXIT_CONFIG;
+	return status_of(-error);
 }

@@ -15,12 +15,13 @@
 		.fd = -1, .credential = "jat-keys"                                                 \
 	}
 
-/* Read the keys (freed by jat_keys_free). NULL after logging: *status is EXIT_CONFIG for a file
- * that is missing, unreadable, readable by others or malformed. */
+/* Read the keys (freed by jat_keys_free). NULL after logging: *status is that of
+ * io_secret_read(), or EXIT_CONFIG for a malformed file. */
 struct jat_keys *jatkeys_read(const struct io_secret *source, int *status);
 
 /* Make the file with one random key, mode 0600, whole or not at all; one that exists already is
- * left alone. EXIT_DONE, EXIT_IO when the disk does not take it, else EXIT_CONFIG. */
+ * left alone. EXIT_DONE, EXIT_IO when the disk does not take it, EXIT_TEMPORARY when descriptors or
+ * memory are short, else EXIT_CONFIG. */
 int jatkeys_create(const char *path);
 
 #endif
