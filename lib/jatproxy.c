@@ -509,7 +509,8 @@ static bool handle_for(struct jatproxy *p, struct span asked, struct span jid, s
 	h->by_address = address;
 	h->text = xmalloc(jid.n + asked.n + 1);
 	memcpy(h->text, jid.p, jid.n);
-	memcpy(h->text + jid.n, asked.p, asked.n);
+	if (asked.p)
+		memcpy(h->text + jid.n, asked.p, asked.n);
 	h->jid = (struct span){h->text, jid.n};
 	h->asked = (struct span){h->text + jid.n, asked.n};
 	return buf_append_span(out, e->key);

@@ -72,14 +72,13 @@ static char *path_in(const char *dir, const char *name)
 /* $STATE_DIRECTORY may name several folders, with colons between them: the first is ours. */
 static int open_state(struct jatservice *j, bool *crashed)
 {
-	const char *dir = j->config->state_dir;
+	const char *dir = j->config->state_dir, *given = getenv("STATE_DIRECTORY");
 	char *own = NULL;
 	int status = EXIT_DONE;
 
 	*crashed = false;
-	if (!dir && getenv("STATE_DIRECTORY")) {
-		dir = getenv("STATE_DIRECTORY");
-		own = xstrndup(dir, strcspn(dir, ":"));
+	if (!dir && given) {
+		own = xstrndup(given, strcspn(given, ":"));
 		dir = own;
 	}
 	if (dir && *dir) {

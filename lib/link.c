@@ -567,7 +567,7 @@ static void link_write(struct link *l)
 
 bool link_flush(struct link *l, int64_t deadline_ms)
 {
-	bool quiet = l->quiet;
+	bool quiet = l->quiet, flushed;
 
 	link_enter(l);
 	l->quiet = true;
@@ -586,8 +586,9 @@ bool link_flush(struct link *l, int64_t deadline_ms)
 			l->blocked = false;
 	}
 	l->quiet = quiet;
+	flushed = link_queued_bytes(l) == 0;
 	link_leave(l);
-	return link_queued_bytes(l) == 0;
+	return flushed;
 }
 
 /* An output nobody reads any more: an error also while there is nothing to write. */

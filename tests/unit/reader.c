@@ -838,7 +838,7 @@ static void endless(const char *name, enum reader_kind kind, const char *first, 
 
 	buf_init(&in, BUF_NO_MAX);
 	if (kind == READER_SOCKET)
-		reader_feed(r, OPENED + 4, sizeof(OPENED) - 6);
+		reader_feed(r, &OPENED[4], sizeof(OPENED) - 6);
 	reader_feed(r, first, strlen(first));
 	while (fed < 8 * 1024 * 1024) {
 		buf_reset(&in);
