@@ -55,7 +55,7 @@ static struct link *service_link(const struct service *s)
 
 static bool service_up(const struct service *s)
 {
-	return service_link(s) != NULL;
+	return s->config->detached || service_link(s) != NULL;
 }
 
 static int64_t service_now_ms(const struct service *s)
@@ -87,6 +87,8 @@ static void service_status(struct service *s)
 		n->stanzas_out, open_requests(s));
 	if (s->phase != PHASE_SERVING)
 		notify_status(s->notify, "stopping; %s", counts);
+	else if (s->config->detached)
+		notify_status(s->notify, "serving; %zu requests open", open_requests(s));
 	else if (!s->component)
 		notify_status(s->notify, "filtering; %s", counts);
 	else if (service_up(s))
@@ -206,10 +208,11 @@ static void service_finish(struct service *s, int status)
 	/* Who filters a file may read the end of the output when he likes. */
 	if (!s->input_ended)
 		loop_timer_set(s->loop, &s->end, service_now_ms(s) + LAST_WORDS_MS);
-	if (link) {
-		struct writer *w = link_writer(link);
+	if (service_up(s)) {
+		struct writer *w = link ? link_writer(link) : NULL;
 
-		link_lift_bound(link);
+		if (link)
+			link_lift_bound(link);
 		/* What comes in from here on is not waited for either. */
 		if (!s->drain_told && s->ops.drain)
 			s->ops.drain(s->self, w, service_now_ms(s));
@@ -305,8 +308,8 @@ static void on_tick(void *context, int64_t now_ms)
 	struct link *link = service_link(s);
 
 	s->tick_ms = LOOP_NEVER;
-	if (link && s->ops.tick)
-		s->ops.tick(s->self, link_writer(link), now_ms);
+	if (service_up(s) && s->ops.tick)
+		s->ops.tick(s->self, link ? link_writer(link) : NULL, now_ms);
 }
 
 /* At the end of each turn: only timers are set here, for what is said in them is to be written at
@@ -332,7 +335,7 @@ static void on_turn(void *context)
 	}
 	if (s->stopping)
 		return;
-	if (s->ops.deadline && link && !link_congested(link))
+	if (s->ops.deadline && service_up(s) && !(link && link_congested(link)))
 		deadline_ms = s->ops.deadline(s->self);
 	if (deadline_ms != s->tick_ms) {
 		loop_timer_set(s->loop, &s->tick, deadline_ms);
@@ -355,7 +358,7 @@ void service_changed(struct service *s)
 void service_pause(struct service *s)
 {
 	s->pauses++;
-	if (service_up(s))
+	if (service_link(s))
 		link_pause(service_link(s));
 }
 
@@ -364,7 +367,7 @@ void service_resume(struct service *s)
 	if (s->pauses == 0)
 		return;
 	s->pauses--;
-	if (service_up(s))
+	if (service_link(s))
 		link_resume(service_link(s));
 }
 
@@ -373,7 +376,7 @@ static void on_up(void *context)
 	struct service *s = context;
 	int64_t now_ms = service_now_ms(s);
 
-	for (unsigned i = 0; i < s->pauses; i++)
+	for (unsigned i = 0; service_link(s) && i < s->pauses; i++)
 		link_pause(service_link(s));
 	if (s->ops.up)
 		s->ops.up(s->self, service_writer(s), now_ms);
@@ -522,6 +525,8 @@ static bool service_open(struct service *s)
 		.counts = &s->counts,
 	};
 
+	if (c->detached)
+		return true;
 	if (!c->connect) {
 		s->link = link_new(s->loop, STDIN_FILENO, STDOUT_FILENO, &link, &filter_ops, s);
 		return true;
