@@ -139,9 +139,9 @@ class Stream:
     def expect(self, pattern, caught=None):
         return check(self.next(), pattern, caught)
 
-    def expect_where(self, wanted):
+    def expect_where(self, wanted, wait_s=None):
         """The next stanza for which wanted(stanza) holds; others before it are let go."""
-        deadline = time.monotonic() + WAIT_S
+        deadline = time.monotonic() + (WAIT_S if wait_s is None else wait_s)
         while True:
             stanza = self.next(max(0.01, deadline - time.monotonic()))
             if wanted(stanza):
@@ -232,11 +232,12 @@ class Client(Stream):
                 return got
             got.append(stanza)
 
-    def ask(self, to, payload="<q xmlns='urn:x'/>", kind="get"):
+    def ask(self, to, payload="<q xmlns='urn:x'/>", kind="get", wait_s=None):
         """Send a request; its answer, whoever it says it is from."""
         id = self.fresh()
         self.send("<iq type='%s' id='%s' to=%s>%s</iq>" % (kind, id, quoteattr(to), payload))
-        return self.expect_where(lambda s: s.name == "iq" and s["id"] == id and s["type"] in ("result", "error"))
+        return self.expect_where(lambda s: s.name == "iq" and s["id"] == id and s["type"] in ("result", "error"),
+                                 wait_s)
 
 
 class Component(Stream):
