@@ -84,6 +84,7 @@ struct component {
 	uint64_t connections, unknown;
 	uint64_t late_requests; /* came after our end tag */
 	int close_status;	/* what the peer says to our end tag */
+	int final_status;	/* the owner's, after a stream error; 0: none */
 };
 
 static void component_connect_next(struct component *c, int error);
@@ -194,11 +195,12 @@ static void component_failed(struct component *c, enum failure failure, const ch
 		failure = FAILED_CONFLICT;
 	if (was_up)
 		c->ops.down(c->context);
-	if (failure == FAILED_SECRET || failure == FAILED_DOMAIN ||
+	if (c->final_status || failure == FAILED_SECRET || failure == FAILED_DOMAIN ||
 		(c->config.retries >= 0 && c->failures > (uint64_t)c->config.retries)) {
 		err_error("%s", why);
 		c->state = STATE_OVER;
-		c->ops.gave_up(c->context, failure_status(c, failure));
+		c->ops.gave_up(
+			c->context, c->final_status ? c->final_status : failure_status(c, failure));
 		return;
 	}
 	if (failure == FAILED_CONFLICT)
@@ -327,6 +329,8 @@ static void on_stream_error(struct component *c, const struct stanza *s)
 		failure = FAILED_CONFLICT;
 		meaning = ": the domain is taken, by another component or by the server itself";
 	} else if (c->state == STATE_UP || c->state == STATE_CLOSING) {
+		if (c->state == STATE_UP && c->ops.stream_error)
+			c->final_status = c->ops.stream_error(c->context, condition);
 		if (blames_us(condition))
 			failure = FAILED_PROTOCOL;
 	} else if (span_is(condition, "not-authorized")) {

@@ -55,6 +55,9 @@ struct component_ops {
 	/* not going to try (again): the status the program should exit with. component_free() is
 	 * allowed here (and in stanza). */
 	void (*gave_up)(void *context, int status);
+	/* The server has ended the stream that was up with this error (RFC 6120 4.9.3): an exit
+	 * status gives up at once (the words are the owner's), 0 goes on as usual. May be NULL. */
+	int (*stream_error)(void *context, struct span condition);
 	/* While component_close() waits: what cannot be answered any more; may be NULL. */
 	void (*late)(void *context, const struct stanza *s);
 	/* before the next attempt, for STATUS= lines; may be NULL */

@@ -490,7 +490,15 @@ static void ignore_stanza(void *self, const struct stanza *stanza, struct writer
 	(void)now_ms;
 }
 
+static int on_stream_error(void *context, struct span condition)
+{
+	struct service *s = context;
+
+	return s->ops.stream_error ? s->ops.stream_error(s->self, condition) : 0;
+}
+
 static const struct component_ops component_ops = {
+	.stream_error = on_stream_error,
 	.up = on_up,
 	.down = on_down,
 	.stanza = on_component_stanza,

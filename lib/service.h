@@ -126,6 +126,8 @@ struct service_ops {
 	size_t (*handler_requests)(const void *self);
 	/* Fill up to max metrics, return how many. */
 	size_t (*metrics)(const void *self, struct metric *out, size_t max);
+	/* as component_ops.stream_error: 0, or the status to give up with */
+	int (*stream_error)(void *self, struct span condition);
 	/* other inputs and outputs (handlers): called once, before the loop runs */
 	void (*attach)(void *self, struct service *service, struct loop *loop);
 	/* called once if attach was, after the loop has run and all output is written: let go of
