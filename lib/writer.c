@@ -310,6 +310,11 @@ void writer_node(struct writer *w, const struct stanza *s, const struct xml_node
 	note(w, buf_append(w->out, tag.p, name.n + 1));
 	declare_default(w, s, node);
 	declare_inherited(w, s, node);
-	note(w, xml_one_line_in_tag(w->out, span_from(tag, name.n + 1)));
+	if (rest.n == 0 && tag.p[tag.n - 2] != '/') { /* all that is left of a stanza refused */
+		copy_in_tag(w, tag.p + name.n + 1, tag.p + tag.n - 1);
+		note(w, buf_append(w->out, "/>", 2));
+		return;
+	}
+	copy_in_tag(w, tag.p + name.n + 1, tag.p + tag.n);
 	note(w, xml_one_line(w->out, rest));
 }

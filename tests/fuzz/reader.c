@@ -117,6 +117,7 @@ static void check_node(const struct stanza *s, const struct xml_node *node)
 	struct buf out;
 	struct writer w;
 	struct stanza inner;
+	struct reader *r;
 	uint32_t children = 0;
 
 	REQUIRE(node->end <= s->raw.n + (size_t)(s->raw.p - s->text));
@@ -141,7 +142,10 @@ static void check_node(const struct stanza *s, const struct xml_node *node)
 	writer_node(&w, s, node);
 	REQUIRE(writer_end(&w) == WRITER_OK);
 	check_line(&out);
-	reader_free(read_again(&out, &inner));
+	r = read_again(&out, &inner);
+	REQUIRE(r);
+	REQUIRE(span_equal(inner.root->name, node->name));
+	reader_free(r);
 	if (node->parent && s->root != node) {
 		stanza_of_node(s, node, NULL, &inner);
 		check_copy(&inner, NULL);

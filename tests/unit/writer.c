@@ -522,8 +522,12 @@ static void refused(void)
 	CHECK_EQ_INT(reader_next(r, &s), READER_STANZA);
 	CHECK_EQ_INT(s.refusal, STANZA_TOO_DEEP);
 	CHECK_EQ_INT(writer_stanza(&w, &s, &STANZA_KEEP), WRITER_OK);
+	writer_begin(&w);
+	writer_node(&w, &s, s.root);
+	CHECK_EQ_INT(writer_end(&w), WRITER_OK);
 	CHECK_EQ_INT(stanza_error_reply(&w, &s, ERROR_POLICY_VIOLATION, "too <deep>"), WRITER_OK);
 	CHECK_EQ_STR(buf_string(&out),
+		"<iq type='get' id='1' from='a'/>\n"
 		"<iq type='get' id='1' from='a'/>\n"
 		"<iq type='error' id='1' to='a'><error type='modify'><policy-violation "
 		"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text "
