@@ -110,6 +110,7 @@ static const char no_comments[] = "comments are not allowed";
 static const char no_instructions[] = "processing instructions are not allowed";
 static const char no_doctype[] = "document type declarations are not allowed";
 static const char malformed[] = "not well-formed";
+static const char no_stream[] = "not an XMPP stream";
 
 static bool is_space(char c)
 {
@@ -312,7 +313,7 @@ static void open_stream(struct reader *r, const char *name, const char **atts, s
 	if (r->node->open_end > HEADER_MAX_BYTES)
 		fail(r, too_large, 0);
 	else if (!xml_is(r->node, NS_STREAM, "stream"))
-		fail(r, "not an XMPP stream", 0);
+		fail(r, no_stream, 0);
 	else
 		stop(r, READER_OPEN);
 }
@@ -1024,6 +1025,13 @@ static enum reader_event between(struct reader *r)
 	return READER_MORE;
 }
 
+/* The first two bytes of a stream, from which expat would guess UTF-16 although it is told UTF-8.
+ */
+static bool begins_stream(struct span in)
+{
+	return in.n < 2 || ((in.p[0] == '<' || is_space(in.p[0])) && in.p[1] != '\0');
+}
+
 /* Where the unfinished token begins that expat has read, in in. */
 static size_t unfinished(const struct reader *r)
 {
@@ -1182,6 +1190,12 @@ enum reader_event reader_next(struct reader *r, struct stanza *out)
 				return event;
 		}
 		limit = buf_length(&r->in);
+		if (r->level == 0 && r->fed == 0) {
+			if (!begins_stream(buf_span(&r->in)))
+				return bad(r, no_stream, 0, 0);
+			if (limit < 2)
+				limit = 0;
+		}
 		if (r->strict_end > 0)
 			limit = next_boundary(r, buf_span(&r->in), &boundary);
 		limit = smaller(limit, feed_limit(r));

@@ -245,7 +245,7 @@ static void pieces_change_nothing(void)
 	struct maker m = {.dice = {12345}, .out = &in, .lines = true};
 
 	buf_init(&in, BUF_NO_MAX);
-	for (int i = 0; i < 400; i++) {
+	for (size_t i = 0; i < rounds(400); i++) {
 		buf_reset(&in);
 		m.prefix_z = i % 2;
 		if (m.prefix_z)
@@ -272,7 +272,7 @@ static void pieces_change_nothing_of_bad_input(void)
 
 	buf_init(&in, BUF_NO_MAX);
 	buf_init(&bad, BUF_NO_MAX);
-	for (int i = 0; i < 1200; i++) {
+	for (size_t i = 0; i < rounds(1200); i++) {
 		struct span good;
 
 		buf_reset(&in);
@@ -314,7 +314,7 @@ static void a_prefix_yields_nothing_twice_or_wrong(void)
 	buf_init(&in, BUF_NO_MAX);
 	buf_init(&want, BUF_NO_MAX);
 	buf_init(&got, BUF_NO_MAX);
-	for (int i = 0; i < 40; i++) {
+	for (size_t i = 0; i < rounds(40); i++) {
 		size_t ends[4], wants[4], count = 0;
 
 		buf_reset(&in);
@@ -376,7 +376,7 @@ static void a_bad_line_costs_itself_only(void)
 	buf_init(&in, BUF_NO_MAX);
 	buf_init(&want, BUF_NO_MAX);
 	buf_init(&got, BUF_NO_MAX);
-	for (int i = 0; i < 3000; i++) {
+	for (size_t i = 0; i < rounds(3000); i++) {
 		size_t starts[6], bad = dice_roll(&m.dice, 5), at, before, after, reports = 0;
 		const char *events, *end;
 
@@ -478,7 +478,7 @@ static void copies_mean_the_same(void)
 	buf_init(&in, BUF_NO_MAX);
 	buf_init(&out, BUF_NO_MAX);
 	buf_init(&second, BUF_NO_MAX);
-	for (int i = 0; i < 5000; i++) {
+	for (size_t i = 0; i < rounds(5000); i++) {
 		const char *around = i % 2 ? COMPONENT : "";
 		struct writer w;
 		struct stanza s;
@@ -527,7 +527,7 @@ static void edits_are_exact(void)
 	buf_init(&in, BUF_NO_MAX);
 	buf_init(&out, BUF_NO_MAX);
 	buf_init(&back, BUF_NO_MAX);
-	for (int i = 0; i < 3000; i++) {
+	for (size_t i = 0; i < rounds(3000); i++) {
 		struct stanza_edit edit = STANZA_KEEP, undo = STANZA_KEEP;
 		struct writer w;
 		struct stanza s, t;
@@ -592,7 +592,7 @@ static void what_is_taken_out_means_the_same(void)
 	buf_init(&in, BUF_NO_MAX);
 	buf_init(&out, BUF_NO_MAX);
 	buf_init(&around, BUF_NO_MAX);
-	for (int i = 0; i < 3000; i++) {
+	for (size_t i = 0; i < rounds(3000); i++) {
 		const char *wrapper = wrappers[i % 4];
 		const struct xml_node *node;
 		struct stanza s, inner;
