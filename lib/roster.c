@@ -1,5 +1,7 @@
 #include "roster.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 
 #include "err.h"
@@ -287,40 +289,134 @@ enum roster_status roster_from_json(struct json_object *object, struct span own,
 	return ok ? ROSTER_OK : ROSTER_INVALID;
 }
 
-/* json-c reads "\u0000" in a key as its end, and NaN as a number. Both are looked for in the bytes.
- */
-static bool has_nul_escape(struct span json)
+/* What json-c lets pass although it is strict: NaN and Infinity, numbers with leading zeros, raw
+ * control characters, comments, and U+0000, at which its keys end. So the tokens are looked at
+ * first; how they follow each other is json-c's business. */
+
+/* Behind the closing quote; NULL if the string is malformed or does not end. */
+static const char *scan_string(const char *p, const char *end, bool *nul)
+{
+	while (p < end) {
+		unsigned char c = (unsigned char)*p++;
+
+		if (c == '"')
+			return p;
+		if (c < 0x20)
+			return NULL;
+		if (c != '\\')
+			continue;
+		if (p == end || !*p || !strchr("\"\\/bfnrtu", *p))
+			return NULL;
+		if (*p++ != 'u')
+			continue;
+		if (end - p < 4)
+			return NULL;
+		for (int i = 0; i < 4; i++)
+			if (!isxdigit((unsigned char)p[i]))
+				return NULL;
+		*nul |= memcmp(p, "0000", 4) == 0;
+		p += 4;
+	}
+	return NULL;
+}
+
+static const char *scan_digits(const char *p, const char *end)
+{
+	const char *first = p;
+
+	while (p < end && isdigit((unsigned char)*p))
+		p++;
+	return p > first ? p : NULL;
+}
+
+/* RFC 8259 6 */
+static const char *scan_number(const char *p, const char *end)
+{
+	const char *first;
+
+	if (*p == '-')
+		p++;
+	first = p;
+	p = scan_digits(p, end);
+	if (!p || (*first == '0' && p - first > 1))
+		return NULL;
+	if (p < end && *p == '.' && !(p = scan_digits(p + 1, end)))
+		return NULL;
+	if (p < end && (*p == 'e' || *p == 'E')) {
+		p++;
+		if (p < end && (*p == '+' || *p == '-'))
+			p++;
+		p = scan_digits(p, end);
+	}
+	return p;
+}
+
+static const char *scan_word(const char *p, const char *end)
+{
+	static const struct span words[] = {{"true", 4}, {"false", 5}, {"null", 4}};
+
+	for (int i = 0; i < 3; i++)
+		if (span_starts((struct span){p, (size_t)(end - p)}, words[i]))
+			return p + words[i].n;
+	return NULL;
+}
+
+/* Whether the bytes are tokens of RFC 8259. */
+static bool scan_tokens(struct span json, bool *nul)
 {
 	const char *p = json.p, *end = json.p + json.n;
 
-	while ((p = memmem(p, (size_t)(end - p), "\\u0000", 6))) {
-		size_t backslashes = 0;
-
-		while (p - backslashes > json.p && p[-1 - (long)backslashes] == '\\')
-			backslashes++;
-		if (backslashes % 2 == 0)
-			return true;
-		p += 6;
+	*nul = false;
+	while (p && p < end) {
+		switch (*p) {
+		case ' ':
+		case '\t':
+		case '\r':
+		case '\n':
+		case '{':
+		case '}':
+		case '[':
+		case ']':
+		case ':':
+		case ',':
+			p++;
+			break;
+		case '"':
+			p = scan_string(p + 1, end, nul);
+			break;
+		case '-':
+		case '0' ... '9':
+			p = scan_number(p, end);
+			break;
+		default:
+			p = scan_word(p, end);
+			break;
+		}
 	}
-	return false;
+	return p != NULL;
 }
 
-/* One whole JSON text, strictly; NULL otherwise. */
-static struct json_object *parse_json(struct span text, struct buf *message)
+/* One whole JSON text, strictly. *object may be NULL: "null". */
+static enum roster_status parse_json(
+	struct span text, struct json_object **object, struct buf *message)
 {
-	struct json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH);
-	struct json_object *object = NULL;
-	enum json_tokener_error error;
+	struct json_tokener *tokener;
+	enum json_tokener_error error = json_tokener_error_parse_eof;
+	enum roster_status status = ROSTER_NOT_JSON;
+	bool nul;
 
+	*object = NULL;
+	errno = 0; /* json-c does not tell of each allocation that failed, but they all set it */
+	tokener = json_tokener_new_ex(JSON_DEPTH);
 	if (!tokener)
 		err_die(EXIT_TEMPORARY, "out of memory");
 	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 	if (text.n > 0 && text.n <= INT32_MAX) {
-		object = json_tokener_parse_ex(tokener, text.p, (int)text.n);
+		*object = json_tokener_parse_ex(tokener, text.p, (int)text.n);
 		error = json_tokener_get_error(tokener);
 		if (error == json_tokener_continue) {
 			/* a number or word at the very end is complete only with what follows */
-			object = json_tokener_parse_ex(tokener, "", 1);
+			*object = json_tokener_parse_ex(tokener, "", 1);
 			error = json_tokener_get_error(tokener);
 			if (error == json_tokener_continue)
 				error = json_tokener_error_parse_eof;
@@ -332,36 +428,40 @@ static struct json_object *parse_json(struct span text, struct buf *message)
 			if (at < text.n)
 				error = json_tokener_error_parse_unexpected;
 		}
-	} else {
-		error = json_tokener_error_parse_eof;
 	}
-	if (error != json_tokener_success) {
+	if (errno == ENOMEM)
+		err_die(EXIT_TEMPORARY, "out of memory");
+	json_tokener_free(tokener);
+	if (error == json_tokener_error_depth) {
+		buf_append_string(message, "nested too deeply");
+		status = ROSTER_INVALID;
+	} else if (error != json_tokener_success) {
 		buf_append_string(message, error == json_tokener_error_parse_eof
 						   ? "unexpected end of data"
 						   : json_tokener_error_desc(error));
-		json_object_put(object);
-		object = NULL;
+	} else if (!scan_tokens(text, &nul)) {
+		buf_append_string(message, "a character or number that JSON does not allow");
+	} else if (nul) {
+		buf_append_string(message, "U+0000 in a string");
+		status = ROSTER_INVALID;
+	} else {
+		return ROSTER_OK;
 	}
-	json_tokener_free(tokener);
-	return object;
+	json_object_put(*object);
+	*object = NULL;
+	return status;
 }
 
 enum roster_status roster_parse(struct span json, struct span own, bool strict, struct roster *out,
 	struct roster_skips *skips, struct buf *message)
 {
-	struct json_object *object = parse_json(json, message);
-	enum roster_status status;
+	struct json_object *object;
+	enum roster_status status = parse_json(json, &object, message);
 
 	roster_init(out);
 	*skips = (struct roster_skips){0};
-	if (!object && buf_length(message))
-		return ROSTER_NOT_JSON;
-	if (has_nul_escape(json)) {
-		buf_append_string(message, "U+0000 in a string");
-		status = ROSTER_INVALID;
-	} else {
+	if (status == ROSTER_OK)
 		status = roster_from_json(object, own, strict, out, skips, message);
-	}
 	json_object_put(object);
 	return status;
 }
@@ -401,7 +501,7 @@ void roster_json_string(struct buf *out, struct span s)
 	buf_append_char(out, '"');
 }
 
-static void format_item(const struct roster_item *item, struct buf *out)
+void roster_item_format(const struct roster_item *item, struct buf *out)
 {
 	buf_append_char(out, '{');
 	if (item->name) {
@@ -429,7 +529,7 @@ void roster_format(const struct roster *r, struct buf *out)
 			buf_append_char(out, ',');
 		roster_json_string(out, span_of(r->items[i].jid));
 		buf_append_char(out, ':');
-		format_item(&r->items[i], out);
+		roster_item_format(&r->items[i], out);
 	}
 	buf_append_char(out, '}');
 }
@@ -560,10 +660,8 @@ bool roster_record_parse(struct span line, struct roster_record *out, const char
 
 	*out = (struct roster_record){0};
 	buf_init(&message, BUF_NO_MAX);
-	object = parse_json(line, &message);
-	*why = buf_length(&message)   ? "not JSON"
-	       : has_nul_escape(line) ? "U+0000 in a string"
-				      : read_record(object, out);
+	*why = parse_json(line, &object, &message) == ROSTER_OK ? read_record(object, out)
+								: "not JSON";
 	json_object_put(object);
 	buf_free(&message);
 	if (*why)

@@ -95,6 +95,8 @@ void roster_record_format(const struct roster_record *r, struct buf *out);
 void roster_error_format(struct span user, const char *error, const char *message, struct buf *out);
 /* JSON string of s with its quotes; always valid JSON: bytes that are no UTF-8 become U+FFFD. */
 void roster_json_string(struct buf *out, struct span s);
+/* {"name":"Marie","groups":["A"],"subscription":"both"} */
+void roster_item_format(const struct roster_item *item, struct buf *out);
 /* {"marie@example.com":{"name":...,"groups":[...],"subscription":"both"}} */
 void roster_format(const struct roster *r, struct buf *out);
 
