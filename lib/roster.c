@@ -97,12 +97,36 @@ bool roster_subscription_parse(const char *name, enum roster_subscription *out)
 	return false;
 }
 
-/* Validation ------------------------------------------------------------- */
-
 static int by_text(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
+
+void roster_item_group(struct roster_item *item, struct span group)
+{
+	/* room is doubled at powers of two */
+	if ((item->groups_count & (item->groups_count - 1)) == 0)
+		item->groups = xrealloc(item->groups,
+			(item->groups_count ? item->groups_count * 2 : 1) * sizeof(char *));
+	item->groups[item->groups_count++] = xstrndup(group.p, group.n);
+}
+
+void roster_item_groups_sort(struct roster_item *item)
+{
+	size_t kept = 0;
+
+	if (item->groups_count)
+		qsort(item->groups, item->groups_count, sizeof(*item->groups), by_text);
+	for (size_t i = 0; i < item->groups_count; i++) {
+		if (kept && strcmp(item->groups[kept - 1], item->groups[i]) == 0)
+			free(item->groups[i]);
+		else
+			item->groups[kept++] = item->groups[i];
+	}
+	item->groups_count = kept;
+}
+
+/* Validation ------------------------------------------------------------- */
 
 /* Text that can stand in a stanza and on a screen: no control characters, U+0000 included. */
 static bool text_valid(struct span s)
@@ -128,18 +152,13 @@ static const char *add_group(struct roster_item *item, struct span group)
 		return "group with characters that are not allowed";
 	if (group.n == 0)
 		return "empty group";
-	/* room is doubled at powers of two */
-	if ((item->groups_count & (item->groups_count - 1)) == 0)
-		item->groups = xrealloc(item->groups,
-			(item->groups_count ? item->groups_count * 2 : 1) * sizeof(char *));
-	item->groups[item->groups_count++] = xstrndup(group.p, group.n);
+	roster_item_group(item, group);
 	return NULL;
 }
 
 static const char *read_groups(struct json_object *value, struct roster_item *item)
 {
 	const char *why = NULL;
-	size_t kept = 0;
 
 	if (json_object_is_type(value, json_type_array)) {
 		size_t n = json_object_array_length(value);
@@ -166,14 +185,7 @@ static const char *read_groups(struct json_object *value, struct roster_item *it
 	}
 	if (why || item->groups_count == 0)
 		return why;
-	qsort(item->groups, item->groups_count, sizeof(*item->groups), by_text);
-	for (size_t i = 0; i < item->groups_count; i++) {
-		if (kept && strcmp(item->groups[kept - 1], item->groups[i]) == 0)
-			free(item->groups[i]);
-		else
-			item->groups[kept++] = item->groups[i];
-	}
-	item->groups_count = kept;
+	roster_item_groups_sort(item);
 	return NULL;
 }
 

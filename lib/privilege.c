@@ -1,0 +1,593 @@
+#include "privilege.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "err.h"
+#include "jid.h"
+#include "loop.h"
+#include "route.h"
+#include "stanza-error.h"
+
+#define NS_PRIVILEGE_1 "urn:xmpp:privilege:1"
+#define NS_PRIVILEGE_2 "urn:xmpp:privilege:2"
+
+/* Changes of one user on the way at once: the server works them off one by one anyway. */
+#define PIPELINE 64
+#define LOGIN_QUIET_MS 10000
+
+enum query_kind { QUERY_ROSTER, QUERY_CHANGE, QUERY_PEER };
+
+/* An iq of ours that waits for its answer: key = its id. */
+struct query {
+	enum query_kind kind;
+	struct apply_job *job;
+	struct apply_change *change; /* QUERY_CHANGE, QUERY_PEER */
+	char *to;		     /* whom it was sent to: who must answer */
+};
+
+/* What privilege knows of a job. */
+struct show {
+	size_t peers; /* rosters of contacts that are being read */
+};
+
+struct privilege {
+	struct privilege_config config;
+	struct route *queries;
+	struct route *online; /* full JIDs of the host's users */
+	struct route *quiet;  /* users whose login has just been told */
+	struct writer *w;     /* of the call under way, NULL while down */
+	int64_t now_ms;
+	bool granted;
+	int64_t advertisement_ms; /* by when it must have come */
+	uint64_t serial;
+	uint64_t run;
+};
+
+struct privilege *privilege_new(const struct privilege_config *config)
+{
+	struct privilege *p = xcalloc(1, sizeof(*p));
+	uint64_t seed[2];
+
+	p->config = *config;
+	seed[0] = config->random(config->random_context);
+	seed[1] = config->random(config->random_context);
+	p->run = config->random(config->random_context);
+	p->queries = route_new(config->max_pending, SIZE_MAX / 4, seed);
+	p->online = route_new(config->max_online, SIZE_MAX / 4, seed);
+	p->quiet = route_new(config->max_online, SIZE_MAX / 4, seed);
+	p->advertisement_ms = LOOP_NEVER;
+	return p;
+}
+
+static void query_remove(struct privilege *p, struct route_entry *e)
+{
+	struct query *q = route_record(e);
+
+	free(q->to);
+	route_remove(p->queries, e);
+}
+
+static void clear(struct privilege *p)
+{
+	struct route_entry *e;
+
+	while ((e = route_earliest(p->queries)))
+		query_remove(p, e);
+	while ((e = route_earliest(p->online)))
+		route_remove(p->online, e);
+}
+
+void privilege_free(struct privilege *p)
+{
+	if (!p)
+		return;
+	clear(p);
+	route_free(p->queries);
+	route_free(p->online);
+	route_free(p->quiet);
+	free(p);
+}
+
+size_t privilege_online(const struct privilege *p)
+{
+	return route_count(p->online);
+}
+
+/* Configuration that is missing ------------------------------------------ */
+
+static void say_grant(const struct privilege *p)
+{
+	int host = (int)p->config.host.n, domain = (int)p->config.domain.n;
+	const char *presence =
+		p->config.on_behalf || p->config.logins ? " presence = \"managed_entity\";" : "";
+
+	err_error("'%.*s' has not been granted access to the rosters of '%.*s'", domain,
+		p->config.domain.p, host, p->config.host.p);
+	err_error("Prosody, VirtualHost \"%.*s\": modules_enabled = { \"privilege\" }; "
+		  "privileged_entities = { [\"%.*s\"] = { roster = \"both\";%s } }",
+		host, p->config.host.p, domain, p->config.domain.p, presence);
+	err_error("Prosody, Component \"%.*s\": modules_enabled = { \"privilege\" }", domain,
+		p->config.domain.p);
+	err_error(
+		"ejabberd 24.10 or newer: mod_privilege: roster: both: rule for '%.*s'; older ones "
+		"need --via ejabberd-api",
+		domain, p->config.domain.p);
+}
+
+void privilege_invalid_from(const struct privilege *p)
+{
+	int domain = (int)p->config.domain.n;
+
+	err_error("the server does not let '%.*s' send from its users' addresses (--on-behalf)",
+		domain, p->config.domain.p);
+	err_error("Prosody, Component \"%.*s\": validate_from_addresses = false; "
+		  "ejabberd, the listener: check_from: false",
+		domain, p->config.domain.p);
+}
+
+/* Queries ---------------------------------------------------------------- */
+
+/* A new open query to `to`; its id is *id. NULL: it cannot be made now, the job's deadline will
+ * tell. */
+static struct query *query_new(struct privilege *p, enum query_kind kind, struct apply_job *job,
+	struct apply_change *change, struct span to, char id[48])
+{
+	struct route_entry *e;
+	struct query *q;
+
+	snprintf(id, 48, "%016" PRIx64 "-%" PRIu64, p->run, ++p->serial);
+	e = p->w ? route_add(p->queries, span_of(id), sizeof(*q), LOOP_NEVER) : NULL;
+	if (!e) {
+		job->deadline_ms = 0;
+		return NULL;
+	}
+	q = route_record(e);
+	*q = (struct query){.kind = kind, .job = job, .change = change, .to = xstrndup(to.p, to.n)};
+	return q;
+}
+
+static void query_begin(struct privilege *p, const char *type, struct span to, const char *id)
+{
+	writer_begin(p->w);
+	writer_raw(p->w, "<iq type='");
+	writer_raw(p->w, type);
+	writer_raw(p->w, "'");
+	writer_attribute(p->w, "id", span_of(id));
+	writer_attribute(p->w, "to", to);
+	writer_attribute(p->w, "from", p->config.domain);
+	writer_raw(p->w, "><query xmlns='" NS_ROSTER "'");
+}
+
+static void ask_roster(struct privilege *p, enum query_kind kind, struct apply_job *job,
+	struct apply_change *change, struct span to)
+{
+	char id[48];
+
+	if (!query_new(p, kind, job, change, to, id))
+		return;
+	query_begin(p, "get", to, id);
+	writer_raw(p->w, "/></iq>");
+	writer_end(p->w);
+}
+
+static void on_get(void *context, struct apply_job *job)
+{
+	ask_roster(context, QUERY_ROSTER, job, NULL, buf_span(&job->jid));
+}
+
+static void write_item(struct writer *w, const struct roster_item *item)
+{
+	writer_raw(w, "><item");
+	writer_attribute(w, "jid", span_of(item->jid));
+	if (item->name)
+		writer_attribute(w, "name", span_of(item->name));
+	writer_attribute(w, "subscription", span_of(roster_subscription_name(item->subscription)));
+	writer_raw(w, item->groups_count ? ">" : "/>");
+	for (size_t i = 0; i < item->groups_count; i++) {
+		writer_raw(w, "<group>");
+		writer_text(w, span_of(item->groups[i]));
+		writer_raw(w, "</group>");
+	}
+	if (item->groups_count)
+		writer_raw(w, "</item>");
+}
+
+/* One item per set: two in one are answered twice by Prosody, and refused by ejabberd. */
+static void on_change(void *context, struct apply_job *job, struct apply_change *change)
+{
+	struct privilege *p = context;
+	struct span to = buf_span(&job->jid);
+	char id[48];
+
+	if (!query_new(p, QUERY_CHANGE, job, change, to, id))
+		return;
+	query_begin(p, "set", to, id);
+	if (change->new) {
+		write_item(p->w, change->new);
+	} else {
+		writer_raw(p->w, "><item");
+		writer_attribute(p->w, "jid", span_of(change->old->jid));
+		writer_raw(p->w, " subscription='remove'/>");
+	}
+	writer_raw(p->w, "</query></iq>");
+	if (writer_end(p->w) != WRITER_OK) /* a contact of more than the server takes */
+		job->deadline_ms = 0;
+}
+
+/* Presence --------------------------------------------------------------- */
+
+static bool sends(const struct roster_item *item) /* the contact sees the user */
+{
+	return item && (item->subscription == ROSTER_FROM || item->subscription == ROSTER_BOTH);
+}
+
+static bool sees(const struct roster_item *item) /* the user sees the contact */
+{
+	return item && (item->subscription == ROSTER_TO || item->subscription == ROSTER_BOTH);
+}
+
+static void send_presence(struct privilege *p, const char *type, struct span from, struct span to)
+{
+	writer_begin(p->w);
+	writer_raw(p->w, "<presence type='");
+	writer_raw(p->w, type);
+	writer_raw(p->w, "'");
+	writer_attribute(p->w, "from", from);
+	writer_attribute(p->w, "to", to);
+	writer_raw(p->w, "/>");
+	writer_end(p->w);
+}
+
+struct leaving {
+	struct privilege *p;
+	struct span user, contact;
+};
+
+static void leave_one(void *context, struct route_entry *e)
+{
+	struct leaving *l = context;
+
+	if (span_equal(jid_bare(e->key), l->user))
+		send_presence(l->p, "unavailable", e->key, l->contact);
+}
+
+/* Each online resource of user is gone for contact. */
+static void send_unavailable(struct privilege *p, struct span user, struct span contact)
+{
+	struct leaving leaving = {.p = p, .user = user, .contact = contact};
+
+	route_each(p->online, leave_one, &leaving);
+}
+
+static struct span contact_of(const struct apply_change *c)
+{
+	return span_of(c->new ? c->new->jid : c->old->jid);
+}
+
+/* The presence that the changes bring and take, in both directions. */
+static void on_show(void *context, struct apply_job *job)
+{
+	struct privilege *p = context;
+	struct span user = buf_span(&job->jid);
+	struct show *show;
+
+	if (!p->config.on_behalf || !p->w) {
+		apply_shown(p->config.apply, job, p->now_ms);
+		return;
+	}
+	job->backend = show = xcalloc(1, sizeof(*show));
+	for (size_t i = 0; i < job->changes_count; i++) {
+		struct apply_change *c = &job->changes[i];
+		struct span contact = contact_of(c);
+		bool local = span_equal(jid_domain(contact), p->config.host);
+
+		if (!c->done)
+			continue;
+		/* answered by the user's own roster, which has just been set */
+		if (sends(c->new) && !sends(c->old))
+			send_presence(p, "probe", contact, user);
+		if (sends(c->old) && !sends(c->new))
+			send_unavailable(p, user, contact);
+		/* answered by the contact's roster: it must have the user */
+		if (sees(c->new) && !sees(c->old) && local) {
+			show->peers++;
+			ask_roster(p, QUERY_PEER, job, c, contact);
+		}
+		if (sees(c->old) && !sees(c->new) && local)
+			send_unavailable(p, contact, user);
+	}
+	if (show->peers == 0)
+		apply_shown(p->config.apply, job, p->now_ms);
+}
+
+struct gathered {
+	const struct apply_job *job;
+	struct route_entry **list;
+	size_t count;
+};
+
+static void gather_of(void *context, struct route_entry *e)
+{
+	struct gathered *g = context;
+
+	if (((struct query *)route_record(e))->job == g->job)
+		g->list[g->count++] = e;
+}
+
+/* The job is over: answers to its queries are nobody's. */
+static void on_forget(void *context, struct apply_job *job)
+{
+	struct privilege *p = context;
+	struct gathered g = {.job = job};
+
+	g.list = xcalloc(route_count(p->queries) + 1, sizeof(struct route_entry *));
+	route_each(p->queries, gather_of, &g);
+	for (size_t i = 0; i < g.count; i++)
+		query_remove(p, g.list[i]);
+	free(g.list);
+	free(job->backend);
+	job->backend = NULL;
+}
+
+struct apply_backend privilege_backend(struct privilege *p)
+{
+	return (struct apply_backend){.get = on_get,
+		.change = on_change,
+		.show = on_show,
+		.forget = on_forget,
+		.context = p,
+		.pipeline = PIPELINE};
+}
+
+/* Answers ---------------------------------------------------------------- */
+
+static bool item_of_node(
+	const struct stanza *s, const struct xml_node *node, struct roster_item *item)
+{
+	struct span name = xml_attribute(node, "name");
+	struct span subscription = xml_attribute(node, "subscription");
+	struct buf text;
+	bool ok;
+
+	*item = (struct roster_item){.subscription = ROSTER_NONE};
+	buf_init(&text, BUF_NO_MAX);
+	ok = jid_normalise(xml_attribute(node, "jid"), &text);
+	if (ok) {
+		item->jid = xstrdup(buf_string(&text));
+		if (name.n)
+			item->name = xstrndup(name.p, name.n);
+		if (subscription.n)
+			roster_subscription_parse(subscription.p, &item->subscription);
+		for (const struct xml_node *g = xml_child(node, NS_ROSTER, "group"); g;
+			g = xml_next(g, NS_ROSTER, "group")) {
+			buf_reset(&text);
+			if (xml_node_text(s->text, g, &text) && buf_length(&text))
+				roster_item_group(item, buf_span(&text));
+		}
+		roster_item_groups_sort(item);
+	}
+	buf_free(&text);
+	return ok;
+}
+
+static void read_roster(const struct stanza *s, struct roster *out)
+{
+	const struct xml_node *query = xml_child(s->root, NS_ROSTER, "query");
+
+	roster_init(out);
+	for (const struct xml_node *n = xml_child(query, NS_ROSTER, "item"); n;
+		n = xml_next(n, NS_ROSTER, "item")) {
+		struct roster_item item;
+
+		if (item_of_node(s, n, &item))
+			roster_add_take(out, &item);
+	}
+	roster_sort(out);
+}
+
+/* "forbidden" or "rejected"; the condition is put into message. NULL for a result. */
+static const char *error_of(const struct stanza *s, struct buf *message)
+{
+	struct span condition = stanza_error_condition(s);
+
+	if (s->refusal) {
+		buf_append_string(message, "the server's answer is over a limit");
+		return "rejected";
+	}
+	if (s->type == TYPE_RESULT)
+		return NULL;
+	if (condition.n)
+		buf_append_span(message, condition);
+	else
+		buf_append_string(message, "an error without its condition");
+	return span_is(condition, "forbidden") ? "forbidden" : "rejected";
+}
+
+/* The roster of a contact: has it the user with from or both, a probe makes the user see the
+ * contact. */
+static void on_peer(struct privilege *p, struct apply_job *job, const struct apply_change *c,
+	const struct stanza *s)
+{
+	struct show *show = job->backend;
+	struct roster roster;
+
+	if (s->type == TYPE_RESULT && !s->refusal) {
+		read_roster(s, &roster);
+		if (sends(roster_find(&roster, buf_string(&job->jid))))
+			send_presence(p, "probe", buf_span(&job->jid), contact_of(c));
+		roster_free(&roster);
+	}
+	if (--show->peers == 0)
+		apply_shown(p->config.apply, job, p->now_ms);
+	else
+		apply_alive(p->config.apply, job, p->now_ms);
+}
+
+static void on_answer(struct privilege *p, const struct stanza *s)
+{
+	struct route_entry *e = s->id.n ? route_find(p->queries, s->id) : NULL;
+	struct query q;
+	struct roster roster;
+	const char *error;
+	struct buf message;
+
+	if (!e || !span_is(s->from, ((struct query *)route_record(e))->to))
+		return;
+	q = *(struct query *)route_record(e);
+	query_remove(p, e);
+	buf_init(&message, 256);
+	error = error_of(s, &message);
+	switch (q.kind) {
+	case QUERY_ROSTER:
+		roster_init(&roster);
+		if (!error)
+			read_roster(s, &roster);
+		apply_got(p->config.apply, q.job, &roster, error, buf_string(&message), p->now_ms);
+		roster_free(&roster);
+		break;
+	case QUERY_CHANGE:
+		/* what is gone already need not be removed */
+		if (error && q.change->kind == CHANGE_REMOVE &&
+			span_is(stanza_error_condition(s), "item-not-found"))
+			error = NULL;
+		apply_changed(
+			p->config.apply, q.job, q.change, error, buf_string(&message), p->now_ms);
+		break;
+	case QUERY_PEER:
+		on_peer(p, q.job, q.change, s);
+		break;
+	}
+	buf_free(&message);
+}
+
+/* What the server grants ------------------------------------------------- */
+
+static bool has_permission(const struct xml_node *privilege, const char *access, const char *type)
+{
+	for (const struct xml_node *n = privilege->first_child; n; n = n->next)
+		if (span_is(n->name, "perm") && span_is(xml_attribute(n, "access"), access) &&
+			(span_is(xml_attribute(n, "type"), type) ||
+				(strcmp(access, "roster") == 0 && strcmp(type, "get") == 0 &&
+					span_is(xml_attribute(n, "type"), "both")) ||
+				(strcmp(access, "presence") == 0 &&
+					span_is(xml_attribute(n, "type"), "roster"))))
+			return true;
+	return false;
+}
+
+static void on_advertisement(struct privilege *p, const struct xml_node *privilege)
+{
+	bool rosters = !p->config.rosters ||
+		       has_permission(privilege, "roster", p->config.read_only ? "get" : "both");
+	bool presence = (!p->config.on_behalf && p->config.logins == LOGINS_NONE) ||
+			has_permission(privilege, "presence", "managed_entity");
+
+	if (p->granted && !(rosters && presence))
+		err_warn("the server has taken back what it granted");
+	p->advertisement_ms = LOOP_NEVER;
+	if (!rosters || !presence) {
+		say_grant(p);
+		p->config.refused(p->config.context);
+		return;
+	}
+	if (!p->granted) {
+		p->granted = true;
+		err_info("access to the rosters of '%.*s' is granted", SPAN_ARG(p->config.host));
+		if (p->config.rosters && !p->config.on_behalf)
+			err_note("without --on-behalf, presence follows at the next status change");
+		apply_up(p->config.apply, p->now_ms);
+	}
+}
+
+/* Presence of users ------------------------------------------------------ */
+
+static void tell_login(struct privilege *p, struct span full)
+{
+	struct span bare = jid_bare(full);
+	struct route_entry *e;
+
+	while ((e = route_earliest(p->quiet)) && e->deadline_ms <= p->now_ms)
+		route_remove(p->quiet, e);
+	if (route_find(p->quiet, bare))
+		return;
+	route_add(p->quiet, bare, 0, p->now_ms + LOGIN_QUIET_MS);
+	p->config.login(p->config.context, (struct span){bare.p, bare.n - p->config.host.n - 1});
+}
+
+static void on_presence(struct privilege *p, const struct stanza *s)
+{
+	struct route_entry *e;
+	struct jid jid;
+
+	if (!jid_split(s->from, &jid) || !jid.local.p || !jid.resource.p ||
+		!span_equal(jid.domain, p->config.host))
+		return;
+	e = route_find(p->online, s->from);
+	if (s->type == TYPE_UNAVAILABLE || s->type == TYPE_ERROR) {
+		if (e)
+			route_remove(p->online, e);
+	} else if (s->type == TYPE_NONE) {
+		if (p->config.logins == LOGINS_ALL || (p->config.logins == LOGINS_NEW && !e))
+			tell_login(p, s->from);
+		if (!e && !route_add(p->online, s->from, 0, LOOP_NEVER))
+			err_warn("more than %zu sessions online: '%.*s' is not remembered",
+				p->config.max_online, SPAN_ARG(s->from));
+	}
+}
+
+/* Service ---------------------------------------------------------------- */
+
+void privilege_writer(struct privilege *p, struct writer *w, int64_t now_ms)
+{
+	p->w = w;
+	p->now_ms = now_ms;
+}
+
+void privilege_up(struct privilege *p, struct writer *w, int64_t now_ms)
+{
+	privilege_writer(p, w, now_ms);
+	p->advertisement_ms = now_ms + PRIVILEGE_ADVERTISEMENT_MS;
+}
+
+void privilege_down(struct privilege *p)
+{
+	p->w = NULL;
+	p->granted = false;
+	p->advertisement_ms = LOOP_NEVER;
+	apply_down(p->config.apply);
+	clear(p);
+}
+
+void privilege_stanza(struct privilege *p, const struct stanza *s, struct writer *w, int64_t now_ms)
+{
+	const struct xml_node *child = s->root->first_child;
+
+	privilege_writer(p, w, now_ms);
+	if (stanza_is_answer(s))
+		on_answer(p, s);
+	else if (s->kind == STANZA_IQ)
+		stanza_error_reply(w, s, ERROR_SERVICE_UNAVAILABLE, NULL);
+	else if (s->kind == STANZA_PRESENCE)
+		on_presence(p, s);
+	else if (s->type != TYPE_ERROR && child && span_is(child->name, "privilege") &&
+		 (span_is(child->ns, NS_PRIVILEGE_1) || span_is(child->ns, NS_PRIVILEGE_2)) &&
+		 span_equal(s->from, p->config.host))
+		on_advertisement(p, child);
+}
+
+int64_t privilege_deadline(const struct privilege *p)
+{
+	return p->advertisement_ms;
+}
+
+void privilege_tick(struct privilege *p, struct writer *w, int64_t now_ms)
+{
+	privilege_writer(p, w, now_ms);
+	if (p->advertisement_ms > now_ms)
+		return;
+	p->advertisement_ms = LOOP_NEVER;
+	say_grant(p);
+	p->config.refused(p->config.context);
+}
