@@ -1,0 +1,69 @@
+/* roster-apply - make the rosters on a server what the records say */
+#include "applyservice.h"
+#include "err.h"
+#include "opt.h"
+
+static struct applyservice_config config = APPLYSERVICE_CONFIG_INIT;
+
+static const struct opt options[] = {
+	{"via", 0, OPT_CHOICE, "WAY", "privilege (XEP-0356) or ejabberd-api (default privilege)",
+		&config.via, .choices = "privilege|ejabberd-api"},
+	{"host", 'H', OPT_STRING, "HOST", "the users' domain", &config.host},
+	{"on-behalf", 'b', OPT_FLAG, NULL,
+		"send presence from users' addresses: changes are seen at once", &config.on_behalf},
+	{"login-events", 'l', OPT_OPTIONAL, "all",
+		"print an event when a user comes online ('all': at each available presence)",
+		&config.login_events},
+	{"api", 0, OPT_STRING, "URL", "ejabberd's HTTP API, such as http://127.0.0.1:5281/api",
+		&config.api},
+	{"token-file", 0, OPT_STRING, "FILE", "file that holds the API's bearer token",
+		&config.token.file, .complete = "file"},
+	{"dry-run", 'n', OPT_FLAG, NULL, "count the changes and make none", &config.dry_run},
+	{"max-removals", 0, OPT_INT, "N", "refuse to remove more contacts of one user than this",
+		&config.max_removals, .min = 0, .max = 1000000000},
+	{"jobs", 'j', OPT_INT, "N", "most records in hand at once (default 16)", &config.jobs,
+		.min = 1, .max = 10000},
+	{"timeout", 'w', OPT_SECONDS, "SECONDS",
+		"how long each answer of the server may take (default 60)", &config.timeout_ms,
+		.min = 10, .max = 86400000},
+	{"listen-unix", 0, OPT_STRING, "PATH", "take records from the clients of this unix socket",
+		&config.listen_unix, .complete = "file"},
+	{"unix-mode", 0, OPT_STRING, "MODE", "mode of that socket (default 0600)",
+		&config.unix_mode},
+	{"max-online", 0, OPT_INT, "N", "most online sessions remembered (default 100000)",
+		&config.max_online, .min = 1, .max = 100000000},
+	{"max-record-bytes", 0, OPT_BYTES, "BYTES", "largest record read (default 16M)",
+		&config.max_record_bytes, .min = 1024, .max = 1 << 30},
+	{0},
+};
+static const struct opt service_options[] = {SERVICE_OPTIONS(config.service), {0}};
+static const struct opt *const tables[] = {options, service_options, NULL};
+static const char *const usage[] = {
+	"--host HOST --domain DOMAIN --secret-file FILE [OPTION...]",
+	"--host HOST --via ejabberd-api --api URL [OPTION...]",
+	NULL,
+};
+static const struct opt_program program = {
+	.name = "roster-apply",
+	.summary = "make the rosters on a server what the records say",
+	.usage = usage,
+	.tables = tables,
+};
+
+int main(int argc, char **argv)
+{
+	const char *wrong;
+	int status;
+
+	err_init(argv[0]);
+	io_sanitise(true);
+	if (opt_parse(&program, argc, argv) < argc)
+		opt_usage_error(&program, "no operands are taken");
+	if (!opt_given(&program, "retries"))
+		config.service.retries = -2; /* as the mode has it */
+	io_no_core();
+	status = applyservice_run(&config, &wrong);
+	if (status == EXIT_USAGE)
+		opt_usage_error(&program, "%s", wrong);
+	return status;
+}

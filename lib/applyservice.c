@@ -1,0 +1,483 @@
+#include "applyservice.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "apply.h"
+#include "err.h"
+#include "jid.h"
+#include "listen.h"
+#include "privilege.h"
+
+/* For the results that are still to be written when the program ends. */
+#define LAST_WORDS_MS 5000
+#define MAX_CLIENTS 256
+
+/* Whoever gives records: stdin, or a client of the unix socket. */
+struct input {
+	struct input *next;
+	struct applyservice *owner;
+	struct link *link;
+	int fd; /* ours to close; -1: stdin */
+	bool ended, paused;
+};
+
+struct applyservice {
+	const struct applyservice_config *config;
+	struct apply *apply;
+	struct privilege *privilege;
+	struct service *service;
+	struct loop *loop;
+	struct input *inputs;
+	size_t inputs_count;
+	struct link *out; /* stdout: events, and results of stdin's records */
+	int nothing_fd;	  /* what out reads where stdin is not used */
+	struct listen_socket *listening;
+	struct buf domain, host;
+	bool failed, bad, refused, draining;
+};
+
+static uint64_t next_random(void *context)
+{
+	uint64_t r;
+
+	(void)context;
+	io_random(&r, sizeof(r));
+	return r;
+}
+
+/* Output ----------------------------------------------------------------- */
+
+static void on_result(void *context, void *client, struct span line, bool failed)
+{
+	struct applyservice *as = context;
+	struct input *input = client;
+
+	as->failed |= failed;
+	if (input)
+		link_send_raw(input->link, line);
+}
+
+static void on_login(void *context, struct span user)
+{
+	struct applyservice *as = context;
+	struct buf line;
+
+	buf_init(&line, BUF_NO_MAX);
+	buf_append_string(&line, "{\"event\":\"login\",\"user\":");
+	roster_json_string(&line, user);
+	buf_append_string(&line, "}\n");
+	link_send_raw(as->out, buf_span(&line));
+	buf_free(&line);
+}
+
+/* Input ------------------------------------------------------------------ */
+
+static void input_free(struct input *input)
+{
+	struct applyservice *as = input->owner;
+	struct input **at = &as->inputs;
+
+	while (*at != input)
+		at = &(*at)->next;
+	*at = input->next;
+	as->inputs_count--;
+	apply_client_gone(as->apply, input);
+	link_free(input->link);
+	if (as->out == input->link)
+		as->out = NULL;
+	if (input->fd >= 0)
+		close(input->fd);
+	free(input);
+}
+
+static void on_line(void *context, struct span line, size_t number)
+{
+	struct input *input = context;
+	struct applyservice *as = input->owner;
+	struct roster_record record;
+	const char *why;
+
+	if (!roster_record_parse(line, &record, &why)) {
+		err_error("%s:%zu: %s", input->fd < 0 ? "stdin" : "client", number, why);
+		as->bad |= input->fd < 0;
+		return;
+	}
+	if (as->privilege)
+		privilege_writer(as->privilege, service_writer(as->service), loop_now_ms(as->loop));
+	apply_take(as->apply, &record, input, loop_now_ms(as->loop));
+	service_changed(as->service);
+	if (apply_full(as->apply) && !input->paused) {
+		input->paused = true;
+		link_pause(input->link);
+	}
+}
+
+static void on_bad(void *context, const char *what, size_t line)
+{
+	struct input *input = context;
+
+	err_error("%s:%zu: %s", input->fd < 0 ? "stdin" : "client", line, what);
+	input->owner->bad |= input->fd < 0;
+}
+
+static void on_ended(void *context, enum link_end why, int error, const char *text)
+{
+	struct input *input = context;
+
+	(void)text;
+	if (why == LINK_EOF) {
+		input->ended = true; /* see on_turn() */
+	} else if (input->fd >= 0) {
+		input_free(input);
+	} else {
+		err_error("cannot %s: %s",
+			why == LINK_READ_ERROR ? "read standard input" : "write standard output",
+			strerror(error));
+		service_stop(input->owner->service, EXIT_IO);
+	}
+}
+
+static struct link *line_link(struct applyservice *as, int in, int out, struct input *input)
+{
+	static const struct link_ops ops = {.line = on_line, .bad = on_bad, .ended = on_ended};
+	const struct link_config config = {
+		.reader = {.kind = READER_PIPE},
+		.max_queue_bytes = (size_t)as->config->service.max_queue_bytes,
+		.max_line_bytes = (size_t)as->config->max_record_bytes,
+	};
+
+	return link_new(as->loop, in, out, &config, &ops, input);
+}
+
+static void input_new(struct applyservice *as, int fd)
+{
+	struct input *input = xcalloc(1, sizeof(*input));
+
+	input->owner = as;
+	input->fd = fd;
+	input->link = line_link(as, fd < 0 ? 0 : fd, fd < 0 ? 1 : fd, input);
+	input->next = as->inputs;
+	as->inputs = input;
+	as->inputs_count++;
+	if (as->draining) {
+		input->paused = true;
+		link_pause(input->link);
+	}
+}
+
+static void on_client(void *context, int fd)
+{
+	struct applyservice *as = context;
+
+	if (as->inputs_count >= MAX_CLIENTS) {
+		err_warn("more than %d clients: one is turned away", MAX_CLIENTS);
+		close(fd);
+		return;
+	}
+	input_new(as, fd);
+}
+
+/* stdout where records do not come from stdin: nothing is read beside it. */
+static void on_out_ended(void *context, enum link_end why, int error, const char *text)
+{
+	struct applyservice *as = context;
+
+	(void)text;
+	if (why == LINK_EOF)
+		return;
+	err_error("cannot write standard output: %s", strerror(error));
+	service_stop(as->service, EXIT_IO);
+}
+
+static void ignore_line(void *context, struct span line, size_t number)
+{
+	(void)context;
+	(void)line;
+	(void)number;
+}
+
+/* Each turn's end: who may read on, who is done. */
+static void on_turn(void *context)
+{
+	struct applyservice *as = context;
+	bool full = apply_full(as->apply) || as->draining;
+	struct input *next;
+
+	for (struct input *input = as->inputs; input; input = next) {
+		next = input->next;
+		if (input->paused && !full) {
+			input->paused = false;
+			link_resume(input->link);
+		} else if (!input->paused && full) {
+			input->paused = true;
+			link_pause(input->link);
+		}
+		if (!input->ended || apply_count_of(as->apply, input) > 0)
+			continue;
+		if (input->fd < 0)
+			service_stop(as->service, EXIT_DONE);
+		else if (link_queued_bytes(input->link) == 0)
+			input_free(input);
+	}
+}
+
+/* Service ---------------------------------------------------------------- */
+
+static void on_refused(void *context)
+{
+	struct applyservice *as = context;
+
+	as->refused = true;
+	service_stop(as->service, EXIT_CONFIG);
+}
+
+static void on_attach(void *self, struct service *service, struct loop *loop)
+{
+	static const struct link_ops out_ops = {.line = ignore_line, .ended = on_out_ended};
+	struct applyservice *as = self;
+
+	as->service = service;
+	as->loop = loop;
+	if (as->listening) {
+		const struct link_config config = {.reader = {.kind = READER_PIPE},
+			.max_queue_bytes = (size_t)as->config->service.max_queue_bytes,
+			.max_line_bytes = 1};
+
+		as->nothing_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		as->out = link_new(loop, as->nothing_fd, 1, &config, &out_ops, as);
+		listen_start(as->listening, loop, on_client, as);
+	} else {
+		input_new(as, -1);
+		as->out = as->inputs->link;
+	}
+	loop_turn(loop, on_turn, as);
+}
+
+static void on_detach(void *self)
+{
+	struct applyservice *as = self;
+	int64_t deadline_ms = io_now_ms() + LAST_WORDS_MS;
+
+	if (apply_count(as->apply))
+		apply_finish(as->apply, "server-timeout",
+			as->refused ? "access is not granted" : "the program has stopped");
+	loop_turn_remove(as->loop, on_turn, as);
+	while (as->inputs) {
+		link_flush(as->inputs->link, deadline_ms);
+		input_free(as->inputs);
+	}
+	if (as->out) {
+		link_flush(as->out, deadline_ms);
+		link_free(as->out);
+		close(as->nothing_fd);
+	}
+	as->out = NULL;
+	listen_stop(as->listening);
+}
+
+static void on_up(void *self, struct writer *w, int64_t now_ms)
+{
+	struct applyservice *as = self;
+
+	if (as->privilege && w)
+		privilege_up(as->privilege, w, now_ms);
+}
+
+static void on_down(void *self, int64_t now_ms)
+{
+	struct applyservice *as = self;
+
+	(void)now_ms;
+	if (as->privilege)
+		privilege_down(as->privilege);
+}
+
+static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
+{
+	privilege_stanza(((struct applyservice *)self)->privilege, s, w, now_ms);
+}
+
+static void on_tick(void *self, struct writer *w, int64_t now_ms)
+{
+	struct applyservice *as = self;
+
+	if (as->privilege)
+		privilege_tick(as->privilege, w, now_ms);
+	apply_tick(as->apply, now_ms);
+}
+
+static int64_t deadline(const void *self)
+{
+	const struct applyservice *as = self;
+	int64_t deadline_ms = apply_deadline(as->apply);
+	int64_t other_ms = as->privilege ? privilege_deadline(as->privilege) : LOOP_NEVER;
+
+	return other_ms < deadline_ms ? other_ms : deadline_ms;
+}
+
+static void on_drain(void *self, struct writer *w, int64_t now_ms)
+{
+	(void)w;
+	(void)now_ms;
+	((struct applyservice *)self)->draining = true;
+}
+
+static size_t open_requests(const void *self)
+{
+	return apply_count(((const struct applyservice *)self)->apply);
+}
+
+static int on_stream_error(void *self, struct span condition)
+{
+	struct applyservice *as = self;
+
+	if (!as->config->on_behalf || !span_is(condition, "invalid-from"))
+		return 0;
+	privilege_invalid_from(as->privilege);
+	return EXIT_CONFIG;
+}
+
+static size_t metrics(const void *self, struct metric *out, size_t max)
+{
+	const struct applyservice *as = self;
+	const struct metric all[] = {
+		{"jobs", NULL, "records in hand", METRIC_GAUGE, apply_count(as->apply)},
+		{"online", NULL, "sessions known online", METRIC_GAUGE,
+			as->privilege ? privilege_online(as->privilege) : 0},
+	};
+	size_t n = 0;
+
+	while (n < max && n < sizeof(all) / sizeof(all[0])) {
+		out[n] = all[n];
+		n++;
+	}
+	return n;
+}
+
+static const struct service_ops ops = {.up = on_up,
+	.down = on_down,
+	.stanza = on_stanza,
+	.tick = on_tick,
+	.deadline = deadline,
+	.drain = on_drain,
+	.open_requests = open_requests,
+	.metrics = metrics,
+	.stream_error = on_stream_error,
+	.attach = on_attach,
+	.detach = on_detach};
+
+/* Configuration ---------------------------------------------------------- */
+
+static bool is_domain(const char *text, struct buf *out)
+{
+	struct jid jid;
+
+	return jid_normalise(span_of(text), out) && jid_split(buf_span(out), &jid) &&
+	       !jid.local.p && !jid.resource.p;
+}
+
+static const char *check(struct applyservice *as)
+{
+	const struct applyservice_config *c = as->config;
+	bool component = c->via == VIA_PRIVILEGE || c->login_events;
+
+	if (!c->host)
+		return "--host is needed";
+	if (!is_domain(c->host, &as->host))
+		return "--host is not a domain";
+	if (c->login_events && *c->login_events && strcmp(c->login_events, "all") != 0)
+		return "--login-events takes nothing or 'all'";
+	if (component && !c->service.domain)
+		return "--domain is needed";
+	if (component && !is_domain(c->service.domain, &as->domain))
+		return "--domain is not a domain";
+	if (component && !io_secret_given(&c->service.secret))
+		return "--secret-file is needed";
+	if (c->via == VIA_EJABBERD_API && !c->api)
+		return "--via ejabberd-api needs --api";
+	if (c->via == VIA_PRIVILEGE && c->api)
+		return "--api needs --via ejabberd-api";
+	if (c->on_behalf && c->via != VIA_PRIVILEGE)
+		return "--on-behalf needs --via privilege";
+	return NULL;
+}
+
+static void make(struct applyservice *as)
+{
+	const struct applyservice_config *c = as->config;
+	const struct apply_config apply = {.host = buf_span(&as->host),
+		.dry_run = c->dry_run,
+		.max_removals = c->max_removals,
+		.timeout_ms = c->timeout_ms,
+		.jobs = (size_t)c->jobs,
+		.result = on_result,
+		.context = as};
+
+	as->apply = apply_new(&apply);
+	if (c->via == VIA_PRIVILEGE || c->login_events) {
+		const struct privilege_config privilege = {.domain = buf_span(&as->domain),
+			.host = buf_span(&as->host),
+			.apply = as->apply,
+			.rosters = c->via == VIA_PRIVILEGE,
+			.on_behalf = c->on_behalf && !c->dry_run,
+			.read_only = c->dry_run,
+			.logins = !c->login_events   ? LOGINS_NONE
+				  : *c->login_events ? LOGINS_ALL
+						     : LOGINS_NEW,
+			.max_pending = 100000,
+			.max_online = (size_t)c->max_online,
+			.login = on_login,
+			.refused = on_refused,
+			.context = as,
+			.random = next_random};
+
+		as->privilege = privilege_new(&privilege);
+	}
+	if (c->via == VIA_PRIVILEGE) {
+		const struct apply_backend backend = privilege_backend(as->privilege);
+
+		apply_backend_set(as->apply, &backend);
+	}
+}
+
+int applyservice_run(const struct applyservice_config *config, const char **wrong)
+{
+	struct applyservice as = {.config = config, .nothing_fd = -1};
+	struct service_config service = config->service;
+	int status = EXIT_USAGE;
+
+	buf_init(&as.domain, BUF_NO_MAX);
+	buf_init(&as.host, BUF_NO_MAX);
+	*wrong = check(&as);
+	if (!*wrong)
+		status = listen_open(config->listen_unix, config->unix_mode, &as.listening);
+	if (status == EXIT_DONE) {
+		make(&as);
+		service.index_depth = 5;
+		/* whole rosters are looked at */
+		service.index_nodes = 1000000;
+		if (!service.connect)
+			service.connect = "127.0.0.1:5347";
+		/* from cron or a pipe it is somebody else's to try again */
+		if (service.retries == -2)
+			service.retries = as.listening ? -1 : 0;
+		status = service_run(&service, &ops, &as);
+		if (status == EXIT_DONE && as.bad)
+			status = EXIT_DATA;
+		else if (status == EXIT_DONE && as.failed && !as.listening)
+			status = EXIT_NO;
+		if (status != EXIT_IO)
+			io_close_stdout();
+	}
+	privilege_free(as.privilege);
+	apply_free(as.apply);
+	listen_free(as.listening);
+	buf_free(&as.domain);
+	buf_free(&as.host);
+	return status;
+}

@@ -1,0 +1,215 @@
+#include "listen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "err.h"
+#include "io.h"
+
+#define BACKLOG 64
+/* Without a descriptor for another client: until then nobody is accepted. */
+#define PAUSE_MS 200
+
+struct listen_socket {
+	int *fds;
+	size_t count;
+	char *path; /* ours to remove, or NULL */
+	dev_t device;
+	ino_t inode;
+	struct loop *loop;
+	void (*fn)(void *context, int fd);
+	void *context;
+	struct loop_timer again;
+};
+
+int listen_inherited(void)
+{
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	char *end;
+	long n = 0;
+
+	if (pid && fds && strtol(pid, &end, 10) == (long)getpid() && !*end) {
+		n = strtol(fds, &end, 10);
+		if (*end || n < 0 || n > 1024)
+			n = 0;
+	}
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_FDNAMES");
+	for (long i = 0; i < n; i++)
+		io_cloexec(LISTEN_FIRST_FD + (int)i);
+	return (int)n;
+}
+
+static struct listen_socket *listen_new(void)
+{
+	return xcalloc(1, sizeof(struct listen_socket));
+}
+
+static void add_fd(struct listen_socket *l, int fd)
+{
+	l->fds = xrealloc(l->fds, (l->count + 1) * sizeof(*l->fds));
+	l->fds[l->count++] = fd;
+	io_nonblocking(fd);
+}
+
+/* Whether somebody accepts connections at the address. */
+static bool alive(const struct sockaddr_un *address)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool there =
+		fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+				   errno == EAGAIN);
+
+	if (fd >= 0)
+		close(fd);
+	return there;
+}
+
+static bool mode_of(const char *text, mode_t *mode)
+{
+	char *end;
+	long value = text ? strtol(text, &end, 8) : 0600;
+
+	if (text && (*end || end == text || value < 0 || value > 0777))
+		return false;
+	*mode = (mode_t)value;
+	return true;
+}
+
+static int open_unix(const char *path, const char *mode_text, struct listen_socket **out)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat st;
+	mode_t mode, mask;
+	int fd, failed;
+
+	if (strlen(path) >= sizeof(address.sun_path)) {
+		err_error("'%s' is too long for a socket", path);
+		return EXIT_CONFIG;
+	}
+	if (!mode_of(mode_text, &mode)) {
+		err_error("'%s' is no mode", mode_text);
+		return EXIT_CONFIG;
+	}
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	if (lstat(path, &st) == 0) {
+		if (!S_ISSOCK(st.st_mode)) {
+			err_error("'%s' is there and no socket", path);
+			return EXIT_CONFIG;
+		}
+		if (alive(&address)) {
+			err_error("somebody listens on '%s' already", path);
+			return EXIT_TEMPORARY;
+		}
+		unlink(path);
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* never, not even for a moment, open to more than the mode says */
+	mask = umask(0777);
+	failed = fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0;
+	umask(mask);
+	if (failed || chmod(path, mode) < 0 || listen(fd, BACKLOG) < 0 || stat(path, &st) < 0) {
+		err_error("cannot listen on '%s': %s", path, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return EXIT_CONFIG;
+	}
+	*out = listen_new();
+	(*out)->path = xstrdup(path);
+	(*out)->device = st.st_dev;
+	(*out)->inode = st.st_ino;
+	add_fd(*out, fd);
+	return EXIT_DONE;
+}
+
+int listen_open(const char *path, const char *mode, struct listen_socket **out)
+{
+	int inherited = listen_inherited();
+
+	*out = NULL;
+	if (path)
+		return open_unix(path, mode, out);
+	for (int i = 0; i < inherited; i++) {
+		if (!*out)
+			*out = listen_new();
+		add_fd(*out, LISTEN_FIRST_FD + i);
+	}
+	return EXIT_DONE;
+}
+
+static void watch(struct listen_socket *l, bool on);
+
+static void on_again(void *context, int64_t now_ms)
+{
+	(void)now_ms;
+	watch(context, true);
+}
+
+static void on_ready(void *context, int fd, short revents)
+{
+	struct listen_socket *l = context;
+	int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+	(void)revents;
+	if (client >= 0) {
+		l->fn(l->context, client);
+	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+		err_warn("cannot accept a client: %s", strerror(errno));
+		watch(l, false);
+		loop_timer_set(l->loop, &l->again, loop_now_ms(l->loop) + PAUSE_MS);
+	}
+}
+
+static void watch(struct listen_socket *l, bool on)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		if (on)
+			loop_fd(l->loop, l->fds[i], POLLIN, on_ready, l);
+		else
+			loop_fd_remove(l->loop, l->fds[i]);
+	}
+}
+
+void listen_start(struct listen_socket *l, struct loop *loop, void (*fn)(void *context, int fd),
+	void *context)
+{
+	l->loop = loop;
+	l->fn = fn;
+	l->context = context;
+	loop_timer_init(&l->again, on_again, l);
+	watch(l, true);
+}
+
+void listen_stop(struct listen_socket *l)
+{
+	struct stat st;
+
+	if (!l || !l->loop)
+		return;
+	watch(l, false);
+	loop_timer_clear(l->loop, &l->again);
+	l->loop = NULL;
+	/* ours, unless another has taken its place */
+	if (l->path && lstat(l->path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode)
+		unlink(l->path);
+}
+
+void listen_free(struct listen_socket *l)
+{
+	if (!l)
+		return;
+	listen_stop(l);
+	for (size_t i = 0; i < l->count; i++)
+		close(l->fds[i]);
+	free(l->fds);
+	free(l->path);
+	free(l);
+}

@@ -1,0 +1,30 @@
+/* listen.h - sockets that wait for clients: inherited ones, and unix sockets of our own
+ *
+ * sd_listen_fds(3)'s protocol ($LISTEN_FDS, $LISTEN_PID) is documented, small and
+ * stable, so it is spoken here without libsystemd.
+ */
+#ifndef OUTBOARD_LISTEN_H
+#define OUTBOARD_LISTEN_H
+
+#include "loop.h"
+
+/* How many descriptors, from 3 on, a supervisor has passed to this process; the variables are
+ * removed from the environment, the descriptors are made close-on-exec. 0: none. */
+int listen_inherited(void);
+#define LISTEN_FIRST_FD 3
+
+struct listen_socket;
+
+/* A unix socket at path with the mode ("0660"; NULL: 0600), or what was inherited where path is
+ * NULL; *out is NULL where there is neither. A socket file that nobody listens on any more is
+ * replaced, one that somebody does is not. Returns an exit status; what is wrong has been logged.
+ */
+int listen_open(const char *path, const char *mode, struct listen_socket **out);
+/* Call fn with each accepted client (blocking as accepted, close-on-exec; fn owns the fd). */
+void listen_start(struct listen_socket *l, struct loop *loop, void (*fn)(void *context, int fd),
+	void *context);
+/* Take no more clients; the socket file of our own is removed. NULL is allowed. */
+void listen_stop(struct listen_socket *l);
+void listen_free(struct listen_socket *l);
+
+#endif
