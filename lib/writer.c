@@ -113,15 +113,12 @@ static bool in_a_name(char c)
  * does no harm. */
 static bool mentions(const struct stanza *s, const struct xml_node *node, struct span prefix)
 {
-	const char *p = s->text + node->start + 1, *end = s->text + node->end;
+	const char *start = s->text + node->start, *end = s->text + node->end;
 
-	while ((p = memmem(p, (size_t)(end - p), prefix.p, prefix.n))) {
-		bool whole = !in_a_name(p[-1]);
-
-		p += prefix.n;
-		if (whole && p < end && *p == ':')
+	for (const char *p = start; (p = memchr(p, ':', (size_t)(end - p))); p++)
+		if ((size_t)(p - start) > prefix.n && !in_a_name(p[-1 - (ptrdiff_t)prefix.n]) &&
+			memcmp(p - prefix.n, prefix.p, prefix.n) == 0)
 			return true;
-	}
 	return false;
 }
 
