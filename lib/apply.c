@@ -321,6 +321,22 @@ void apply_changed(struct apply *a, struct apply_job *job, struct apply_change *
 		send_changes(a, job);
 }
 
+bool apply_drops(const struct apply *a, struct span user, struct span contact)
+{
+	for (const struct apply_job *job = a->first; job; job = job->next) {
+		char *jid;
+		bool listed;
+
+		if (!span_equal(buf_span(&job->jid), user))
+			continue;
+		jid = xstrndup(contact.p, contact.n);
+		listed = roster_find(&job->record.roster, jid) != NULL;
+		free(jid);
+		return !listed;
+	}
+	return false;
+}
+
 /* Time ------------------------------------------------------------------- */
 
 void apply_up(struct apply *a, int64_t now_ms)

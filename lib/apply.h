@@ -79,6 +79,9 @@ int64_t apply_deadline(const struct apply *a);
 /* Give up what is held: error records. */
 void apply_finish(struct apply *a, const char *error, const char *message);
 
+/* Whether a record in hand drops contact from the roster of user (both bare JIDs). */
+bool apply_drops(const struct apply *a, struct span user, struct span contact);
+
 /* For the backend. server: taken over. error NULL: done; else "forbidden", "rejected", ... */
 void apply_got(struct apply *a, struct apply_job *job, struct roster *server, const char *error,
 	const char *message, int64_t now_ms);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "apply.h"
+#include "ejabberd-api.h"
 #include "err.h"
 #include "jid.h"
 #include "listen.h"
@@ -30,6 +31,7 @@ struct applyservice {
 	const struct applyservice_config *config;
 	struct apply *apply;
 	struct privilege *privilege;
+	struct ejabberd_api *api;
 	struct service *service;
 	struct loop *loop;
 	struct input *inputs;
@@ -236,6 +238,26 @@ static void on_refused(void *context)
 	service_stop(as->service, EXIT_CONFIG);
 }
 
+static void api_begin(struct applyservice *as)
+{
+	const struct ejabberd_api_config config = {.url = as->config->api,
+		.host = buf_span(&as->host),
+		.token = as->config->token,
+		.apply = as->apply,
+		.timeout_ms = as->config->timeout_ms,
+		.connections = (size_t)as->config->jobs};
+	struct apply_backend backend;
+
+	as->api = ejabberd_api_new(as->loop, &config);
+	if (!as->api) {
+		service_stop(as->service, EXIT_CONFIG);
+		return;
+	}
+	backend = ejabberd_api_backend(as->api);
+	apply_backend_set(as->apply, &backend);
+	apply_up(as->apply, loop_now_ms(as->loop));
+}
+
 static void on_attach(void *self, struct service *service, struct loop *loop)
 {
 	static const struct link_ops out_ops = {.line = ignore_line, .ended = on_out_ended};
@@ -256,6 +278,8 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 		as->out = as->inputs->link;
 	}
 	loop_turn(loop, on_turn, as);
+	if (as->config->via == VIA_EJABBERD_API)
+		api_begin(as);
 }
 
 static void on_detach(void *self)
@@ -277,6 +301,8 @@ static void on_detach(void *self)
 		close(as->nothing_fd);
 	}
 	as->out = NULL;
+	ejabberd_api_free(as->api);
+	as->api = NULL;
 	listen_stop(as->listening);
 }
 
@@ -461,7 +487,8 @@ int applyservice_run(const struct applyservice_config *config, const char **wron
 		service.index_depth = 5;
 		/* whole rosters are looked at */
 		service.index_nodes = 1000000;
-		if (!service.connect)
+		service.detached = !as.privilege;
+		if (!service.connect && !service.detached)
 			service.connect = "127.0.0.1:5347";
 		/* from cron or a pipe it is somebody else's to try again */
 		if (service.retries == -2)

@@ -497,7 +497,8 @@ static void on_advertisement(struct privilege *p, const struct xml_node *privile
 		err_info("access to the rosters of '%.*s' is granted", SPAN_ARG(p->config.host));
 		if (p->config.rosters && !p->config.on_behalf)
 			err_note("without --on-behalf, presence follows at the next status change");
-		apply_up(p->config.apply, p->now_ms);
+		if (p->config.rosters)
+			apply_up(p->config.apply, p->now_ms);
 	}
 }
 
@@ -556,7 +557,8 @@ void privilege_down(struct privilege *p)
 	p->w = NULL;
 	p->granted = false;
 	p->advertisement_ms = LOOP_NEVER;
-	apply_down(p->config.apply);
+	if (p->config.rosters)
+		apply_down(p->config.apply);
 	clear(p);
 }
 
