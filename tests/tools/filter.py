@@ -11,6 +11,7 @@
 Every test of the filter mode is a few lines of this, run by `scenario` in the bats files.
 """
 
+import atexit
 import os
 import re
 import selectors
@@ -37,6 +38,7 @@ class Filter:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=stdout or subprocess.PIPE,
             stderr=self.stderr_file, env=dict(os.environ, **(env or {})), bufsize=0)
+        atexit.register(self._reap)
         self.buffer = b""
         self.closed = False
         self.barriers = 0
@@ -202,6 +204,12 @@ class Filter:
             raise Mismatch("exit status %s, not %s: %s" % (self.process.returncode, status, self.stderr))
         return got
 
+    def _reap(self):
+        """However the test ends, no process of its stays."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(WAIT_S)
@@ -216,9 +224,7 @@ class Filter:
                     if stanza.error != "wait/recipient-unavailable":
                         raise Mismatch("nobody expected %r" % stanza)
         finally:
-            if self.process.poll() is None:
-                self.process.kill()
-            self.process.wait()
+            self._reap()
             if kind is not None:
                 print("--- stdout", *self.seen[-10:], sep="\n")
                 print("--- stderr", self.stderr, sep="\n")

@@ -3,6 +3,7 @@
 files of both servers, each on its own domain pair so that none inherits another's subscriptions.
 """
 
+import atexit
 import collections
 import os
 import re
@@ -38,6 +39,7 @@ class Proxy:
         self.process = subprocess.Popen(command + list(options), stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=self.stderr_file,
                                         pass_fds=[write])
+        atexit.register(self._reap)
         os.close(write)
         self.ready_pipe = os.fdopen(read, "rb", buffering=0)
         if ready:
@@ -81,6 +83,11 @@ class Proxy:
         self.process.kill()
         self.process.wait()
 
+    def _reap(self):
+        """However the test ends, no process of its stays."""
+        if self.process.poll() is None:
+            self.kill()
+
     def __enter__(self):
         return self
 
@@ -89,9 +96,7 @@ class Proxy:
             if kind is None and self.process.returncode is None:
                 self.end()
         finally:
-            if self.process.poll() is None:
-                self.process.kill()
-            self.process.wait()
+            self._reap()
             if kind is not None:
                 print("--- stderr of the proxy", self.stderr, sep="\n")
 
