@@ -644,16 +644,20 @@ commanded()
 	wait_for grep -qs hello seen
 	kill -TERM "$commanded_pid"
 	ends commanded 5
-	# one that does not listen to it: the second signal closes the stream
+	# one that goes on all the same: the second signal closes the stream, and it finds the end
 	cat >script <<-'END'
-		trap '' TERM
-		echo "<message to='$XMPP_JID' id='hello'/>"
-		while read -r line; do echo "$line" >>seen2; done
-		exit 6
+		exec python3 -c '
+		import signal, sys
+		signal.signal(signal.SIGTERM, lambda number, frame: print("trapped", file=log, flush=True))
+		log = open("seen2", "w")
+		print("<message to=%r id=%r/>" % (sys.argv[1], "hello"), flush=True)
+		for line in sys.stdin: print(line, file=log, flush=True)
+		sys.exit(6)' "$XMPP_JID"
 	END
 	start commanded commanded
 	wait_for grep -qs hello seen2
 	kill -TERM "$commanded_pid"
+	wait_for grep -q trapped seen2
 	kill -TERM "$commanded_pid"
 	ends commanded 6
 }
