@@ -290,7 +290,9 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 		.link = {.reader = {.max_stanza_bytes = (size_t)s->max_stanza_bytes,
 				 .max_depth = (unsigned)s->max_depth,
 				 .max_attributes = (unsigned)s->max_attributes},
-			.max_queue_bytes = (size_t)s->max_queue_bytes}};
+			.max_queue_bytes = (size_t)s->max_queue_bytes,
+			/* one that does not read would stop everything */
+			.stall_ms = ds->config->timeout_ms}};
 
 	ds->service = service;
 	ds->loop = loop;

@@ -130,6 +130,8 @@ static bool child_start(struct loop *loop, char *const *argv, const char *const 
 	pid_t pid = -1;
 	int error;
 
+	/* before it can die */
+	loop_signal(loop, SIGCHLD, on_child, NULL);
 	if (pipe2(to, O_CLOEXEC) == 0 && pipe2(from, O_CLOEXEC) == 0) {
 		environment = environment_new(more);
 		pid = fork();
@@ -154,7 +156,6 @@ static bool child_start(struct loop *loop, char *const *argv, const char *const 
 	c = xcalloc(1, sizeof(*c));
 	*c = (struct child){.next = children, .pid = pid, .ended = ended, .context = context};
 	children = c;
-	loop_signal(loop, SIGCHLD, on_child, NULL);
 	*in = to[1];
 	*out = from[0];
 	return true;
@@ -169,6 +170,7 @@ struct handler {
 	void *context;
 	struct link *link;
 	int in, out;
+	pid_t pid;
 	bool running; /* the process is there */
 	bool congested;
 	int64_t started_ms, backoff_ms;
@@ -203,6 +205,7 @@ static void on_handler_ended(void *context, int wait_status)
 	struct handler *h = context;
 
 	loop_timer_clear(h->loop, &h->killer);
+	kill(-h->pid, SIGKILL); /* what it started ends with it */
 	if (WIFSIGNALED(wait_status))
 		err_warn("'%s' was ended by signal %d", h->config.argv[0], WTERMSIG(wait_status));
 	else
@@ -287,6 +290,7 @@ static void handler_start(struct handler *h)
 		h->ops.died(h->context, -1);
 		return;
 	}
+	h->pid = child_find(h)->pid;
 	h->running = true;
 	h->link = link_new(h->loop, h->out, h->in, &h->config.link, &link_ops, h);
 	if (h->ops.started)
@@ -389,6 +393,7 @@ struct handler_job {
 	void *context;
 	struct buf input, output;
 	int in, out;
+	pid_t pid;
 	int status;
 	bool ended; /* the process */
 	struct loop_timer deadline, killer;
@@ -416,10 +421,11 @@ static void job_free(struct handler_job *job)
 {
 	struct child *c = child_find(job);
 
-	if (c) {
-		kill(-c->pid, SIGKILL);
+	/* also what it started and left behind with its stdout */
+	if (job->pid > 0 && (c || job->out >= 0 || job->status < 0))
+		kill(-job->pid, SIGKILL);
+	if (c)
 		c->context = NULL;
-	}
 	job_close_input(job);
 	job_close_output(job);
 	loop_timer_clear(job->loop, &job->deadline);
@@ -431,7 +437,7 @@ static void job_free(struct handler_job *job)
 
 static void job_done(struct handler_job *job)
 {
-	if (!job->ended || (job->out >= 0 && job->status >= 0))
+	if (!job->ended || (job->out >= 0 && job->status == 0))
 		return;
 	job->done(job->context, job->status, buf_span(&job->output));
 	job_free(job);
@@ -500,7 +506,6 @@ static void on_job_deadline(void *context, int64_t now_ms)
 	(void)now_ms;
 	if (job->ended) { /* something it started holds its stdout */
 		job->status = -2;
-		job_close_output(job);
 		job_done(job);
 		return;
 	}
@@ -542,6 +547,7 @@ struct handler_job *handler_job_start(struct loop *loop, const struct handler_jo
 		loop_timer_set(loop, &job->deadline, loop_now_ms(loop));
 		return job;
 	}
+	job->pid = child_find(job)->pid;
 	buf_append_span(&job->input, config->input);
 	io_nonblocking(job->in);
 	io_nonblocking(job->out);

@@ -276,7 +276,7 @@ static void on_envelope(struct manage *m, const struct stanza *s, struct writer 
 		return;
 	}
 	if (jid_at_domain(inner.from, m->config.domain) || !is_listed(m, payload->ns) ||
-		(inner.to.p && !on_host(m, inner.to))) {
+		(inner.to.p && !is_host(m, jid_domain(inner.to)))) {
 		refuse(m, s, &inner, version, ERROR_SERVICE_UNAVAILABLE, COUNT_UNLISTED, w);
 		return;
 	}

@@ -60,6 +60,9 @@ const char *manageservice_namespace(void *context, const char *ns)
 
 	if (!*ns || !xml_characters_valid(span_of(ns)))
 		return "not a namespace";
+	for (size_t i = 0; i < c->namespaces_count; i++)
+		if (span_is(c->namespaces[i].ns, ns))
+			return "given twice";
 	c->namespaces = xrealloc(c->namespaces, (c->namespaces_count + 1) * sizeof(*n));
 	n = &c->namespaces[c->namespaces_count++];
 	n->ns = span_of(ns);
@@ -77,14 +80,21 @@ static struct manage_namespace *last_namespace(void *context)
 
 static const char *const needs_namespace = "a --namespace must come before it";
 
+static const char *add_feature(struct disco_info *info, const char *var)
+{
+	if (!*var || !xml_characters_valid(span_of(var)))
+		return "not a feature";
+	disco_add_feature(info, span_of(var));
+	return NULL;
+}
+
 const char *manageservice_feature(void *context, const char *var)
 {
 	struct manage_namespace *n = last_namespace(context);
 
 	if (!n)
 		return needs_namespace;
-	disco_add_feature(&n->host, span_of(var));
-	return NULL;
+	return add_feature(&n->host, var);
 }
 
 const char *manageservice_bare_feature(void *context, const char *var)
@@ -93,8 +103,7 @@ const char *manageservice_bare_feature(void *context, const char *var)
 
 	if (!n)
 		return needs_namespace;
-	disco_add_feature(&n->bare, span_of(var));
-	return NULL;
+	return add_feature(&n->bare, var);
 }
 
 const char *manageservice_identity(void *context, const char *text)
@@ -164,15 +173,15 @@ static int read_disco(struct manageservice_config *c)
 	return status;
 }
 
-/* The namespace itself, where nothing else is said. */
+/* The namespace itself is the feature where no other is given. */
 static void announce_defaults(struct manageservice_config *c)
 {
 	for (size_t i = 0; i < c->namespaces_count; i++) {
 		struct manage_namespace *n = &c->namespaces[i];
 
-		if (nothing_announced(&n->host))
+		if (c->disco_file ? nothing_announced(&n->host) : !n->host.features_count)
 			disco_add_feature(&n->host, n->ns);
-		if (nothing_announced(&n->bare))
+		if (c->disco_file ? nothing_announced(&n->bare) : !n->bare.features_count)
 			disco_add_feature(&n->bare, n->ns);
 	}
 }
@@ -417,13 +426,15 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 			.max_attributes = (unsigned)s->max_attributes},
 		.max_queue_bytes = (size_t)s->max_queue_bytes,
 	};
-	const struct handler_config handler = {
+	struct handler_config handler = {
 		.kind = HANDLER_STANZAS, .argv = ms->config->handler, .link = link};
 
 	ms->service = service;
 	ms->loop = loop;
 	if (ms->config->per_request)
 		return;
+	/* one that does not read would stop everything */
+	handler.link.stall_ms = ms->config->timeout_ms;
 	if (ms->config->handler)
 		ms->handler = handler_new(loop, &handler, &handler_ops, ms);
 	else

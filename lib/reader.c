@@ -199,6 +199,9 @@ static const char forward_ns[] = NS_FORWARD "\x1f";
 static const char forwarded_name[] = NS_FORWARD "\x1f"
 						"forwarded";
 
+/* More elements than index_nodes, for errors. */
+#define ERROR_NODES 16
+
 static void split_name(struct reader *r, const char *name, struct span *ns, struct span *local)
 {
 	size_t n = strlen(name);
@@ -364,6 +367,18 @@ static bool opens_next(
 	return false;
 }
 
+/* How many elements may be indexed, this one included. An iq's error is looked for by everybody,
+ * and may stand behind an echo of any size. */
+static unsigned index_room(const struct reader *r, const char *name)
+{
+	static const char error[] = "error";
+	const char *end = strrchr(name, SEPARATOR);
+	bool is_error = strcmp(end ? end + 1 : name, error) == 0 && span_is(r->node->name, "iq");
+
+	return r->config.index_nodes +
+	       (is_error || span_is(r->node->name, error) ? ERROR_NODES : 0);
+}
+
 static void open_child(struct reader *r, const char *name, const char **atts, size_t at)
 {
 	struct xml_node *parent = r->node, *node;
@@ -373,7 +388,7 @@ static void open_child(struct reader *r, const char *name, const char **atts, si
 		return;
 	}
 	parent->children_count++;
-	if (r->level - 1 > r->index_depth || r->indexed_count >= r->config.index_nodes) {
+	if (r->level - 1 > r->index_depth || r->indexed_count >= index_room(r, name)) {
 		r->unindexed = 1;
 		return;
 	}

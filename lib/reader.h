@@ -48,7 +48,8 @@ struct reader_config {
 	unsigned max_attributes; /* per element, with declarations; 0: READER_MAX_ATTRIBUTES */
 	/* levels indexed of an iq that is no error: 1 = root only; 0: 3. Of all else 3 at least */
 	unsigned index_depth;
-	unsigned index_nodes; /* elements indexed per stanza; 0: 64 */
+	/* elements indexed per stanza; 0: 64. An <error/> of an iq and its conditions are always */
+	unsigned index_nodes;
 };
 
 enum reader_event {

@@ -1,0 +1,173 @@
+"""xmpp-manage and xmpp-delegate as filters, and a handler in the hands of the test.
+
+    h = Handler()
+    with Manage(handler=h) as p:
+        p.send(envelope(ask('1')))
+        h.answer(h.next())
+        p.answered('o1', "<iq type='result' id='1' .../>")
+"""
+
+import json
+import os
+import socket
+import xml.etree.ElementTree as ET
+
+from filter import *
+from stanzas import Stanza
+
+HOST = "vhost.test"
+D = "deleg.test"
+NS = "urn:test:one"
+MALLORY = "mallory@vhost.test/m1"
+DISCO = "http://jabber.org/protocol/disco#info"
+STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
+OK = "<query xmlns='urn:test:one'><ok/></query>"
+
+
+def ask(id="1", type="get", from_=ALICE, to=HOST, ns=NS, content=None):
+    """An inner iq."""
+    to_ = "" if to is None else " to=%s" % quoteattr(to)
+    return ("<iq xmlns='jabber:client' type='%s' id=%s from=%s%s>%s</iq>"
+            % (type, quoteattr(id), quoteattr(from_), to_, content or "<query xmlns='%s'/>" % ns))
+
+
+def envelope(inner, id="o1", from_=HOST, to=D, version=2, type="set"):
+    return ("<iq type='%s' id='%s' from='%s' to='%s'><delegation xmlns='urn:xmpp:delegation:%d'>"
+            "<forwarded xmlns='urn:xmpp:forward:0'>%s</forwarded></delegation></iq>"
+            % (type, id, from_, to, version, inner))
+
+
+def inner_of(stanza, version=2):
+    """The iq in an envelope that is exactly as XEP-0355 has it."""
+    delegation, = stanza.element
+    if delegation.tag != "{urn:xmpp:delegation:%d}delegation" % version:
+        raise Mismatch("no delegation: %r" % stanza)
+    forwarded, = delegation
+    if forwarded.tag != "{urn:xmpp:forward:0}forwarded":
+        raise Mismatch("nothing forwarded: %r" % stanza)
+    inner, = forwarded
+    if inner.tag != "{jabber:client}iq":
+        raise Mismatch("no iq in jabber:client: %r" % stanza)
+    for child in inner:
+        if child.tag.endswith("}error") and child.tag != "{jabber:client}error":
+            raise Mismatch("an error of another namespace: %r" % stanza)
+    return Stanza(ET.tostring(inner, encoding="unicode"))
+
+
+def error(condition):
+    type_, name = condition.split("/")
+    return "<error type='%s'><%s xmlns='%s'/></error>" % (type_, name, STANZAS)
+
+
+class Handler:
+    """A persistent handler: every start of it is a new connection to this socket, whose lines the
+    test reads and writes; when the test closes it, the handler ends."""
+
+    def __init__(self, name="handler"):
+        self.path = os.path.join(os.getcwd(), name + ".sock")
+        self.command = ["socat", "-t", "0", "-", "UNIX-CONNECT:" + self.path]
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.settimeout(WAIT_S)
+        # the folder of a test may be deeper than a socket's address is long
+        at = os.open(os.getcwd(), os.O_PATH)
+        self.listener.bind("/proc/self/fd/%d/%s.sock" % (at, name))
+        if len(self.path) > 100:
+            link = os.path.join("/tmp", "h%d.%s" % (os.getpid(), name))
+            os.symlink(self.path, link)
+            self.link = link
+            self.command[-1] = "UNIX-CONNECT:" + link
+        os.close(at)
+        self.listener.listen()
+        self.connection = None
+
+    def __del__(self):
+        if hasattr(self, "link"):
+            os.unlink(self.link)
+
+    def started(self):
+        """The handler is there (again)."""
+        self.connection, _ = self.listener.accept()
+        self.connection.settimeout(WAIT_S)
+        self.buffer = b""
+        return self
+
+    def next(self):
+        if not self.connection:
+            self.started()
+        while b"\n" not in self.buffer:
+            got = self.connection.recv(1 << 18)
+            if not got:
+                raise Mismatch("the handler's input has ended")
+            self.buffer += got
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return parse(line.decode())
+
+    def send(self, *lines):
+        self.connection.sendall("".join(line + "\n" for line in lines).encode())
+
+    def answer(self, request, content=OK, type="result", to=None, from_=None):
+        self.send("<iq type='%s' id=%s%s%s>%s</iq>" % (
+            type, quoteattr(request["id"]), " to=%s" % quoteattr(to) if to else "",
+            " from=%s" % quoteattr(from_) if from_ else "", content))
+
+    def die(self):
+        self.connection.close()
+        self.connection = None
+
+
+class Manage(Filter):
+    """xmpp-manage for deleg.test as a filter. handler: a Handler, or a command."""
+
+    def __init__(self, *options, handler=("true",), ns=(NS,), hosts=(HOST,), **more):
+        command = ["xmpp-manage", "--domain", D]
+        for host in hosts:
+            command += ["--host", host]
+        for name in ns:
+            command += ["--namespace", name]
+        super().__init__(*command, *options, "--",
+                         *(handler.command if isinstance(handler, Handler) else handler), **more)
+        if isinstance(handler, Handler):
+            handler.started()
+
+    def answered(self, id, pattern, version=2, to=HOST):
+        """The next stanza is the envelope with this inner iq."""
+        stanza = self.next()
+        if dict(stanza.element.attrib) != {"type": "result", "id": id, "to": to, "from": D}:
+            raise Mismatch("not the outer result %s: %r" % (id, stanza))
+        return check(inner_of(stanza, version), pattern)
+
+    def failed(self, outer_id, condition, id="1", to=ALICE, from_=HOST, version=2):
+        return self.answered(outer_id, "<iq type='error' id='%s' to='%s' from='%s'>%s</iq>"
+                             % (id, to, from_, error(condition)), version)
+
+    def result(self, outer_id, id="1", to=ALICE, from_=HOST, content=OK, version=2):
+        return self.answered(outer_id, "<iq type='result' id='%s' to='%s' from='%s'>%s</iq>"
+                             % (id, to, from_, content), version)
+
+    def ask_disco(self, node, id="d1", from_=HOST):
+        self.send("<iq type='get' id='%s' from='%s' to='%s'><query xmlns='%s'%s/></iq>"
+                  % (id, from_, D, DISCO, " node='%s'" % node if node else ""))
+
+    def disco(self, node, id="d1", from_=HOST):
+        """The query element of an answer."""
+        self.ask_disco(node, id, from_)
+        stanza = self.next()
+        if (stanza["type"], stanza["id"], stanza["to"], stanza["from"]) != ("result", id, from_, D):
+            raise Mismatch("no disco#info result: %r" % stanza)
+        query, = stanza.element
+        if query.tag != "{%s}query" % DISCO or query.get("node") != node:
+            raise Mismatch("no disco#info of %s: %r" % (node, stanza))
+        return query
+
+
+def features(query):
+    return [n.get("var") for n in query.findall("{%s}feature" % DISCO)]
+
+
+def identities(query):
+    return [(n.get("category"), n.get("type"), n.get("name")) for n in query.findall("{%s}identity" % DISCO)]
+
+
+def forms(query):
+    return [{field.get("var"): [v.text for v in field] for field in form}
+            for form in query.findall("{jabber:x:data}x")]

@@ -1,0 +1,761 @@
+#!/usr/bin/env bats
+# xmpp-manage as a filter: every clause of its contract.
+
+load lib
+load tools/scenario
+
+teardown() { stop_all; }
+
+# delegation: the scenario on standard input, with the names of tests/tools/delegation.py
+delegation() { scenario delegation; }
+
+# --- envelopes
+
+@test "a request of a user to the handler and its answer back: both versions, get and set" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h) as p:
+		    for version in (1, 2):
+		        for kind in ('get', 'set'):
+		            p.send(envelope(ask('q1', kind), id='o%d%s' % (version, kind), version=version))
+		            asked = h.next()
+		            check(asked, "<iq type='%s' id='{}' from='alice@vhost.test/a1' to='vhost.test'><query xmlns='urn:test:one'/></iq>" % kind)
+		            h.answer(asked)
+		            p.result('o%d%s' % (version, kind), 'q1', version=version)
+		            assert "<iq xmlns='jabber:client'" in p.seen[-1].raw
+		    p.nothing()
+	END
+}
+
+@test "inner to: host, own account without to, own bare JID, another's bare JID" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h) as p:
+		    for to, answerer in ((None, 'alice@vhost.test'), ('alice@vhost.test', 'alice@vhost.test'),
+		                         ('bob@vhost.test', 'bob@vhost.test'), ('vhost.test', 'vhost.test'),
+		                         ('vhost.test/x', 'vhost.test/x')):
+		        p.send(envelope(ask('q', to=to)))
+		        asked = h.next()
+		        assert asked['to'] == to, asked
+		        h.answer(asked)
+		        p.result('o1', 'q', from_=answerer)
+		        p.send(envelope(ask('q', to=to)))
+		        h.answer(h.next(), error('cancel/item-not-found'), 'error')
+		        p.failed('o1', 'cancel/item-not-found', 'q', from_=answerer)
+	END
+}
+
+@test "absent from and to are filled in; the right ones may be there; wrong ones are an inner error" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h) as p:
+		    p.send(envelope(ask()))
+		    h.answer(h.next(), to=ALICE, from_=HOST)
+		    p.result('o1')
+		    for wrong in ({'to': BOB}, {'to': 'alice@vhost.test'}, {'from_': 'bob@vhost.test'},
+		                  {'from_': D}, {'to': ALICE, 'from_': ALICE}, {'to': ''.join([ALICE, 'x'])}):
+		        p.send(envelope(ask()))
+		        h.answer(h.next(), **wrong)
+		        p.failed('o1', 'cancel/internal-server-error')
+		    p.send(envelope(ask()))
+		    h.send("<iq type='result' id='%s' to=''/>" % h.next()['id'])
+		    p.failed('o1', 'cancel/internal-server-error')
+		    # look-alikes are not the real ones
+		    p.send(envelope(ask()))
+		    h.send("<iq xmlns:y='urn:y' y:to='%s' y:from='%s' type='result' id='%s'/>" % (BOB, D, h.next()['id']))
+		    stanza = p.next()
+		    inner = inner_of(stanza)
+		    assert (inner['to'], inner['from'], inner['id'], inner['type']) == (ALICE, HOST, '1', 'result'), stanza
+	END
+}
+
+@test "ids of our own on the pipe, never reused; equal ids of users; answers in any order" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h) as p:
+		    for i in range(100):
+		        p.send(envelope(ask('same', from_=ALICE if i % 2 else BOB), id='o%d' % i))
+		    asked = [h.next() for i in range(100)]
+		    assert len({a['id'] for a in asked}) == 100 and all(a['id'] != 'same' for a in asked)
+		    for i, a in reversed(list(enumerate(asked))):
+		        h.answer(a, "<query xmlns='urn:test:one'>%d</query>" % i)
+		    for i in reversed(range(100)):
+		        p.result('o%d' % i, 'same', to=ALICE if i % 2 else BOB, content="<query xmlns='urn:test:one'>%d</query>" % i)
+		    p.send(envelope(ask('same')))
+		    again = h.next()
+		    assert again['id'] not in {a['id'] for a in asked}
+		    h.answer(asked[0])      # long answered
+		    h.answer(again)
+		    h.answer(again)         # once is enough
+		    p.result('o1', 'same')
+		    p.wait_stderr('answers no open request', 2)
+		    p.nothing()
+	END
+}
+
+@test "unlisted namespaces: inner service-unavailable; the listed ones beside them" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h, ns=(NS, 'urn:test:two')) as p:
+		    for ns in ('urn:test:on', 'urn:test:one2', 'URN:TEST:ONE', 'jabber:client'):
+		        p.send(envelope(ask(ns=ns)))
+		        p.failed('o1', 'cancel/service-unavailable')
+		    p.send(envelope(ask(ns='urn:test:two')))
+		    h.answer(h.next())
+		    p.result('o1')
+	END
+}
+
+@test "envelopes, nesting queries and delegation stanzas of others: forbidden, messages ignored" {
+	delegation <<-'END'
+		with Manage(hosts=(HOST, 'other.test')) as p:
+		    for other in (ALICE, 'alice@vhost.test', 'evil.test', 'vhost.test/x', 'sub.vhost.test', D):
+		        p.send(envelope(ask(), from_=other))
+		        p.error('auth/forbidden', 'o1', other, D)
+		        p.ask_disco('urn:xmpp:delegation:2::' + NS, 'n1', other)
+		        p.error('auth/forbidden', 'n1', other, D)
+		        p.send("<iq type='set' id='b' from='%s' to='%s'><delegation xmlns='urn:xmpp:delegation:1'/></iq>" % (other, D))
+		        p.error('auth/forbidden', 'b', other, D)
+		        p.send("<message from='%s' to='%s'><delegation xmlns='urn:xmpp:delegation:2'><delegated namespace='%s'/></delegation></message>" % (other, D, NS))
+		    p.nothing()
+		    assert 'delegates' not in p.stderr
+	END
+}
+
+@test "a look-alike from is not the host's" {
+	delegation <<-'END'
+		with Manage() as p:
+		    forged = envelope(ask(), from_=MALLORY).replace("<iq ", "<iq xmlns:y='urn:y' y:from='vhost.test' ", 1)
+		    p.send(forged)
+		    p.error('auth/forbidden', 'o1', MALLORY, D)
+	END
+}
+
+@test "a host's bad envelope: an outer error, nothing to the handler" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h) as p:
+		    f = "<forwarded xmlns='urn:xmpp:forward:0'>%s</forwarded>"
+		    d = "<delegation xmlns='urn:xmpp:delegation:2'>%s</delegation>"
+		    bad = [d % "", d % (f % ""), d % (f % (ask() + ask('2'))), d % (f % ask() * 2),
+		           d % (f % ask().replace("jabber:client", "urn:other")), d % (f % ask(type='result')),
+		           d % (f % "<message xmlns='jabber:client'/>"), d % ask(),
+		           d % (f % ask().replace(" from='alice@vhost.test/a1'", "").replace(' from="alice@vhost.test/a1"', '')),
+		           d % (f % ask().replace("jabber:client", ""))]
+		    for i, content in enumerate(bad):
+		        p.send("<iq type='set' id='o%d' from='%s' to='%s'>%s</iq>" % (i, HOST, D, content))
+		        p.error('modify/bad-request', 'o%d' % i, HOST, D)
+		    # one that can be answered inside, is
+		    p.send(envelope(ask(content="<a xmlns='urn:test:one'/><b xmlns='urn:test:one'/>")))
+		    p.failed('o1', 'modify/bad-request')
+		    p.send(envelope(ask(content=" ")))
+		    p.failed('o1', 'modify/bad-request')
+		    # after all that the next request is the first the handler sees
+		    p.send(envelope(ask('good')))
+		    h.answer(h.next())
+		    p.result('o1', 'good')
+	END
+}
+
+@test "advertisements are logged, what is not served too" {
+	delegation <<-'END'
+		with Manage() as p:
+		    p.send("<message from='vhost.test' to='deleg.test'><delegation xmlns='urn:xmpp:delegation:2'>"
+		           "<delegated namespace='urn:test:one'/><delegated namespace='urn:test:other'><attribute name='node'/></delegated></delegation></message>")
+		    p.nothing()
+		    p.wait_stderr("'vhost.test' delegates 'urn:test:one'\n")
+		    p.wait_stderr("'vhost.test' delegates 'urn:test:other', which is not served here")
+	END
+}
+
+@test "our own requests handed back (ejabberd): inner service-unavailable" {
+	delegation <<-'END'
+		with Manage() as p:
+		    p.send(envelope(ask(from_=D)))
+		    p.failed('o1', 'cancel/service-unavailable', to=D)
+		    p.send(envelope(ask(from_='x@deleg.test/y')))
+		    p.failed('o1', 'cancel/service-unavailable', to='x@deleg.test/y')
+	END
+}
+
+@test "other stanzas: requests service-unavailable, answers and messages nothing, foreign ones pass" {
+	delegation <<-'END'
+		with Manage() as p:
+		    p.send("<iq type='get' id='1' from='%s' to='%s'><query xmlns='urn:test:one'/></iq>" % (ALICE, D))
+		    p.error('cancel/service-unavailable', '1', ALICE, D)
+		    p.send("<iq type='set' id='2' from='vhost.test' to='x@deleg.test'><query xmlns='urn:test:one'/></iq>")
+		    p.error('cancel/service-unavailable', '2', HOST, 'x@deleg.test')
+		    p.send("<iq type='get' id='3' from='vhost.test' to='deleg.test'/>")
+		    p.error('modify/bad-request', '3', HOST, D)
+		    p.send("<iq type='result' id='4' from='vhost.test' to='deleg.test'/>",
+		           "<iq type='error' id='5' from='vhost.test' to='deleg.test'/>",
+		           "<message from='%s' to='%s'><body>hi</body></message>" % (ALICE, D),
+		           "<presence from='%s' to='%s'/>" % (ALICE, D))
+		    p.nothing()
+		    for foreign in ("<iq type='get' id='f' from='a@b/c' to='elsewhere.test'><x xmlns='urn:x'/></iq>",
+		                    "<message to='elsewhere.test'/>", "<presence from='a@b'/>"):
+		        p.send(foreign)
+		        assert p.next().raw == foreign
+	END
+}
+
+# --- disco
+
+@test "nesting queries: answered with the node echoed, for both versions; default: the namespace itself" {
+	delegation <<-'END'
+		with Manage(ns=(NS, 'urn:test:two')) as p:
+		    for version in (1, 2):
+		        for half in ('::', ':bare:'):
+		            for ns in (NS, 'urn:test:two'):
+		                query = p.disco('urn:xmpp:delegation:%d%s%s' % (version, half, ns))
+		                assert features(query) == [ns], features(query)
+		    p.ask_disco('urn:xmpp:delegation:2::urn:test:three')
+		    p.error('cancel/item-not-found', 'd1', HOST, D)
+		    for odd in ('urn:xmpp:delegation:3::' + NS, 'urn:xmpp:delegation:2:' + NS, 'whatever', 'urn:xmpp:delegation:2::'):
+		        p.ask_disco(odd)
+		        p.error('cancel/item-not-found', 'd1', HOST, D)
+	END
+}
+
+@test "disco#info on the domain itself is answered for all" {
+	delegation <<-'END'
+		with Manage() as p:
+		    for who in (HOST, ALICE, MALLORY, 'evil.test'):
+		        query = p.disco(None, from_=who)
+		        assert DISCO in features(query) and identities(query), p.seen[-1]
+	END
+}
+
+@test "--feature, --bare-feature, --identity belong to the --namespace before them" {
+	delegation <<-'END'
+		with Manage('--feature', 'urn:f1', '--feature', 'urn:f2', '--identity', 'pubsub/pep/A name/with slash',
+		            '--namespace', 'urn:test:two', '--bare-feature', "urn:b<&'", '--namespace', 'urn:test:three',
+		            '--identity', 'a/b') as p:
+		    query = p.disco('urn:xmpp:delegation:2::' + NS)
+		    assert features(query) == ['urn:f1', 'urn:f2'] and identities(query) == [('pubsub', 'pep', 'A name/with slash')]
+		    assert features(p.disco('urn:xmpp:delegation:2:bare:' + NS)) == [NS]
+		    assert features(p.disco('urn:xmpp:delegation:2::urn:test:two')) == ['urn:test:two']
+		    assert features(p.disco('urn:xmpp:delegation:1:bare:urn:test:two')) == ["urn:b<&'"]
+		    query = p.disco('urn:xmpp:delegation:2::urn:test:three')
+		    assert identities(query) == [('a', 'b', None)] and features(query) == ['urn:test:three'], p.seen[-1]
+	END
+}
+
+@test "--disco FILE: identities, features, forms of host and accounts" {
+	delegation <<-'END'
+		with open('disco.json', 'w') as f:
+		    json.dump({NS: {'host': {'identities': [{'category': 'pubsub', 'type': 'pep', 'name': "N'<"}, 'a/b/c'],
+		                             'features': ['urn:f', NS], 'forms': [{'FORM_TYPE': 'urn:form', 'max': '10', 'many': ['1', '<2>']}]},
+		                    'bare': {'features': ['urn:bare']}}}, f)
+		with Manage('--disco', 'disco.json', ns=(NS, 'urn:test:two')) as p:
+		    query = p.disco('urn:xmpp:delegation:2::' + NS)
+		    assert identities(query) == [('pubsub', 'pep', "N'<"), ('a', 'b', 'c')]
+		    assert features(query) == ['urn:f', NS]
+		    assert forms(query) == [{'FORM_TYPE': ['urn:form'], 'max': ['10'], 'many': ['1', '<2>']}], forms(query)
+		    assert features(p.disco('urn:xmpp:delegation:2:bare:' + NS)) == ['urn:bare']
+		    assert features(p.disco('urn:xmpp:delegation:2::urn:test:two')) == ['urn:test:two']
+	END
+}
+
+@test "--disco FILE that is wrong: 78, the key is named" {
+	check() {
+		printf '%s' "$1" >disco.json
+		run -78 xmpp-manage --domain deleg.test --host vhost.test --namespace urn:test:one \
+			--disco disco.json -- true </dev/null
+		assert_output --partial "$2"
+	}
+	check '{' "disco.json"
+	check '[]' "disco.json"
+	check '{"urn:test:two":{}}' "urn:test:two"
+	check '{"urn:test:one":[]}' "urn:test:one"
+	check '{"urn:test:one":{"hosts":{}}}' "urn:test:one"
+	check '{"urn:test:one":{"host":{"features":"x"}}}' "urn:test:one"
+	check '{"urn:test:one":{"host":{"features":[1]}}}' "urn:test:one"
+	check '{"urn:test:one":{"bare":{"identities":["x"]}}}' "urn:test:one"
+	check '{"urn:test:one":{"bare":{"forms":[{"a":"b"}]}}}' "urn:test:one"
+	check '{"urn:test:one":{"bare":{"feature":[]}}}' "urn:test:one"
+	run -78 xmpp-manage --domain deleg.test --host vhost.test --namespace urn:test:one \
+		--disco nowhere.json -- true </dev/null
+	assert_output --partial "nowhere.json"
+}
+
+@test "listing a remaining-disco name serves those payloads" {
+	delegation <<-'END'
+		items = 'http://jabber.org/protocol/disco#items'
+		for name, ns, version in (('urn:xmpp:delegation:2:bare:disco#items:*', items, 2),
+		                          ('urn:xmpp:delegation:1:bare:disco#items:*', items, 1),
+		                          ('urn:xmpp:delegation:2:bare:disco#info:*', DISCO, 2),
+		                          ('http://jabber.org/protocol/disco#items:*', items, 1)):
+		    h = Handler(name=str(abs(hash(name)) % 1000000))
+		    with Manage(handler=h, ns=(name,)) as p:
+		        p.send(envelope(ask(content="<query xmlns='%s' node='n'/>" % ns, to='bob@vhost.test'), version=version))
+		        h.answer(h.next(), "<query xmlns='%s' node='n'/>" % ns)
+		        p.result('o1', from_='bob@vhost.test', content="<query xmlns='%s' node='n'/>" % ns, version=version)
+		        p.send(envelope(ask()))
+		        p.failed('o1', 'cancel/service-unavailable')
+		        p.disco('urn:xmpp:delegation:%d::%s' % (version, name))
+	END
+}
+
+# --- the persistent handler
+
+@test "an error of the handler passes, with and without an echo, however large that is" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h) as p:
+		    large = "<query xmlns='urn:test:one'>%s</query>" % ("<item n='1'><a/><b/></item>" * 300)
+		    for echo in ("", "<query xmlns='urn:test:one'/>", large):
+		        p.send(envelope(ask(content=large)))
+		        h.answer(h.next(), echo + error('modify/not-acceptable'), 'error')
+		        p.failed('o1', 'modify/not-acceptable')
+		        assert len(p.seen[-1].raw) > len(echo)
+		    p.send(envelope(ask()))
+		    h.answer(h.next(), large)
+		    p.result('o1', content=large)
+	END
+}
+
+@test "wrong replies are inner errors at once: two payloads, no condition, two errors" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h) as p:
+		    for content, kind in (("<a xmlns='urn:x'/><b xmlns='urn:x'/>", 'result'), ("", 'error'), ("<error type='cancel'/>", 'error'),
+		                          (error('cancel/conflict') * 2, 'error'),
+		                          ("<a xmlns='urn:x'/><b xmlns='urn:x'/>" + error('cancel/conflict'), 'error')):
+		        p.send(envelope(ask()))
+		        h.answer(h.next(), content, kind)
+		        p.failed('o1', 'cancel/internal-server-error')
+	END
+}
+
+@test "garbage, a message, a wrong id, silence: the timeout answers" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage('--timeout', '0.5', handler=h) as p:
+		    for i, say in enumerate(("garbage", "<iq type='result' id='", "<message id='%s'/>", "<iq type='result' id='x%s'/>",
+		                             "<iq type='result'/>", "<presence id='%s'/>", "")):
+		        p.send(envelope(ask('q'), id='o%d' % i))
+		        asked = h.next()
+		        h.send(say % asked['id'] if '%s' in say else say)
+		        p.failed('o%d' % i, 'wait/remote-server-timeout', 'q')
+		        h.answer(asked)     # too late
+		    p.send(envelope(ask('good')))
+		    h.answer(h.next())
+		    p.result('o1', 'good')
+		    p.nothing()
+	END
+}
+
+@test "a handler that dies: its requests are answered, it is started again with backoff" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h) as p:
+		    for i in range(3):
+		        p.send(envelope(ask('a'), id='oa'), envelope(ask('b'), id='ob'))
+		        a, b = h.next(), h.next()
+		        h.answer(a)
+		        h.die()
+		        p.result('oa', 'a')
+		        p.failed('ob', 'cancel/internal-server-error', 'b')
+		        p.wait_stderr('has ended with status', i + 1)
+		        begin = time.monotonic()
+		        h.started()
+		        waited = time.monotonic() - begin
+		        # 100 ms, doubling
+		        assert waited > 0.05 * 2 ** i, waited
+		    p.send(envelope(ask('c')))
+		    h.answer(h.next())
+		    p.result('o1', 'c')
+	END
+}
+
+@test "while the handler is not there, and when it cannot be started: service-unavailable" {
+	delegation <<-'END'
+		with Manage(handler=('/nonexistent/handler',)) as p:
+		    p.wait_stderr('cannot run')
+		    p.wait_stderr('has ended with status 127')
+		    p.send(envelope(ask()))
+		    stanza = p.next()
+		    assert inner_of(stanza).error in ('cancel/service-unavailable', 'cancel/internal-server-error'), stanza
+	END
+}
+
+@test "what the handler says on stderr is shown; signals, environment and descriptors are clean" {
+	delegation <<-'END'
+		with open('look.sh', 'w') as f:
+		    f.write("""env | cut -d= -f1 | sort | tr '\\n' ' ' >&2; ls /proc/self/fd | tr '\\n' ' ' >&2
+		grep -E 'Sig(Blk|Ign)' /proc/$$/status | tr '\\n\\t' '  ' >&2; echo "pgid $(ps -o pgid= -p $$) pid $$" >&2; exec cat""")
+		with Manage(handler=('sh', 'look.sh'), env={'NOTIFY_SOCKET': '/nowhere', 'SECRET_THING': 'x', 'CREDENTIALS_DIRECTORY': '/nowhere',
+		                                            'LISTEN_FDS': '0', 'LC_TIME': 'C', 'TZ': 'UTC'}) as p:
+		    p.wait_stderr('pgid')
+		    said = p.stderr
+		    assert 'SECRET' not in said and 'NOTIFY' not in said and 'CREDENTIALS' not in said and 'LISTEN' not in said, said
+		    assert 'PATH' in said and 'TZ' in said and 'LC_TIME' in said, said
+		    assert ' 0 1 2 3 ' in ' ' + said.split('\n')[0] + ' ' or '0 1 2 3 ' in said, said
+		    import re
+		    for name in ('SigBlk', 'SigIgn'):
+		        assert int(re.search(name + r': *([0-9a-f]+)', said).group(1), 16) == 0, said
+		    pgid, pid = re.search(r'pgid +(\d+) pid (\d+)', said).groups()
+		    assert pgid == pid, said
+	END
+}
+
+@test "end of input: the handler may finish what it holds; then it ends" {
+	delegation <<-'END'
+		with Manage(handler=('sh', '-c', "sed -uE \"s,.* id=['\\\"]([^'\\\"]*).*,<iq type='result' id='\\\\1'/>,\"; echo gone >&2")) as p:
+		    for i in range(50):
+		        p.send(envelope(ask('q%d' % i), id='o%d' % i))
+		    rest = p.end(0)
+		    assert len(rest) == 50 and {s['id'] for s in rest} == {'o%d' % i for i in range(50)}
+		    for s in rest:
+		        check(inner_of(s), "<iq type='result' id='{id}' to='%s' from='%s'/>" % (ALICE, HOST))
+		    assert 'gone' in p.stderr
+	END
+}
+
+@test "SIGTERM: open requests are awaited, new ones refused, the silent ones answered" {
+	delegation <<-'END'
+		h = Handler()
+		p = Manage('--drain-time', '1', handler=h)
+		with p:
+		    p.send(envelope(ask('a'), id='oa'), envelope(ask('b'), id='ob'))
+		    a, b = h.next(), h.next()
+		    p.signal(signal.SIGTERM)
+		    h.answer(a)
+		    p.result('oa', 'a')
+		    p.send(envelope(ask('c'), id='oc'))
+		    stanzas = p.ended(0)
+		    assert [s['id'] for s in stanzas] == ['oc', 'ob'] or [s['id'] for s in stanzas] == ['ob'], stanzas
+		    assert inner_of(stanzas[-1]).error == 'wait/recipient-unavailable'
+	END
+}
+
+@test "a handler that does not read holds nobody for longer than the timeout, memory is bounded" {
+	delegation <<-'END'
+		with Manage('--timeout', '1', '--max-queue-bytes', '65536', handler=('sleep', '100')) as p:
+		    big = "<query xmlns='urn:test:one'>%s</query>" % ('x' * 9000)
+		    for i in range(40):
+		        p.send(envelope(ask('q', content=big), id='o%d' % i))
+		    left = {'o%d' % i for i in range(40)}
+		    while left:
+		        stanza = p.next()
+		        assert inner_of(stanza).error in ('wait/remote-server-timeout', 'cancel/service-unavailable', 'cancel/internal-server-error'), stanza
+		        left.remove(stanza['id'])
+		    p.nothing()
+	END
+}
+
+@test "--max-pending: wait/resource-constraint" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage('--max-pending', '2', handler=h) as p:
+		    p.send(*(envelope(ask('q%d' % i), id='o%d' % i) for i in range(3)))
+		    p.failed('o2', 'wait/resource-constraint', 'q2')
+		    h.answer(h.next()); h.answer(h.next())
+		    p.result('o0', 'q0'); p.result('o1', 'q1')
+		    p.send(envelope(ask('q')))
+		    h.answer(h.next())
+		    p.result('o1', 'q')
+		with Manage('--max-pending-bytes', '8192', handler=Handler('two')) as p:
+		    p.send(envelope(ask('q' * 9000)))
+		    p.failed('o1', 'wait/resource-constraint', 'q' * 9000)
+	END
+}
+
+@test "--max-send-bytes: an answer that is too large is replaced by policy-violation" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage('--max-send-bytes', '3000', handler=h) as p:
+		    p.send(envelope(ask()))
+		    h.answer(h.next(), "<query xmlns='urn:test:one'>%s</query>" % ('x' * 3000))
+		    p.failed('o1', 'modify/policy-violation')
+		    p.send(envelope(ask()))
+		    h.answer(h.next())
+		    p.result('o1')
+	END
+}
+
+@test "a stanza over a limit: the envelope is refused, the handler's reply an inner error" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage('--max-stanza-bytes', '20000', handler=h) as p:
+		    p.send(envelope(ask(content="<query xmlns='urn:test:one'>%s</query>" % ('x' * 20000))))
+		    p.error('modify/policy-violation', 'o1', HOST, D)
+		    p.send(envelope(ask()))
+		    h.answer(h.next(), "<query xmlns='urn:test:one'>%s</query>" % ('x' * 20000))
+		    p.failed('o1', 'cancel/internal-server-error')
+		    p.expected_status = 65
+	END
+}
+
+@test "namespaces, prefixes, xml:lang and CDATA of what is answered survive" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h) as p:
+		    p.send("<iq xmlns:p='urn:test:one' type='set' id='o1' from='vhost.test' to='deleg.test'><delegation xmlns='urn:xmpp:delegation:2'>"
+		           "<forwarded xmlns='urn:xmpp:forward:0'><c:iq xmlns:c='jabber:client' xml:lang='de' type='get' id='1' from='%s' to='vhost.test'>"
+		           "<p:query p:a='1'><x xmlns=''/><![CDATA[<&>]]></p:query></c:iq></forwarded></delegation></iq>" % ALICE)
+		    asked = h.next()
+		    query, = asked.element
+		    assert asked.element.tag == 'iq' and query.tag == '{urn:test:one}query' and query[0].tag == 'x', asked
+		    assert query.get('{urn:test:one}a') == '1' and '<![CDATA[<&>]]>' in asked.raw and "xml:lang='de'" in asked.raw
+		    h.send("<iq xmlns:q='urn:q' type='result' id='%s' xml:lang='fr'><q:a><b xmlns=''/></q:a></iq>" % asked['id'])
+		    inner = inner_of(p.next())
+		    assert inner.element[0].tag == '{urn:q}a' and inner.element[0][0].tag == 'b', p.seen[-1]
+		    assert "xml:lang='fr'" in p.seen[-1].raw
+	END
+}
+
+# --- --handler-requests
+
+@test "--handler-requests: to hosts and their accounts, one answer under the handler's id" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage('--handler-requests', handler=h) as p:
+		    for to in (HOST, 'alice@vhost.test'):
+		        h.send("<iq type='get' id='mine' to='%s'><query xmlns='jabber:iq:roster'/></iq>" % to)
+		        sent = p.next()
+		        check(sent, "<iq type='get' id='{id}' from='deleg.test' to='%s'><query xmlns='jabber:iq:roster'/></iq>" % to)
+		        assert sent['id'] != 'mine'
+		        answer = "<iq type='result' id='%s' from='%s' to='deleg.test'><query xmlns='jabber:iq:roster'/></iq>"
+		        p.send(answer % (sent['id'], 'mallory@vhost.test'))     # a stranger
+		        p.send(answer % ('x' + sent['id'], to))
+		        p.send(answer % (sent['id'], to))
+		        p.send(answer % (sent['id'], to))                       # once
+		        check(h.next(), "<iq type='result' id='mine' from='%s' to='deleg.test'><query xmlns='jabber:iq:roster'/></iq>" % to)
+		        p.nothing()
+		    # in the middle of a delegated request, with the same id
+		    p.send(envelope(ask('q')))
+		    asked = h.next()
+		    h.send("<iq type='set' id='%s' to='vhost.test'><x xmlns='urn:x'/></iq>" % asked['id'])
+		    sent = p.next()
+		    assert sent['to'] == HOST and sent['from'] == D and sent['type'] == 'set'
+		    p.send("<iq type='error' id='%s' from='vhost.test' to='deleg.test'>%s</iq>" % (sent['id'], error('cancel/conflict')))
+		    back = h.next()
+		    assert back['id'] == asked['id'] and back.error == 'cancel/conflict'
+		    h.answer(asked)
+		    p.result('o1', 'q')
+	END
+}
+
+@test "--handler-requests: to others, bad ones, and without the option: an error to the handler" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage('--handler-requests', '--timeout', '0.5', handler=h) as p:
+		    for to in ('evil.test', 'alice@vhost.test/a1', 'alice@evil.test', D, 'sub.vhost.test'):
+		        h.send("<iq type='get' id='m' to='%s'><x xmlns='urn:x'/></iq>" % to)
+		        back = h.next()
+		        assert (back['id'], back['type'], back['from']) == ('m', 'error', to), back
+		    h.send("<iq type='get' id='m'><x xmlns='urn:x'/></iq>")
+		    assert h.next()['type'] == 'error'
+		    h.send("<iq type='get' id='m' to='vhost.test'><x xmlns='urn:x'/></iq>")
+		    p.next()
+		    back = h.next()
+		    assert back.error == 'wait/remote-server-timeout' and back['id'] == 'm', back
+		    p.nothing()
+		h = Handler('two')
+		with Manage(handler=h) as p:
+		    h.send("<iq type='get' id='m' to='vhost.test'><x xmlns='urn:x'/></iq>")
+		    assert h.next()['type'] == 'error'
+		    p.nothing()
+	END
+}
+
+# --- --per-request
+
+@test "--per-request: the inner iq with its id on stdin, the facts in the environment" {
+	delegation <<-'END'
+		script = """cat >seen; env | grep ^XMPP_ | sort >facts
+		echo "<iq type='result'>
+		<query xmlns='urn:test:one'><ok/></query>
+		</iq>" """
+		with Manage('--per-request', handler=('sh', '-c', script)) as p:
+		    p.send(envelope(ask("i'd<1>", 'set')))
+		    stanza = p.next()
+		    inner = inner_of(stanza)
+		    assert (inner['id'], inner['to'], inner['from'], inner['type']) == ("i'd<1>", ALICE, HOST, 'result'), stanza
+		    seen = parse(open('seen').read().rstrip('\n'))
+		    assert (seen['id'], seen['from'], seen['to'], seen['type']) == ("i'd<1>", ALICE, HOST, 'set')
+		    assert open('facts').read() == "XMPP_FROM=%s\nXMPP_HOST=vhost.test\nXMPP_ID=i'd<1>\nXMPP_NAMESPACE=urn:test:one\nXMPP_TO=vhost.test\nXMPP_TYPE=set\n" % ALICE, open('facts').read()
+		    p.send(envelope(ask('2', to=None)))
+		    p.answered('o1', "<iq type='result' id='2' to='%s' from='alice@vhost.test'>\n<query xmlns='urn:test:one'><ok/></query>\n</iq>" % ALICE)
+		    assert 'XMPP_TO=alice@vhost.test\n' in open('facts').read()
+	END
+}
+
+@test "--per-request: no shell sees what users write" {
+	delegation <<-'END'
+		with Manage('--per-request', handler=('sh', '-c', 'cat >/dev/null; printf "<iq type=\'result\'/>"; printf "%s" "$XMPP_FROM" >who')) as p:
+		    p.send(envelope(ask('1', from_="alice@vhost.test/$(touch owned)`touch owned`;touch owned")))
+		    inner_of(p.next())
+		    assert open('who').read() == "alice@vhost.test/$(touch owned)`touch owned`;touch owned" and not os.path.exists('owned')
+	END
+}
+
+@test "--per-request: exit status, garbage, two stanzas, a message, nothing, a wrong id, a wrong to: internal-server-error" {
+	delegation <<-'END'
+		good = "<iq type='result'/>"
+		for script in ("echo \"%s\"; exit 1" % good, "exit 3", "kill -9 $$", "echo garbage", "echo \"%s%s\"" % (good, good), ":",
+		               "echo \"<message/>\"", "echo \"<iq type='result' id='other'/>\"", "echo \"<iq type='result' to='bob@vhost.test/b1'/>\"",
+		               "echo \"<iq type='result' from='bob@vhost.test'/>\"", "echo \"<iq type='get'><x xmlns='urn:x'/></iq>\"",
+		               "echo \"%s garbage\"" % good, "printf \"<iq type='result'>\"", "echo \"<iq type='error'/>\""):
+		    with Manage('--per-request', handler=('sh', '-c', script)) as p:
+		        p.send(envelope(ask('1')))
+		        p.failed('o1', 'cancel/internal-server-error')
+		        p.nothing()
+		for script in (good, "<iq type='result' id='1'/>", "<iq type='result' to='%s' from='vhost.test'/>" % ALICE):
+		    with Manage('--per-request', handler=('echo', script)) as p:
+		        p.send(envelope(ask('1')))
+		        p.answered('o1', "<iq type='result' id='1' to='%s' from='vhost.test'/>" % ALICE)
+		with Manage('--per-request', handler=('/nonexistent',)) as p:
+		    p.send(envelope(ask('1')))
+		    p.failed('o1', 'cancel/internal-server-error')
+		    assert 'cannot run' in p.stderr
+	END
+}
+
+@test "--per-request: the deadline kills the process group, also what outlives the handler" {
+	delegation <<-'END'
+		def gone(name):
+		    deadline = time.monotonic() + WAIT_S
+		    pid = int(open(name).read())
+		    while time.monotonic() < deadline:
+		        try:
+		            with open('/proc/%d/stat' % pid) as f:
+		                if f.read().rsplit(')', 1)[1].split()[0] == 'Z':
+		                    return
+		        except FileNotFoundError:
+		            return
+		        time.sleep(0.02)
+		    raise Mismatch('%s is still there' % name)
+		def written(name):
+		    deadline = time.monotonic() + WAIT_S
+		    while not (os.path.exists(name) and open(name).read().endswith('\n')):
+		        assert time.monotonic() < deadline
+		        time.sleep(0.02)
+		for i, script in enumerate(("sleep 100 & echo $! >child%d; trap '' TERM; wait",
+		                            "sleep 100 & echo $! >child%d; exit 0", "sleep 100 & echo $! >child%d; exit 1")):
+		    with Manage('--per-request', '--timeout', '1', handler=('sh', '-c', script % i)) as p:
+		        p.send(envelope(ask('1')))
+		        written('child%d' % i)
+		        stanza = p.next()
+		        assert inner_of(stanza).error in ('wait/remote-server-timeout', 'cancel/internal-server-error'), stanza
+		        gone('child%d' % i)
+		        p.nothing()
+	END
+}
+
+@test "--per-request: too much output is killed" {
+	delegation <<-'END'
+		with Manage('--per-request', '--max-stanza-bytes', '10000', handler=('yes',)) as p:
+		    p.send(envelope(ask('1')))
+		    p.failed('o1', 'cancel/internal-server-error')
+		    p.wait_stderr('wrote too much')
+	END
+}
+
+@test "--jobs: at most so many at once, a slow one does not block the others, the rest wait their turn" {
+	delegation <<-'END'
+		script = "mkdir -p running; : >running/$$; ls running | wc -l >>most; test $XMPP_ID = slow && read -r go <>go; rm running/$$; echo \"<iq type='result'/>\""
+		os.mkfifo('go')
+		with Manage('--per-request', '--jobs', '3', handler=('sh', '-c', script)) as p:
+		    p.send(envelope(ask('slow'), id='slow'))
+		    for i in range(30):
+		        p.send(envelope(ask(str(i)), id='o%d' % i))
+		    got = {p.next()['id'] for i in range(30)}
+		    assert got == {'o%d' % i for i in range(30)}, got
+		    with open('go', 'w') as f:
+		        f.write('\n')
+		    p.answered('slow', "<iq type='result' id='slow' to='%s' from='vhost.test'/>" % ALICE)
+		    most = max(int(n) for n in open('most').read().split())
+		    assert 2 <= most <= 3, most
+	END
+}
+
+@test "--per-request: what waits for its turn too long is answered, never run" {
+	delegation <<-'END'
+		with Manage('--per-request', '--jobs', '1', '--timeout', '0.5', handler=('sh', '-c', 'echo $XMPP_ID >>ran; sleep 100')) as p:
+		    p.send(envelope(ask('1'), id='o1'), envelope(ask('2'), id='o2'))
+		    assert {p.next()['id'], p.next()['id']} == {'o1', 'o2'}
+		    assert all(inner_of(s).error == 'wait/remote-server-timeout' for s in p.seen[-2:])
+		    p.nothing()
+		    assert open('ran').read() == '1\n', open('ran').read()
+	END
+}
+
+@test "--per-request: end of input waits for the jobs; SIGTERM twice does not" {
+	delegation <<-'END'
+		with Manage('--per-request', handler=('sh', '-c', "cat >/dev/null; echo \"<iq type='result'/>\"")) as p:
+		    p.send(*(envelope(ask(str(i)), id='o%d' % i) for i in range(20)))
+		    rest = p.end(0)
+		    assert len(rest) == 20 and all(inner_of(s)['type'] == 'result' for s in rest), rest
+		with Manage('--per-request', handler=('sleep', '100')) as p:
+		    p.send(envelope(ask()))
+		    p.nothing()
+		    p.signal(signal.SIGTERM)
+		    p.wait_stderr('') 
+		    p.signal(signal.SIGTERM)
+		    rest = p.ended(0)
+		    assert len(rest) == 1 and inner_of(rest[0]).error == 'wait/recipient-unavailable', rest
+	END
+}
+
+# --- usage
+
+@test "usage errors: 64, two lines that say what" {
+	wrong() {
+		local what=$1
+		shift
+		run -64 xmpp-manage "$@" </dev/null
+		assert_line --index 0 --partial "$what"
+		assert_equal "${#lines[@]}" 2
+	}
+	ok=(--domain deleg.test --host vhost.test --namespace urn:x)
+	wrong --domain --host vhost.test --namespace urn:x -- cat
+	wrong --host --domain deleg.test --namespace urn:x -- cat
+	wrong --namespace --domain deleg.test --host vhost.test -- cat
+	wrong HANDLER "${ok[@]}"
+	wrong HANDLER "${ok[@]}" --per-request --connect 127.0.0.1:1 --secret-file s
+	wrong --domain --domain a@b "${ok[@]:2}" -- cat
+	wrong --host "${ok[@]}" --host a@b -- cat
+	wrong --host "${ok[@]}" --host a/b -- cat
+	wrong --feature --feature urn:f "${ok[@]}" -- cat
+	wrong --bare-feature --bare-feature urn:f "${ok[@]}" -- cat
+	wrong --identity --identity a/b "${ok[@]}" -- cat
+	wrong --identity "${ok[@]}" --identity pubsub -- cat
+	wrong --disco "${ok[@]}" --feature f --disco file -- cat
+	wrong --namespace "${ok[@]}" --namespace '' -- cat
+	wrong --namespace "${ok[@]}" --namespace $'a\001' -- cat
+	wrong --feature "${ok[@]}" --feature $'a\001' -- cat
+	wrong --namespace "${ok[@]}" --namespace urn:x -- cat
+	wrong --handler-requests "${ok[@]}" --per-request --handler-requests -- cat
+	wrong --secret-file "${ok[@]}" --connect 127.0.0.1:1 -- cat
+	wrong --jobs "${ok[@]}" --per-request --jobs 0 -- cat
+	wrong --timeout "${ok[@]}" --timeout 0 -- cat
+}
+
+@test "options of the handler are its own" {
+	run --separate-stderr xmpp-manage --domain deleg.test --host vhost.test --namespace urn:test:one \
+		--per-request -- sh -c 'printf "%s\n" "$@" >args; echo "<iq type=\"result\"/>"' x --verbose -- y \
+		<<<"<iq type='set' id='o' from='vhost.test' to='deleg.test'><delegation xmlns='urn:xmpp:delegation:2'><forwarded xmlns='urn:xmpp:forward:0'><iq xmlns='jabber:client' type='get' id='1' from='a@vhost.test/r' to='vhost.test'><query xmlns='urn:test:one'/></iq></forwarded></delegation></iq>"
+	assert_success
+	assert_equal "$(cat args)" "--verbose
+--
+y"
+}
+
+@test "counters: what happened, by name" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h) as p:
+		    p.send(envelope(ask()), envelope(ask(), from_='evil.test'), envelope(ask(ns='urn:other')))
+		    p.error('auth/forbidden', 'o1', 'evil.test', D)
+		    p.failed('o1', 'cancel/service-unavailable')
+		    h.answer(h.next())
+		    p.result('o1')
+		    c = p.counters()
+		    assert c['requests'] == 1 and c['answers'] == 1, c
+		    assert c['errors{reason="forbidden"}'] == 1 and c['errors{reason="unlisted"}'] == 1, c
+		    assert c['pending_requests'] == 0, c
+	END
+}
