@@ -308,6 +308,66 @@ static void end_of_input(void)
 	PIPE("<iq/>\n\n\njunk", "1:<iq/>\n4!text outside of a stanza\n");
 }
 
+/* A stanza is there as soon as its last byte is, whatever its tags look like and come in. */
+static void at_once(void)
+{
+	static const char *const shapes[] = {"<iq a='%s'/>", "<iq><q a=\"%s\"/></iq>",
+		"<iq><q>%s</q></iq>", "<iq><![CDATA[%s]]></iq>", "<iq><q a='%s' b=\"'\"></q></iq>"};
+	static const size_t sizes[] = {1, 1000, 5000, 70000};
+	static const char *const fills[] = {">", "x", "]", "\""};
+
+	for (size_t i = 0; i < 5 * 4 * 4; i++) {
+		struct reader *r = reader_new(&pipe_config);
+		struct stanza s;
+		size_t size = sizes[i / 4 % 4];
+		const char *fill = fills[i % 4], *shape = shapes[i / 16];
+		struct buf in;
+
+		if (*fill == '"')
+			fill = strstr(shape, "\"%s") ? "'" : "\"";
+		if (*fill == '>' && !strchr(shape, '='))
+			fill = "x>";
+		buf_init(&in, BUF_NO_MAX);
+		buf_append(&in, shape, (size_t)(strchr(shape, '%') - shape));
+		while (buf_length(&in) < size)
+			buf_append_string(&in, fill);
+		buf_append_string(&in, strchr(shape, '%') + 2);
+		/* the last tag byte by byte, the rest in one piece, or in pieces */
+		for (size_t at = 0, n; at < buf_length(&in); at += n) {
+			size_t left = buf_length(&in) - at;
+
+			n = left > 20 ? (i % 3 ? left - 20 : left > 1020 ? 1000 : left - 20) : 1;
+			reader_feed(r, buf_string(&in) + at, n);
+			if (left > n) {
+				if (!CHECK_EQ_INT(reader_next(r, &s), READER_MORE))
+					fprintf(stderr, "%s, %zu of %s\n", shape, size, fill);
+			} else if (CHECK_EQ_INT(reader_next(r, &s), READER_STANZA)) {
+				CHECK_EQ_MEM(s.raw.p, s.raw.n, buf_string(&in), buf_length(&in));
+			} else {
+				fprintf(stderr, "%s, %zu of %s\n", shape, size, fill);
+			}
+		}
+		reader_free(r);
+		buf_free(&in);
+	}
+	/* something wrong, too */
+	struct reader *r = reader_new(&pipe_config);
+	struct stanza s;
+
+	reader_feed(r, "<iq><a></b", 10);
+	CHECK_EQ_INT(reader_next(r, &s), READER_MORE);
+	reader_feed(r, ">", 1);
+	CHECK_EQ_INT(reader_next(r, &s), READER_BAD);
+	reader_feed(r, "\n<iq id='1'><q>\n<iq id='2'>", 27);
+	CHECK_EQ_INT(reader_next(r, &s), READER_BAD);
+	CHECK_EQ_INT(reader_error_line(r), 2);
+	CHECK_EQ_INT(reader_next(r, &s), READER_MORE);
+	reader_feed(r, "</iq>", 5);
+	CHECK_EQ_INT(reader_next(r, &s), READER_STANZA);
+	CHECK_EQ_INT(s.line, 3);
+	reader_free(r);
+}
+
 static void inside(void)
 {
 	struct reader *r = reader_new(&pipe_config);
@@ -944,6 +1004,7 @@ int main(void)
 	TEST(sections_cut_off);
 	TEST(bad_pieces_of_several_lines);
 	TEST(end_of_input);
+	TEST(at_once);
 	TEST(inside);
 	TEST(socket_streams);
 	TEST(socket_malformed_ends_it);
