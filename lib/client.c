@@ -71,6 +71,7 @@ struct client {
 	bool established;  /* TCP */
 	bool disconnected; /* reported by the library; looked at after it returned */
 	bool in_order;	   /* it ended with </stream:stream> */
+	bool broken;	   /* the peer has sent what is not XML */
 	bool up, closing, gone;
 	bool first; /* no stanza seen since the login */
 	int paused;
@@ -393,8 +394,10 @@ static void library_log(
 	struct client *c = context;
 
 	if (level == XMPP_LEVEL_DEBUG) {
-		if (starts(message, "RECV: "))
+		if (!c->up && starts(message, "RECV: "))
 			login_seen(c, message + 6);
+		else if (starts(message, "parse error"))
+			c->broken = true; /* of what the library then does nothing comes */
 	} else if (level >= XMPP_LEVEL_WARN) {
 		keep(c->library_says, sizeof(c->library_says), message, strlen(message));
 		err_info("libstrophe: %s: %s", area, message);
@@ -640,7 +643,6 @@ static void connection_event(xmpp_conn_t *conn, xmpp_conn_event_t event, int err
 	}
 	watchdog_stop(&c->watchdog);
 	trust_restore(c);
-	c->log.handler = NULL; /* what comes now is nobody's business but the program's */
 	c->up = c->first = true;
 	jid = xmpp_conn_get_bound_jid(conn);
 	c->ops.up(c->context, jid ? jid : c->jid);
@@ -736,6 +738,12 @@ static void pump(struct client *c)
 		}
 		hand_over(c);
 		run_once(c);
+		if (c->broken) {
+			run_once(c); /* the library's stream error */
+			err_error("%s sent what is not XMPP", whereto(c));
+			finish(c, EXIT_PROTOCOL);
+			return;
+		}
 		if (c->disconnected) {
 			if (!c->established && !c->up && connect_next(c))
 				continue;
@@ -872,6 +880,8 @@ int client_close(struct client *c, int64_t deadline_ms)
 		xmpp_send_raw(c->conn, "</stream:stream>", 16);
 		pump_until(c, ended, deadline_ms);
 	}
+	if (c->broken)
+		return EXIT_PROTOCOL;
 	if (c->stream_error[0])
 		return stream_error_status(c->stream_error); /* logged already */
 	if (!c->gone)

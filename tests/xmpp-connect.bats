@@ -762,6 +762,49 @@ signals_end_it()
 	done
 }
 
+@test "a server that breaks the protocol: 76" {
+	server_free_port
+	cat >server.py <<-'END'
+		import re, socket, sys
+		listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+		c = listener.accept()[0]
+		def until(pattern):
+		    seen = b""
+		    while not re.search(pattern, seen):
+		        seen += c.recv(65536) or sys.exit(1)
+		def features(what):
+		    c.sendall(b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' version='1.0' id='1' "
+		        b"xmlns:stream='http://etherx.jabber.org/streams' from='localhost'>"
+		        b"<stream:features>" + what + b"</stream:features>")
+		until(b"<stream:stream[^>]*>")
+		features(b"<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism></mechanisms>")
+		until(b"</auth>")
+		c.sendall(b"<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
+		until(b"<stream:stream[^>]*>")
+		features(b"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>")
+		until(b"</iq>")
+		# with the end of the login in one piece: a stanza, one that no stack has room for, a wrong one
+		deep = 300000
+		c.sendall(b"<iq type='result' id='_xmpp_bind1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
+		    b"<jid>a@localhost/x</jid></bind></iq><message id='first'/>"
+		    b"<message id='deep'>" + b"<b>" * deep + b"</b>" * deep + b"</message>"
+		    b"<message id='xml'><xml:b xml:lang='x'><a xmlns=''/></xml:b></message><message></wrong>")
+		while c.recv(65536): pass
+	END
+	start server python3 server.py "$FREE_PORT"
+	wait_for server_listens "$server_pid" "$FREE_PORT"
+	mkfifo open
+	exec {keep}<>open
+	run xmpp-connect --jid a@localhost --tls off --connect "127.0.0.1:$FREE_PORT" -q \
+		--password-file "$PASSWORD_FILE" <open
+	exec {keep}>&-
+	assert_failure 76
+	assert_line "<message id='first'/>"
+	assert_line "xmpp-connect: dropped a stanza from '': stanza too deep"
+	assert_line "<message id='xml'><xml:b xml:lang='x'><a xmlns=''/></xml:b></message>"
+	assert_line "xmpp-connect: 127.0.0.1:$FREE_PORT sent what is not XMPP"
+}
+
 @test "the same resource again: the first one ends with 75" {
 	on ejabberd
 	listen first user bob
