@@ -45,26 +45,26 @@ static void pad(struct writer *w, size_t n)
 enum writer_status writer_end(struct writer *w)
 {
 	size_t n = buf_length(w->out) - w->mark;
+	bool too_large = w->max_stanza_bytes && n > w->max_stanza_bytes;
 
-	if (!w->failed && w->max_stanza_bytes && n > w->max_stanza_bytes) {
-		writer_abort(w);
-		w->too_large++;
-		return WRITER_TOO_LARGE;
-	}
 	if (w->kind == WRITER_PIPE) {
 		note(w, buf_append_char(w->out, '\n'));
-	} else if (n > LONG_TAG_BYTES && !w->failed) {
+	} else if (n > LONG_TAG_BYTES && !too_large && !w->failed) {
 		size_t tag = xml_longest_tag(span_from(buf_span(w->out), w->mark));
 
 		if (tag > LONG_TAG_BYTES)
 			pad(w, tag);
 	}
-	if (w->failed) {
-		writer_abort(w);
-		return WRITER_FULL;
+	if (!too_large && !w->failed) {
+		w->stanzas++;
+		return WRITER_OK;
 	}
-	w->stanzas++;
-	return WRITER_OK;
+	writer_abort(w);
+	/* what does not fit into an empty buf never will */
+	if (!too_large && w->mark > 0)
+		return WRITER_FULL;
+	w->too_large++;
+	return WRITER_TOO_LARGE;
 }
 
 void writer_raw(struct writer *w, const char *xml)

@@ -2,7 +2,8 @@
  *
  * A writer appends whole stanzas to a buf; who owns the buf sends it. Invariants:
  * a stanza is in the buf whole or not at all; every stanza stands on one line,
- * its root without xmlns; a pipe writer ends it with a newline, a socket writer
+ * its root without prefix or xmlns (what is no stanza keeps both); a pipe writer
+ * ends it with a newline, a socket writer
  * follows a stanza that has a tag over 1 KiB with as many spaces (the server's
  * parser may not look at it before: see stanza-stream(7)).
  * Copying edits nothing but the root's to, from, id and type, and namespace
@@ -29,8 +30,9 @@ struct writer {
 
 enum writer_status {
 	WRITER_OK,
-	WRITER_TOO_LARGE, /* over max_stanza_bytes: nothing was written */
-	WRITER_FULL,	  /* the buf's hard maximum is reached: nothing was written */
+	/* over max_stanza_bytes, or an empty buf's hard maximum: nothing was or will be written */
+	WRITER_TOO_LARGE,
+	WRITER_FULL, /* the buf's hard maximum is reached: nothing was written, as yet */
 };
 
 void writer_init(struct writer *w, struct buf *out, enum writer_kind kind, size_t max_stanza_bytes);

@@ -473,7 +473,9 @@ static void full(void)
 			if (max > 10)
 				buf_append_string(&out, "before");
 			status = writer_stanza(&w, &s, &(struct stanza_edit){.to = SPAN("<'>")});
-			if (status == WRITER_FULL) {
+			if (status != WRITER_OK) {
+				CHECK_EQ_INT(status, max > 10 ? WRITER_FULL : WRITER_TOO_LARGE);
+				CHECK_EQ_INT(w.too_large, max <= 10);
 				CHECK_EQ_STR(buf_string(&out), max > 10 ? "before" : "");
 				CHECK_EQ_INT(w.stanzas, 0);
 			} else {
@@ -500,8 +502,11 @@ static void full(void)
 	CHECK_EQ_INT(reader_next(r, &s), READER_STANZA);
 	buf_init(&out, 3000);
 	writer_init(&w, &out, WRITER_SOCKET, 0);
-	CHECK_EQ_INT(writer_stanza(&w, &s, &STANZA_KEEP), WRITER_FULL);
+	CHECK_EQ_INT(writer_stanza(&w, &s, &STANZA_KEEP), WRITER_TOO_LARGE);
 	CHECK_EQ_INT(buf_length(&out), 0);
+	buf_append_char(&out, '.');
+	CHECK_EQ_INT(writer_stanza(&w, &s, &STANZA_KEEP), WRITER_FULL);
+	CHECK_EQ_STR(buf_string(&out), ".");
 	buf_free(&out);
 	buf_free(&in);
 	reader_free(r);
