@@ -119,7 +119,7 @@ static void job_done(struct apply *a, struct apply_job *job)
 			counts[job->changes[i].kind]++;
 		buf_init(&line, BUF_NO_MAX);
 		buf_append_string(&line, "{\"user\":");
-		roster_json_string(&line, span_of(job->record.user));
+		json_string(&line, span_of(job->record.user));
 		buf_printf(&line,
 			",\"status\":\"ok\",\"added\":%zu,\"updated\":%zu,\"removed\":%zu}\n",
 			counts[CHANGE_ADD], counts[CHANGE_UPDATE], counts[CHANGE_REMOVE]);

@@ -71,7 +71,7 @@ static void on_login(void *context, struct span user)
 
 	buf_init(&line, BUF_NO_MAX);
 	buf_append_string(&line, "{\"event\":\"login\",\"user\":");
-	roster_json_string(&line, user);
+	json_string(&line, user);
 	buf_append_string(&line, "}\n");
 	link_send_raw(as->out, buf_span(&line));
 	buf_free(&line);

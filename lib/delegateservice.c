@@ -6,6 +6,7 @@
 #include "err.h"
 #include "handler.h"
 #include "jid.h"
+#include "json.h"
 
 #define CONFIG_MAX_BYTES (1024 * 1024)
 /* How long the handler may take to end when its input does. */
@@ -150,25 +151,17 @@ static const char *rule_from_json(struct delegate_rule *rule, struct json_object
 
 const char *delegate_rules_json(struct delegate_rules *r, struct span text, struct buf *key)
 {
-	struct json_tokener *tokener = json_tokener_new_ex(8);
 	struct json_object *all = NULL;
 	const char *wrong = NULL;
-	size_t end = 0;
+	struct buf message;
 
-	if (!tokener)
-		err_die(EXIT_TEMPORARY, "out of memory");
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	if (text.n > 0 && text.n < INT32_MAX) {
-		all = json_tokener_parse_ex(tokener, text.p, (int)text.n);
-		end = json_tokener_get_parse_end(tokener);
-	}
-	while (end < text.n && memchr(" \t\r\n", text.p[end], 4))
-		end++;
-	if (!all || end < text.n)
+	buf_init(&message, 256);
+	if (json_parse(text, 8, &all, &message) != JSON_OK)
 		wrong = "not JSON";
-	else if (!json_object_is_type(all, json_type_object))
+	buf_free(&message);
+	if (!wrong && !json_object_is_type(all, json_type_object))
 		wrong = "not an object of namespaces";
-	else {
+	if (!wrong) {
 		json_object_object_foreach(all, ns, entry)
 		{
 			wrong = rule_from_json(add_rule(r, span_of(ns)), entry);
@@ -179,7 +172,6 @@ const char *delegate_rules_json(struct delegate_rules *r, struct span text, stru
 		}
 	}
 	json_object_put(all);
-	json_tokener_free(tokener);
 	return wrong;
 }
 

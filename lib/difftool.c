@@ -162,9 +162,9 @@ static void on_change(void *context, const struct roster_change *c)
 		return;
 	t->different = true;
 	buf_append_string(out, "{\"user\":");
-	roster_json_string(out, t->user);
+	json_string(out, t->user);
 	buf_printf(out, ",\"change\":\"%s\",\"contact\":", names[c->kind]);
-	roster_json_string(out, span_of(c->old ? c->old->jid : c->new->jid));
+	json_string(out, span_of(c->old ? c->old->jid : c->new->jid));
 	if (c->kind == CHANGE_UPDATE)
 		buf_printf(out, ",\"changed\":[%s%s%s%s%s]", c->name ? "\"name\"" : "",
 			c->name && (c->groups || c->subscription) ? "," : "",

@@ -6,8 +6,7 @@
 #ifndef OUTBOARD_DISCO_H
 #define OUTBOARD_DISCO_H
 
-#include <json-c/json.h>
-
+#include "json.h"
 #include "writer.h"
 
 struct disco_info {

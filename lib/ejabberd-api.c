@@ -46,9 +46,9 @@ struct ejabberd_api {
 static void member(struct buf *out, const char *name, struct span value)
 {
 	buf_append_char(out, buf_length(out) ? ',' : '{');
-	roster_json_string(out, span_of(name));
+	json_string(out, span_of(name));
 	buf_append_char(out, ':');
-	roster_json_string(out, value);
+	json_string(out, value);
 }
 
 static void groups_member(struct buf *out, bool v1, const struct roster_item *item)
@@ -60,7 +60,7 @@ static void groups_member(struct buf *out, bool v1, const struct roster_item *it
 		for (size_t i = 0; i < item->groups_count; i++) {
 			if (i)
 				buf_append_char(out, ',');
-			roster_json_string(out, span_of(item->groups[i]));
+			json_string(out, span_of(item->groups[i]));
 		}
 		buf_append_char(out, ']');
 		return;
@@ -130,12 +130,14 @@ static struct roster_item *find_item(struct roster *r, const char *jid)
  * may be listed once for each. */
 static bool read_roster(struct span text, struct roster *out)
 {
-	struct json_object *list = json_tokener_parse(text.p), *entry;
+	struct json_object *list, *entry;
 	struct buf jid;
-	bool ok = json_object_is_type(list, json_type_array);
+	bool ok;
 
 	roster_init(out);
 	buf_init(&jid, BUF_NO_MAX);
+	ok = json_parse(text, 16, &list, &jid) == JSON_OK &&
+	     json_object_is_type(list, json_type_array);
 	for (size_t i = 0; ok && i < json_object_array_length(list); i++) {
 		struct roster_item *there, item = {.subscription = ROSTER_NONE};
 		struct span nick, subscription;

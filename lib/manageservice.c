@@ -126,16 +126,18 @@ static bool nothing_announced(const struct disco_info *info)
 static int read_disco(struct manageservice_config *c)
 {
 	struct json_object *all = NULL;
-	struct buf text;
+	struct buf text, message;
 	int error, status = EXIT_CONFIG;
 
+	buf_init(&message, 256);
 	buf_init(&text, DISCO_FILE_MAX_BYTES);
 	error = io_read_file(c->disco_file, DISCO_FILE_MAX_BYTES, &text);
 	if (error) {
 		err_error("cannot read '%s': %s", c->disco_file, strerror(-error));
-	} else if (!(all = json_tokener_parse(buf_string(&text))) ||
+	} else if (json_parse(buf_span(&text), 16, &all, &message) != JSON_OK ||
 		   !json_object_is_type(all, json_type_object)) {
-		err_error("'%s' holds no JSON object", c->disco_file);
+		err_error("'%s' holds no JSON object%s%s", c->disco_file,
+			buf_length(&message) ? ": " : "", buf_string(&message));
 	} else {
 		status = EXIT_DONE;
 		json_object_object_foreach(all, key, entry)
@@ -170,6 +172,7 @@ static int read_disco(struct manageservice_config *c)
 	}
 	json_object_put(all);
 	buf_free(&text);
+	buf_free(&message);
 	return status;
 }
 

@@ -6,6 +6,7 @@
 
 #include "err.h"
 #include "jid.h"
+#include "json.h"
 #include "xml.h"
 
 #define JSON_DEPTH 16
@@ -305,170 +306,14 @@ enum roster_status roster_from_json(struct json_object *object, struct span own,
  * control characters, comments, and U+0000, at which its keys end. So the tokens are looked at
  * first; how they follow each other is json-c's business. */
 
-/* Behind the closing quote; NULL if the string is malformed or does not end. */
-static const char *scan_string(const char *p, const char *end, bool *nul)
-{
-	while (p < end) {
-		unsigned char c = (unsigned char)*p++;
-
-		if (c == '"')
-			return p;
-		if (c < 0x20)
-			return NULL;
-		if (c != '\\')
-			continue;
-		if (p == end || !*p || !strchr("\"\\/bfnrtu", *p))
-			return NULL;
-		if (*p++ != 'u')
-			continue;
-		if (end - p < 4)
-			return NULL;
-		for (int i = 0; i < 4; i++)
-			if (!isxdigit((unsigned char)p[i]))
-				return NULL;
-		*nul |= memcmp(p, "0000", 4) == 0;
-		p += 4;
-	}
-	return NULL;
-}
-
-static const char *scan_digits(const char *p, const char *end)
-{
-	const char *first = p;
-
-	while (p < end && isdigit((unsigned char)*p))
-		p++;
-	return p > first ? p : NULL;
-}
-
-/* RFC 8259 6 */
-static const char *scan_number(const char *p, const char *end)
-{
-	const char *first;
-
-	if (*p == '-')
-		p++;
-	first = p;
-	p = scan_digits(p, end);
-	if (!p || (*first == '0' && p - first > 1))
-		return NULL;
-	if (p < end && *p == '.' && !(p = scan_digits(p + 1, end)))
-		return NULL;
-	if (p < end && (*p == 'e' || *p == 'E')) {
-		p++;
-		if (p < end && (*p == '+' || *p == '-'))
-			p++;
-		p = scan_digits(p, end);
-	}
-	return p;
-}
-
-static const char *scan_word(const char *p, const char *end)
-{
-	static const struct span words[] = {{"true", 4}, {"false", 5}, {"null", 4}};
-
-	for (int i = 0; i < 3; i++)
-		if (span_starts((struct span){p, (size_t)(end - p)}, words[i]))
-			return p + words[i].n;
-	return NULL;
-}
-
-/* Whether the bytes are tokens of RFC 8259. */
-static bool scan_tokens(struct span json, bool *nul)
-{
-	const char *p = json.p, *end = json.p + json.n;
-
-	*nul = false;
-	while (p && p < end) {
-		switch (*p) {
-		case ' ':
-		case '\t':
-		case '\r':
-		case '\n':
-		case '{':
-		case '}':
-		case '[':
-		case ']':
-		case ':':
-		case ',':
-			p++;
-			break;
-		case '"':
-			p = scan_string(p + 1, end, nul);
-			break;
-		case '-':
-		case '0' ... '9':
-			p = scan_number(p, end);
-			break;
-		default:
-			p = scan_word(p, end);
-			break;
-		}
-	}
-	return p != NULL;
-}
-
-/* One whole JSON text, strictly. *object may be NULL: "null". */
-static enum roster_status parse_json(
-	struct span text, struct json_object **object, struct buf *message)
-{
-	struct json_tokener *tokener;
-	enum json_tokener_error error = json_tokener_error_parse_eof;
-	enum roster_status status = ROSTER_NOT_JSON;
-	bool nul;
-
-	*object = NULL;
-	errno = 0; /* json-c does not tell of each allocation that failed, but they all set it */
-	tokener = json_tokener_new_ex(JSON_DEPTH);
-	if (!tokener)
-		err_die(EXIT_TEMPORARY, "out of memory");
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	if (text.n > 0 && text.n <= INT32_MAX) {
-		*object = json_tokener_parse_ex(tokener, text.p, (int)text.n);
-		error = json_tokener_get_error(tokener);
-		if (error == json_tokener_continue) {
-			/* a number or word at the very end is complete only with what follows */
-			*object = json_tokener_parse_ex(tokener, "", 1);
-			error = json_tokener_get_error(tokener);
-			if (error == json_tokener_continue)
-				error = json_tokener_error_parse_eof;
-		} else if (error == json_tokener_success) {
-			size_t at = json_tokener_get_parse_end(tokener);
-
-			while (at < text.n && memchr(" \t\r\n", text.p[at], 4))
-				at++;
-			if (at < text.n)
-				error = json_tokener_error_parse_unexpected;
-		}
-	}
-	if (errno == ENOMEM)
-		err_die(EXIT_TEMPORARY, "out of memory");
-	json_tokener_free(tokener);
-	if (error == json_tokener_error_depth) {
-		buf_append_string(message, "nested too deeply");
-		status = ROSTER_INVALID;
-	} else if (error != json_tokener_success) {
-		buf_append_string(message, error == json_tokener_error_parse_eof
-						   ? "unexpected end of data"
-						   : json_tokener_error_desc(error));
-	} else if (!scan_tokens(text, &nul)) {
-		buf_append_string(message, "a character or number that JSON does not allow");
-	} else if (nul) {
-		buf_append_string(message, "U+0000 in a string");
-		status = ROSTER_INVALID;
-	} else {
-		return ROSTER_OK;
-	}
-	json_object_put(*object);
-	*object = NULL;
-	return status;
-}
-
 enum roster_status roster_parse(struct span json, struct span own, bool strict, struct roster *out,
 	struct roster_skips *skips, struct buf *message)
 {
 	struct json_object *object;
-	enum roster_status status = parse_json(json, &object, message);
+	enum json_status parsed = json_parse(json, JSON_DEPTH, &object, message);
+	enum roster_status status = parsed == JSON_OK	 ? ROSTER_OK
+				    : parsed == JSON_BAD ? ROSTER_NOT_JSON
+							 : ROSTER_INVALID;
 
 	roster_init(out);
 	*skips = (struct roster_skips){0};
@@ -480,45 +325,12 @@ enum roster_status roster_parse(struct span json, struct span own, bool strict, 
 
 /* Writing ---------------------------------------------------------------- */
 
-void roster_json_string(struct buf *out, struct span s)
-{
-	size_t i = 0, run = 0;
-
-	buf_append_char(out, '"');
-	while (i < s.n) {
-		unsigned char c = (unsigned char)s.p[i];
-		size_t n = c < 0x80 ? 1 : c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
-
-		if (c >= 0x80 && i + n <= s.n && xml_characters_valid((struct span){s.p + i, n})) {
-			i += n;
-			continue;
-		}
-		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
-			i++;
-			continue;
-		}
-		buf_append(out, s.p + run, i - run);
-		if (c == '"' || c == '\\') {
-			buf_append_char(out, '\\');
-			buf_append_char(out, (char)c);
-		} else if (c < 0x80) {
-			buf_printf(out, "\\u%04x", c);
-		} else {
-			buf_append_string(out, "\xef\xbf\xbd");
-		}
-		run = ++i;
-	}
-	if (i > run)
-		buf_append(out, s.p + run, i - run);
-	buf_append_char(out, '"');
-}
-
 void roster_item_format(const struct roster_item *item, struct buf *out)
 {
 	buf_append_char(out, '{');
 	if (item->name) {
 		buf_append_string(out, "\"name\":");
-		roster_json_string(out, span_of(item->name));
+		json_string(out, span_of(item->name));
 		buf_append_char(out, ',');
 	}
 	if (item->groups_count) {
@@ -526,7 +338,7 @@ void roster_item_format(const struct roster_item *item, struct buf *out)
 		for (size_t i = 0; i < item->groups_count; i++) {
 			if (i)
 				buf_append_char(out, ',');
-			roster_json_string(out, span_of(item->groups[i]));
+			json_string(out, span_of(item->groups[i]));
 		}
 		buf_append_string(out, "],");
 	}
@@ -539,7 +351,7 @@ void roster_format(const struct roster *r, struct buf *out)
 	for (size_t i = 0; i < r->count; i++) {
 		if (i)
 			buf_append_char(out, ',');
-		roster_json_string(out, span_of(r->items[i].jid));
+		json_string(out, span_of(r->items[i].jid));
 		buf_append_char(out, ':');
 		roster_item_format(&r->items[i], out);
 	}
@@ -549,12 +361,12 @@ void roster_format(const struct roster *r, struct buf *out)
 void roster_error_format(struct span user, const char *error, const char *message, struct buf *out)
 {
 	buf_append_string(out, "{\"user\":");
-	roster_json_string(out, user);
+	json_string(out, user);
 	buf_append_string(out, ",\"status\":\"error\",\"error\":");
-	roster_json_string(out, span_of(error));
+	json_string(out, span_of(error));
 	if (message) {
 		buf_append_string(out, ",\"message\":");
-		roster_json_string(out, span_of(message));
+		json_string(out, span_of(message));
 	}
 	buf_append_string(out, "}\n");
 }
@@ -566,16 +378,16 @@ void roster_record_format(const struct roster_record *r, struct buf *out)
 		return;
 	}
 	buf_append_string(out, "{\"user\":");
-	roster_json_string(out, span_of(r->user));
+	json_string(out, span_of(r->user));
 	buf_append_string(out, r->status == RECORD_OK ? ",\"status\":\"ok\",\"roster\":"
 						      : ",\"status\":\"unchanged\",\"roster\":");
 	roster_format(&r->roster, out);
 	buf_append_string(out, ",\"skipped\":[");
 	for (size_t i = 0; i < r->skips.count; i++) {
 		buf_append_string(out, i ? ",{\"contact\":" : "{\"contact\":");
-		roster_json_string(out, span_of(r->skips.list[i].contact));
+		json_string(out, span_of(r->skips.list[i].contact));
 		buf_append_string(out, ",\"why\":");
-		roster_json_string(out, span_of(r->skips.list[i].why));
+		json_string(out, span_of(r->skips.list[i].why));
 		buf_append_char(out, '}');
 	}
 	buf_append_string(out, "]}\n");
@@ -672,8 +484,8 @@ bool roster_record_parse(struct span line, struct roster_record *out, const char
 
 	*out = (struct roster_record){0};
 	buf_init(&message, BUF_NO_MAX);
-	*why = parse_json(line, &object, &message) == ROSTER_OK ? read_record(object, out)
-								: "not JSON";
+	*why = json_parse(line, JSON_DEPTH, &object, &message) == JSON_OK ? read_record(object, out)
+									  : "not JSON";
 	json_object_put(object);
 	buf_free(&message);
 	if (*why)

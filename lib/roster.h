@@ -8,9 +8,8 @@
 #ifndef OUTBOARD_ROSTER_H
 #define OUTBOARD_ROSTER_H
 
-#include <json-c/json.h>
-
 #include "buf.h"
+#include "json.h"
 #include "span.h"
 
 /* RFC 6121 2.1.2.5 */
@@ -96,8 +95,6 @@ bool roster_record_parse(struct span line, struct roster_record *out, const char
 void roster_record_format(const struct roster_record *r, struct buf *out);
 /* An error record in one call. message may be NULL. */
 void roster_error_format(struct span user, const char *error, const char *message, struct buf *out);
-/* JSON string of s with its quotes; always valid JSON: bytes that are no UTF-8 become U+FFFD. */
-void roster_json_string(struct buf *out, struct span s);
 /* {"name":"Marie","groups":["A"],"subscription":"both"} */
 void roster_item_format(const struct roster_item *item, struct buf *out);
 /* {"marie@example.com":{"name":...,"groups":[...],"subscription":"both"}} */

@@ -1,0 +1,26 @@
+/* json.h - JSON, strictly (RFC 8259), through json-c
+ */
+#ifndef OUTBOARD_JSON_H
+#define OUTBOARD_JSON_H
+
+#include <json-c/json.h>
+
+#include "buf.h"
+
+enum json_status {
+	JSON_OK,
+	JSON_BAD,	/* not one whole JSON text */
+	JSON_FORBIDDEN, /* it is, but nested deeper than `depth`, or with U+0000 in a string */
+};
+
+/* Parse one whole JSON text and nothing else: no comments, no NaN, no control characters in
+ * strings, valid UTF-8. On JSON_OK *object is the caller's to json_object_put() and may be NULL
+ * (the text is "null"); else *object is NULL and what is wrong has been appended to message. */
+enum json_status json_parse(
+	struct span text, int depth, struct json_object **object, struct buf *message);
+
+/* Append s as a JSON string with its quotes; always valid JSON: bytes that are no UTF-8 become
+ * U+FFFD. */
+void json_string(struct buf *out, struct span s);
+
+#endif

@@ -1,0 +1,30 @@
+/* stanza-json.h - stanzas as JSON and back, without loss
+ *
+ *   {"v":1,"kind":"iq","type":"get","id":"a1","from":"u@h/r","to":"h","lang":"en","attrs":{},
+ *    "ns":"jabber:iq:roster","name":"query",
+ *    "payload":[{"name":"query","ns":"jabber:iq:roster","attrs":{},"children":["text"]}]}
+ *
+ * Payload and children are arrays of strings (text) and objects (elements), in
+ * document order. An element's ns is left out where it is its parent's, and is "" for
+ * none. Foreign attributes are "{namespace}local". ns and name at the top are those of
+ * the first element of the payload. An error stanza also has
+ * "error":{"type","condition","text","app"}. Every value is a string.
+ */
+#ifndef OUTBOARD_STANZA_JSON_H
+#define OUTBOARD_STANZA_JSON_H
+
+#include "reader.h"
+#include "writer.h"
+
+/* What a reader must index for stanza_json_format(): everything. */
+#define STANZA_JSON_INDEX_DEPTH 10002
+#define STANZA_JSON_INDEX_NODES 0xffffffffu
+
+/* Append the object, without a newline. False if out is full. */
+bool stanza_json_format(const struct stanza *s, struct buf *out);
+
+/* Write the stanza that a line of JSON says. NULL if all is well and *status is what writer_end()
+ * said; else what is wrong with it (static), and nothing is written. */
+const char *stanza_json_write(struct span line, struct writer *w, enum writer_status *status);
+
+#endif
