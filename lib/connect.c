@@ -6,6 +6,7 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,6 +41,7 @@ struct connect {
 	pid_t command; /* 0: none, or it has ended */
 	int command_in, command_out;
 	int command_status;
+	struct rlimit stack; /* as we found it */
 
 	struct route *pending;
 	struct buf key;
@@ -404,6 +406,7 @@ static int command_start(struct connect *c, const char *address)
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attributes;
 	sigset_t defaults;
+	struct rlimit stack;
 	char *domain = strchr(login_bare(c->login), '@');
 
 	if (pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0) {
@@ -423,8 +426,12 @@ static int command_start(struct connect *c, const char *address)
 	sigaddset(&defaults, SIGPIPE); /* we ignore it, it should not */
 	posix_spawnattr_setsigdefault(&attributes, &defaults);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+	/* what our library needs is not the command's: its threads would all get that much */
+	getrlimit(RLIMIT_STACK, &stack);
+	setrlimit(RLIMIT_STACK, &c->stack);
 	error = posix_spawnp(&c->command, c->config->command[0], &files, &attributes,
 		c->config->command, environ);
+	setrlimit(RLIMIT_STACK, &stack);
 	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&files);
 	close_fd(&to[0]);
@@ -608,6 +615,7 @@ int connect_run(const struct connect_config *config)
 	uint64_t seed[2];
 	int status;
 
+	getrlimit(RLIMIT_STACK, &c.stack);
 	io_random(seed, sizeof(seed));
 	c.loop = loop_new();
 	c.notify = notify_new((int)config->ready_fd);

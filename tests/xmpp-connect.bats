@@ -609,7 +609,9 @@ requests_are_waited_for()
 	assert_output --partial 'echo:1:'
 	run as_component jat.test -- sh -c 'echo "<bad"; exit 4'
 	assert_failure 4
-	# SIGPIPE is what a command finds it to be
+	# limits and SIGPIPE are what they would be without us
+	run as_user alice -- sh -c "[ \$(ulimit -s) = $(ulimit -s) ]"
+	assert_success
 	run as_component jat.test -- sh -c 'trap "" TERM; yes | head -n 1 >/dev/null; exit 0'
 	assert_success
 }
