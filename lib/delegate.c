@@ -21,6 +21,7 @@ struct entity {
 	bool account;		   /* a bare JID with a localpart: its sessions manage */
 	struct session *session;   /* account: the one that manages, held; NULL: none is there */
 	bool told;		   /* it knows what is delegated and has answered all */
+	bool changed;		   /* what is delegated to it is not what it was told */
 	int64_t next_ms, retry_ms; /* when to tell it (again) */
 };
 
@@ -128,10 +129,10 @@ static void request_remove(struct delegate *d, struct request *r)
 	route_remove(d->requests, route_entry_of(r));
 }
 
-static void rules_free(struct delegate *d)
+static void rules_free(struct rule *rules, size_t count)
 {
-	for (size_t i = 0; i < d->rules_count; i++) {
-		struct rule *rule = &d->rules[i];
+	for (size_t i = 0; i < count; i++) {
+		struct rule *rule = &rules[i];
 
 		for (size_t j = 0; j < rule->attributes_count; j++)
 			free((char *)rule->attributes[j].p);
@@ -140,17 +141,15 @@ static void rules_free(struct delegate *d)
 		disco_free(&rule->host);
 		disco_free(&rule->bare);
 	}
-	free(d->rules);
-	d->rules = NULL;
-	d->rules_count = 0;
+	free(rules);
 }
 
-static void sessions_free(struct delegate *d)
+static void sessions_free(struct delegate *d, struct entity *entities, size_t count)
 {
-	for (size_t i = 0; i < d->entities_count; i++)
-		if (d->entities[i].session) {
-			session_release(d->sessions, d->entities[i].session);
-			d->entities[i].session = NULL;
+	for (size_t i = 0; i < count; i++)
+		if (entities[i].session) {
+			session_release(d->sessions, entities[i].session);
+			entities[i].session = NULL;
 		}
 	session_table_free(d->sessions);
 	d->sessions = NULL;
@@ -159,13 +158,11 @@ static void sessions_free(struct delegate *d)
 	d->accounts_count = 0;
 }
 
-static void entities_free(struct delegate *d)
+static void entities_free(struct entity *entities, size_t count)
 {
-	for (size_t i = 0; i < d->entities_count; i++)
-		free((char *)d->entities[i].jid.p);
-	free(d->entities);
-	d->entities = NULL;
-	d->entities_count = 0;
+	for (size_t i = 0; i < count; i++)
+		free((char *)entities[i].jid.p);
+	free(entities);
 }
 
 void delegate_free(struct delegate *d)
@@ -177,9 +174,9 @@ void delegate_free(struct delegate *d)
 	while ((e = route_earliest(d->requests)))
 		request_remove(d, route_record(e));
 	route_free(d->requests);
-	sessions_free(d);
-	rules_free(d);
-	entities_free(d);
+	sessions_free(d, d->entities, d->entities_count);
+	rules_free(d->rules, d->rules_count);
+	entities_free(d->entities, d->entities_count);
 	buf_free(&d->node);
 	free(d);
 }
@@ -291,6 +288,14 @@ static void deliver(struct delegate *d, struct request *r, const struct stanza *
 
 /* Entities --------------------------------------------------------------- */
 
+static struct entity *entity_named(struct entity *entities, size_t count, struct span jid)
+{
+	for (size_t i = 0; i < count; i++)
+		if (span_equal(entities[i].jid, jid))
+			return &entities[i];
+	return NULL;
+}
+
 /* The entity that this address belongs to: itself, or the account of a session. */
 static struct entity *entity_of(struct delegate *d, struct span jid)
 {
@@ -394,12 +399,14 @@ static void entity_tell(struct delegate *d, size_t index, struct writer *w)
 	for (size_t i = 0; i < d->rules_count && !missing; i++)
 		missing = d->rules[i].entity == index &&
 			  !(d->rules[i].host_known && d->rules[i].bare_known);
+	if (missing || entity->changed)
+		send_advertisement(d, index, w);
+	entity->changed = false;
 	if (!missing) {
 		entity->told = true;
 		return;
 	}
 	entity->told = false;
-	send_advertisement(d, index, w);
 	for (size_t i = 0; i < d->rules_count; i++) {
 		if (d->rules[i].entity != index)
 			continue;
@@ -460,6 +467,7 @@ static void sessions_changed(void *context)
 
 struct gathered {
 	struct delegate *d;
+	struct span left; /* a session, or an account with all of them */
 	struct request **list;
 	size_t count;
 };
@@ -468,9 +476,9 @@ static void gather_gone(void *context, struct route_entry *e)
 {
 	struct gathered *g = context;
 	struct request *r = route_record(e);
-	struct entity *entity = r->asked_jid.p ? entity_of(g->d, r->asked_jid) : NULL;
 
-	if (entity && entity->account && !session_find(g->d->sessions, r->asked_jid))
+	if ((span_equal(r->asked_jid, g->left) || span_equal(jid_bare(r->asked_jid), g->left)) &&
+		!session_find(g->d->sessions, r->asked_jid))
 		g->list[g->count++] = r;
 }
 
@@ -485,9 +493,9 @@ static void gather_handed(void *context, struct route_entry *e)
 
 /* Answer all that gather finds: nobody else will. */
 static void fail_some(struct delegate *d, void (*gather)(void *, struct route_entry *),
-	enum stanza_error error, struct writer *w)
+	struct span left, enum stanza_error error, struct writer *w)
 {
-	struct gathered g = {.d = d};
+	struct gathered g = {.d = d, .left = left};
 
 	g.list = xcalloc(route_count(d->requests) + 1, sizeof(struct request *));
 	route_each(d->requests, gather, &g);
@@ -540,15 +548,42 @@ static size_t entity_index(struct delegate *d, struct span jid)
 	return d->entities_count++;
 }
 
-static void sessions_begin(struct delegate *d)
+/* The accounts among the entities, and the table of their clients: the old one, if it is of the
+ * same accounts. */
+static void sessions_begin(struct delegate *d, struct entity *old, size_t old_count)
 {
 	struct session_config config = {.domain = d->config.domain,
 		.max_sessions = MAX_SESSIONS,
 		.left = session_left,
 		.changed = sessions_changed,
 		.context = d};
+	size_t kept = 0, accounts = 0;
 
-	d->accounts = xcalloc(d->entities_count + 1, sizeof(*d->accounts));
+	for (size_t i = 0; i < d->entities_count; i++) {
+		struct entity *entity = &d->entities[i], *before;
+
+		accounts += entity->account;
+		before = entity->account ? entity_named(old, old_count, entity->jid) : NULL;
+		kept += before != NULL;
+	}
+	if (d->sessions && kept == accounts && accounts == d->accounts_count) {
+		for (size_t i = 0; i < d->entities_count; i++) {
+			struct entity *entity = &d->entities[i];
+			struct entity *before = entity_named(old, old_count, entity->jid);
+			struct span jid = entity->jid;
+
+			if (!entity->account || !before)
+				continue;
+			/* the table has the old one's text */
+			entity->jid = before->jid;
+			before->jid = jid;
+			entity->session = before->session;
+			before->session = NULL;
+		}
+		return;
+	}
+	sessions_free(d, old, old_count);
+	d->accounts = xcalloc(accounts + 1, sizeof(*d->accounts));
 	for (size_t i = 0; i < d->entities_count; i++)
 		if (d->entities[i].account)
 			d->accounts[d->accounts_count++] = d->entities[i].jid;
@@ -570,13 +605,58 @@ static void begin_all(struct delegate *d, struct writer *w)
 		}
 }
 
+/* What an entity of the old rules has told, and whether the rules are new to it. */
+static void rules_inherit(
+	struct delegate *d, struct rule *old, size_t old_count, const struct entity *old_entities)
+{
+	size_t *kept = xcalloc(d->entities_count + 1, sizeof(*kept));
+
+	for (size_t i = 0; i < d->rules_count; i++) {
+		struct rule *rule = &d->rules[i];
+		struct entity *entity = &d->entities[rule->entity];
+		bool same = false;
+
+		for (size_t j = 0; j < old_count; j++) {
+			if (!span_equal(old[j].ns, rule->ns) ||
+				!span_equal(old_entities[old[j].entity].jid, entity->jid))
+				continue;
+			same = old[j].attributes_count == rule->attributes_count;
+			for (size_t k = 0; same && k < rule->attributes_count; k++)
+				same = span_equal(old[j].attributes[k], rule->attributes[k]);
+			disco_free(&rule->host);
+			disco_free(&rule->bare);
+			rule->host = old[j].host;
+			rule->bare = old[j].bare;
+			rule->host_known = old[j].host_known;
+			rule->bare_known = old[j].bare_known;
+			disco_init(&old[j].host);
+			disco_init(&old[j].bare);
+			kept[rule->entity]++;
+		}
+		entity->changed |= !same;
+	}
+	/* one of its namespaces may be gone */
+	for (size_t i = 0; i < d->entities_count; i++) {
+		size_t had = 0;
+
+		for (size_t j = 0; j < old_count; j++)
+			had += span_equal(old_entities[old[j].entity].jid, d->entities[i].jid);
+		d->entities[i].changed |= had != kept[i];
+	}
+	free(kept);
+}
+
 void delegate_rules(struct delegate *d, const struct delegate_rule *rules, size_t count,
 	struct writer *w, int64_t now_ms)
 {
+	struct entity *old_entities = d->entities;
+	struct rule *old_rules = d->rules;
+	const struct session_table *old_sessions = d->sessions;
+	size_t old_entities_count = d->entities_count, old_rules_count = d->rules_count;
+
 	d->now_ms = now_ms;
-	sessions_free(d);
-	rules_free(d);
-	entities_free(d);
+	d->entities = NULL;
+	d->entities_count = d->rules_count = 0;
 	d->rules = xcalloc(count + 1, sizeof(*d->rules));
 	for (size_t i = 0; i < count; i++) {
 		struct rule *rule = &d->rules[d->rules_count++];
@@ -590,9 +670,28 @@ void delegate_rules(struct delegate *d, const struct delegate_rule *rules, size_
 		disco_init(&rule->host);
 		disco_init(&rule->bare);
 	}
-	sessions_begin(d);
-	if (w)
-		begin_all(d, w);
+	rules_inherit(d, old_rules, old_rules_count, old_entities);
+	for (size_t i = 0; i < d->entities_count; i++) {
+		struct entity *entity = &d->entities[i];
+		const struct entity *before =
+			entity_named(old_entities, old_entities_count, entity->jid);
+
+		if (before) {
+			entity->told = before->told;
+			entity->next_ms = before->next_ms;
+			entity->retry_ms = before->retry_ms;
+		}
+	}
+	sessions_begin(d, old_entities, old_entities_count);
+	rules_free(old_rules, old_rules_count);
+	entities_free(old_entities, old_entities_count);
+	if (!w)
+		return;
+	if (d->sessions && d->sessions != old_sessions)
+		session_up(d->sessions, w, now_ms);
+	for (size_t i = 0; i < d->entities_count; i++)
+		if (d->entities[i].changed)
+			entity_tell(d, i, w);
 }
 
 /* Requests of users ------------------------------------------------------ */
@@ -714,6 +813,8 @@ static void on_rest(
 			d->counters[COUNT_HANDED]++;
 		else
 			answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BUSY, w);
+	} else if (d->config.hand) {
+		answer_stanza(d, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
 	} else if (d->config.passthrough) {
 		if (writer_stanza(w, s, &STANZA_KEEP) != WRITER_OK)
 			answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
@@ -828,7 +929,8 @@ static void on_presence(struct delegate *d, const struct stanza *s, struct write
 {
 	if (d->sessions && span_equal(s->to, d->config.domain) &&
 		session_presence(d->sessions, s, w, d->now_ms)) {
-		fail_some(d, gather_gone, ERROR_SERVICE_UNAVAILABLE, w);
+		if (s->type != TYPE_NONE)
+			fail_some(d, gather_gone, s->from, ERROR_SERVICE_UNAVAILABLE, w);
 		return;
 	}
 	if (d->config.passthrough)
@@ -851,7 +953,10 @@ static void on_presence(struct delegate *d, const struct stanza *s, struct write
 
 static void on_message(struct delegate *d, const struct stanza *s, struct writer *w)
 {
-	if (d->config.passthrough && !s->refusal)
+	bool bounce = s->type == TYPE_ERROR && span_equal(s->to, d->config.domain) &&
+		      entity_of(d, s->from);
+
+	if (d->config.passthrough && !s->refusal && !bounce)
 		writer_stanza(w, s, &STANZA_KEEP);
 	else if (s->type == TYPE_ERROR)
 		/* our advertisement has come back: its queries have as well */
@@ -862,7 +967,10 @@ static void on_message(struct delegate *d, const struct stanza *s, struct writer
 
 static void on_iq(struct delegate *d, const struct stanza *s, struct writer *w)
 {
-	if (stanza_is_answer(s))
+	if (stanza_is_answer(s) && d->config.passthrough && !s->refusal &&
+		!span_equal(s->to, d->config.domain))
+		writer_stanza(w, s, &STANZA_KEEP); /* nothing of ours is sent from there */
+	else if (stanza_is_answer(s))
 		on_answer(d, s, w);
 	else if (s->refusal)
 		answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
@@ -923,7 +1031,7 @@ void delegate_handler_died(struct delegate *d, struct writer *w, int64_t now_ms)
 {
 	d->now_ms = now_ms;
 	if (w)
-		fail_some(d, gather_handed, ERROR_INTERNAL_SERVER_ERROR, w);
+		fail_some(d, gather_handed, SPAN_NONE, ERROR_INTERNAL_SERVER_ERROR, w);
 }
 
 /* Time ------------------------------------------------------------------- */

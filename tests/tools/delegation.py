@@ -171,3 +171,96 @@ def identities(query):
 def forms(query):
     return [{field.get("var"): [v.text for v in field] for field in form}
             for form in query.findall("{jabber:x:data}x")]
+
+
+ENT = "ent.test"
+HOSTD = "host.test"
+
+
+class Delegate(Filter):
+    """xmpp-delegate for host.test as a filter; by default urn:test:one belongs to ent.test, which
+    has been told and has answered."""
+
+    def __init__(self, *options, rules=("urn:test:one=ent.test",), told=True, **more):
+        command = ["xmpp-delegate", "--domain", HOSTD]
+        for rule in rules:
+            command += ["--delegate", rule]
+        super().__init__(*command, *options, **more)
+        if told and rules == ("urn:test:one=ent.test",):
+            self.tell()
+
+    def tell(self, entity=ENT, ns=(NS,), version=2, host="", bare=""):
+        """The advertisement and the nesting queries come, and are answered."""
+        self.advertised(entity, *ns, version=version)
+        for query in self.nesting(entity, ns, version):
+            self.answer_nesting(query, bare if ":bare:" in query.element[0].get("node") else host)
+        self.nothing()
+
+    def advertised(self, entity, *ns, version=2):
+        """The next stanza is the advertisement; a namespace may be (ns, attribute...)."""
+        content = ""
+        for name in ns:
+            name, *attributes = [name] if isinstance(name, str) else name
+            content += "<delegated namespace='%s'>%s</delegated>" % (
+                name, "".join("<attribute name='%s'/>" % a for a in attributes))
+        self.expect("<message from='%s' to='%s'><delegation xmlns='urn:xmpp:delegation:%d'>%s</delegation></message>"
+                    % (HOSTD, entity, version, content))
+
+    def nesting(self, entity, ns=(NS,), version=2):
+        """The next stanzas are the nesting queries for these namespaces."""
+        queries = [self.next() for i in range(2 * len(ns))]
+        nodes = set()
+        for query in queries:
+            check(query, "<iq type='get' id='{id}' from='%s' to='%s'><query xmlns='%s' node='{node}'/></iq>" % (HOSTD, entity, DISCO))
+            nodes.add(query.element[0].get("node"))
+        wanted = {"urn:xmpp:delegation:%d%s%s" % (version, half, name) for half in ("::", ":bare:") for name in ns}
+        if nodes != wanted:
+            raise Mismatch("nesting queries for %r, not %r" % (nodes, wanted))
+        return queries
+
+    def answer_nesting(self, query, content="", node=None):
+        self.send("<iq type='result' id='%s' from='%s' to='%s'><query xmlns='%s' node='%s'>%s</query></iq>"
+                  % (query["id"], query["to"], query["from"], DISCO, node or query.element[0].get("node"), content))
+
+    def request(self, id="1", type="get", from_=ALICE, to=HOSTD, ns=NS, content=None):
+        self.send(ask(id, type, from_, to, ns, content).replace(" xmlns='jabber:client'", "", 1))
+
+    def forwarded(self, entity=ENT, version=2):
+        """The next stanza is an envelope to the entity: it, and the iq in it."""
+        outer = self.next()
+        if (outer["type"], outer["to"], outer["from"]) != ("set", entity, HOSTD) or not outer["id"]:
+            raise Mismatch("no envelope to %s: %r" % (entity, outer))
+        return outer, inner_of(outer, version)
+
+    def asked(self, id="1", entity=ENT, **more):
+        self.request(id, **more)
+        outer, inner = self.forwarded(entity)
+        if inner["id"] != id:
+            raise Mismatch("another request: %r" % outer)
+        return outer, inner
+
+    def reply(self, outer, inner, content=OK, type="result", from_=None, version=2, **attributes):
+        """The entity's right answer, but for the attributes given (None: absent)."""
+        a = {"type": type, "id": inner["id"], "from": inner["to"], "to": inner["from"]}
+        a.update({k.rstrip("_"): v for k, v in attributes.items()})
+        self.send(envelope("<iq xmlns='jabber:client'%s>%s</iq>" % (
+            "".join(" %s=%s" % (k, quoteattr(v)) for k, v in a.items() if v is not None), content),
+            id=outer["id"], from_=from_ or outer["to"], to=HOSTD, version=version, type="result"))
+
+    def result(self, id="1", to=ALICE, from_=HOSTD, content=OK):
+        self.expect("<iq type='result' id='%s' to='%s' from='%s'>%s</iq>" % (id, to, from_, content))
+
+    def refused(self, id="1", condition="cancel/service-unavailable", to=ALICE, from_=HOSTD):
+        self.error(condition, id, to, from_)
+
+    def served(self, id="1", entity=ENT, **more):
+        self.reply(*self.asked(id, entity, **more))
+        self.result(id)
+
+    def info(self, to=HOSTD, from_=ALICE):
+        """The query element of the answer to disco#info."""
+        self.send("<iq type='get' id='i' from='%s' to='%s'><query xmlns='%s'/></iq>" % (from_, to, DISCO))
+        stanza = self.next()
+        if (stanza["type"], stanza["id"], stanza["to"], stanza["from"]) != ("result", "i", from_, to):
+            raise Mismatch("no disco#info result: %r" % stanza)
+        return stanza.element[0]
