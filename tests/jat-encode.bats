@@ -210,10 +210,12 @@ jat-encode: '': not an address"
 }
 
 @test "several --create-key at once: one file, the same for all" {
+	pids=()
 	for n in 1 2 3 4 5 6; do
 		jat-encode --create-key --key-file shared --domain proxy.example.org a@b >"token.$n" 3>&- &
+		pids+=($!)
 	done
-	wait
+	wait "${pids[@]}"
 	assert_equal "$(cat token.* | sort -u | wc -l)" 1
 	assert_equal "$(wc -l <shared)" 1
 }

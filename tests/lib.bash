@@ -19,6 +19,7 @@
 #   wrapped COMMAND...      COMMAND under $WRAP (make valgrind), where a test wants that
 #   skip REASON             fails when STRICT=1
 #   not_here REASON         skips even then: what this configuration cannot test
+# `wait` needs process ids: bats' own clock for the test is a child, too.
 
 TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 ROOT=${TESTS%/*}
