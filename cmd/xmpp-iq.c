@@ -1,0 +1,64 @@
+/* xmpp-iq - send an IQ and print its own reply */
+#include "err.h"
+#include "iq.h"
+
+static struct iq_config config = IQ_CONFIG_INIT;
+
+static const struct opt options[] = {
+	{"to", 0, OPT_STRING, "JID", "whom to ask (with --batch: where the stanza does not say)",
+		&config.to},
+	{"type", 0, OPT_CHOICE, "TYPE", "get (default) or set", &config.type, .choices = "get|set"},
+	{"ping", 0, OPT_FLAG, NULL, "send a ping (XEP-0199)", &config.ping},
+	{"disco-info", 0, OPT_FLAG, NULL, "ask what it is and can do (XEP-0030)",
+		&config.disco_info},
+	{"disco-items", 0, OPT_FLAG, NULL, "ask what is there (XEP-0030)", &config.disco_items},
+	{"node", 0, OPT_STRING, "NODE", "of this node, with --disco-info and --disco-items",
+		&config.node},
+	{"version-of", 0, OPT_FLAG, NULL, "ask for the software's version (XEP-0092)",
+		&config.version_of},
+	{"stanza", 0, OPT_FLAG, NULL, "print the whole reply, not its payload", &config.stanza},
+	{"json", 0, OPT_FLAG, NULL, "print the whole reply as a JSON object", &config.json},
+	{"batch", 'b', OPT_FLAG, NULL, "requests on standard input, the reply of each out",
+		&config.batch},
+	{"unordered", 'u', OPT_FLAG, NULL, "print replies as they come, with --batch",
+		&config.unordered},
+	{"reply-timeout", 'w', OPT_SECONDS, "SECONDS", "how long a reply may take (default 30)",
+		&config.reply_timeout_ms, .min = 10, .max = 86400000},
+	{"max-pending", 0, OPT_INT, "N", "most requests on their way, with --batch (default 1000)",
+		&config.max_pending, .min = 1, .max = 1000000},
+	{0},
+};
+static const struct opt login_options[] = {LOGIN_OPTIONS(config.login), {0}};
+static const struct opt *const tables[] = {options, login_options, NULL};
+static const char *const usage[] = {
+	"--domain DOMAIN --secret-file FILE --to JID [OPTION...] [PAYLOAD|-]",
+	"--jid JID --password-file FILE --to JID [OPTION...] [PAYLOAD|-]",
+	NULL,
+};
+static const struct opt_program program = {
+	.name = "xmpp-iq",
+	.summary = "send an IQ and print its own reply",
+	.usage = usage,
+	.tables = tables,
+};
+
+int main(int argc, char **argv)
+{
+	const char *wrong;
+	int first, status;
+
+	err_init(argv[0]);
+	io_sanitise(true);
+	io_no_core();
+	first = opt_parse(&program, argc, argv);
+	if (first + 1 < argc)
+		opt_usage_error(&program, "more than one payload");
+	config.payload = first < argc ? argv[first] : NULL;
+	wrong = iq_config_error(&config);
+	if (wrong)
+		opt_usage_error(&program, "%s", wrong);
+	status = iq_run(&config);
+	if (status != EXIT_IO)
+		io_close_stdout();
+	return status;
+}
