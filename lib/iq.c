@@ -330,18 +330,21 @@ static int send_options(struct iq *q)
 		error = io_read_fd(0, PAYLOAD_MAX_BYTES - 64, &text);
 	}
 	buf_append_string(&text, "</iq>\n");
-	reader_feed(reader, buf_span(&text).p, buf_length(&text));
-	reader_end(reader);
+	/* "<a/></iq><iq>..." is no payload: looked at as a whole before anything is sent */
+	for (int pass = 0; pass < 2 && !error && !q->bad; pass++) {
+		reader_reset(reader);
+		reader_feed(reader, buf_span(&text).p, buf_length(&text));
+		reader_end(reader);
+		if (reader_next(reader, &s) != READER_STANZA)
+			report(q, reader_error(reader) ? reader_error(reader) : "no element", 0);
+		else if (pass == 0 && reader_next(reader, &more) != READER_MORE)
+			report(q, "not one element", 0);
+		else if (pass == 1)
+			send_request(q, &s);
+	}
 	if (error) {
 		err_error("cannot read standard input: %s", strerror(-error));
 		q->bad = true;
-	} else if (reader_next(reader, &s) != READER_STANZA) {
-		report(q, reader_error(reader) ? reader_error(reader) : "no element", 0);
-	} else {
-		send_request(q, &s);
-		/* "<a/></iq><iq>..." is no payload: what followed has not been sent */
-		if (reader_next(reader, &more) != READER_MORE)
-			report(q, "not one element", 0);
 	}
 	reader_free(reader);
 	buf_free(&text);
