@@ -4,12 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "alias.h"
 #include "err.h"
 #include "jid.h"
 #include "loop.h"
 #include "reader.h"
 #include "session.h"
 #include "stanza-error.h"
+#include "subscriber.h"
 
 /* How often a request is handed to another session after the first. */
 #define MAX_RETRIES 2
@@ -19,7 +21,6 @@
  */
 #define MAX_EQUAL 32
 #define AFFINITY_MS (60 * 60 * 1000)
-#define SUBSCRIBERS_SAVE_MS 1000
 
 /* One IQ request we have handed on and that has not got its answer. The route entry's deadline is
  * the overall one, or an earlier one while its session has left and a bounce may come. */
@@ -41,13 +42,6 @@ struct request {
 struct load {
 	struct request *first;
 	size_t count;
-};
-
-/* A token that stands for an address no encoding fits. */
-struct handle {
-	struct route_entry *by_address;
-	struct span jid, asked;
-	char *text;
 };
 
 struct affinity {
@@ -111,13 +105,12 @@ struct jatproxy {
 	size_t round;
 	uint64_t seed[2];
 	struct route *requests;
-	struct route *handles, *handles_by_address;
+	struct alias_table *aliases;
 	struct route *affinities;
-	struct route *subscribers;
+	struct subscriber_table *subscribers;
 	struct route *graced; /* (token, id) of answers seen in the restart grace */
 	int64_t grace_until_ms;
-	bool draining, shown, subscribers_dirty;
-	int64_t subscribers_save_ms, subscribers_saved_ms;
+	bool draining, shown;
 	struct reader *again; /* to parse a stanza once more for another try */
 	struct buf key, address, scratch;
 	uint64_t counters[COUNTERS];
@@ -150,13 +143,18 @@ struct jatproxy *jatproxy_new(const struct jatproxy_config *config)
 	p->seed[1] = config->random(config->random_context);
 	p->sessions = session_table_new(&sessions);
 	p->requests = route_new(config->max_pending, config->max_pending_bytes, p->seed);
-	p->handles = route_new(config->max_handles, config->max_pending_bytes, p->seed);
-	p->handles_by_address = route_new(config->max_handles, config->max_pending_bytes, p->seed);
+	p->aliases = alias_table_new(&(struct alias_config){.max = config->max_handles,
+		.max_bytes = config->max_pending_bytes,
+		.life_ms = config->handle_ttl_ms,
+		.busy_ms = config->timeout_ms,
+		.seed = {p->seed[0], p->seed[1]},
+		.random = config->random,
+		.random_context = config->random_context});
 	p->affinities = route_new(config->max_subscribers, config->max_pending_bytes, p->seed);
-	p->subscribers = route_new(config->max_subscribers, config->max_pending_bytes, p->seed);
+	p->subscribers =
+		subscriber_table_new(config->max_subscribers, config->max_pending_bytes, p->seed);
 	p->graced = route_new(config->max_pending, config->max_pending_bytes, p->seed);
 	p->grace_until_ms = config->grace ? LOOP_NEVER : 0;
-	p->subscribers_save_ms = LOOP_NEVER;
 	p->again = reader_new(&again);
 	buf_init(&p->key, BUF_NO_MAX);
 	buf_init(&p->address, BUF_NO_MAX);
@@ -224,15 +222,6 @@ static void request_remove(struct jatproxy *p, struct request *r)
 	route_remove(p->requests, e);
 }
 
-static void handle_remove(struct jatproxy *p, struct route_entry *e)
-{
-	struct handle *h = route_record(e);
-
-	route_remove(p->handles_by_address, h->by_address);
-	free(h->text);
-	route_remove(p->handles, e);
-}
-
 void jatproxy_free(struct jatproxy *p)
 {
 	struct route_entry *e;
@@ -242,16 +231,13 @@ void jatproxy_free(struct jatproxy *p)
 	p->grace_until_ms = 0;
 	while ((e = route_earliest(p->requests)))
 		request_remove(p, route_record(e));
-	while ((e = route_earliest(p->handles)))
-		handle_remove(p, e);
 	for (size_t i = 0; i < session_count(p->sessions); i++)
 		free(session_at(p->sessions, i)->owner);
 	session_table_free(p->sessions);
 	route_free(p->requests);
-	route_free(p->handles);
-	route_free(p->handles_by_address);
+	alias_table_free(p->aliases);
 	route_free(p->affinities);
-	route_free(p->subscribers);
+	subscriber_table_free(p->subscribers);
 	route_free(p->graced);
 	reader_free(p->again);
 	free(p->usable);
@@ -286,9 +272,9 @@ size_t jatproxy_metrics(const struct jatproxy *p, struct metric *out, size_t max
 		{"pending_bytes", NULL, "memory held by open requests", METRIC_GAUGE,
 			route_bytes(p->requests)},
 		{"handles", NULL, "addresses kept in the table", METRIC_GAUGE,
-			route_count(p->handles)},
+			alias_count(p->aliases)},
 		{"subscribers", NULL, "subscribers to our presence", METRIC_GAUGE,
-			route_count(p->subscribers)},
+			subscriber_count(p->subscribers)},
 	};
 	size_t n = 0;
 
@@ -465,57 +451,6 @@ static struct span request_key(struct jatproxy *p, struct span token, struct spa
 	return buf_span(&p->key);
 }
 
-/* A token for what fits no encoding: 128 random bits behind a '-', which begins no other token (a
- * key id is a letter or digit, and no domain begins with it). False when the table is full. */
-static bool handle_for(struct jatproxy *p, struct span asked, struct span jid, struct buf *out)
-{
-	struct route_entry *e, *address;
-	struct handle *h;
-	int64_t until_ms = p->now_ms + p->config.handle_ttl_ms;
-	uint64_t random[2];
-
-	key_of(&p->key, 'h', jid, asked, SPAN(""));
-	e = route_find(p->handles_by_address, buf_span(&p->key));
-	if (e) {
-		struct route_entry *handle = *(struct route_entry **)route_record(e);
-
-		route_deadline_set(p->handles, handle, until_ms);
-		return buf_append_span(out, handle->key);
-	}
-	while ((e = route_earliest(p->handles)) && e->deadline_ms <= p->now_ms)
-		handle_remove(p, e);
-	/* the longest unused one makes room, unless an open request may still need it */
-	if (e && route_count(p->handles) >= p->config.max_handles &&
-		e->deadline_ms < until_ms - p->config.timeout_ms)
-		handle_remove(p, e);
-	address = route_add(
-		p->handles_by_address, buf_span(&p->key), sizeof(struct route_entry *), LOOP_NEVER);
-	if (!address)
-		return false;
-	random[0] = p->config.random(p->config.random_context);
-	random[1] = p->config.random(p->config.random_context);
-	buf_reset(&p->key);
-	buf_printf(&p->key, "-%016llx%016llx", (unsigned long long)random[0],
-		(unsigned long long)random[1]);
-	e = route_add(p->handles, buf_span(&p->key), sizeof(*h), until_ms);
-	if (!e || !route_charge(p->handles, e, jid.n + asked.n)) {
-		if (e)
-			route_remove(p->handles, e);
-		route_remove(p->handles_by_address, address);
-		return false;
-	}
-	*(struct route_entry **)route_record(address) = e;
-	h = route_record(e);
-	h->by_address = address;
-	h->text = xmalloc(jid.n + asked.n + 1);
-	memcpy(h->text, jid.p, jid.n);
-	if (asked.p)
-		memcpy(h->text + jid.n, asked.p, asked.n);
-	h->jid = (struct span){h->text, jid.n};
-	h->asked = (struct span){h->text + jid.n, asked.n};
-	return buf_append_span(out, e->key);
-}
-
 /* D/TOKEN for a user who asked `asked` into p->address; returns the token in it. */
 static struct span token_for(struct jatproxy *p, struct span asked, struct span user)
 {
@@ -528,7 +463,7 @@ static struct span token_for(struct jatproxy *p, struct span asked, struct span 
 	buf_append_char(&p->address, '/');
 	head = buf_length(&p->address);
 	if (jat_encode(&p->config.jat, asked, user, &p->address) != JAT_OK &&
-		!handle_for(p, asked, user, &p->address))
+		!alias_name(p->aliases, user, asked, p->now_ms, &p->address))
 		return SPAN_NONE;
 	return span_from(buf_span(&p->address), head);
 }
@@ -536,18 +471,10 @@ static struct span token_for(struct jatproxy *p, struct span asked, struct span 
 /* What a token says. The spans point into p->scratch or the table of handles. */
 static bool token_read(struct jatproxy *p, struct span token, struct span *user, struct span *asked)
 {
-	struct route_entry *e;
-
 	if (token.n == 0)
 		return false;
-	e = token.p[0] == '-' ? route_find(p->handles, token) : NULL;
-	if (e) {
-		struct handle *h = route_record(e);
-
-		*user = h->jid;
-		*asked = h->asked;
+	if (token.p[0] == ALIAS_MARK && alias_find(p->aliases, token, user, asked))
 		return true;
-	}
 	buf_reset(&p->scratch);
 	return jat_decode(&p->config.jat, token, &p->scratch, user, asked) == JAT_OK;
 }
@@ -565,7 +492,7 @@ static bool is_token(struct jatproxy *p, const struct stanza *s, struct span *to
 	*token = to.resource;
 	if (!token_read(p, *token, user, asked))
 		return false;
-	if (p->config.jat.encoding == JAT_PLAIN && token->p[0] != '-') {
+	if (p->config.jat.encoding == JAT_PLAIN && token->p[0] != ALIAS_MARK) {
 		struct span bare = jid_bare(*token);
 		struct session *session = session_find(p->sessions, s->from);
 		struct load *load = session ? session->owner : NULL;
@@ -849,7 +776,7 @@ static bool grace_answer(struct jatproxy *p, const struct stanza *s, struct span
 	struct stanza_edit edit = {.to = user, .from = asked};
 	struct span key;
 
-	if (p->grace_until_ms <= p->now_ms || token.p[0] == '-')
+	if (p->grace_until_ms <= p->now_ms || token.p[0] == ALIAS_MARK)
 		return false;
 	key = request_key(p, token, s->id);
 	if (route_find(p->graced, key) || !route_add(p->graced, key, 0, p->grace_until_ms))
@@ -1025,109 +952,55 @@ static void send_presence(
 		p->counters[COUNT_QUEUE_FULL]++;
 }
 
-/* A subscriber's key is "USER NUL ADDRESS NUL". */
-static void subscriber_split(struct span key, struct span *user, struct span *address)
-{
-	const char *zero = memchr(key.p + 1, '\0', key.n - 1);
-
-	*user = (struct span){key.p + 1, (size_t)(zero - key.p - 1)};
-	*address = (struct span){zero + 1, key.n - user->n - 3};
-}
-
-struct each_subscriber {
+struct showing {
 	struct jatproxy *p;
 	struct writer *w;
-	struct buf *text;
 };
 
-static void subscriber_show(void *context, struct route_entry *e)
+static void show_one(void *context, struct span user, struct span address)
 {
-	struct each_subscriber *each = context;
-	struct span user, address;
+	struct showing *to = context;
 
-	subscriber_split(e->key, &user, &address);
-	send_presence(each->p, each->w, user, address, each->p->shown ? NULL : "unavailable");
-}
-
-static void subscriber_text(void *context, struct route_entry *e)
-{
-	struct each_subscriber *each = context;
-	struct span user, address;
-
-	subscriber_split(e->key, &user, &address);
-	buf_append_span(each->text, user);
-	buf_append_char(each->text, '\t');
-	buf_append_span(each->text, address);
-	buf_append_char(each->text, '\n');
+	send_presence(to->p, to->w, user, address, to->p->shown ? NULL : "unavailable");
 }
 
 /* Tell the subscribers when the service comes or goes. */
 static void show(struct jatproxy *p, bool shown, struct writer *w)
 {
-	struct each_subscriber each = {.p = p, .w = w};
+	struct showing to = {.p = p, .w = w};
 
 	if (!p->config.show_presence || p->shown == shown)
 		return;
 	p->shown = shown;
-	route_each(p->subscribers, subscriber_show, &each);
+	subscriber_each(p->subscribers, show_one, &to);
 }
 
 static void subscribers_save(struct jatproxy *p)
 {
-	struct each_subscriber each = {.p = p};
 	struct buf text;
 
-	p->subscribers_save_ms = LOOP_NEVER;
-	if (!p->subscribers_dirty || !p->config.subscribers_changed)
+	subscriber_saved(p->subscribers, p->now_ms);
+	if (!p->config.subscribers_changed)
 		return;
-	p->subscribers_dirty = false;
-	p->subscribers_saved_ms = p->now_ms;
 	buf_init(&text, BUF_NO_MAX);
-	each.text = &text;
-	route_each(p->subscribers, subscriber_text, &each);
+	subscriber_format(p->subscribers, &text);
 	p->config.subscribers_changed(p->config.subscribers_context, buf_span(&text));
 	buf_free(&text);
 }
 
-static void subscribers_changed(struct jatproxy *p)
-{
-	p->subscribers_dirty = true;
-	if (p->now_ms - p->subscribers_saved_ms >= SUBSCRIBERS_SAVE_MS)
-		subscribers_save(p);
-	else
-		p->subscribers_save_ms = p->subscribers_saved_ms + SUBSCRIBERS_SAVE_MS;
-}
-
 void jatproxy_restore_subscribers(struct jatproxy *p, struct span all)
 {
-	while (all.n) {
-		const char *newline = memchr(all.p, '\n', all.n);
-		size_t n = newline ? (size_t)(newline - all.p) : all.n;
-		const char *tab = memchr(all.p, '\t', n);
-
-		if (tab && tab > all.p && tab + 1 < all.p + n) {
-			key_of(&p->key, 's', (struct span){all.p, (size_t)(tab - all.p)},
-				(struct span){tab + 1, (size_t)(all.p + n - tab - 1)}, SPAN(""));
-			if (!route_find(p->subscribers, buf_span(&p->key)))
-				route_add(p->subscribers, buf_span(&p->key), 0, LOOP_NEVER);
-		}
-		all = span_from(all, newline ? n + 1 : n);
-	}
+	subscriber_parse(p->subscribers, all);
 }
 
 /* With --show-presence: a subscription to an address of ours. */
 static void on_subscription(struct jatproxy *p, const struct stanza *s, struct writer *w)
 {
 	struct span user = jid_bare(s->from), address = jid_bare(s->to);
-	struct route_entry *e;
 
-	key_of(&p->key, 's', user, address, SPAN(""));
-	e = route_find(p->subscribers, buf_span(&p->key));
 	switch (s->type) {
 	case TYPE_SUBSCRIBE:
-		if (!e && route_add(p->subscribers, buf_span(&p->key), 0, LOOP_NEVER))
-			subscribers_changed(p);
-		else if (!e) {
+		if (!subscriber_add(p->subscribers, user, address, p->now_ms)) {
 			p->counters[COUNT_CONSTRAINT]++;
 			send_presence(p, w, user, address, "unsubscribed");
 			return;
@@ -1135,18 +1008,20 @@ static void on_subscription(struct jatproxy *p, const struct stanza *s, struct w
 		send_presence(p, w, user, address, "subscribed");
 		if (p->shown)
 			send_presence(p, w, user, address, NULL);
-		return;
+		break;
 	case TYPE_UNSUBSCRIBE:
-		if (e) {
-			route_remove(p->subscribers, e);
-			subscribers_changed(p);
-		}
+		subscriber_remove(p->subscribers, user, address, p->now_ms);
 		send_presence(p, w, user, address, "unsubscribed");
-		return;
+		break;
 	default: /* probe */
-		send_presence(p, w, s->from, address, e && p->shown ? NULL : "unavailable");
+		send_presence(p, w, s->from, address,
+			p->shown && subscriber_there(p->subscribers, user, address)
+				? NULL
+				: "unavailable");
 		return;
 	}
+	if (subscriber_save_ms(p->subscribers) <= p->now_ms)
+		subscribers_save(p);
 }
 
 static void on_presence(struct jatproxy *p, const struct stanza *s, struct writer *w)
@@ -1254,8 +1129,8 @@ void jatproxy_resubscribe(struct jatproxy *p, struct writer *w, int64_t now_ms)
 int64_t jatproxy_deadline(const struct jatproxy *p)
 {
 	int64_t deadline_ms = route_deadline(p->requests);
-	int64_t others[] = {
-		session_deadline(p->sessions), p->subscribers_save_ms, route_deadline(p->graced)};
+	int64_t others[] = {session_deadline(p->sessions), subscriber_save_ms(p->subscribers),
+		route_deadline(p->graced)};
 
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i] < deadline_ms)
@@ -1283,7 +1158,7 @@ void jatproxy_tick(struct jatproxy *p, struct writer *w, int64_t now_ms)
 	while ((e = route_earliest(p->graced)) && e->deadline_ms <= now_ms)
 		route_remove(p->graced, e);
 	session_tick(p->sessions, w, now_ms);
-	if (p->subscribers_save_ms <= now_ms)
+	if (subscriber_save_ms(p->subscribers) <= now_ms)
 		subscribers_save(p);
 }
 
@@ -1303,5 +1178,6 @@ void jatproxy_finish(struct jatproxy *p, struct writer *w, int64_t now_ms)
 	while ((e = route_earliest(p->requests)))
 		answer_request(p, route_record(e), ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
 	show(p, false, w);
-	subscribers_save(p);
+	if (subscriber_save_ms(p->subscribers) != LOOP_NEVER)
+		subscribers_save(p);
 }
