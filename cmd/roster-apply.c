@@ -36,7 +36,12 @@ static const struct opt options[] = {
 		&config.max_record_bytes, .min = 1024, .max = 1 << 30},
 	{0},
 };
-static const struct opt service_options[] = {SERVICE_OPTIONS(config.service), {0}};
+static const struct opt service_options[] = {
+	SERVICE_OPTIONS_SAYING(config.service,
+		"the server's component port (default 127.0.0.1:5347)",
+		"reconnects in a row before giving up, -1 for ever (default -1 with sockets, else "
+		"0)"),
+	{0}};
 static const struct opt *const tables[] = {options, service_options, NULL};
 static const char *const usage[] = {
 	"--host HOST --domain DOMAIN --secret-file FILE [OPTION...]",

@@ -226,10 +226,32 @@ void apply_alive(struct apply *a, struct apply_job *job, int64_t now_ms)
 	job->deadline_ms = now_ms + a->config.timeout_ms;
 }
 
-static void send_changes(struct apply *a, struct apply_job *job)
+/* One change is over; error NULL: it has been made. */
+static void change_over(
+	struct apply_job *job, struct apply_change *change, const char *error, const char *message)
 {
-	while (job->sent < job->changes_count && job->sent - job->answered < a->backend.pipeline)
-		a->backend.change(a->backend.context, job, &job->changes[job->sent++]);
+	const struct roster_item *item = change->new ? change->new : change->old;
+
+	change->done = !error;
+	job->answered++;
+	if (error && !job->error) {
+		buf_printf(&job->message, "%s%s%s", item->jid, message ? ": " : "",
+			message ? message : "");
+		job->error = error;
+	}
+}
+
+static void send_changes(struct apply *a, struct apply_job *job, int64_t now_ms)
+{
+	while (job->sent < job->changes_count && job->sent - job->answered < a->backend.pipeline) {
+		struct apply_change *change = &job->changes[job->sent++];
+		const char *why = a->backend.change(a->backend.context, job, change);
+
+		if (why)
+			change_over(job, change, "rejected", why);
+	}
+	if (job->answered == job->changes_count)
+		job_show(a, job, now_ms);
 }
 
 static void add_change(void *context, const struct roster_change *c)
@@ -299,26 +321,15 @@ void apply_got(struct apply *a, struct apply_job *job, struct roster *server, co
 		start_jobs(a, now_ms);
 		return;
 	}
-	send_changes(a, job);
+	send_changes(a, job, now_ms);
 }
 
 void apply_changed(struct apply *a, struct apply_job *job, struct apply_change *change,
 	const char *error, const char *message, int64_t now_ms)
 {
-	const struct roster_item *item = change->new ? change->new : change->old;
-
-	change->done = !error;
-	if (error && !job->error) {
-		buf_printf(&job->message, "%s%s%s", item->jid, message ? ": " : "",
-			message ? message : "");
-		job->error = error;
-	}
-	job->answered++;
+	change_over(job, change, error, message);
 	job->deadline_ms = now_ms + a->config.timeout_ms;
-	if (job->answered == job->changes_count)
-		job_show(a, job, now_ms);
-	else
-		send_changes(a, job);
+	send_changes(a, job, now_ms);
 }
 
 bool apply_drops(const struct apply *a, struct span user, struct span contact)

@@ -36,8 +36,9 @@ struct apply_job {
 struct apply_backend {
 	/* Read the roster of the job's user: ends in apply_got(). */
 	void (*get)(void *context, struct apply_job *job);
-	/* Apply one change: ends in apply_changed(). */
-	void (*change)(void *context, struct apply_job *job, struct apply_change *change);
+	/* Apply one change: NULL, and it ends in apply_changed() (not from here); or why it cannot
+	 * be sent (static). */
+	const char *(*change)(void *context, struct apply_job *job, struct apply_change *change);
 	/* All changes are answered: see to presence; ends in apply_shown(). NULL: nothing to do. */
 	void (*show)(void *context, struct apply_job *job);
 	/* The job is over (also in the middle): forget it. */

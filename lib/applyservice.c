@@ -40,7 +40,8 @@ struct applyservice {
 	int nothing_fd;	  /* what out reads where stdin is not used */
 	struct listen_socket *listening;
 	struct buf domain, host;
-	bool failed, bad, refused, draining;
+	bool failed, bad, refused, draining, up;
+	bool dropped; /* events: nobody reads them */
 };
 
 static uint64_t next_random(void *context)
@@ -69,6 +70,13 @@ static void on_login(void *context, struct span user)
 	struct applyservice *as = context;
 	struct buf line;
 
+	if (link_congested(as->out)) {
+		if (!as->dropped)
+			err_warn("nobody reads the events on standard output: they are dropped");
+		as->dropped = true;
+		return;
+	}
+	as->dropped = false;
 	buf_init(&line, BUF_NO_MAX);
 	buf_append_string(&line, "{\"event\":\"login\",\"user\":");
 	json_string(&line, user);
@@ -223,7 +231,7 @@ static void on_turn(void *context)
 			continue;
 		if (input->fd < 0)
 			service_stop(as->service, EXIT_DONE);
-		else if (link_queued_bytes(input->link) == 0)
+		else if (link_flush(input->link, 0)) /* there may be no other turn */
 			input_free(input);
 	}
 }
@@ -287,9 +295,12 @@ static void on_detach(void *self)
 	struct applyservice *as = self;
 	int64_t deadline_ms = io_now_ms() + LAST_WORDS_MS;
 
-	if (apply_count(as->apply))
-		apply_finish(as->apply, "server-timeout",
-			as->refused ? "access is not granted" : "the program has stopped");
+	if (as->refused)
+		apply_finish(as->apply, "forbidden", "the server has not granted it");
+	else if (!as->up)
+		apply_finish(as->apply, "connect", "no connection to the server");
+	else
+		apply_finish(as->apply, "server-timeout", "the program has stopped");
 	loop_turn_remove(as->loop, on_turn, as);
 	while (as->inputs) {
 		link_flush(as->inputs->link, deadline_ms);
@@ -310,6 +321,7 @@ static void on_up(void *self, struct writer *w, int64_t now_ms)
 {
 	struct applyservice *as = self;
 
+	as->up = true;
 	if (as->privilege && w)
 		privilege_up(as->privilege, w, now_ms);
 }
@@ -319,6 +331,7 @@ static void on_down(void *self, int64_t now_ms)
 	struct applyservice *as = self;
 
 	(void)now_ms;
+	as->up = false;
 	if (as->privilege)
 		privilege_down(as->privilege);
 }
@@ -364,6 +377,7 @@ static int on_stream_error(void *self, struct span condition)
 
 	if (!as->config->on_behalf || !span_is(condition, "invalid-from"))
 		return 0;
+	as->refused = true;
 	privilege_invalid_from(as->privilege);
 	return EXIT_CONFIG;
 }
@@ -455,7 +469,7 @@ static void make(struct applyservice *as)
 			.logins = !c->login_events   ? LOGINS_NONE
 				  : *c->login_events ? LOGINS_ALL
 						     : LOGINS_NEW,
-			.max_pending = 100000,
+			.max_pending = (size_t)c->jobs * (PRIVILEGE_PIPELINE + 1),
 			.max_online = (size_t)c->max_online,
 			.login = on_login,
 			.refused = on_refused,

@@ -397,7 +397,7 @@ static void on_get(void *context, struct apply_job *job)
 	ask_user(call_new(context, job, NULL), STEP_ACCOUNT, "check_account", buf_span(&job->jid));
 }
 
-static void on_change(void *context, struct apply_job *job, struct apply_change *change)
+static const char *on_change(void *context, struct apply_job *job, struct apply_change *change)
 {
 	struct ejabberd_api *e = context;
 	struct call *call = call_new(e, job, change);
@@ -405,13 +405,14 @@ static void on_change(void *context, struct apply_job *job, struct apply_change 
 
 	if (change->kind != CHANGE_REMOVE) {
 		add_item(call, STEP_ADD, user, change->new);
-		return;
+		return NULL;
 	}
 	contact = span_of(change->old->jid);
 	if (jid_at_domain(contact, e->config.host) && local_part(contact).n)
 		ask_user(call, STEP_BEFORE, "get_roster", contact);
 	else
 		delete_item(call, user, contact);
+	return NULL;
 }
 
 /* What is on its way is let run: a change half made would be worse. */

@@ -13,11 +13,9 @@
 #define NS_PRIVILEGE_1 "urn:xmpp:privilege:1"
 #define NS_PRIVILEGE_2 "urn:xmpp:privilege:2"
 
-/* Changes of one user on the way at once: the server works them off one by one anyway. */
-#define PIPELINE 64
 #define LOGIN_QUIET_MS 10000
 
-enum query_kind { QUERY_ROSTER, QUERY_CHANGE, QUERY_PEER };
+enum query_kind { QUERY_ROSTER, QUERY_CHANGE, QUERY_PEER, QUERY_SYNC };
 
 /* An iq of ours that waits for its answer: key = its id. */
 struct query {
@@ -29,7 +27,9 @@ struct query {
 
 /* What privilege knows of a job. */
 struct show {
+	size_t next;  /* the change whose contact's roster is to be looked at next */
 	size_t peers; /* rosters of contacts that are being read */
+	bool sent;    /* presence has been sent */
 };
 
 struct privilege {
@@ -41,6 +41,7 @@ struct privilege {
 	int64_t now_ms;
 	bool granted;
 	int64_t advertisement_ms; /* by when it must have come */
+	bool crowded;		  /* more are online than are remembered: said once */
 	uint64_t serial;
 	uint64_t run;
 };
@@ -129,8 +130,7 @@ void privilege_invalid_from(const struct privilege *p)
 
 /* Queries ---------------------------------------------------------------- */
 
-/* A new open query to `to`; its id is *id. NULL: it cannot be made now, the job's deadline will
- * tell. */
+/* A new open query to `to`; its id is *id. NULL: it cannot be made now. */
 static struct query *query_new(struct privilege *p, enum query_kind kind, struct apply_job *job,
 	struct apply_change *change, struct span to, char id[48])
 {
@@ -139,10 +139,8 @@ static struct query *query_new(struct privilege *p, enum query_kind kind, struct
 
 	snprintf(id, 48, "%016" PRIx64 "-%" PRIu64, p->run, ++p->serial);
 	e = p->w ? route_add(p->queries, span_of(id), sizeof(*q), LOOP_NEVER) : NULL;
-	if (!e) {
-		job->deadline_ms = 0;
+	if (!e)
 		return NULL;
-	}
 	q = route_record(e);
 	*q = (struct query){.kind = kind, .job = job, .change = change, .to = xstrndup(to.p, to.n)};
 	return q;
@@ -165,11 +163,14 @@ static void ask_roster(struct privilege *p, enum query_kind kind, struct apply_j
 {
 	char id[48];
 
-	if (!query_new(p, kind, job, change, to, id))
+	if (!query_new(p, kind, job, change, to, id)) {
+		job->deadline_ms = 0; /* it will tell */
 		return;
+	}
 	query_begin(p, "get", to, id);
 	writer_raw(p->w, "/></iq>");
-	writer_end(p->w);
+	if (writer_end(p->w) != WRITER_OK)
+		job->deadline_ms = 0;
 }
 
 static void on_get(void *context, struct apply_job *job)
@@ -195,14 +196,15 @@ static void write_item(struct writer *w, const struct roster_item *item)
 }
 
 /* One item per set: two in one are answered twice by Prosody, and refused by ejabberd. */
-static void on_change(void *context, struct apply_job *job, struct apply_change *change)
+static const char *on_change(void *context, struct apply_job *job, struct apply_change *change)
 {
 	struct privilege *p = context;
 	struct span to = buf_span(&job->jid);
+	enum writer_status status;
 	char id[48];
 
 	if (!query_new(p, QUERY_CHANGE, job, change, to, id))
-		return;
+		return "too many requests are open";
 	query_begin(p, "set", to, id);
 	if (change->new) {
 		write_item(p->w, change->new);
@@ -212,8 +214,11 @@ static void on_change(void *context, struct apply_job *job, struct apply_change 
 		writer_raw(p->w, " subscription='remove'/>");
 	}
 	writer_raw(p->w, "</query></iq>");
-	if (writer_end(p->w) != WRITER_OK) /* a contact of more than the server takes */
-		job->deadline_ms = 0;
+	status = writer_end(p->w);
+	if (status == WRITER_OK)
+		return NULL;
+	query_remove(p, route_find(p->queries, span_of(id)));
+	return status == WRITER_FULL ? "too much waits to be sent" : "larger than may be sent";
 }
 
 /* Presence --------------------------------------------------------------- */
@@ -228,8 +233,10 @@ static bool sees(const struct roster_item *item) /* the user sees the contact */
 	return item && (item->subscription == ROSTER_TO || item->subscription == ROSTER_BOTH);
 }
 
-static void send_presence(struct privilege *p, const char *type, struct span from, struct span to)
+static void send_presence(
+	struct privilege *p, struct show *show, const char *type, struct span from, struct span to)
 {
+	show->sent = true;
 	writer_begin(p->w);
 	writer_raw(p->w, "<presence type='");
 	writer_raw(p->w, type);
@@ -242,6 +249,7 @@ static void send_presence(struct privilege *p, const char *type, struct span fro
 
 struct leaving {
 	struct privilege *p;
+	struct show *show;
 	struct span user, contact;
 };
 
@@ -250,13 +258,14 @@ static void leave_one(void *context, struct route_entry *e)
 	struct leaving *l = context;
 
 	if (span_equal(jid_bare(e->key), l->user))
-		send_presence(l->p, "unavailable", e->key, l->contact);
+		send_presence(l->p, l->show, "unavailable", e->key, l->contact);
 }
 
 /* Each online resource of user is gone for contact. */
-static void send_unavailable(struct privilege *p, struct span user, struct span contact)
+static void send_unavailable(
+	struct privilege *p, struct show *show, struct span user, struct span contact)
 {
-	struct leaving leaving = {.p = p, .user = user, .contact = contact};
+	struct leaving leaving = {.p = p, .show = show, .user = user, .contact = contact};
 
 	route_each(p->online, leave_one, &leaving);
 }
@@ -264,6 +273,53 @@ static void send_unavailable(struct privilege *p, struct span user, struct span 
 static struct span contact_of(const struct apply_change *c)
 {
 	return span_of(c->new ? c->new->jid : c->old->jid);
+}
+
+/* To look at what the server has of our stanzas behind it: any answer will do. */
+static void ask_sync(struct privilege *p, struct apply_job *job)
+{
+	char id[48];
+
+	if (!query_new(p, QUERY_SYNC, job, NULL, p->config.host, id)) {
+		job->deadline_ms = 0;
+		return;
+	}
+	writer_begin(p->w);
+	writer_raw(p->w, "<iq type='get'");
+	writer_attribute(p->w, "id", span_of(id));
+	writer_attribute(p->w, "to", p->config.host);
+	writer_attribute(p->w, "from", p->config.domain);
+	writer_raw(p->w, "><ping xmlns='urn:xmpp:ping'/></iq>");
+	if (writer_end(p->w) != WRITER_OK)
+		job->deadline_ms = 0;
+}
+
+static bool is_local(const struct privilege *p, struct span contact)
+{
+	return span_equal(jid_domain(contact), p->config.host);
+}
+
+/* Read on in the contacts' rosters. After the last one: a server that does not let us send
+ * presence ends the stream, so the job is done when an answer has come behind it all. */
+static void show_on(struct privilege *p, struct apply_job *job)
+{
+	struct show *show = job->backend;
+
+	while (show->next < job->changes_count && show->peers < PRIVILEGE_PIPELINE) {
+		struct apply_change *c = &job->changes[show->next++];
+
+		/* a probe is answered by the contact's roster: it must have the user */
+		if (c->done && sees(c->new) && !sees(c->old) && is_local(p, contact_of(c))) {
+			show->peers++;
+			ask_roster(p, QUERY_PEER, job, c, contact_of(c));
+		}
+	}
+	if (show->peers > 0)
+		return;
+	if (show->sent)
+		ask_sync(p, job);
+	else
+		apply_shown(p->config.apply, job, p->now_ms);
 }
 
 /* The presence that the changes bring and take, in both directions. */
@@ -281,25 +337,18 @@ static void on_show(void *context, struct apply_job *job)
 	for (size_t i = 0; i < job->changes_count; i++) {
 		struct apply_change *c = &job->changes[i];
 		struct span contact = contact_of(c);
-		bool local = span_equal(jid_domain(contact), p->config.host);
 
 		if (!c->done)
 			continue;
 		/* answered by the user's own roster, which has just been set */
 		if (sends(c->new) && !sends(c->old))
-			send_presence(p, "probe", contact, user);
+			send_presence(p, show, "probe", contact, user);
 		if (sends(c->old) && !sends(c->new))
-			send_unavailable(p, user, contact);
-		/* answered by the contact's roster: it must have the user */
-		if (sees(c->new) && !sees(c->old) && local) {
-			show->peers++;
-			ask_roster(p, QUERY_PEER, job, c, contact);
-		}
-		if (sees(c->old) && !sees(c->new) && local)
-			send_unavailable(p, contact, user);
+			send_unavailable(p, show, user, contact);
+		if (sees(c->old) && !sees(c->new) && is_local(p, contact))
+			send_unavailable(p, show, contact, user);
 	}
-	if (show->peers == 0)
-		apply_shown(p->config.apply, job, p->now_ms);
+	show_on(p, job);
 }
 
 struct gathered {
@@ -338,7 +387,7 @@ struct apply_backend privilege_backend(struct privilege *p)
 		.show = on_show,
 		.forget = on_forget,
 		.context = p,
-		.pipeline = PIPELINE};
+		.pipeline = PRIVILEGE_PIPELINE};
 }
 
 /* Answers ---------------------------------------------------------------- */
@@ -353,7 +402,9 @@ static bool item_of_node(
 
 	*item = (struct roster_item){.subscription = ROSTER_NONE};
 	buf_init(&text, BUF_NO_MAX);
-	ok = jid_normalise(xml_attribute(node, "jid"), &text);
+	/* One with a resource cannot be said in a record, nor set: it stays as it is. */
+	ok = jid_normalise(xml_attribute(node, "jid"), &text) &&
+	     jid_bare(buf_span(&text)).n == buf_length(&text);
 	if (ok) {
 		item->jid = xstrdup(buf_string(&text));
 		if (name.n)
@@ -372,7 +423,8 @@ static bool item_of_node(
 	return ok;
 }
 
-static void read_roster(const struct stanza *s, struct roster *out)
+/* False if there is none. */
+static bool read_roster(const struct stanza *s, struct roster *out)
 {
 	const struct xml_node *query = xml_child(s->root, NS_ROSTER, "query");
 
@@ -385,6 +437,7 @@ static void read_roster(const struct stanza *s, struct roster *out)
 			roster_add_take(out, &item);
 	}
 	roster_sort(out);
+	return query != NULL;
 }
 
 /* "forbidden" or "rejected"; the condition is put into message. NULL for a result. */
@@ -414,15 +467,13 @@ static void on_peer(struct privilege *p, struct apply_job *job, const struct app
 	struct roster roster;
 
 	if (s->type == TYPE_RESULT && !s->refusal) {
-		read_roster(s, &roster);
-		if (sends(roster_find(&roster, buf_string(&job->jid))))
-			send_presence(p, "probe", buf_span(&job->jid), contact_of(c));
+		if (read_roster(s, &roster) && sends(roster_find(&roster, buf_string(&job->jid))))
+			send_presence(p, show, "probe", buf_span(&job->jid), contact_of(c));
 		roster_free(&roster);
 	}
-	if (--show->peers == 0)
-		apply_shown(p->config.apply, job, p->now_ms);
-	else
-		apply_alive(p->config.apply, job, p->now_ms);
+	show->peers--;
+	apply_alive(p->config.apply, job, p->now_ms);
+	show_on(p, job);
 }
 
 static void on_answer(struct privilege *p, const struct stanza *s)
@@ -442,8 +493,10 @@ static void on_answer(struct privilege *p, const struct stanza *s)
 	switch (q.kind) {
 	case QUERY_ROSTER:
 		roster_init(&roster);
-		if (!error)
-			read_roster(s, &roster);
+		if (!error && !read_roster(s, &roster)) {
+			error = "rejected";
+			buf_append_string(&message, "the server's answer is no roster");
+		}
 		apply_got(p->config.apply, q.job, &roster, error, buf_string(&message), p->now_ms);
 		roster_free(&roster);
 		break;
@@ -457,6 +510,9 @@ static void on_answer(struct privilege *p, const struct stanza *s)
 		break;
 	case QUERY_PEER:
 		on_peer(p, q.job, q.change, s);
+		break;
+	case QUERY_SYNC:
+		apply_shown(p->config.apply, q.job, p->now_ms);
 		break;
 	}
 	buf_free(&message);
@@ -532,9 +588,11 @@ static void on_presence(struct privilege *p, const struct stanza *s)
 	} else if (s->type == TYPE_NONE) {
 		if (p->config.logins == LOGINS_ALL || (p->config.logins == LOGINS_NEW && !e))
 			tell_login(p, s->from);
-		if (!e && !route_add(p->online, s->from, 0, LOOP_NEVER))
-			err_warn("more than %zu sessions online: '%.*s' is not remembered",
-				p->config.max_online, SPAN_ARG(s->from));
+		if (!e && !route_add(p->online, s->from, 0, LOOP_NEVER) && !p->crowded) {
+			p->crowded = true;
+			err_warn("more than %zu sessions online: they are not all remembered",
+				p->config.max_online);
+		}
 	}
 }
 

@@ -18,6 +18,8 @@ enum privilege_logins { LOGINS_NONE, LOGINS_NEW, LOGINS_ALL };
 
 /* How long after the handshake the server may take to tell what it grants. */
 #define PRIVILEGE_ADVERTISEMENT_MS 5000
+/* Requests of one job on the way at once: the server works them off one by one anyway. */
+#define PRIVILEGE_PIPELINE 64
 
 struct privilege_config {
 	struct span domain, host; /* the component's; the users' */

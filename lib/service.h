@@ -56,18 +56,20 @@ struct service_config {
  * --metrics-interval --max-stanza-bytes --max-depth --max-attributes --max-send-bytes
  * --max-queue-bytes */
 #define SERVICE_OPTIONS(c)                                                                         \
+	SERVICE_OPTIONS_SAYING(c, "the server's component port; without it a filter",              \
+		"reconnects in a row before giving up, -1 for ever (default -1)")
+/* The same for programs of which --connect and --retries say something else. */
+#define SERVICE_OPTIONS_SAYING(c, connect_words, retries_words)                                    \
 	{"domain", 'd', OPT_STRING, "DOMAIN", "the component's own domain", &(c).domain},          \
-		{"connect", 'c', OPT_STRING, "HOST:PORT",                                          \
-			"the server's component port; without it a filter", &(c).connect,          \
+		{"connect", 'c', OPT_STRING, "HOST:PORT", connect_words, &(c).connect,             \
 			.complete = "host"},                                                       \
 		{"secret-file", 's', OPT_STRING, "FILE", "file that holds the component secret",   \
 			&(c).secret.file, .complete = "file"},                                     \
 		{"secret-fd", 0, OPT_INT, "FD",                                                    \
 			"read the component secret from this file descriptor", &(c).secret.fd,     \
 			.min = 0, .max = 65535},                                                   \
-		{"retries", 0, OPT_INT, "N",                                                       \
-			"reconnects in a row before giving up, -1 for ever (default -1)",          \
-			&(c).retries, .min = -1, .max = 1000000000},                               \
+		{"retries", 0, OPT_INT, "N", retries_words, &(c).retries, .min = -1,               \
+			.max = 1000000000},                                                        \
 		{"drain-time", 0, OPT_SECONDS, "SECONDS",                                          \
 			"how long SIGTERM waits for open requests (default 5)", &(c).drain_ms,     \
 			.min = 0, .max = 86400000},                                                \
