@@ -711,7 +711,8 @@ commanded()
 
 @test "input that cannot be read: 74" {
 	on prosody
-	run as_component jat.test <&-
+	without_input() { "$@" <&-; } # run itself needs its descriptors
+	run without_input as_component jat.test
 	assert_failure 74
 	run as_component jat.test </
 	assert_failure 74
