@@ -15,6 +15,8 @@ static const struct opt own_options[] = {
 	{"max-pending", 0, OPT_INT, "N",
 		"read no more while so many requests are unanswered (default 65536)",
 		&config.max_pending, .min = 1, .max = 10000000},
+	{"json", 0, OPT_FLAG, NULL, "objects as of stanza-to-json instead of stanzas",
+		&config.json},
 	{"ready-fd", 0, OPT_INT, "FD", "write a newline to this file descriptor when logged in",
 		&config.ready_fd, .min = 0, .max = 65535},
 	{0},

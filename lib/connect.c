@@ -16,6 +16,7 @@
 #include "notify.h"
 #include "route.h"
 #include "stanza-error.h"
+#include "stanza-json.h"
 
 #define PENDING_MAX_BYTES ((size_t)256 * 1024 * 1024)
 /* From SIGTERM to SIGKILL for a command that stays when its connection is gone. */
@@ -37,6 +38,11 @@ struct connect {
 	const char *source_name;
 	bool input_over, sink_broken;
 	bool source_paused, login_paused;
+
+	struct reader_config limits; /* of all readers here */
+	struct reader *lines; /* what lines of JSON have become, to be read as stanzas; or NULL */
+	struct buf line;
+	struct writer line_writer;
 
 	pid_t command; /* 0: none, or it has ended */
 	int command_in, command_out;
@@ -161,16 +167,65 @@ static bool pending_full(const struct connect *c)
 
 /* --- from the server. put() is the one place where a stanza becomes a line. */
 
+static bool put_json(struct writer *w, const struct stanza *s)
+{
+	size_t mark = buf_length(w->out);
+
+	if (stanza_json_format(s, w->out) && buf_append_char(w->out, '\n'))
+		return true;
+	buf_truncate(w->out, mark);
+	return false;
+}
+
 static void put(struct connect *c, const struct stanza *s)
 {
 	struct stanza_edit keep = STANZA_KEEP;
+	struct writer *w;
 
 	if (!c->sink || c->sink_broken)
 		return;
-	if (writer_stanza(link_writer(c->sink), s, &keep) == WRITER_OK)
+	w = link_writer(c->sink);
+	if (c->config->json ? put_json(w, s) : writer_stanza(w, s, &keep) == WRITER_OK)
 		return;
 	err_error("dropped a stanza: the output takes no more");
 	stop(c, EXIT_IO);
+}
+
+/* Hand stanzas of our own making to `taker`. What is wrong with them, or NULL. */
+static const char *read_back(struct connect *c, struct reader *reader, struct span bytes,
+	size_t line, void (*taker)(struct connect *, const struct stanza *))
+{
+	const char *wrong = NULL;
+	enum reader_event event;
+	struct stanza s;
+
+	reader_feed(reader, bytes.p, bytes.n);
+	while ((event = reader_next(reader, &s)) != READER_MORE) {
+		if (event == READER_BAD) {
+			wrong = reader_error(reader);
+		} else if (event == READER_STANZA) {
+			s.line = line;
+			taker(c, &s);
+		}
+	}
+	return wrong;
+}
+
+/* An answer from here instead of from the one who was asked. */
+static void put_error(struct connect *c, struct span to, struct span from, struct span id,
+	enum stanza_error e, const char *text)
+{
+	struct reader_config limits = c->limits;
+	struct reader *reader = reader_new(&limits);
+	struct writer w;
+	struct buf bytes;
+
+	buf_init(&bytes, BUF_NO_MAX);
+	writer_init(&w, &bytes, WRITER_PIPE, 0);
+	stanza_error_send(&w, "iq", to, from, id, e, text);
+	read_back(c, reader, buf_span(&bytes), 0, put);
+	buf_free(&bytes);
+	reader_free(reader);
 }
 
 static void refuse(struct connect *c, const struct stanza *s, enum stanza_error e, const char *text)
@@ -244,7 +299,7 @@ static void balance(struct connect *c)
 	}
 }
 
-/* --- to the server. from_source() is the one place where a line has become a stanza. */
+/* --- to the server. from_source() and from_json() are where a line has become a stanza. */
 
 static void bad_line(struct connect *c, size_t line, const char *what)
 {
@@ -266,16 +321,14 @@ static void too_large(struct connect *c, const struct stanza *s, struct writer *
 				   : span_of(login_bare(c->login));
 
 	bad_line(c, s->line, "stanza larger than --max-send-bytes");
-	if (stanza_is_request(s) && c->sink && !c->sink_broken)
-		stanza_error_send(link_writer(c->sink), "iq", from, s->to, s->id,
-			ERROR_POLICY_VIOLATION, text);
-	else if (stanza_is_answer(s))
+	if (stanza_is_answer(s))
 		stanza_error_send(w, "iq", s->to, from, s->id, ERROR_POLICY_VIOLATION, text);
+	else if (stanza_is_request(s))
+		put_error(c, from, s->to, s->id, ERROR_POLICY_VIOLATION, text);
 }
 
-static void from_source(void *context, const struct stanza *s)
+static void send_stanza(struct connect *c, const struct stanza *s)
 {
-	struct connect *c = context;
 	struct writer *w = login_writer(c->login);
 	struct stanza_edit edit = STANZA_KEEP;
 
@@ -304,6 +357,27 @@ static void from_source(void *context, const struct stanza *s)
 		bad_line(c, s->line, "not sent: the server takes no more");
 		break;
 	}
+}
+
+static void from_source(void *context, const struct stanza *s)
+{
+	send_stanza(context, s);
+}
+
+static void from_json(void *context, struct span line, size_t number)
+{
+	struct connect *c = context;
+	enum writer_status status;
+	const char *wrong;
+
+	buf_reset(&c->line);
+	wrong = stanza_json_write(line, &c->line_writer, &status);
+	if (!wrong && status != WRITER_OK)
+		wrong = "stanza too large";
+	if (!wrong)
+		wrong = read_back(c, c->lines, buf_span(&c->line), number, send_stanza);
+	if (wrong)
+		bad_line(c, number, wrong);
 }
 
 static void input_ended(struct connect *c, int64_t wait_ms)
@@ -348,6 +422,13 @@ static void nothing(void *context, const struct stanza *s)
 {
 	(void)context;
 	(void)s;
+}
+
+static void no_line(void *context, struct span line, size_t number)
+{
+	(void)context;
+	(void)line;
+	(void)number;
 }
 
 /* --- time */
@@ -468,18 +549,21 @@ static void send_presence(struct connect *c)
 
 static struct link *one_way(struct connect *c, int in_fd, int out_fd, const struct link_ops *ops)
 {
-	struct link_config config = {.reader = login_limits(&c->config->login),
-		.max_queue_bytes = login_queue_bytes(&c->config->login)};
+	struct link_config config = {
+		.reader = c->limits, .max_queue_bytes = login_queue_bytes(&c->config->login)};
 
-	config.reader.kind = READER_PIPE;
+	if (c->config->json)
+		config.max_line_bytes =
+			CONNECT_JSON_LINE_STANZAS * (size_t)c->config->login.max_stanza_bytes;
 	return link_new(c->loop, in_fd, out_fd, &config, ops, c);
 }
 
 static void up(void *context, const char *address)
 {
 	static const struct link_ops source_ops = {
-		.stanza = from_source, .bad = source_bad, .ended = source_ended};
-	static const struct link_ops sink_ops = {.stanza = nothing, .ended = sink_ended};
+		.stanza = from_source, .line = from_json, .bad = source_bad, .ended = source_ended};
+	static const struct link_ops sink_ops = {
+		.stanza = nothing, .line = no_line, .ended = sink_ended};
 	struct connect *c = context;
 	int status = EXIT_DONE;
 
@@ -604,7 +688,7 @@ const char *connect_config_error(const struct connect_config *config)
 	return login_config_error(&config->login);
 }
 
-int connect_run(const struct connect_config *config)
+int connect_run(struct connect_config *config)
 {
 	static const struct login_ops ops = {up, from_server, down};
 	struct connect c = {.config = config,
@@ -629,6 +713,16 @@ int connect_run(const struct connect_config *config)
 	loop_signal(c.loop, SIGCHLD, command_ended, &c);
 	loop_turn(c.loop, end_of_turn, &c);
 
+	if (config->json) { /* everything is looked at */
+		config->login.index_depth = STANZA_JSON_INDEX_DEPTH;
+		config->login.index_nodes = STANZA_JSON_INDEX_NODES;
+	}
+	c.limits = login_limits(&config->login);
+	c.limits.kind = READER_PIPE;
+	c.lines = reader_new(&c.limits);
+	buf_init(&c.line, BUF_NO_MAX);
+	writer_init(&c.line_writer, &c.line, WRITER_PIPE, 0);
+
 	c.login = login_new(c.loop, &config->login, &ops, &c, &status);
 	if (c.login) {
 		loop_run(c.loop);
@@ -638,6 +732,8 @@ int connect_run(const struct connect_config *config)
 	login_free(c.login);
 	route_free(c.pending);
 	buf_free(&c.key);
+	reader_free(c.lines);
+	buf_free(&c.line);
 	notify_free(c.notify);
 	loop_free(c.loop);
 	close_fd(&c.null_in);

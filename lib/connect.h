@@ -28,6 +28,7 @@ struct connect_config {
 	int64_t wait_ms;
 	int64_t max_pending; /* iq get/set sent and not answered: more are not read */
 	int64_t ready_fd;    /* -1: none */
+	bool json;	     /* objects of stanza-json.h instead of stanzas, both ways */
 	char **command;	     /* NULL-ended; NULL: standard input and output */
 };
 
@@ -37,6 +38,9 @@ struct connect_config {
 		.max_pending = CONNECT_MAX_PENDING, .ready_fd = -1                                 \
 	}
 
+/* longest line of JSON, in largest stanzas: what `<b/>` becomes is longer */
+#define CONNECT_JSON_LINE_STANZAS 16
+
 /* As login_config_error(). */
 const char *connect_config_error(const struct connect_config *config);
 
@@ -45,6 +49,6 @@ const char *connect_config_error(const struct connect_config *config);
  * input or output), the command's (128+N for signal N, 126 or 127 if it could not be run),
  * EXIT_DATA (bad input), EXIT_TIMED_OUT (unanswered requests), in this order; else EXIT_DONE,
  * also after SIGTERM or SIGINT, which are an end of input. */
-int connect_run(const struct connect_config *config);
+int connect_run(struct connect_config *config);
 
 #endif

@@ -500,6 +500,35 @@ big_stanzas()
 	wait_for eval '(($(grep -c "id=.ok[12]" bob.out) == 4))'
 }
 
+@test "--json: objects in, objects out" {
+	on prosody
+	listen bob user bob --presence --json
+	wait_for saw bob '"kind":"presence"'
+	jq -nc --arg to "bob@$XMPP_HOST/bob" '
+		{kind: "message", to: $to, id: "m1", lang: "fr",
+		 payload: [{name: "body", children: ["un\ndeux <trois>"]},
+			   {name: "x", ns: "urn:x", attrs: {"a": "1"}, children: [{name: "y", ns: ""}]}]},
+		{kind: "iq", type: "get", to: $to, id: "q1", ns: "urn:q", name: "q"}' >objects
+	as_component jat.test --json --wait 20 <objects >answers &
+	asking=$!
+	wait_for saw bob '"id":"q1"'
+	run jq -c 'select(.id == "m1") | [.from, .to, .lang, .payload[0].children, .payload[1].children[0].ns]' bob.out
+	assert_output "[\"jat.test\",\"bob@$XMPP_HOST/bob\",\"fr\",[\"un\\ndeux <trois>\"],\"\"]"
+	say bob '{"kind":"iq","type":"result","id":"q1","to":"jat.test","ns":"urn:q","name":"q"}'
+	wait "$asking"
+	run jq -r 'select(.id == "q1") | .type + " " + .ns' answers
+	assert_output 'result urn:q'
+	# bad lines, and what is answered here, are no different
+	big=$(head -c 3000 /dev/zero | tr '\0' x)
+	printf '%s\n' '{"kind":' '<presence/>' '{"kind":"other"}' >bad
+	jq -nc --arg big "$big" '{kind: "iq", type: "set", id: "s1", to: "bob@vhost.test", payload: [{name: "q", ns: "urn:q", children: [$big]}]}' >>bad
+	as_component jat.test --json --max-send-bytes 2000 <bad >answers 2>err || status=$?
+	assert_equal "$status" 65
+	for line in 1 2 3 4; do assert_file_contains err "stdin:$line: "; done
+	run jq -r '[.id, .type, .from, .error.condition] | join(" ")' answers
+	assert_output 's1 error bob@vhost.test policy-violation'
+}
+
 @test "a stream error that blames what was sent: 76" {
 	for kind in prosody ejabberd; do
 		on "$kind"
