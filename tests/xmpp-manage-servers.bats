@@ -1,0 +1,127 @@
+#!/usr/bin/env bats
+# xmpp-manage with real clients on real Prosody (urn:xmpp:delegation:2) and ejabberd (:1).
+
+load lib
+load tools/scenario
+
+setup_file()
+{
+	prosody_start "$BATS_FILE_TMPDIR/prosody" --tls off
+	ejabberd_start "$BATS_FILE_TMPDIR/ejabberd" --tls off
+}
+teardown_file()
+{
+	prosody_stop "$BATS_FILE_TMPDIR/prosody"
+	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
+}
+
+# on SERVER NAME: the scenario of tests/tools/delegationservers.py
+on()
+{
+	server_facts "$BATS_FILE_TMPDIR/$1"
+	scenario delegationservers <<<"$2()"
+}
+
+@test "Prosody: answers for managed users: to the host, without to, to accounts; get and set" {
+	on prosody addresses
+}
+
+@test "Prosody: an error of the handler reaches the user" {
+	on prosody errors_pass
+}
+
+@test "Prosody: 500 concurrent requests, each answered once" {
+	on prosody five_hundred
+}
+
+@test "Prosody: two open requests with the same id from one user" {
+	on prosody same_id_twice
+}
+
+@test "Prosody: a slow answer does not hold up the others, persistent and per request" {
+	on prosody slow_ones
+}
+
+@test "Prosody: every broken handler: one error to who asked" {
+	on prosody broken_handlers
+}
+
+@test "Prosody: xmpp-manage dies and is started again" {
+	on prosody component_restart
+}
+
+@test "Prosody: the server restarts" {
+	on prosody server_restart
+}
+
+@test "Prosody: without HANDLER: our own stdin and stdout are the pipe" {
+	on prosody own_pipe
+}
+
+@test "Prosody: what is announced stands in the host's and the accounts' disco#info" {
+	on prosody announced
+}
+
+@test "Prosody: a user's envelopes, nesting queries and advertisements are refused" {
+	on prosody forged
+}
+
+@test "Prosody: 120 000 apostrophes: the answer that is too large is replaced, the stream stays" {
+	on prosody apostrophes
+}
+
+@test "Prosody: --handler-requests: Prosody answers, ejabberd hands back, nothing loops" {
+	on prosody handler_requests
+}
+
+@test "ejabberd: answers for managed users: to the host, without to, to accounts; get and set" {
+	on ejabberd addresses
+}
+
+@test "ejabberd: an error of the handler reaches the user" {
+	on ejabberd errors_pass
+}
+
+@test "ejabberd: 500 concurrent requests, each answered once" {
+	on ejabberd five_hundred
+}
+
+@test "ejabberd: two open requests with the same id from one user" {
+	on ejabberd same_id_twice
+}
+
+@test "ejabberd: a slow answer does not hold up the others, persistent and per request" {
+	on ejabberd slow_ones
+}
+
+@test "ejabberd: every broken handler: one error to who asked" {
+	on ejabberd broken_handlers
+}
+
+@test "ejabberd: xmpp-manage dies and is started again" {
+	on ejabberd component_restart
+}
+
+@test "ejabberd: the server restarts" {
+	on ejabberd server_restart
+}
+
+@test "ejabberd: without HANDLER: our own stdin and stdout are the pipe" {
+	on ejabberd own_pipe
+}
+
+@test "ejabberd: what is announced stands in the host's and the accounts' disco#info" {
+	on ejabberd announced
+}
+
+@test "ejabberd: a user's envelopes, nesting queries and advertisements are refused" {
+	on ejabberd forged
+}
+
+@test "ejabberd: 120 000 apostrophes: the answer that is too large is replaced, the stream stays" {
+	on ejabberd apostrophes
+}
+
+@test "ejabberd: --handler-requests: Prosody answers, ejabberd hands back, nothing loops" {
+	on ejabberd handler_requests
+}
