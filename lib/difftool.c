@@ -1,5 +1,6 @@
 #include "difftool.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -63,7 +64,7 @@ static int read_all(struct records *r)
 	if (!error)
 		return EXIT_DONE;
 	err_error("cannot read '%s': %s", r->path, strerror(-error));
-	return EXIT_IO;
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM ? EXIT_TEMPORARY : EXIT_IO;
 }
 
 static void add(struct difftool *t, struct records *r, struct span line, size_t number)

@@ -9,6 +9,25 @@
 
 /* Reading ---------------------------------------------------------------- */
 
+/* Length of the UTF-8 character at p, whose first byte is not ASCII; 0 if it is none (RFC 3629 4).
+ * json-c looks at the form only. */
+static size_t scan_character(const char *p, const char *end)
+{
+	const unsigned char *u = (const unsigned char *)p;
+	size_t n = u[0] < 0xc2 ? 0 : u[0] < 0xe0 ? 2 : u[0] < 0xf0 ? 3 : u[0] < 0xf5 ? 4 : 0;
+
+	if (n == 0 || (size_t)(end - p) < n)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((u[i] & 0xc0) != 0x80)
+			return 0;
+	/* written too long, surrogates, beyond U+10FFFF */
+	if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] >= 0xa0) ||
+		(u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] >= 0x90))
+		return 0;
+	return n;
+}
+
 /* Behind the closing quote; NULL if the string is malformed or does not end. */
 static const char *scan_string(const char *p, const char *end, bool *nul)
 {
@@ -19,6 +38,14 @@ static const char *scan_string(const char *p, const char *end, bool *nul)
 			return p;
 		if (c < 0x20)
 			return NULL;
+		if (c >= 0x80) {
+			size_t n = scan_character(p - 1, end);
+
+			if (n == 0)
+				return NULL;
+			p += n - 1;
+			continue;
+		}
 		if (c != '\\')
 			continue;
 		if (p == end || !*p || !strchr("\"\\/bfnrtu", *p))
@@ -125,7 +152,7 @@ enum json_status json_parse(
 	tokener = json_tokener_new_ex(depth);
 	if (!tokener)
 		err_die(EXIT_TEMPORARY, "out of memory");
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
 	if (text.n > 0 && text.n <= INT32_MAX) {
 		*object = json_tokener_parse_ex(tokener, text.p, (int)text.n);
 		error = json_tokener_get_error(tokener);

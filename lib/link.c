@@ -95,6 +95,16 @@ static enum fd_kind fd_open(int fd, int mode, int *ours)
 		return FD_NONBLOCKING;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	*ours = open(path, mode | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	/* Who opens a FIFO when its writers have gone is not told of it by poll; who had it open
+	 * before is, and can read without waiting. */
+	if (*ours >= 0 && mode == O_RDONLY && S_ISFIFO(st.st_mode)) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+
+		if (poll(&p, 1, 0) > 0 && (p.revents & POLLHUP)) {
+			close(*ours);
+			*ours = -1;
+		}
+	}
 	return *ours >= 0 ? FD_NONBLOCKING : FD_PIECES;
 }
 

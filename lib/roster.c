@@ -302,10 +302,6 @@ enum roster_status roster_from_json(struct json_object *object, struct span own,
 	return ok ? ROSTER_OK : ROSTER_INVALID;
 }
 
-/* What json-c lets pass although it is strict: NaN and Infinity, numbers with leading zeros, raw
- * control characters, comments, and U+0000, at which its keys end. So the tokens are looked at
- * first; how they follow each other is json-c's business. */
-
 enum roster_status roster_parse(struct span json, struct span own, bool strict, struct roster *out,
 	struct roster_skips *skips, struct buf *message)
 {
