@@ -108,20 +108,12 @@ static void text_between(
  * sender's choice. */
 static void content(struct buf *out, const struct stanza *s, const struct xml_node *top)
 {
-	const struct xml_node *node = top;
+	const struct xml_node *node = top, *child = top->first_child;
 	size_t at = top->open_end;
 	bool first = true;
 
 	buf_append_char(out, '[');
 	for (;;) {
-		const struct xml_node *child = at == node->open_end ? node->first_child : NULL;
-
-		if (!child && at != node->open_end) {
-			/* at is the end of a child: on to the next one */
-			for (child = node->first_child; child && child->start < at;
-				child = child->next)
-				;
-		}
 		text_between(out, s, at, child ? child->start : node->close_start, &first);
 		if (child) {
 			if (!first)
@@ -137,6 +129,7 @@ static void content(struct buf *out, const struct stanza *s, const struct xml_no
 			key(out, "children");
 			buf_append_char(out, '[');
 			node = child;
+			child = node->first_child;
 			at = node->open_end;
 			first = true;
 			continue;
@@ -146,6 +139,7 @@ static void content(struct buf *out, const struct stanza *s, const struct xml_no
 			return;
 		buf_append_char(out, '}');
 		at = node->end;
+		child = node->next;
 		node = node->parent;
 		first = false;
 	}
