@@ -254,21 +254,6 @@ sys.exit(int.from_bytes(n, "little") < 60000)' "$1"; }
 	grep -q '/nowhere/at/all' <<<"$stderr"
 }
 
-# A supervisor's socket: what is said to it in notify.out, a datagram a line.
-supervisor()
-{
-	rm -f notify.out
-	start notify python3 -u -c '
-import socket
-s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-s.bind("notify")
-print("bound")
-while True:
-    print(s.recv(65536).decode().replace("\n", " "))'
-	wait_for grep -q bound notify.out
-	export NOTIFY_SOCKET=$PWD/notify
-}
-
 @test "a supervisor hears READY, STATUS, WATCHDOG, RELOADING and READY again, STOPPING" {
 	supervisor
 	export WATCHDOG_USEC=200000

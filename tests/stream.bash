@@ -8,6 +8,7 @@
 #                           with the secret "secret" on $FAKE_PORT (or $COMPONENT_PORT)
 #   echo_counters PATTERN   have it print its counters: whether they match (for wait_for)
 #   hwm_kib PID             the most memory it ever had
+#   supervisor              a socket in $NOTIFY_SOCKET: what is said to it in notify.out, a datagram a line
 
 secret_file()
 {
@@ -47,3 +48,17 @@ echo_counters()
 }
 
 hwm_kib() { sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$1/status"; }
+
+supervisor()
+{
+	rm -f notify.out
+	start notify python3 -u -c '
+import socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind("notify")
+print("bound")
+while True:
+    print(s.recv(65536).decode().replace("\n", " "))'
+	wait_for grep -q bound notify.out
+	export NOTIFY_SOCKET=$PWD/notify
+}

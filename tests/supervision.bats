@@ -1,0 +1,392 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2154 # daemon_pid: start
+# Every daemon under its supervisors. A daemon is what has a unit in cmd/; of each of them the same
+# is expected.
+
+load lib
+load stream
+
+daemons()
+{
+	local unit
+	for unit in "$ROOT"/cmd/*.service; do
+		unit=$(basename "$unit" .service)
+		echo "${unit%@}"
+	done | sort -u
+}
+
+# The domain of all components here, and who is behind them.
+UP="up ; send <presence from='impl@vhost.test/r' to='d.test'/>"
+
+# What NAME is told about its work, in `words`.
+words_of()
+{
+	words=("$1" --domain d.test --secret-file secret)
+	case $1 in
+	xmpp-jat-proxy) words+=(--target impl@vhost.test --encoding plain) ;;
+	xmpp-delegate) words+=(--delegate urn:x=impl@vhost.test) ;;
+	xmpp-manage) words+=(--host vhost.test --namespace urn:x) ;;
+	*)
+		echo "supervision.bats does not know how to start $1"
+		return 1
+		;;
+	esac
+}
+
+# The end of its command line, in `tail`.
+tail_of()
+{
+	tail=()
+	# a handler that never answers
+	[[ $1 != xmpp-manage ]] || tail=(-- sh -c 'while read -r line; do :; done')
+}
+
+# A request to NAME that nobody answers, and the beginning of what shows that it is in hand.
+request_of()
+{
+	request="<iq type='get' id='q1' from='john@vhost.test/x' to='d.test'><x xmlns='urn:x'/></iq>"
+	in_hand="<iq [^>]*to='impl@vhost.test[^>]*><(x|delegation) "
+	answer="<iq [^>]*type='error'[^>]*id='q1'|<iq [^>]*id='q1'[^>]*type='error'"
+	if [[ $1 == xmpp-manage ]]; then
+		request="<iq type='set' id='o1' from='vhost.test' to='d.test'><delegation xmlns='urn:xmpp:delegation:2'><forwarded xmlns='urn:xmpp:forward:0'>${request/<iq /<iq xmlns=\'jabber:client\' }</forwarded></delegation></iq>"
+		request=${request/to=\'d.test\'><x/to=\'vhost.test\'><x}
+		in_hand=
+		answer="<iq [^>]*id='o1'.*recipient-unavailable|recipient-unavailable.*id='o1'"
+	fi
+}
+
+# daemon NAME [OPTION...]: start it as "daemon", at $FAKE_PORT
+daemon()
+{
+	local words tail
+	words_of "$1"
+	tail_of "$1"
+	secret_file
+	# shellcheck disable=SC2086
+	start daemon ${WRAP:-} "$BINDIR/$1" "${words[@]:1}" --connect "127.0.0.1:$FAKE_PORT" "${@:2}" "${tail[@]}"
+}
+
+# each_daemon FUNCTION: in a folder of its own
+each_daemon()
+{
+	local name top=$PWD
+	for name in $(daemons); do
+		echo "# $name"
+		mkdir "$name"
+		cd "$name" || return
+		"$1" "$name"
+		cd "$top" || return
+	done
+}
+
+teardown() { stop_all; }
+
+notified()
+{
+	supervisor
+	fake "open ; any-handshake ; say asked ; wait-for go ; send <handshake/> ; wait-close"
+	export WATCHDOG_USEC=300000
+	daemon "$1"
+	unset WATCHDOG_USEC
+	wait_for grep -q 'asked' fake.out
+	wait_for grep -q '^STATUS=not connected' notify.out
+	refute grep -q '^READY=1' notify.out
+	: >go
+	wait_for grep -q '^READY=1' notify.out
+	wait_for grep -q '^STATUS=connected to 127.0.0.1:[0-9]* as d.test; [0-9]* stanzas in' notify.out
+	wait_for grep -q '^WATCHDOG=1' notify.out
+	kill -HUP "$daemon_pid"
+	wait_for grep -q '^RELOADING=1 MONOTONIC_USEC=[0-9]' notify.out
+	wait_for _ready_again
+	end daemon
+	await fake
+	grep -q '^STOPPING=1' notify.out
+	# ready once before the reload, once after it; nothing after the goodbye but words
+	assert_equal "$(grep -c '^READY=1' notify.out)" 2
+	run sed -n '/^STOPPING=1/,$p' notify.out
+	refute_output --partial 'READY=1'
+	end notify || true
+	unset NOTIFY_SOCKET
+}
+
+_ready_again() { sed -n '/^RELOADING/,$p' notify.out | grep -q '^READY=1'; }
+
+@test "READY after the handshake, STATUS, WATCHDOG, RELOADING, READY again, STOPPING" {
+	each_daemon notified
+}
+
+like_systemd_notify()
+{
+	supervisor
+	systemd-notify --ready 2>notify.err || skip "no systemd-notify here: $(<notify.err)"
+	wait_for grep -q '^READY=1' notify.out
+	grep -o '^READY=1' notify.out >theirs
+	fake --forever "$UP ; wait-close"
+	end notify || true
+	rm notify
+	supervisor
+	daemon "$1"
+	wait_for grep -q '^READY=1' notify.out
+	grep -o '^READY=1' notify.out | cmp - theirs
+	end daemon
+	grep -q '^STOPPING=1' notify.out
+	end fake || true
+	end notify || true
+	unset NOTIFY_SOCKET
+}
+
+@test "the same words as systemd-notify's" {
+	each_daemon like_systemd_notify
+}
+
+ready_fd()
+{
+	local ready line
+	mkfifo ready
+	fake "open ; any-handshake ; say asked ; wait-for go ; send <handshake/> ; wait-close"
+	exec {ready}<>ready
+	daemon "$1" --ready-fd "$ready"
+	wait_for grep -q asked fake.out
+	run ! read -r -t 0.1 -u "$ready" _
+	: >go
+	read -r -t 20 -u "$ready" line
+	assert_equal "$line" ''
+	end daemon
+	await fake
+	exec {ready}<&-
+}
+
+@test "--ready-fd: a newline after the handshake, not before" {
+	each_daemon ready_fd
+}
+
+under_s6()
+{
+	command -v s6-supervise >/dev/null || skip 'no s6 here'
+	local words tail
+	words_of "$1"
+	tail_of "$1"
+	secret_file
+	mkdir service
+	echo 3 >service/notification-fd
+	fake --forever "open ; any-handshake ; say asked ; wait-for $PWD/go ; send <handshake/> ; wait-close"
+	{
+		echo '#!/bin/sh'
+		echo 'exec 2>>../s6.log'
+		printf 'cd %q\n' "$PWD"
+		printf 'exec'
+		printf ' %q' "$BINDIR/$1" "${words[@]:1}" --connect "127.0.0.1:$FAKE_PORT" --ready-fd 3 "${tail[@]}"
+		echo
+	} >service/run
+	chmod +x service/run
+	start s6 s6-supervise service
+	wait_for grep -q asked fake.out
+	run s6-svstat -o up,ready service
+	assert_output 'true false'
+	: >go
+	wait_for s6_is 'true true'
+	# killed: it comes back, ready again
+	first=$(s6-svstat -o pid service)
+	kill -KILL "$first"
+	wait_for s6_again "$first"
+	s6-svc -d service
+	wait_for s6_is 'false false'
+	assert_equal "$(s6-svstat -o exitcode service)" 0
+	s6-svc -x service
+	await s6
+	end fake || true
+}
+
+s6_is() { [[ $(s6-svstat -o up,ready service) == "$1" ]]; }
+s6_again()
+{
+	local now
+	now=$(s6-svstat -o up,ready,pid service)
+	[[ $now == 'true true '* && $now != *" $1" ]]
+}
+
+@test "under s6: ready by its descriptor, started again after a crash, down by s6-svc" {
+	each_daemon under_s6
+}
+
+counters()
+{
+	fake --forever "$UP ; send $request ; wait-close"
+	daemon "$1" --metrics metrics --metrics-interval 0.1 --drain-time 0
+	wait_for grep -q 'direction="in"} [1-9]' metrics
+	wait_for printed_counters
+	end daemon
+	end fake || true
+	run /usr/bin/python3 - metrics "$1" <<-'END'
+		import sys
+		from prometheus_client.openmetrics.parser import text_string_to_metric_families
+		names = set()
+		for family in text_string_to_metric_families(open(sys.argv[1]).read()):
+		    assert family.documentation, family
+		    for sample in family.samples:
+		        assert sample.labels["program"] == sys.argv[2], sample
+		        assert sample.name.startswith("outboard_"), sample
+		        names.add(sample.name)
+		print(*sorted(names))
+	END
+	[[ $output != *'No module named'* ]] || skip 'no prometheus_client here'
+	assert_success
+	assert_output --partial outboard_stanzas_total
+	assert_output --partial outboard_up
+	assert_output --partial outboard_open_requests
+	# nothing is left of its replacements
+	assert_equal "$(find . -name '*metrics*')" ./metrics
+}
+
+printed_counters()
+{
+	kill -USR1 "$daemon_pid"
+	grep -qE '(^| )stanzas\{direction="in"\}=[1-9]' daemon.err
+}
+
+each_counters()
+{
+	local request in_hand answer
+	request_of "$1"
+	counters "$1"
+}
+
+@test "SIGUSR1 prints the counters, --metrics keeps them as a real parser wants them" {
+	each_daemon each_counters
+}
+
+journal()
+{
+	local expected
+	fake --forever 'up ; close' "$UP ; wait-close"
+	secret_file
+	: >journal
+	expected=$(stat -c '%d:%i' journal)
+	words_of "$1"
+	tail_of "$1"
+	# shellcheck disable=SC2086
+	JOURNAL_STREAM=$expected start daemon bash -c 'exec "$@" 2>>journal' - ${WRAP:-} "$BINDIR/$1" \
+		"${words[@]:1}" --connect "127.0.0.1:$FAKE_PORT" -v -v "${tail[@]}"
+	wait_for again_in journal
+	end daemon
+	end fake || true
+	run grep -vE "^<[3-7]>$1: " journal
+	assert_output ''
+	# what is not the journal gets no priorities
+	fake --forever "$UP ; wait-close"
+	JOURNAL_STREAM=1:2 daemon "$1" -v -v
+	wait_for grep -q connected daemon.err
+	end daemon
+	end fake || true
+	run grep -vE "^$1: " daemon.err
+	assert_output ''
+}
+
+again_in() { [[ $(grep -c ' connected to ' "$1") == 2 ]]; }
+
+each_journal()
+{
+	local words tail
+	journal "$1"
+}
+
+@test "in the journal each line has its priority, elsewhere none" {
+	each_daemon each_journal
+}
+
+json_log()
+{
+	# An error of the server's with a text that wants escaping
+	fake --forever "up ; send <stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>\"a\\\\\\\\b\" ü&#9;</text></stream:error></stream:stream> ; close" "$UP ; wait-close"
+	daemon "$1" --log-format json -v -v
+	wait_for grep -qi 'conflict' daemon.err
+	kill -USR1 "$daemon_pid"
+	wait_for grep -q 'open_requests' daemon.err
+	end daemon
+	end fake || true
+	python3 - daemon.err "$1" <<-'END'
+		import json, sys
+		lines = open(sys.argv[1], encoding="utf-8").read().splitlines()
+		assert len(lines) > 1, lines
+		for line in lines:
+		    entry = json.loads(line)
+		    assert entry["program"] == sys.argv[2] and entry["message"], line
+		    assert entry["level"] in ("error", "warning", "notice", "info", "debug"), line
+	END
+}
+
+@test "--log-format json: each line an object" {
+	each_daemon json_log
+}
+
+drained()
+{
+	local request in_hand answer seen
+	request_of "$1"
+	if [[ $1 == xmpp-manage ]]; then
+		# what it has in hand is at the handler
+		seen=
+	else
+		seen="expect $in_hand ;"
+	fi
+	fake "$UP ; send $request ; $seen say sent ; expect $answer ; say answered ; wait-close"
+	daemon "$1" --drain-time 0.3
+	wait_for grep -q sent fake.out
+	wait_for open_request
+	end daemon
+	await fake
+	grep -q answered fake.out
+}
+
+open_request()
+{
+	kill -USR1 "$daemon_pid"
+	grep -q 'open_requests=[1-9]' daemon.err
+}
+
+@test "SIGTERM: what is open is waited for as long as --drain-time, then answered; 0" {
+	each_daemon drained
+}
+
+wrong_secret()
+{
+	secret_file
+	fake --secret other --forever 'open ; handshake ; wait-close'
+	daemon "$1"
+	status=0
+	await daemon || status=$?
+	assert_equal "$status" 77
+	end fake || true
+	# no server: with --retries 0 the supervisor is to decide
+	FAKE_PORT=1
+	daemon "$1" --retries 0
+	status=0
+	await daemon || status=$?
+	assert_equal "$status" 75
+}
+
+@test "a bad secret ends it with 77, no server with --retries 0 with 75" {
+	each_daemon wrong_secret
+}
+
+credentials()
+{
+	local words tail
+	mkdir creds
+	(umask 077 && echo secret >creds/component-secret)
+	fake "$UP ; say in ; wait-close"
+	words_of "$1"
+	tail_of "$1"
+	words=("${words[@]/#--secret-file/--verbose}")
+	words=("${words[@]/#secret/--verbose}")
+	# shellcheck disable=SC2086
+	CREDENTIALS_DIRECTORY=$PWD/creds start daemon ${WRAP:-} "$BINDIR/$1" "${words[@]:1}" \
+		--connect "127.0.0.1:$FAKE_PORT" "${tail[@]}"
+	wait_for grep -qx 'in' fake.out
+	end daemon
+	await fake
+}
+
+@test "secrets come from the credentials' folder, as the units have it" {
+	each_daemon credentials
+}

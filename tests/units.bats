@@ -1,0 +1,98 @@
+#!/usr/bin/env bats
+# The systemd units as `make install` leaves them: complete, hardened, understood by systemd.
+
+load lib
+
+setup_file()
+{
+	export UNITS="$BATS_FILE_TMPDIR/root/usr/lib/systemd/system"
+	env -u BINDIR make -C "$ROOT" --no-print-directory BUILD="$BUILDDIR" PREFIX=/usr \
+		DESTDIR="$BATS_FILE_TMPDIR/root" install >"$BATS_FILE_TMPDIR/log" 2>&1
+}
+
+setup() { command -v systemd-analyze >/dev/null || skip 'no systemd-analyze here'; }
+
+# has UNIT REGEX...: each stands on a line of its own
+has()
+{
+	local unit=$1 line
+	shift
+	for line; do
+		grep -qxE "$line" "$UNITS/$unit" || {
+			echo "$unit has no line $line"
+			return 1
+		}
+	done
+}
+
+@test "systemd-analyze verify has nothing to say about any unit" {
+	# Without the units it starts with, systemd's own included, the root would be none.
+	for own in sysinit.target basic.target shutdown.target multi-user.target sockets.target \
+		network.target -.mount system.slice; do
+		echo '[Unit]' >"$UNITS/$own"
+	done
+	# Only ours are to be verified; what ExecReload calls is not ours.
+	mkdir -p "$BATS_FILE_TMPDIR/root/bin"
+	install -m 755 /dev/null "$BATS_FILE_TMPDIR/root/bin/kill"
+	for unit in "$ROOT"/cmd/*.service "$ROOT"/cmd/*.socket; do
+		[[ -e $unit ]] || continue
+		echo "# ${unit##*/}"
+		run systemd-analyze verify --man=no --root="$BATS_FILE_TMPDIR/root" "${unit##*/}"
+		assert_success
+		assert_output ''
+	done
+	# and it would have said something
+	sed 's/^WatchdogSec=.*/WatchdogSek=1/' "$UNITS/xmpp-jat-proxy.service" >"$UNITS/wrong.service"
+	run systemd-analyze verify --man=no --root="$BATS_FILE_TMPDIR/root" wrong.service
+	assert_output --partial WatchdogSek
+}
+
+@test "systemd-analyze security: no service is exposed by more than 2.0" {
+	for unit in "$UNITS"/*.service; do
+		run systemd-analyze security --offline=true --no-pager --threshold=20 "$unit"
+		assert_success
+		assert_output --partial "Overall exposure level for ${unit##*/}"
+	done
+}
+
+@test "every service: readiness, watchdog, secrets as credentials, restarts but for 64 and 78" {
+	for unit in "$ROOT"/cmd/*.service; do
+		unit=${unit##*/}
+		# one instance a connection has no life to supervise
+		[[ $unit != *@.service ]] || continue
+		has "$unit" 'Type=notify' 'WatchdogSec=[0-9]+' 'Restart=on-failure' \
+			'RestartPreventExitStatus=64 78' 'ExecReload=/bin/kill -HUP \$MAINPID' \
+			'LoadCredential=(component-secret|http-token):.*' 'DynamicUser=yes' \
+			'Documentation=man:.*man:outboard\(7\)'
+		# a secret is named as a credential, never as an option
+		run grep -E '^ExecStart=.*--(secret|password)-' "$UNITS/$unit"
+		assert_failure
+		# a drain ends before systemd's patience does
+		run sed -n 's/^TimeoutStopSec=//p' "$UNITS/$unit"
+		assert [ "$output" -gt 10 ]
+	done
+}
+
+@test "every option of an ExecStart is one of the program's" {
+	for unit in "$UNITS"/*.service; do
+		[[ -e $ROOT/cmd/${unit##*/} ]] || continue
+		line=$(sed -n 's/^ExecStart=//p' "$unit")
+		program=$(basename "${line%% *}")
+		"$program" --help >help
+		while read -r option; do
+			grep -qE -- "$option( |=|\$)" help || {
+				echo "$program has no $option"
+				false
+			}
+		done < <(grep -oE -- '--[a-z-]+' <<<"${line%% -- *}")
+	done
+}
+
+@test "what must survive a crash is in the state folder" {
+	has xmpp-jat-proxy.service 'StateDirectory=outboard/xmpp-jat-proxy' 'StateDirectoryMode=0700' \
+		'LoadCredential=jat-keys:.*'
+	if [[ -e $ROOT/cmd/roster-refresh-listen.service ]]; then
+		has roster-refresh-listen.service 'StateDirectory=outboard/.*'
+		assert_file_contains "$UNITS/roster-refresh-listen.service" '--spool'
+	fi
+}
