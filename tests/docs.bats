@@ -24,7 +24,7 @@
 #
 # A daemon (a program with a .service) that is given --connect, --listen, --unix or
 # --listen-unix in the foreground runs until it is ready (--ready-fd), is sent SIGTERM and must
-# then exit 0.
+# then exit 0; roster-apply with --connect alone runs to the end of its input.
 
 load lib
 
@@ -212,8 +212,14 @@ example_prelude()
 		{
 			local program=$1 ready=ready.$BASHPID line pid
 			shift
-			case " $* " in
-			*" --connect"* | *" --listen"* | *" --unix"*) ;;
+			case "$program $* " in
+			*" --listen"* | *" --unix"*) ;;
+			# its input decides, not where it connects to
+			"roster-apply "*)
+				command "$program" "$@"
+				return
+				;;
+			*" --connect"*) ;;
 			*)
 				command "$program" "$@"
 				return
