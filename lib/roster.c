@@ -1,6 +1,5 @@
 #include "roster.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -20,6 +19,11 @@ void roster_init(struct roster *r)
 
 void roster_item_free(struct roster_item *item)
 {
+	if (item->block) {
+		free(item->block);
+		*item = (struct roster_item){0};
+		return;
+	}
 	for (size_t i = 0; i < item->groups_count; i++)
 		free(item->groups[i]);
 	free(item->groups);
@@ -147,17 +151,73 @@ static struct span string_of(struct json_object *o)
 	return (struct span){json_object_get_string(o), (size_t)json_object_get_string_len(o)};
 }
 
-static const char *add_group(struct roster_item *item, struct span group)
+/* While a contact is read, its name and groups are borrowed from json-c's object (which has no
+ * U+0000 in it); pack_item() copies them. */
+struct draft {
+	struct span name;
+	const char **groups;
+	size_t groups_count, groups_size;
+	enum roster_subscription subscription;
+};
+
+static const char *add_group(struct draft *d, struct span group)
 {
 	if (!text_valid(group))
 		return "group with characters that are not allowed";
 	if (group.n == 0)
 		return "empty group";
-	roster_item_group(item, group);
+	if (d->groups_count == d->groups_size) {
+		d->groups_size = d->groups_size ? d->groups_size * 2 : 8;
+		d->groups = xrealloc(d->groups, d->groups_size * sizeof(*d->groups));
+	}
+	d->groups[d->groups_count++] = group.p;
 	return NULL;
 }
 
-static const char *read_groups(struct json_object *value, struct roster_item *item)
+static void sort_groups(struct draft *d)
+{
+	size_t kept = 0;
+
+	if (d->groups_count > 1)
+		qsort(d->groups, d->groups_count, sizeof(*d->groups), by_text);
+	for (size_t i = 0; i < d->groups_count; i++)
+		if (!kept || strcmp(d->groups[kept - 1], d->groups[i]) != 0)
+			d->groups[kept++] = d->groups[i];
+	d->groups_count = kept;
+}
+
+static char *pack(char **at, struct span text)
+{
+	char *copy = *at;
+
+	memcpy(copy, text.p, text.n);
+	copy[text.n] = '\0';
+	*at += text.n + 1;
+	return copy;
+}
+
+/* One allocation an item: with one for each string a large roster takes twice as long. */
+static struct roster_item pack_item(const struct draft *d, struct span jid)
+{
+	size_t bytes = d->groups_count * sizeof(char *) + jid.n + 1 + d->name.n + 1;
+	struct roster_item item = {
+		.groups_count = d->groups_count, .subscription = d->subscription};
+	char *at;
+
+	for (size_t i = 0; i < d->groups_count; i++)
+		bytes += strlen(d->groups[i]) + 1;
+	item.block = xmalloc(bytes);
+	item.groups = d->groups_count ? item.block : NULL;
+	at = (char *)item.block + d->groups_count * sizeof(char *);
+	item.jid = pack(&at, jid);
+	if (d->name.n)
+		item.name = pack(&at, d->name);
+	for (size_t i = 0; i < d->groups_count; i++)
+		item.groups[i] = pack(&at, span_of(d->groups[i]));
+	return item;
+}
+
+static const char *read_groups(struct json_object *value, struct draft *d)
 {
 	const char *why = NULL;
 
@@ -168,7 +228,7 @@ static const char *read_groups(struct json_object *value, struct roster_item *it
 			struct json_object *group = json_object_array_get_idx(value, i);
 
 			why = json_object_is_type(group, json_type_string)
-				      ? add_group(item, string_of(group))
+				      ? add_group(d, string_of(group))
 				      : "group that is no string";
 		}
 	} else if (json_object_is_type(value, json_type_object)) {
@@ -179,18 +239,17 @@ static const char *read_groups(struct json_object *value, struct roster_item *it
 			if (!json_object_is_type(on, json_type_boolean))
 				why = "groups that are no list";
 			else if (json_object_get_boolean(on))
-				why = add_group(item, span_of(key));
+				why = add_group(d, span_of(key));
 		}
 	} else if (value) {
 		why = "groups that are no list";
 	}
-	if (why || item->groups_count == 0)
-		return why;
-	roster_item_groups_sort(item);
-	return NULL;
+	if (!why)
+		sort_groups(d);
+	return why;
 }
 
-static const char *read_name(struct json_object *value, struct roster_item *item)
+static const char *read_name(struct json_object *value, struct draft *d)
 {
 	struct span name;
 
@@ -201,38 +260,37 @@ static const char *read_name(struct json_object *value, struct roster_item *item
 	name = string_of(value);
 	if (!text_valid(name))
 		return "name with characters that are not allowed";
-	if (name.n)
-		item->name = xstrndup(name.p, name.n);
+	d->name = name;
 	return NULL;
 }
 
-static const char *read_subscription(struct json_object *value, struct roster_item *item)
+static const char *read_subscription(struct json_object *value, struct draft *d)
 {
 	if (json_object_is_type(value, json_type_string) &&
 		(size_t)json_object_get_string_len(value) ==
 			strlen(json_object_get_string(value)) &&
-		roster_subscription_parse(json_object_get_string(value), &item->subscription))
+		roster_subscription_parse(json_object_get_string(value), &d->subscription))
 		return NULL;
 	return "subscription that is none of none, to, from, both";
 }
 
 /* What is wrong with a contact, NULL if nothing. */
-static const char *read_contact(struct json_object *value, struct roster_item *item)
+static const char *read_contact(struct json_object *value, struct draft *d)
 {
 	const char *why = NULL;
 
 	if (json_object_is_type(value, json_type_string))
-		return read_name(value, item);
+		return read_name(value, d);
 	if (!json_object_is_type(value, json_type_object))
 		return "neither an object nor a string";
 	json_object_object_foreach(value, key, field)
 	{
 		if (strcmp(key, "name") == 0)
-			why = read_name(field, item);
+			why = read_name(field, d);
 		else if (strcmp(key, "groups") == 0)
-			why = read_groups(field, item);
+			why = read_groups(field, d);
 		else if (strcmp(key, "subscription") == 0)
-			why = read_subscription(field, item);
+			why = read_subscription(field, d);
 		if (why)
 			return why;
 	}
@@ -264,6 +322,7 @@ static void skip(struct roster_skips *skips, struct span contact, const char *wh
 enum roster_status roster_from_json(struct json_object *object, struct span own, bool strict,
 	struct roster *out, struct roster_skips *skips, struct buf *message)
 {
+	struct draft draft = {0};
 	struct buf jid;
 	bool ok = true;
 
@@ -276,17 +335,19 @@ enum roster_status roster_from_json(struct json_object *object, struct span own,
 	buf_init(&jid, BUF_NO_MAX);
 	json_object_object_foreach(object, key, value)
 	{
-		struct roster_item item = {.subscription = ROSTER_BOTH};
 		const char *why = read_jid(span_of(key), own, &jid);
 
+		draft.name = SPAN_NONE;
+		draft.groups_count = 0;
+		draft.subscription = ROSTER_BOTH;
 		if (!why)
-			why = read_contact(value, &item);
+			why = read_contact(value, &draft);
 		if (!why) {
-			item.jid = xstrndup(buf_span(&jid).p, buf_length(&jid));
+			struct roster_item item = pack_item(&draft, buf_span(&jid));
+
 			roster_add_take(out, &item);
 			continue;
 		}
-		roster_item_free(&item);
 		skip(skips, span_of(key), why);
 		if (strict) {
 			buf_printf(message, "contact '%s': %s", key, why);
@@ -295,6 +356,7 @@ enum roster_status roster_from_json(struct json_object *object, struct span own,
 		}
 	}
 	buf_free(&jid);
+	free(draft.groups);
 	if (ok && !roster_sort(out)) {
 		buf_append_string(message, "two contacts are the same address");
 		ok = false;

@@ -21,6 +21,7 @@ struct roster_item {
 	char **groups; /* sorted, each once, none empty */
 	size_t groups_count;
 	enum roster_subscription subscription;
+	void *block; /* private: NULL, or the one allocation that holds all of the above */
 };
 
 struct roster {
