@@ -11,6 +11,8 @@ filters()
 {
 	cat <<-'END'
 		stanzas xmpp-jat-proxy --domain proxy.example.org --target impl@example.org --encoding plain
+		stanzas xmpp-delegate --domain proxy.example.org --delegate vcard-temp=impl@example.org
+		envelopes xmpp-manage --domain ent.example.org --host proxy.example.org --namespace urn:other -- cat
 		addresses jat-encode --domain proxy.example.org --key-file keys
 		stanzas jat-encode --domain proxy.example.org --key-file keys --stanza
 		tokens jat-decode --domain proxy.example.org --key-file keys
@@ -46,6 +48,10 @@ setup()
 		<iq type='get' id='a1' from='john@example.org/x' to='proxy.example.org'><ping xmlns='urn:xmpp:ping'/></iq>
 		<message from='john@example.org/x' to='proxy.example.org'><body>hello</body></message>
 		<iq type='set' id='a2' from='john@example.org/x' to='proxy.example.org'><vCard xmlns='vcard-temp'/></iq>
+	END
+	cat >envelopes <<-'END'
+		<iq type='set' id='e1' from='proxy.example.org' to='ent.example.org'><delegation xmlns='urn:xmpp:delegation:2'><forwarded xmlns='urn:xmpp:forward:0'><iq xmlns='jabber:client' type='get' id='1' from='john@example.org/x' to='proxy.example.org'><ping xmlns='urn:xmpp:ping'/></iq></forwarded></delegation></iq>
+		<iq type='get' id='e2' from='proxy.example.org' to='ent.example.org'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>
 	END
 	printf '%s\n' john@example.org/x example.org 'j\20o@example.org' >addresses
 	jat-encode --create-key --key-file keys
