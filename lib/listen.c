@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <netinet/in.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -145,7 +147,102 @@ int listen_open(const char *path, const char *mode, struct listen_socket **out)
 	return EXIT_DONE;
 }
 
+int listen_open_tcp(const char *text, struct listen_socket **out)
+{
+	const struct addrinfo hints = {
+		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+	char *host = NULL, *port = NULL;
+	struct addrinfo *list = NULL;
+	int status = EXIT_DONE, one = 1, wrong;
+
+	*out = NULL;
+	if (!io_split_host_port(text, &host, &port)) {
+		err_error("'%s' is not ADDR:PORT", text);
+		return EXIT_CONFIG;
+	}
+	wrong = getaddrinfo(host && *host ? host : "127.0.0.1", port, &hints, &list);
+	if (wrong) {
+		err_error("cannot listen on '%s': %s", text,
+			wrong == EAI_SYSTEM ? strerror(errno) : gai_strerror(wrong));
+		status = EXIT_CONFIG;
+	}
+	for (struct addrinfo *a = list; a && status == EXIT_DONE; a = a->ai_next) {
+		int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		if (fd >= 0)
+			setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		if (fd >= 0 && a->ai_family == AF_INET6)
+			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+		if (fd < 0 || bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0) {
+			bool later = errno == EADDRINUSE || errno == EMFILE || errno == ENFILE;
+
+			err_error("cannot listen on '%s': %s", text, strerror(errno));
+			status = later ? EXIT_TEMPORARY : EXIT_CONFIG;
+			if (fd >= 0)
+				close(fd);
+			break;
+		}
+		if (!*out)
+			*out = listen_new();
+		add_fd(*out, fd);
+	}
+	if (list)
+		freeaddrinfo(list);
+	free(host);
+	free(port);
+	if (status != EXIT_DONE) {
+		listen_free(*out);
+		*out = NULL;
+	}
+	return status;
+}
+
+struct listen_socket *listen_from(int fd)
+{
+	struct listen_socket *l = listen_new();
+
+	add_fd(l, fd);
+	return l;
+}
+
+bool listen_is_listening(int fd)
+{
+	int listening = 0;
+	socklen_t n = sizeof(listening);
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) == 0 && listening;
+}
+
+bool listen_is_connection(int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t n = sizeof(peer);
+	int type = 0;
+	socklen_t type_n = sizeof(type);
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_n) == 0 && type == SOCK_STREAM &&
+	       getpeername(fd, (struct sockaddr *)&peer, &n) == 0;
+}
+
+size_t listen_count(const struct listen_socket *l)
+{
+	return l->count;
+}
+
+int listen_fd(const struct listen_socket *l, size_t i)
+{
+	return l->fds[i];
+}
+
 static void watch(struct listen_socket *l, bool on);
+
+void listen_hold(struct listen_socket *l, bool hold)
+{
+	if (!l->loop)
+		return;
+	loop_timer_clear(l->loop, &l->again);
+	watch(l, !hold);
+}
 
 static void on_again(void *context, int64_t now_ms)
 {

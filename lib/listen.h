@@ -1,4 +1,4 @@
-/* listen.h - sockets that wait for clients: inherited ones, and unix sockets of our own
+/* listen.h - sockets that wait for clients: inherited ones, and unix and TCP sockets of our own
  *
  * sd_listen_fds(3)'s protocol ($LISTEN_FDS, $LISTEN_PID) is documented, small and
  * stable, so it is spoken here without libsystemd.
@@ -20,6 +20,17 @@ struct listen_socket;
  * replaced, one that somebody does is not. Returns an exit status; what is wrong has been logged.
  */
 int listen_open(const char *path, const char *mode, struct listen_socket **out);
+/* "ADDR:PORT", "[::1]:5280", ":5280" (loopback) or with a name: each address of it. */
+int listen_open_tcp(const char *text, struct listen_socket **out);
+/* A listening socket that somebody else has made; owned from now on. */
+struct listen_socket *listen_from(int fd);
+/* Whether fd is a socket that listens; and whether it is a connected stream. */
+bool listen_is_listening(int fd);
+bool listen_is_connection(int fd);
+size_t listen_count(const struct listen_socket *l);
+int listen_fd(const struct listen_socket *l, size_t i);
+/* Leave new clients in the kernel's queue, or take them again. Not before listen_start(). */
+void listen_hold(struct listen_socket *l, bool hold);
 /* Call fn with each accepted client (blocking as accepted, close-on-exec; fn owns the fd). */
 void listen_start(struct listen_socket *l, struct loop *loop, void (*fn)(void *context, int fd),
 	void *context);

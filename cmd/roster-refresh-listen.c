@@ -1,0 +1,79 @@
+/* roster-refresh-listen - take a web application's word that rosters have changed */
+#include "err.h"
+#include "opt.h"
+#include "refreshservice.h"
+
+static struct refreshservice_config config = REFRESHSERVICE_CONFIG_INIT;
+
+static const struct opt options[] = {
+	{"listen", 'l', OPT_LIST, "ADDR:PORT",
+		"serve HTTP there, may be given several times (default 127.0.0.1:5280)",
+		&config.listen, .complete = "host"},
+	{"unix", 'u', OPT_STRING, "PATH", "serve HTTP on this unix socket", &config.unix_path,
+		.complete = "file"},
+	{"unix-mode", 0, OPT_STRING, "MODE", "mode of that socket (default 0600)",
+		&config.unix_mode},
+	{"tls-cert", 0, OPT_STRING, "FILE", "PEM certificate chain: serve HTTPS instead",
+		&config.cert, .complete = "file"},
+	{"tls-key", 0, OPT_STRING, "FILE", "PEM file with its key", &config.key,
+		.complete = "file"},
+	{"token-file", 't', OPT_STRING, "FILE", "file that holds the bearer token to ask for",
+		&config.token.file, .complete = "file"},
+	{"spool", 's', OPT_STRING, "DIR", "keep names there until they are done", &config.spool,
+		.complete = "dir"},
+	{"timeout", 'w', OPT_SECONDS, "SECONDS", "how long an answer may take (default 60)",
+		&config.timeout_ms, .min = 10, .max = 86400000},
+	{"receive-timeout", 0, OPT_SECONDS, "SECONDS",
+		"how long a request may take to become whole (default 10)", &config.receive_ms,
+		.min = 10, .max = 86400000},
+	{"max-body-bytes", 0, OPT_BYTES, "BYTES", "largest body read (default 1M)",
+		&config.max_body_bytes, .min = 2, .max = 1 << 30},
+	{"max-header-bytes", 0, OPT_BYTES, "BYTES", "largest header read (default 16K)",
+		&config.max_header_bytes, .min = 1024, .max = 1 << 24},
+	{"max-connections", 0, OPT_INT, "N", "most connections at once (default 256)",
+		&config.max_connections, .min = 1, .max = 100000},
+	{"max-pending", 0, OPT_INT, "N", "most users that wait or are at work (default 65536)",
+		&config.max_pending, .min = 1, .max = 100000000},
+	{"max-record-bytes", 0, OPT_BYTES, "BYTES", "largest line read from WORKER (default 16M)",
+		&config.max_record_bytes, .min = 1024, .max = 1 << 30},
+	{"drain-time", 0, OPT_SECONDS, "SECONDS",
+		"how long SIGTERM waits for open requests (default 5)", &config.service.drain_ms,
+		.min = 0, .max = 86400000},
+	{"ready-fd", 0, OPT_INT, "FD", "write a newline to this file descriptor when ready",
+		&config.service.ready_fd, .min = 0, .max = 65535},
+	{"metrics", 0, OPT_STRING, "FILE", "keep counters in this file as OpenMetrics text",
+		&config.service.metrics_file, .complete = "file"},
+	{"metrics-interval", 0, OPT_SECONDS, "SECONDS",
+		"how often the metrics file is replaced (default 15)",
+		&config.service.metrics_interval_ms, .min = 100, .max = 86400000},
+	{0},
+};
+static const struct opt *const tables[] = {options, NULL};
+static const char *const usage[] = {
+	"[OPTION...] [-- WORKER [ARG...]]",
+	NULL,
+};
+static const struct opt_program program = {
+	.name = "roster-refresh-listen",
+	.summary = "take a web application's word that rosters have changed",
+	.usage = usage,
+	.tables = tables,
+	.stop_at_operand = true,
+	.operand_complete = "command",
+};
+
+int main(int argc, char **argv)
+{
+	const char *wrong;
+	int first, status;
+
+	err_init(argv[0]);
+	io_sanitise(true);
+	first = opt_parse(&program, argc, argv);
+	config.worker = first < argc ? argv + first : NULL;
+	io_no_core();
+	status = refreshservice_run(&config, &wrong);
+	if (status == EXIT_USAGE)
+		opt_usage_error(&program, "%s", wrong);
+	return status;
+}
