@@ -123,11 +123,13 @@ static void on_stop(void *context, int signal_number)
 	struct fetchtool *t = context;
 
 	(void)signal_number;
-	if (t->stopping)
+	if (t->stopping) {
 		loop_stop(t->loop, EXIT_TEMPORARY);
-	else
-		link_pause(t->link);
+		return;
+	}
 	t->stopping = true;
+	link_pause(t->link);
+	err_info("stopping: %zu rosters in hand", fetch_active(t->fetch));
 }
 
 /* Before the link writes: take the next operands, let the next lines come, or see that all is done.

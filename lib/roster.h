@@ -48,7 +48,7 @@ void roster_skips_free(struct roster_skips *s);
  * roster_sort(). */
 void roster_add_take(struct roster *r, struct roster_item *item);
 void roster_item_free(struct roster_item *item);
-/* Add a group as it is; then sort, each once. */
+/* Add a group as it is; then sort, each once. Not to an item that was read from JSON. */
 void roster_item_group(struct roster_item *item, struct span group);
 void roster_item_groups_sort(struct roster_item *item);
 /* Sort by JID. False if a JID is there twice. */

@@ -463,19 +463,20 @@ fails()
 }
 
 @test "SIGTERM: what is in hand is finished; a second one does not wait" {
-	streaming --url "$app/gate/%s"
+	streaming -v --url "$app/gate/%s"
 	echo john >&8
 	wait_for grep -q john requests
 	kill -TERM "$fetch_pid"
+	wait_for grep -q 'stopping: 1 rosters in hand' fetch.err
 	echo late >&8
 	curl -s "$app/open/john"
 	await fetch
 	assert_equal "$(jq -r .user fetch.out)" john
 	exec 8>&-
-	start again roster-fetch --url "$app/gate/%s" slow
+	start again roster-fetch -v --url "$app/gate/%s" slow
 	wait_for grep -q slow requests
 	kill -TERM "$again_pid"
-	wait_for grep -q 'SigPnd:.*0000$' "/proc/$again_pid/status"
+	wait_for grep -q 'stopping: 1' again.err
 	kill -TERM "$again_pid"
 	run -75 await again
 }
