@@ -20,6 +20,8 @@ struct delegateservice {
 	struct handler *handler;
 	struct buf domain;
 	struct disco_info own;
+	uint64_t random[32]; /* drawn at once: two go into each request */
+	size_t random_left;
 	bool held; /* the link is paused because of the handler's pipe */
 };
 
@@ -224,10 +226,15 @@ static int read_rules(struct delegateservice *ds, struct delegate_rules *rules, 
 
 static uint64_t next_random(void *context)
 {
+	struct delegateservice *ds = context;
 	uint64_t r;
 
-	(void)context;
-	io_random(&r, sizeof(r));
+	if (ds->random_left == 0) {
+		io_random(ds->random, sizeof(ds->random));
+		ds->random_left = sizeof(ds->random) / sizeof(ds->random[0]);
+	}
+	r = ds->random[--ds->random_left];
+	ds->random[ds->random_left] = 0;
 	return r;
 }
 
@@ -427,7 +434,8 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 		.passthrough = !service.connect,
 		.hand = c->otherwise ? on_hand : NULL,
 		.context = ds,
-		.random = next_random};
+		.random = next_random,
+		.random_context = ds};
 	int status;
 
 	service.index_depth = DELEGATION_INDEX_DEPTH;

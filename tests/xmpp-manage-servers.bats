@@ -125,3 +125,27 @@ on()
 @test "ejabberd: --handler-requests: Prosody answers, ejabberd hands back, nothing loops" {
 	on ejabberd handler_requests
 }
+
+@test "Prosody: the manual's roster filter: the group Hidden is hidden, all else is the real roster" {
+	mkdir examples
+	manual=$(python3 "$TESTS/manual.py" examples "$ROOT/man/xmpp-manage.8" examples)
+	example=$(grep -l -- --handler-requests examples/*)
+	assert [ "$manual" -gt 0 ] && assert [ -s "$example" ]
+	sed '/^xmpp-manage/,$d' "$example" | bash -eu
+	assert [ -s roster ]
+	prosody_start "$PWD/prosody" --tls off --delegate jabber:iq:roster=priv.test
+	scenario delegationservers <<-'END'
+		ROSTER = "<query xmlns='jabber:iq:roster'>%s</query>"
+		command = ["xmpp-manage", "--host", HOST, "--namespace", "jabber:iq:roster", "--handler-requests"]
+		with Daemon(command[0], "priv.test", *command[1:], handler=("sh", "roster")) as m:
+		    m.wait_stderr("delegates 'jabber:iq:roster'")
+		    alice = user("alice")
+		    for n, (jid, group) in enumerate((("bob@vhost.test", "Friends"), ("carol@vhost.test", "Hidden"))):
+		        ask(alice, "set%d" % n, None, "set", ROSTER % ("<item jid='%s' name='N'><group>%s</group></item>" % (jid, group)))
+		        assert answered(alice, "set%d" % n)["type"] == "result"
+		    ask(alice, "get", None, "get", ROSTER % "")
+		    got = answered(alice, "get")
+		    assert got["type"] == "result" and "bob@vhost.test" in got.raw and "carol" not in got.raw, got
+	END
+	prosody_stop "$PWD/prosody"
+}
