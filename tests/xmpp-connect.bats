@@ -876,7 +876,7 @@ slow_reader()
 	to=$([[ $kind == user ]] && echo "bob@$XMPP_HOST/bob" || echo jat.test)
 	mkfifo slow.fifo
 	exec {keep}<>slow.fifo
-	listen slow "$kind" "$who" --max-queue-bytes 64K -- sh -c 'exec cat >slow.fifo'
+	listen slow "$kind" "$who" --max-queue-bytes 64K -- sh -c 'cat >slow.fifo; :' # its output stays open
 	body=$(head -c 20000 /dev/zero | tr '\0' x)
 	seq 1500 | sed "s/.*/<message to='${to//\//\\/}' id='n&'><body>$body<\/body><\/message>/" >messages
 	as_component jat2.test <messages
