@@ -135,7 +135,9 @@ fails()
 	echo marie >&8
 	wait_for grep -q '"marie","status":"ok"' fetch.out
 	exec 8>&-
-	run -1 await fetch
+	status=0
+	await fetch || status=$?
+	assert_equal "$status" 1
 }
 
 @test "others do not wait for a slow one; at most --jobs names are read" {
@@ -478,7 +480,9 @@ fails()
 	kill -TERM "$again_pid"
 	wait_for grep -q 'stopping: 1' again.err
 	kill -TERM "$again_pid"
-	run -75 await again
+	status=0
+	await again || status=$?
+	assert_equal "$status" 75
 }
 
 @test "progress on a terminal, for runs of more than a second" {
