@@ -34,7 +34,8 @@ struct connection {
 	int fd;
 	bool forbidden; /* beyond loopback without a token */
 	bool asleep;
-	bool some; /* bytes of a request have come */
+	bool some;   /* a request's line has come */
+	bool served; /* a request was whole */
 	struct loop_timer limit;
 };
 
@@ -198,9 +199,10 @@ static void on_limit(void *context, int64_t now_ms)
 	struct connection *c = context;
 
 	(void)now_ms;
-	if (c->some) {
+	/* of a request whose line was there on_completed() tells */
+	if (!c->some && !c->served) {
 		c->owner->unfinished++;
-		err_info("a request that did not become whole in time is closed");
+		err_info("a connection on which no request came in time is closed");
 	}
 	shutdown(c->fd, SHUT_RDWR);
 	run_soon(c->owner);
@@ -554,6 +556,7 @@ static void on_completed(void *context, struct MHD_Connection *mhd, void **reque
 	}
 	if (r->connection) {
 		r->connection->some = false;
+		r->connection->served = true;
 		if (!h->freeing)
 			limit_start(r->connection);
 	}

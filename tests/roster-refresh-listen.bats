@@ -1,0 +1,439 @@
+#!/usr/bin/env bats
+# roster-refresh-listen: the endpoint, row by row, and whoever means it harm.
+
+# shellcheck disable=SC2154 # what start sets
+load lib
+
+# A worker that does what its folder says: it writes down the names it is given (given), and waits
+# before the record of a name for as long as hold.NAME is there.
+setup()
+{
+	cat >worker <<-'END'
+		#!/bin/bash
+		dir=$(dirname "$0")
+		echo $$ >>"$dir/pids"
+		while read -r name; do
+			echo "$name" >>"$dir/given"
+			case $name in
+			bad*) echo "{\"user\":\"$name\",\"status\":\"error\",\"error\":\"http-404\"}" ;;
+			silent*) ;;
+			die*) exit 3 ;;
+			login*) echo "{\"user\":\"$name\",\"status\":\"ok\"}"
+				echo "{\"event\":\"login\",\"user\":\"marie\"}" ;;
+			*)
+				while [[ -e $dir/hold.$name ]]; do read -rt 0.02 <>"$dir/never"; done
+				echo "{\"user\":\"$name\",\"status\":\"ok\",\"added\":1}"
+				;;
+			esac
+		done
+	END
+	chmod +x worker
+	mkfifo never
+}
+
+teardown()
+{
+	stop_all
+	if mountpoint -q small; then umount small; fi
+}
+
+# listener [OPTION...] [-- WORKER]: $url and $port afterwards
+listener()
+{
+	start listener roster-refresh-listen -v --listen 127.0.0.1:0 "$@"
+	wait_for grep -q 'listening on' listener.err
+	port=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\)$/\1/p' listener.err)
+	url=http://127.0.0.1:$port/roster_admin/refresh
+}
+
+# ask CURL-ARGUMENT...: "STATUS BODY"
+ask()
+{
+	run curl --silent --show-error --max-time 15 -D header -o body -w '%{http_code}' "$@"
+	[[ $status == 0 ]] || return 1
+	output="$output $(cat body)"
+}
+
+# answers STATUS UPDATED ERRORS CURL-ARGUMENT...
+answers()
+{
+	local want="$1 $2 $3"
+	shift 3
+	ask "$@"
+	assert_equal "${output%% *} $(jq -r '"\(.updated) \(.errors)"' body)" "$want"
+	assert_equal "$(jq -r 'keys_unsorted | join(" ")' body)" "status message updated errors"
+	run grep -i '^content-type: application/json' header
+	assert_success
+}
+
+@test "the seed's john and aaron: done, counted, answered" {
+	listener -- ./worker
+	ask --data '["john", "aaron"]' "$url"
+	assert_output '200 {"status":"ok","message":"roster update complete","updated":2,"errors":0}'
+	assert_equal "$(cat given)" $'john\naaron'
+	answers 200 1 0 "$url/john"
+	end listener
+}
+
+@test "GET of one user: the name is percent-decoded" {
+	listener -- ./worker
+	answers 200 1 0 "$url/j%C3%BCr%67en"
+	answers 200 1 0 "$url/a%2Fb?c"
+	assert_equal "$(cat given)" $'jürgen\na/b'
+	answers 400 0 0 "$url/%00"
+	answers 400 0 0 "$url/a%0Ab"
+	answers 400 0 0 "$url/a%2"
+	answers 400 0 0 "$url/%ff"
+}
+
+@test "honest counts: errors counted, all failed is 'error', duplicates once, nothing is zeros" {
+	listener -- ./worker
+	answers 200 2 1 --data '["john","bad","marie","john"]' "$url"
+	assert_equal "$(jq -r .status body)" ok
+	answers 200 0 2 --data '["bad1","bad2"]' "$url"
+	assert_equal "$(jq -r .status body)" error
+	answers 200 0 0 --data '[]' "$url"
+	assert_equal "$(jq -r .status body)" ok
+	assert_equal "$(grep -c john given)" 1
+}
+
+@test "bodies that are none: 400, nothing is begun" {
+	listener -- ./worker
+	for body in '' '[' 'john' 'null' '1' '"john"' '{"john":1}' '[1]' '["john",null]' '["john",["x"]]' \
+		'[""]' '["a\nb"]' '["a\u0000b"]' '["john"] x' '[[[[[[[[]]]]]]]]' "[\"$(printf '%01100d' 0)\"]"; do
+		answers 400 0 0 --data-binary "$body" "$url"
+	done
+	printf '["\xff"]' >latin
+	answers 400 0 0 --data-binary @latin "$url"
+	answers 400 0 0 -X POST "$url"
+	assert_not_exist given
+}
+
+@test "404, 405 with Allow" {
+	listener -- ./worker
+	for path in /x /roster_admin /roster_admin/refreshx /roster_admin/refresh/ \
+		/roster_admin/refresh/a/b '/roster_admin/refresh/..%2f/x'; do
+		answers 404 0 0 --path-as-is "http://127.0.0.1:$port$path"
+	done
+	answers 405 0 0 "$url"
+	assert_file_contains header '^Allow: POST'
+	answers 405 0 0 -X POST --data '["a"]' "$url/john"
+	assert_file_contains header '^Allow: GET'
+	for method in PUT DELETE OPTIONS PATCH; do
+		answers 405 0 0 -X "$method" "$url"
+		assert_file_contains header '^Allow: POST'
+	done
+	assert_not_exist given
+}
+
+@test "a web page is refused: a POST with an Origin, unless a token matched" {
+	listener -- ./worker
+	answers 403 0 0 -H 'Origin: http://evil.example' --data '["john"]' "$url"
+	answers 403 0 0 -H 'Origin: null' -H 'Content-Type: text/plain' --data '["john"]' "$url"
+	end listener
+	(umask 077 && echo open-sesame >token)
+	listener --token-file token -- ./worker
+	answers 401 0 0 -H 'Origin: http://evil.example' --data '["john"]' "$url"
+	answers 200 1 0 -H 'Origin: http://good.example' -H 'Authorization: Bearer open-sesame' \
+		--data '["john"]' "$url"
+	assert_equal "$(cat given)" john
+}
+
+@test "401 with WWW-Authenticate: missing, wrong, longer, shorter; SIGHUP reads the token again" {
+	(umask 077 && echo open-sesame >token)
+	listener --token-file token -- ./worker
+	for given in '' 'Bearer' 'Bearer ' 'Bearer open' 'Bearer open-sesame1' 'Basic open-sesame' \
+		'Bearer open-sesamE'; do
+		answers 401 0 0 -H "Authorization: $given" --data '["john"]' "$url"
+		assert_file_contains header '^WWW-Authenticate: Bearer'
+	done
+	answers 401 0 0 "$url/john"
+	answers 200 1 0 -H 'Authorization: bearer open-sesame' --data '["john"]' "$url"
+	echo other >token
+	kill -HUP "$listener_pid"
+	changed() { ask -H 'Authorization: Bearer other' --data '["john"]' "$url" && [[ $output == 200* ]]; }
+	wait_for changed
+	answers 401 0 0 -H 'Authorization: Bearer open-sesame' --data '["john"]' "$url"
+	run grep -E 'sesame' listener.err
+	assert_failure
+	chmod 644 token
+	run -78 roster-refresh-listen --listen 127.0.0.1:0 --token-file token
+}
+
+@test "413: at once by Content-Length, after a chunked body within twice the limit, closed beyond" {
+	listener --max-body-bytes 1000 -- ./worker
+	head -c 1001 /dev/zero >over
+	head -c 2000 /dev/zero >twice
+	head -c 2001 /dev/zero >beyond
+	answers 413 0 0 --data-binary @over "$url"
+	exec {fd}<>"/dev/tcp/127.0.0.1/$port"
+	printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n' >&"$fd"
+	read -r -t 10 line <&"$fd"
+	assert_equal "${line%$'\r'}" 'HTTP/1.1 413 Content Too Large' ||
+		assert_equal "${line%$'\r'}" 'HTTP/1.1 413 Payload Too Large'
+	exec {fd}>&-
+	for body in over twice; do
+		answers 413 0 0 -H 'Transfer-Encoding: chunked' --data-binary "@$body" "$url"
+	done
+	run curl --silent --max-time 10 -H 'Transfer-Encoding: chunked' --data-binary @beyond "$url"
+	assert_equal "$status" 52
+	wait_for grep -q 'body without end' listener.err
+	# a large one that is sent whole before its answer is read
+	head -c 3000000 /dev/zero >large
+	answers 413 0 0 -H 'Expect:' --data-binary @large "$url"
+	assert_not_exist given
+}
+
+@test "503 with Retry-After: more users than --max-pending" {
+	listener --max-pending 2 -- ./worker
+	answers 503 0 0 --data '["a","b","c"]' "$url"
+	assert_file_contains header '^Retry-After: [1-9]'
+	answers 200 2 0 --data '["a","b"]' "$url"
+}
+
+@test "a user asked for while at work is done once more, and who asked waits for that" {
+	listener -- ./worker
+	touch hold.john
+	start one curl --silent --data '["john"]' "$url"
+	wait_for grep -qs john given
+	start two curl --silent --data '["john"]' "$url"
+	start three curl --silent --data '["john","marie"]' "$url"
+	waiting() { kill -USR1 "$listener_pid" && tail -n 1 listener.err | grep -q 'waiting_rosters=2.* http_connections=3'; }
+	wait_for waiting
+	rm hold.john
+	await one
+	await two
+	await three
+	assert_equal "$(grep -c john given)" 2
+	assert_equal "$(jq .updated three.out)" 2
+}
+
+@test "the deadline: what is late is an error, and its record answers nobody" {
+	listener --timeout 0.2 -- ./worker
+	answers 200 1 1 --data '["marie","silent"]' "$url"
+	assert_equal "$(jq -r .message body)" 'not all rosters were updated in time'
+	touch hold.john
+	answers 200 0 1 --data '["john"]' "$url"
+	rm hold.john
+	idle() { kill -USR1 "$listener_pid" && tail -n 1 listener.err | grep -q 'waiting_rosters=1'; }
+	wait_for idle
+	answers 200 1 0 --data '["john"]' "$url"
+}
+
+@test "a worker that dies is started again; its names are given once more, then they have failed" {
+	listener -- ./worker
+	answers 200 0 1 --data '["die"]' "$url"
+	assert_equal "$(grep -c die given)" 2
+	answers 200 1 0 --data '["john"]' "$url"
+	assert_equal "$(wc -l <pids)" 3
+	touch hold.marie
+	start one curl --silent --data '["marie"]' "$url"
+	wait_for grep -qs marie given
+	rm hold.marie
+	await one
+	assert_equal "$(jq .updated one.out)" 1
+}
+
+@test "a login event refreshes that user" {
+	listener -- ./worker
+	answers 200 1 0 --data '["login"]' "$url"
+	wait_for grep -qs marie given
+}
+
+@test "without a worker names are printed, and the answer says how many" {
+	listener
+	answers 200 2 0 --data '["john","aaron","john"]' "$url"
+	assert_equal "$(cat listener.out)" $'john\naaron'
+	end listener
+}
+
+@test "a standard output that nobody reads: 74" {
+	start listener bash -c 'exec roster-refresh-listen --listen 127.0.0.1:0 >/dev/full'
+	wait_for grep -q 'listening on' listener.err
+	port=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\)$/\1/p' listener.err)
+	curl --silent --max-time 10 --data '["john"]' "http://127.0.0.1:$port/roster_admin/refresh" || true
+	status=0
+	await listener || status=$?
+	assert_equal "$status" 74
+}
+
+@test "slow-loris, half-open, lying Content-Length: closed in time, others are served meanwhile" {
+	listener --receive-timeout 0.5 --max-connections 8 -- ./worker
+	local -a fds=()
+	for i in {1..6}; do
+		exec {fd}<>"/dev/tcp/127.0.0.1/$port"
+		fds+=("$fd")
+	done
+	printf 'POST /roster_ad' >&"${fds[0]}"
+	printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n["john"]' >&"${fds[1]}"
+	printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n["a' >&"${fds[2]}"
+	answers 200 1 0 --data '["marie"]' "$url"
+	for fd in "${fds[@]}"; do
+		run timeout 10 cat <&"$fd"
+		assert_success
+		assert_output ''
+		exec {fd}>&-
+	done
+	assert_equal "$(cat given)" marie
+	kill -USR1 "$listener_pid"
+	wait_for grep -q 'http_unfinished=6 ' listener.err
+	# more than it takes at once: the rest waits, nobody is lost
+	fds=()
+	for i in {1..12}; do
+		exec {fd}<>"/dev/tcp/127.0.0.1/$port"
+		fds+=("$fd")
+	done
+	answers 200 1 0 --data '["john"]' "$url"
+}
+
+@test "kill -9 with names spooled: nothing that was accepted is lost" {
+	listener --spool spool -- ./worker
+	touch hold.john
+	start one curl --silent --data '["john","marie","silent"]' "$url"
+	wait_for grep -qs john given
+	kill -KILL "$listener_pid"
+	await listener || true
+	await one || true
+	: >given
+	rm hold.john
+	listener --spool spool -- ./worker
+	given() { [[ $(sort given) == $'john\nmarie\nsilent' ]]; }
+	wait_for given
+	spooled() { kill -USR1 "$listener_pid" && tail -n 1 listener.err | grep -q 'spooled=1'; }
+	wait_for spooled
+	end listener
+	: >given
+	# what is done is not done again
+	listener --spool spool -- ./worker
+	wait_for grep -qs silent given
+	assert_equal "$(cat given)" silent
+}
+
+@test "two processes share a spool: neither takes the other's names" {
+	listener --spool spool -- ./worker
+	touch hold.john
+	start one curl --silent --data '["john"]' "$url"
+	wait_for grep -qs john given
+	start second roster-refresh-listen --listen 127.0.0.1:0 --spool spool
+	wait_for grep -q 'listening on' second.err
+	end second
+	assert_equal "$(cat second.out)" ''
+	rm hold.john
+	await one
+	end listener
+	assert_equal "$(ls spool)" lock
+}
+
+@test "a spool on a full disk: 503, nothing accepted" {
+	mkdir -p small
+	mount -t tmpfs -o size=16k tmpfs small 2>/dev/null || not_here "no mount"
+	listener --spool small/spool -- ./worker
+	head -c 1000000 /dev/zero >small/fill 2>/dev/null || true
+	ask --data '["john"]' "$url"
+	first=${output%% *}
+	rm small/fill
+	answers 200 1 0 --data '["marie"]' "$url"
+	end listener
+	umount small
+	assert_equal "$first" 503
+	assert_equal "$(cat given)" marie
+	assert_file_contains listener.err "cannot write to the spool 'small/spool': No space left on device"
+}
+
+@test "a unix socket, several clients" {
+	start listener roster-refresh-listen --unix "$PWD/sock" -- ./worker
+	wait_for test -S sock
+	assert_equal "$(stat -c %a sock)" 600
+	for i in 1 2 3; do
+		start "client$i" curl --silent --unix-socket sock --data "[\"john$i\"]" http://x/roster_admin/refresh
+	done
+	for i in 1 2 3; do
+		await "client$i"
+		assert_equal "$(jq .updated "client$i.out")" 1
+	done
+	end listener
+	assert_not_exist sock
+}
+
+@test "systemd sockets: Accept=no and Accept=yes" {
+	server_free_port
+	start no systemd-socket-activate -l "127.0.0.1:$FREE_PORT" "$BINDIR/roster-refresh-listen" "$PWD/worker"
+	wait_for grep -q Listening no.err
+	answers 200 1 0 --data '["john"]' "http://127.0.0.1:$FREE_PORT/roster_admin/refresh"
+	answers 200 1 0 --data '["john"]' "http://127.0.0.1:$FREE_PORT/roster_admin/refresh"
+	end no
+	server_free_port
+	start yes systemd-socket-activate --accept -l "127.0.0.1:$FREE_PORT" \
+		"$BINDIR/roster-refresh-listen" "$PWD/worker"
+	wait_for grep -q Listening yes.err
+	answers 200 1 0 --data '["marie"]' "http://127.0.0.1:$FREE_PORT/roster_admin/refresh"
+	answers 200 1 0 --data '["aaron"]' "http://127.0.0.1:$FREE_PORT/roster_admin/refresh"
+	end yes || true
+	assert_equal "$(cat given)" $'john\njohn\nmarie\naaron'
+}
+
+@test "a real inetd" {
+	local inetd
+	inetd=$(command -v inetd) || skip "no inetd"
+	server_free_port
+	echo "127.0.0.1:$FREE_PORT stream tcp nowait $(id -un) $BINDIR/roster-refresh-listen roster-refresh-listen --spool $PWD/spool $PWD/worker" >inetd.conf
+	start inetd "$inetd" -d "$PWD/inetd.conf"
+	ready() { ask --data '["john"]' "http://127.0.0.1:$FREE_PORT/roster_admin/refresh"; }
+	wait_for ready
+	assert_output '200 {"status":"ok","message":"roster update complete","updated":1,"errors":0}'
+	answers 200 1 1 --data '["marie","bad"]' "http://127.0.0.1:$FREE_PORT/roster_admin/refresh"
+	end inetd || true
+}
+
+@test "beyond loopback without a token: 78; a passed connection: 403" {
+	run -78 roster-refresh-listen --listen 0.0.0.0:0 -- ./worker
+	assert_output --partial 'beyond loopback'
+	run -78 roster-refresh-listen --listen '[::]:0' -- ./worker
+	local address
+	address=$(ip -4 -o addr show scope global 2>/dev/null | awk '{sub("/.*", "", $4); print $4; exit}')
+	[[ $address ]] || address=$(hostname -I 2>/dev/null | awk '{print $1}')
+	[[ $address ]] || not_here "no address but loopback"
+	server_free_port
+	start no systemd-socket-activate -l "$address:$FREE_PORT" "$BINDIR/roster-refresh-listen" "$PWD/worker"
+	wait_for grep -q Listening no.err
+	curl --silent --max-time 10 "http://$address:$FREE_PORT/" || true
+	status=0
+	await no || status=$?
+	assert_equal "$status" 78
+	server_free_port
+	start yes systemd-socket-activate --accept -l "$address:$FREE_PORT" \
+		"$BINDIR/roster-refresh-listen" "$PWD/worker"
+	wait_for grep -q Listening yes.err
+	answers 403 0 0 --data '["john"]' "http://$address:$FREE_PORT/roster_admin/refresh"
+	end yes || true
+	assert_not_exist given
+}
+
+@test "IPv6, TLS, bad certificates" {
+	start six roster-refresh-listen --listen '[::1]:0' -- ./worker
+	wait_for grep -q 'listening on' six.err
+	answers 200 1 0 --data '["john"]' \
+		"http://[::1]:$(sed -n 's/.*\]:\([0-9]*\)$/\1/p' six.err)/roster_admin/refresh"
+	end six
+	(umask 077 && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+		-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout key -out cert 2>/dev/null)
+	listener --tls-cert cert --tls-key key -- ./worker
+	answers 200 1 0 --cacert cert --data '["john"]' "https://127.0.0.1:$port/roster_admin/refresh"
+	end listener
+	run -78 roster-refresh-listen --listen 127.0.0.1:0 --tls-cert worker --tls-key key
+	run -78 roster-refresh-listen --listen 127.0.0.1:0 --tls-cert nothing --tls-key key
+	run -64 roster-refresh-listen --listen 127.0.0.1:0 --tls-cert cert
+}
+
+@test "SIGTERM waits for the open request" {
+	listener -- ./worker
+	touch hold.john
+	start one curl --silent --data '["john"]' "$url"
+	wait_for grep -qs john given
+	kill -TERM "$listener_pid"
+	wait_for grep -q stopping listener.err
+	rm hold.john
+	await one
+	assert_equal "$(jq .updated one.out)" 1
+	await listener
+}
