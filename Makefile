@@ -192,7 +192,7 @@ lint-shell:
 
 # Which other manuals are installed here is not the pages' fault; docs.bats looks at references.
 lint-man:
-	$(Q)! mandoc -T lint -W style $(MAN) 2>&1 | grep -vE 'referenced manual not found|mandoc\.db'
+	$(Q)! for m in $(MAN); do mandoc -T lint -W style $$m 2>&1; done | grep -vE 'referenced manual not found|mandoc\.db'
 
 # Every header compiles alone.
 lint-headers:

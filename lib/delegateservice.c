@@ -211,7 +211,7 @@ static int read_rules(struct delegateservice *ds, struct delegate_rules *rules, 
 		if (bad && !c->config_file) {
 			*wrong = bad;
 			status = EXIT_USAGE;
-		} else if (bad) {
+		} else if (bad && at < rules->count) {
 			err_error("'%s': '%.*s': %s", c->config_file, SPAN_ARG(rules->list[at].ns),
 				bad);
 			status = EXIT_CONFIG;
