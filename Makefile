@@ -12,6 +12,10 @@
 # make bench        benchmarks; bench-servers with real servers
 # make completions  regenerate completions/ from the option tables
 # make dist         build/outboard-VERSION.tar.gz, reproducible (SOURCE_DATE_EPOCH)
+# make deb          build/deb/*.deb (Debian; wants .ci/install-deps package)
+# make check-32     the unit programs of the pure modules, compiled with -m32
+# make soak         programs, clients and a server killed at random under load (SOAK_REQUESTS,
+#                   SOAK_SEED); takes its time
 # make installcheck the filter part of the suite against the installed programs
 #
 # Settings: V=1 (show commands), DEVELOPER=1 (warnings are errors), SANITIZE=address,undefined,
@@ -245,13 +249,26 @@ uninstall:
 
 # What git tracks, in one order, with one owner and one time: the same bytes from the same commit.
 DIST = outboard-$(VERSION)
+DISTDIR ?= build
 dist:
-	@mkdir -p build
+	@mkdir -p $(DISTDIR)
 	$(Q)git ls-files -z | LC_ALL=C sort -z | tar --null --files-from=- --transform='s,^,$(DIST)/,' \
 		--format=ustar --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
 		--mtime="@$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" -cf - | \
-		gzip -n9 >build/$(DIST).tar.gz
-	@echo build/$(DIST).tar.gz
+		gzip -n9 >$(DISTDIR)/$(DIST).tar.gz
+	@echo $(DISTDIR)/$(DIST).tar.gz
+
+# A copy is unpacked and built, signed by nobody: the tree itself stays as it is.
+DEB = $(DISTDIR)/deb
+deb: dist
+	$(Q)rm -rf $(DEB) && mkdir -p $(DEB)
+	$(Q)cp $(DISTDIR)/$(DIST).tar.gz $(DEB)/outboard_$(VERSION).orig.tar.gz
+	$(Q)tar -xzf $(DISTDIR)/$(DIST).tar.gz -C $(DEB)
+	$(Q)cp -R .packaging/debian $(DEB)/$(DIST)/debian
+	+$(Q)cd $(DEB)/$(DIST) && env -u MAKEFLAGS -u MAKEOVERRIDES -u MAKELEVEL -u BUILD -u BINDIR \
+		-u LD_PRELOAD dpkg-buildpackage -us -uc -j$(JOBS) >../build.log 2>&1 || \
+		{ tail -n 40 ../build.log; exit 1; }
+	@ls $(DEB)/*.deb
 
 clean:
 	rm -rf $(BUILD)
@@ -262,5 +279,5 @@ FORCE:
 .PHONY: all programs check demo check-now demo-now valgrind installcheck bench bench-programs bench-servers \
 	fuzz fuzz-programs fuzz-merge lint lint-quick lint-format lint-shell lint-man lint-headers \
 	lint-mains lint-tidy \
-	format completions install uninstall dist clean FORCE
+	format completions install uninstall dist deb check-32 soak clean FORCE
 .SECONDARY:

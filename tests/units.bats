@@ -76,7 +76,7 @@ has()
 @test "every option of an ExecStart is one of the program's" {
 	for unit in "$UNITS"/*.service; do
 		[[ -e $ROOT/cmd/${unit##*/} ]] || continue
-		line=$(sed -n 's/^ExecStart=//p' "$unit")
+		line=$(sed -e ':a' -e '/\\$/ { N; s/\\\n//; ta' -e '}' "$unit" | sed -n 's/^ExecStart=//p')
 		program=$(basename "${line%% *}")
 		"$program" --help >help
 		while read -r option; do
