@@ -13,9 +13,6 @@
 # make completions  regenerate completions/ from the option tables
 # make dist         build/outboard-VERSION.tar.gz, reproducible (SOURCE_DATE_EPOCH)
 # make deb          build/deb/*.deb (Debian; wants .ci/install-deps package)
-# make check-32     the unit programs of the pure modules, compiled with -m32
-# make soak         programs, clients and a server killed at random under load (SOAK_REQUESTS,
-#                   SOAK_SEED); takes its time
 # make installcheck the filter part of the suite against the installed programs
 #
 # Settings: V=1 (show commands), DEVELOPER=1 (warnings are errors), SANITIZE=address,undefined,
@@ -279,5 +276,5 @@ FORCE:
 .PHONY: all programs check demo check-now demo-now valgrind installcheck bench bench-programs bench-servers \
 	fuzz fuzz-programs fuzz-merge lint lint-quick lint-format lint-shell lint-man lint-headers \
 	lint-mains lint-tidy \
-	format completions install uninstall dist deb check-32 soak clean FORCE
+	format completions install uninstall dist deb clean FORCE
 .SECONDARY:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154 # daemon_pid: start
+# shellcheck disable=SC2154,SC2153 # daemon_pid: start; FREE_PORT: server_free_port
 # Every daemon under its supervisors. A daemon is what has a unit in cmd/; of each of them the same
 # is expected.
 
@@ -66,11 +66,13 @@ daemon()
 	start daemon ${WRAP:-} "$BINDIR/$1" "${words[@]:1}" --connect "127.0.0.1:$FAKE_PORT" "${@:2}" "${tail[@]}"
 }
 
-# each_daemon FUNCTION: in a folder of its own
+# each_daemon FUNCTION: each component in a folder of its own
 each_daemon()
 {
 	local name top=$PWD
 	for name in $(daemons); do
+		# the one that listens has its own tests, below
+		[[ $name != roster-refresh-listen ]] || continue
 		echo "# $name"
 		mkdir "$name"
 		cd "$name" || return
@@ -389,4 +391,87 @@ credentials()
 
 @test "secrets come from the credentials' folder, as the units have it" {
 	each_daemon credentials
+}
+
+# --- the daemon that listens
+
+listener()
+{
+	server_free_port
+	# shellcheck disable=SC2086
+	start daemon ${WRAP:-} "$BINDIR/roster-refresh-listen" --listen "127.0.0.1:$FREE_PORT" "$@"
+}
+
+refresh() { curl -sS -m 20 -d "$1" "http://127.0.0.1:$FREE_PORT/roster_admin/refresh"; }
+
+@test "roster-refresh-listen: READY when it listens, STATUS, WATCHDOG, RELOADING, STOPPING" {
+	supervisor
+	WATCHDOG_USEC=300000 listener
+	wait_for grep -q '^READY=1' notify.out
+	run refresh '["john"]'
+	assert_success
+	assert_output --partial '"status":"ok"'
+	wait_for grep -q '^STATUS=' notify.out
+	wait_for grep -q '^WATCHDOG=1' notify.out
+	kill -HUP "$daemon_pid"
+	wait_for grep -q '^RELOADING=1 MONOTONIC_USEC=[0-9]' notify.out
+	wait_for _ready_again
+	end daemon
+	grep -q '^STOPPING=1' notify.out
+	assert_equal "$(<daemon.out)" john
+}
+
+@test "roster-refresh-listen: --ready-fd, SIGUSR1, --metrics, the journal, JSON lines" {
+	mkfifo ready
+	exec {ready}<>ready
+	listener --ready-fd "$ready" --metrics metrics --metrics-interval 0.1 --log-format json -v -v
+	read -r -t 20 -u "$ready" line
+	assert_equal "$line" ''
+	exec {ready}<&-
+	refresh '["john"]'
+	kill -USR1 "$daemon_pid"
+	wait_for grep -q '=' daemon.err
+	end daemon
+	/usr/bin/python3 - metrics daemon.err <<-'END' || skip 'no prometheus_client here'
+		import json, sys
+		from prometheus_client.openmetrics.parser import text_string_to_metric_families
+		families = list(text_string_to_metric_families(open(sys.argv[1]).read()))
+		samples = [s for f in families for s in f.samples]
+		assert any(s.value == 1 for s in samples), samples
+		assert all(s.labels["program"] == "roster-refresh-listen" for s in samples), samples
+		for line in open(sys.argv[2], encoding="utf-8"):
+		    assert json.loads(line)["message"], line
+	END
+	: >journal
+	server_free_port
+	JOURNAL_STREAM=$(stat -c '%d:%i' journal) start daemon bash -c 'exec "$@" 2>>journal' - \
+		"$BINDIR/roster-refresh-listen" --listen "127.0.0.1:$FREE_PORT" -v -v
+	wait_for refresh '["john"]'
+	end daemon
+	assert_file_not_empty journal
+	run grep -vE '^<[3-7]>roster-refresh-listen: ' journal
+	assert_output ''
+}
+
+@test "roster-refresh-listen under s6: ready by its descriptor, started again, down by s6-svc" {
+	command -v s6-supervise >/dev/null || skip 'no s6 here'
+	server_free_port
+	mkdir service
+	echo 3 >service/notification-fd
+	printf '#!/bin/sh\nexec 2>>../s6.log\nexec %q --listen 127.0.0.1:%d --ready-fd 3\n' \
+		"$BINDIR/roster-refresh-listen" "$FREE_PORT" >service/run
+	chmod +x service/run
+	start s6 s6-supervise service
+	wait_for s6_is 'true true'
+	refresh '["john"]'
+	first=$(s6-svstat -o pid service)
+	kill -KILL "$first"
+	wait_for s6_again "$first"
+	refresh '["marie"]'
+	s6-svc -d service
+	wait_for s6_is 'false false'
+	assert_equal "$(s6-svstat -o exitcode service)" 0
+	s6-svc -x service
+	await s6
+	assert_equal "$(<s6.out)" $'john\nmarie'
 }
