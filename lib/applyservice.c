@@ -41,7 +41,8 @@ struct applyservice {
 	struct listen_socket *listening;
 	struct buf domain, host;
 	bool failed, bad, refused, draining, up;
-	bool dropped; /* events: nobody reads them */
+	bool dropped;	/* events: nobody reads them */
+	bool io_failed; /* standard input or output: said */
 };
 
 static uint64_t next_random(void *context)
@@ -148,6 +149,7 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 		err_error("cannot %s: %s",
 			why == LINK_READ_ERROR ? "read standard input" : "write standard output",
 			strerror(error));
+		input->owner->io_failed = true;
 		service_stop(input->owner->service, EXIT_IO);
 	}
 }
@@ -201,7 +203,20 @@ static void on_out_ended(void *context, enum link_end why, int error, const char
 	if (why == LINK_EOF)
 		return;
 	err_error("cannot write standard output: %s", strerror(error));
+	as->io_failed = true;
 	service_stop(as->service, EXIT_IO);
+}
+
+/* The last words on standard output: nothing of the loop tells any more that they are lost. */
+static void out_flush(struct applyservice *as, struct link *link, int64_t deadline_ms)
+{
+	int error;
+
+	if (link_flush(link, deadline_ms) || as->io_failed)
+		return;
+	error = link_write_error(link);
+	err_error("cannot write standard output: %s", error ? strerror(error) : "nobody reads it");
+	as->io_failed = true;
 }
 
 static void ignore_line(void *context, struct span line, size_t number)
@@ -303,11 +318,14 @@ static void on_detach(void *self)
 		apply_finish(as->apply, "server-timeout", "the program has stopped");
 	loop_turn_remove(as->loop, on_turn, as);
 	while (as->inputs) {
-		link_flush(as->inputs->link, deadline_ms);
+		if (as->inputs->fd < 0)
+			out_flush(as, as->inputs->link, deadline_ms);
+		else
+			link_flush(as->inputs->link, deadline_ms);
 		input_free(as->inputs);
 	}
 	if (as->out) {
-		link_flush(as->out, deadline_ms);
+		out_flush(as, as->out, deadline_ms);
 		link_free(as->out);
 		close(as->nothing_fd);
 	}
@@ -508,6 +526,8 @@ int applyservice_run(const struct applyservice_config *config, const char **wron
 		if (service.retries == -2)
 			service.retries = as.listening ? -1 : 0;
 		status = service_run(&service, &ops, &as);
+		if (as.io_failed)
+			status = EXIT_IO;
 		if (status == EXIT_DONE && as.bad)
 			status = EXIT_DATA;
 		else if (status == EXIT_DONE && as.failed && !as.listening)

@@ -327,3 +327,352 @@ refused()
 		assert_regex "$stderr" 'not-authorized'
 	done
 }
+
+# --- a stream of records
+
+# fed NAME COMMAND...: start it with descriptor 9 as its input
+fed()
+{
+	[[ -p pipe ]] || mkfifo pipe
+	exec 9<>pipe
+	# shellcheck disable=SC2016
+	start "$1" bash -c 'exec "$@" <"$0" 9>&-' pipe "${@:2}"
+}
+
+# many USER COUNT: the record of so many contacts
+many() { jq -nc --arg user "$1" --argjson n "$2" '{user: $user, status: "ok", roster: ([range($n) | {"contact\(.)@vhost.test": {name: "Contact \(.)", groups: ["G\(. % 7)"]}}] | add), skipped: []}'; }
+
+hundreds()
+{
+	server "$1"
+	local begin=$EPOCHREALTIME
+	run -0 apply < <(many "$a" 500)
+	assert_output "$(changes "$a" 500 0 0)"
+	echo "# $1: 500 contacts in $(bc <<<"$EPOCHREALTIME - $begin") s" >&3
+	assert_equal "$(apply < <(many "$a" 500))" "$(changes "$a" 0 0 0)"
+	# a web application that has lost them
+	run -1 apply --max-removals 100 < <(record "$a")
+	assert_output --partial too-many-removals
+	assert_equal "$(apply --dry-run < <(record "$a"))" "$(changes "$a" 0 0 500)"
+}
+
+@test "Prosody: 500 contacts; a roster that would remove them all" { hundreds prosody; }
+@test "ejabberd: 500 contacts; a roster that would remove them all" { hundreds ejabberd; }
+
+streams()
+{
+	server "$1"
+	# one user's records in their order, others beside them
+	for i in {1..30}; do
+		record "$a" "$b=Name$i"
+		record "$b" "$a=Name$i"
+		[[ $i == 15 ]] && record "$a"
+	done >records
+	run -0 apply --jobs 8 <records
+	assert_equal "${#lines[@]}" 61
+	assert_equal "$(printf '%s\n' "${lines[@]}" | jq -r 'select(.status != "ok")')" ""
+	assert_equal "$(apply --dry-run < <(record "$a" "$b=Name30" && record "$b" "$a=Name30") | sort)" \
+		"$({ changes "$a" 0 0 0 && changes "$b" 0 0 0; } | sort)"
+}
+
+@test "Prosody: records of one user are done in their order" { streams prosody; }
+@test "ejabberd: records of one user are done in their order" { streams ejabberd; }
+
+@test "memory does not grow with the number of records" {
+	server prosody
+	fed apply roster-apply -q "${how[@]}"
+	record "$a" "$b" >one
+	yes "$(cat one)" 2>/dev/null | head -n 500 >&9
+	wait_for eval '(($(wc -l <apply.out) == 500))'
+	before=$(hwm_kib "$apply_pid")
+	yes "$(cat one)" 2>/dev/null | head -n 10000 >&9
+	exec 9>&-
+	WAIT_S=120 wait_for eval '(($(wc -l <apply.out) == 10500))'
+	after=$(hwm_kib "$apply_pid" || echo "$before")
+	await apply
+	assert [ $((after - before)) -lt 1024 ]
+}
+
+@test "hostile records: too large, too deep, names and groups of any text" {
+	server prosody
+	online "$a"
+	run -65 apply --max-record-bytes 4096 < <(many "$a" 500 && record "$a" "$b")
+	assert_line "$(changes "$a" 1 0 0)"
+	assert_line --regexp '^roster-apply: stdin:1: '
+	run -65 apply < <(printf '{"user":"%s","status":"ok","roster":' "$a" && printf '[%.0s' {1..5000} && echo && record "$a" "$b")
+	assert_line "$(changes "$a" 0 0 0)"
+	odd="<&'\"> ]]> ümlaut 💥"
+	run -0 apply < <(record "$a" "$b=$odd=$odd")
+	assert_output "$(changes "$a" 0 1 0)"
+	assert_equal "$(apply < <(record "$a" "$b=$odd=$odd"))" "$(changes "$a" 0 0 0)"
+	# a contact larger than a server takes does not cost the stream, nor the others
+	run -1 apply < <(jq -nc --arg user "$a" '{user: $user, status: "ok", skipped: [], roster: {"big@vhost.test": {name: ("x" * 600000)}, "small@vhost.test": {}}}')
+	assert_equal "$(jq -r '"\(.user) \(.error)"' <<<"$output")" "$a rejected"
+	wait_for pushed "$a" small
+	refute got "$a" 'big@'
+}
+
+@test "john and aaron become friends: the seed, word for word, from the web application" {
+	nginx_start "$BATS_TEST_TMPDIR/web"
+	mkdir "$NGINX_DIR/www/contacts"
+	for kind in prosody ejabberd; do
+		server "$kind"
+		cat >"$NGINX_DIR/www/contacts/john" <<-'END'
+			{
+			"marie@example.com": {
+			"name": "Marie"
+			},
+
+			"michael@example.com": {
+			"name": "Michael"
+			}
+			}
+		END
+		echo '{}' >"$NGINX_DIR/www/contacts/aaron"
+		rm -f ./*.log
+		refresh() { roster-fetch --url "http://127.0.0.1:$NGINX_PORT/contacts/%s" john aaron | apply; }
+		online john
+		online aaron
+		run -0 refresh
+		assert_line "$(changes john 2 0 0)"
+		assert_line "$(changes aaron 0 0 0)"
+		wait_for got john 'type=.set' 'jid=.marie@example.com' 'name=.Marie' 'subscription=.both'
+		wait_for got john 'type=.set' 'jid=.michael@example.com' 'name=.Michael' 'subscription=.both'
+		refute got aaron 'type=.set'
+
+		jq '. + {"aaron@vhost.test": {"name": "Aaron"}}' "$NGINX_DIR/www/contacts/john" >john.json
+		mv john.json "$NGINX_DIR/www/contacts/john"
+		echo '{"john@vhost.test": {"name": "John"}}' >"$NGINX_DIR/www/contacts/aaron"
+		run -0 refresh
+		assert_line "$(changes john 1 0 0)"
+		assert_line "$(changes aaron 1 0 0)"
+		wait_for pushed john aaron 'name=.Aaron'
+		wait_for pushed aaron john 'name=.John'
+		wait_for sees john aaron
+		wait_for sees aaron john
+
+		# a web application that fails changes nothing
+		rm "$NGINX_DIR/www/contacts/john"
+		run refresh
+		assert_line --partial '"error":"http-404"'
+		assert_line "$(changes aaron 0 0 0)"
+		end john || true
+		end aaron || true
+	done
+	nginx_stop "$BATS_TEST_TMPDIR/web"
+}
+
+# --- when something goes
+
+@test "a full disk, a closed standard output: 74" {
+	server prosody
+	RECORD=$(record "$a" "$b") run bash -c 'echo "$RECORD" | roster-apply -q "$@" >/dev/full' bash "${how[@]}"
+	assert_failure 74
+	assert_output --partial 'cannot write standard output: No space left on device'
+	RECORD=$(record "$a" "$b") run bash -c 'echo "$RECORD" | roster-apply -q "$@" >&-' bash "${how[@]}"
+	assert_failure 74
+}
+
+@test "no server: 75" {
+	server prosody
+	server_free_port
+	run --separate-stderr roster-apply --host vhost.test --domain rosters.test --connect "127.0.0.1:$FREE_PORT" \
+		--secret-file "$SECRET_FILE" < <(record "$a" "$b")
+	assert_failure 75
+}
+
+@test "SIGTERM: the records in hand are finished, 0" {
+	server prosody
+	fed apply roster-apply -q "${how[@]}"
+	many "$a" 100 >&9
+	wait_for roster_begun
+	end apply
+	exec 9>&-
+	assert_equal "$(cat apply.out)" "$(changes "$a" 100 0 0)"
+}
+
+roster_begun() { roster_of "$a" | grep -q contact0@; }
+
+@test "the server restarts in the middle: 75 from a pipe; with --retries it goes on" {
+	prosody_start "$BATS_TEST_TMPDIR/prosody" --tls off
+	a=alice b=bob
+	as rosters.test
+	how
+	fed apply roster-apply -q "${how[@]}"
+	many "$a" 400 >&9
+	wait_for roster_begun
+	prosody_restart "$SERVER_DIR"
+	status=0
+	await apply || status=$?
+	assert_equal "$status" 75
+	exec 9>&-
+	assert_equal "$(jq -r '"\(.user) \(.error)"' apply.out)" 'alice connect'
+
+	fed apply roster-apply -q "${how[@]}" --retries 100
+	record "$a" >&9
+	wait_for test -s apply.out
+	many "$a" 300 >&9
+	wait_for roster_begun
+	prosody_restart "$SERVER_DIR"
+	exec 9>&-
+	await apply
+	assert_equal "$(tail -n 1 apply.out | jq -r .status)" ok
+	assert_equal "$(apply < <(many "$a" 300))" "$(changes "$a" 0 0 0)"
+	prosody_stop "$SERVER_DIR"
+}
+
+# --- users who log in
+
+logins()
+{
+	server "$1"
+	as rosters.test
+	if [[ $1 == prosody ]]; then how=(--host vhost.test "${component[@]}"); else how+=("${component[@]}"); fi
+	fed apply roster-apply -q "${how[@]}" "$2"
+	# the advertisement has come when a record is done
+	record "$c" "$b" >&9
+	wait_for grep -q '"status":"ok"' apply.out
+	online "$a"
+	wait_for grep -q "{\"event\":\"login\",\"user\":\"$a\"}" apply.out
+	online "$b"
+	wait_for grep -q "{\"event\":\"login\",\"user\":\"$b\"}" apply.out
+	assert_equal "$(grep -c "login.*$a" apply.out)" 1
+	# another session within 10 s is the same login
+	end "$a" || true
+	online "$a" work
+	online "$c"
+	wait_for grep -q "{\"event\":\"login\",\"user\":\"$c\"}" apply.out
+	assert_equal "$(grep -c "login.*\"$a\"" apply.out)" 1
+	exec 9>&-
+	await apply
+}
+
+@test "Prosody: --login-events: one for each user who comes online" { logins prosody --login-events; }
+@test "Prosody: --login-events=all" { logins prosody --login-events=all; }
+@test "ejabberd: --login-events beside the API" { logins ejabberd --login-events; }
+@test "ejabberd: --login-events=all beside the API" { logins ejabberd --login-events=all; }
+
+@test "a presence that is not a session's own login is no event" {
+	server prosody
+	how=(--host vhost.test "${component[@]}" --login-events)
+	fed apply roster-apply -q "${how[@]}"
+	record "$c" "$b" >&9
+	wait_for grep -q '"status":"ok"' apply.out
+	# from other domains, another component, without resource
+	xmpp-connect -q --domain open.test --connect "127.0.0.1:$(component_port open.test)" --secret-file "$SECRET_FILE" --wait 1 <<-END
+		<presence from='x@open.test/r' to='rosters.test'/>
+		<presence from='x@vhost.test' to='rosters.test'/>
+		<message from='vhost.test.evil' to='rosters.test'><privilege xmlns='urn:xmpp:privilege:2'/></message>
+		<message from='open.test' to='rosters.test'><privilege xmlns='urn:xmpp:privilege:2'/></message>
+	END
+	record "$a" "$b" >&9
+	wait_for grep -q "\"$a\"" apply.out
+	refute grep -q event apply.out
+	exec 9>&-
+	await apply
+}
+
+# --- clients of the unix socket
+
+# listening OPTION...: as "apply", on ./sock
+listening()
+{
+	start apply roster-apply "${how[@]}" --listen-unix sock "$@"
+	wait_for test -S sock
+}
+# client_of NAME: the same in the background
+client_of()
+{
+	cat >"$1.in"
+	start "$1" bash -c 'exec timeout 30 socat -t 20 - UNIX-CONNECT:sock <"$0"' "$1.in"
+}
+client() { timeout 30 socat -t 20 - UNIX-CONNECT:sock; }
+
+@test "--listen-unix: results go to the client that sent the record, events to standard output" {
+	server prosody
+	how+=(--login-events)
+	listening
+	assert_equal "$(stat -c %a sock)" 600
+	client_of one < <(for i in {1..20}; do record "$a" "$b=Name$i"; done)
+	client_of two < <(for i in {1..20}; do record "$b" "$a=Name$i"; done)
+	client_of three < <(echo '{"user":"x","status":"error","error":"timeout"}')
+	await one
+	await two
+	await three
+	assert_equal "$(jq -r .user one.out | sort | uniq -c | xargs)" "20 $a"
+	assert_equal "$(jq -r .user two.out | sort | uniq -c | xargs)" "20 $b"
+	assert_equal "$(jq -r .user three.out)" x
+	online "$c"
+	wait_for grep -q '"event":"login"' apply.out
+	refute grep -q status apply.out
+
+	# a client that leaves with its record in hand: the record is done, nobody else is disturbed
+	many "$c" 200 | timeout 5 socat -u - UNIX-CONNECT:sock
+	run -0 client < <(record "$a" "$b=Last")
+	assert_output "$(changes "$a" 0 1 0)"
+	WAIT_S=30 wait_for roster_has "$c" contact199@
+
+	run -75 roster-apply -q "${how[@]}" --listen-unix sock
+	assert_output --partial "somebody listens on 'sock' already"
+	end apply
+	assert_not_exists sock
+}
+
+roster_has() { roster_of "$1" | grep -q "$2"; }
+
+@test "--listen-unix: a stale socket is replaced, other files are not; --unix-mode" {
+	server prosody
+	python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("sock")'
+	listening --unix-mode 0660
+	wait_for eval '[[ $(stat -c %a sock) == 660 ]]'
+	run -0 client < <(record "$a" "$b")
+	assert_output "$(changes "$a" 1 0 0)"
+	end apply
+	echo mine >file
+	run -78 roster-apply -q "${how[@]}" --listen-unix file
+	assert_equal "$(cat file)" mine
+	run -78 roster-apply -q "${how[@]}" --listen-unix sock --unix-mode 9
+}
+
+@test "LISTEN_FDS: a socket of systemd-socket-activate" {
+	server ejabberd
+	start apply systemd-socket-activate -l "$PWD/sock" "$BINDIR/roster-apply" -q "${how[@]}"
+	wait_for test -S sock
+	run -0 client < <(record "$a" "$b")
+	assert_output "$(changes "$a" 1 0 0)"
+	run -0 client < <(record "$a" "$b")
+	assert_output "$(changes "$a" 0 0 0)"
+	end apply
+	assert_exists sock
+}
+
+@test "the server restarts while clients wait: a listening service comes back by itself" {
+	prosody_start "$BATS_TEST_TMPDIR/prosody" --tls off
+	a=alice b=bob
+	as rosters.test
+	how
+	listening
+	run -0 client < <(record "$a" "$b")
+	prosody_stop "$SERVER_DIR"
+	client_of one < <(record "$b" "$a")
+	prosody_restart "$SERVER_DIR"
+	await one
+	assert_equal "$(cat one.out)" "$(changes "$b" 1 0 0)"
+	end apply
+	prosody_stop "$SERVER_DIR"
+}
+
+@test "wrong usage: 64, and what is missing" {
+	while read -r want options; do
+		# shellcheck disable=SC2086
+		run --separate-stderr -64 roster-apply $options </dev/null
+		assert_equal "$options: ${stderr_lines[0]}" "$options: roster-apply: ${want//_/ }"
+	done <<-'END'
+		--host_is_needed --domain d
+		--domain_is_needed --host h
+		--secret-file_is_needed --host h --domain d
+		--via_ejabberd-api_needs_--api --host h --via ejabberd-api
+		--domain_is_needed --host h --via ejabberd-api --api http://127.0.0.1/api --login-events
+		--on-behalf_needs_--via_privilege --host h --via ejabberd-api --api http://127.0.0.1/api --on-behalf
+	END
+}
