@@ -161,7 +161,10 @@ int listen_open_tcp(const char *text, struct listen_socket **out)
 		return EXIT_CONFIG;
 	}
 	wrong = getaddrinfo(host && *host ? host : "127.0.0.1", port, &hints, &list);
-	if (wrong) {
+	if (wrong == EAI_MEMORY) {
+		err_error("out of memory");
+		status = EXIT_TEMPORARY;
+	} else if (wrong) {
 		err_error("cannot listen on '%s': %s", text,
 			wrong == EAI_SYSTEM ? strerror(errno) : gai_strerror(wrong));
 		status = EXIT_CONFIG;

@@ -200,3 +200,11 @@ byte_by_byte()
 	needs_injectors
 	each_line filters byte_by_byte
 }
+
+@test "roster-refresh-listen without memory or descriptors: 75" {
+	needs_injectors
+	: >in
+	listening=(roster-refresh-listen --spool spool --listen 127.0.0.1:0 --listen 192.0.2.1:1)
+	out_of_memory "${listening[@]}"
+	each_fault FAILCALL=socket:N:EMFILE 75! "${listening[@]}"
+}
