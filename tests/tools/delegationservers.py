@@ -170,7 +170,8 @@ def broken_handlers():
         ask(alice, "d1")
         h.next()
         h.die()
-        assert answered(alice, "d1").error == "cancel/internal-server-error"
+        # on a busy machine its end may be seen after the second is over
+        assert answered(alice, "d1").error in ("cancel/internal-server-error", "wait/remote-server-timeout")
         h.started()
         ask(alice, "d2")
         h.answer(h.next())
