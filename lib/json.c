@@ -196,12 +196,13 @@ enum json_status json_parse(
 
 /* Writing ---------------------------------------------------------------- */
 
-void json_string(struct buf *out, struct span s)
+bool json_string(struct buf *out, struct span s)
 {
 	size_t i = 0, run = 0;
+	bool ok;
 
-	buf_append_char(out, '"');
-	while (i < s.n) {
+	ok = buf_append_char(out, '"');
+	while (ok && i < s.n) {
 		unsigned char c = (unsigned char)s.p[i];
 		size_t n = c < 0x80 ? 1 : c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
 
@@ -213,18 +214,15 @@ void json_string(struct buf *out, struct span s)
 			i++;
 			continue;
 		}
-		buf_append(out, s.p + run, i - run);
+		ok = buf_append(out, s.p + run, i - run);
 		if (c == '"' || c == '\\') {
-			buf_append_char(out, '\\');
-			buf_append_char(out, (char)c);
+			ok = ok && buf_append_char(out, '\\') && buf_append_char(out, (char)c);
 		} else if (c < 0x80) {
-			buf_printf(out, "\\u%04x", c);
+			ok = ok && buf_printf(out, "\\u%04x", c);
 		} else {
-			buf_append_string(out, "\xef\xbf\xbd");
+			ok = ok && buf_append_string(out, "\xef\xbf\xbd");
 		}
 		run = ++i;
 	}
-	if (i > run)
-		buf_append(out, s.p + run, i - run);
-	buf_append_char(out, '"');
+	return ok && buf_append(out, s.p + run, i - run) && buf_append_char(out, '"');
 }

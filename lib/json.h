@@ -20,7 +20,7 @@ enum json_status json_parse(
 	struct span text, int depth, struct json_object **object, struct buf *message);
 
 /* Append s as a JSON string with its quotes; always valid JSON: bytes that are no UTF-8 become
- * U+FFFD. */
-void json_string(struct buf *out, struct span s);
+ * U+FFFD. False if out is full (some of it may have been appended). */
+bool json_string(struct buf *out, struct span s);
 
 #endif

@@ -3,25 +3,37 @@
 #include "err.h"
 #include "stanza-json.h"
 
+/* `<a/>` against {"name":"a","attrs":{},"children":[]} */
+#define JSON_GROWTH 16
+
 /* From stanzas: a filter as the others are, only that what leaves is JSON. */
 
 static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
 {
-	(void)self;
+	struct jsontool_config *config = self;
+	size_t begin = buf_length(w->out);
+
 	(void)now_ms;
 	if (s->refusal)
 		return; /* reported by the service */
-	if (!stanza_json_format(s, w->out) || !buf_append_char(w->out, '\n'))
-		err_error("stdin:%zu: more output than --max-queue-bytes", s->line);
+	if (stanza_json_format(s, w->out) && buf_append_char(w->out, '\n'))
+		return;
+	buf_truncate(w->out, begin);
+	err_error("stdin:%zu: too large as JSON", s->line);
+	config->bad = true;
 }
 
 int jsontool_from_stanzas(struct jsontool_config *config)
 {
 	static const struct service_ops ops = {.stanza = on_stanza};
+	int status;
 
 	config->service.index_depth = STANZA_JSON_INDEX_DEPTH;
 	config->service.index_nodes = STANZA_JSON_INDEX_NODES;
-	return service_run(&config->service, &ops, config);
+	/* so much markup can come of a stanza that is nothing but empty elements */
+	config->service.max_queue_bytes += JSON_GROWTH * config->service.max_stanza_bytes;
+	status = service_run(&config->service, &ops, config);
+	return status == EXIT_DONE && config->bad ? EXIT_DATA : status;
 }
 
 /* To stanzas: lines in, stanzas out. */

@@ -8,6 +8,7 @@
 struct jsontool_config {
 	struct service_config service; /* limits; never connects */
 	int64_t max_line_bytes;	       /* json-to-stanza */
+	bool bad;		       /* private */
 };
 
 #define JSONTOOL_CONFIG_INIT                                                                       \

@@ -1,39 +1,52 @@
 #include "stanza-json.h"
 
+#include <expat.h>
+
+#include "err.h"
 #include "json.h"
 
 /* Objects and arrays open at once: each element takes two of them. */
 #define MAX_JSON_DEPTH 1024
+#define MAX_NAME_BYTES 65536
 #define NS_XMLNS "http://www.w3.org/2000/xmlns/"
 
 /* To JSON ---------------------------------------------------------------- */
 
-static bool string(struct buf *out, struct span s)
+/* Once something did not fit nothing more is tried: namespaces can make much of little. */
+struct out {
+	struct buf *buf;
+	bool full;
+};
+
+static void raw(struct out *o, const char *text)
 {
-	json_string(out, s);
-	return buf_length(out) < out->max;
+	if (!o->full)
+		o->full = !buf_append_string(o->buf, text);
 }
 
-static void key(struct buf *out, const char *name)
+static void string(struct out *o, struct span s)
 {
-	buf_append_char(out, '"');
-	buf_append_string(out, name);
-	buf_append_string(out, "\":");
+	if (!o->full)
+		o->full = !json_string(o->buf, s);
 }
 
-static void member(struct buf *out, const char *name, struct span value)
+/* ,"name":"value" */
+static void member(struct out *o, const char *name, struct span value)
 {
 	if (!value.p)
 		return;
-	buf_append_char(out, ',');
-	key(out, name);
-	string(out, value);
+	raw(o, ",\"");
+	raw(o, name);
+	raw(o, "\":");
+	string(o, value);
 }
 
-static void attribute(struct buf *out, const struct xml_attribute *a)
+static void attribute(struct out *o, const struct xml_attribute *a)
 {
 	struct buf name;
 
+	if (o->full)
+		return;
 	buf_init(&name, BUF_NO_MAX);
 	if (a->ns.p) {
 		buf_append_char(&name, '{');
@@ -41,40 +54,41 @@ static void attribute(struct buf *out, const struct xml_attribute *a)
 		buf_append_char(&name, '}');
 	}
 	buf_append_span(&name, a->name);
-	string(out, buf_span(&name));
-	buf_append_char(out, ':');
-	string(out, a->value);
+	string(o, buf_span(&name));
+	raw(o, ":");
+	string(o, a->value);
 	buf_free(&name);
 }
 
-/* Whether the attribute has a member of its own at the top. */
-static bool is_common(const struct xml_attribute *a)
+/* Whether an attribute of the root has a member of its own at the top. */
+static bool is_common(struct span ns, struct span name)
 {
 	static const char *const names[] = {"to", "from", "id", "type"};
 
-	if (a->ns.p)
-		return span_is(a->name, "lang") && span_is(a->ns, NS_XML);
+	if (ns.p)
+		return span_is(name, "lang") && span_is(ns, NS_XML);
 	for (int i = 0; i < 4; i++)
-		if (span_is(a->name, names[i]))
+		if (span_is(name, names[i]))
 			return true;
 	return false;
 }
 
-static void attributes(struct buf *out, const struct xml_node *node, bool root)
+static void attributes(struct out *o, const struct xml_node *node, bool root)
 {
 	bool first = true;
 
-	key(out, "attrs");
-	buf_append_char(out, '{');
+	raw(o, "\"attrs\":{");
 	for (uint32_t i = 0; i < node->attributes_count; i++) {
-		if (root && is_common(&node->attributes[i]))
+		const struct xml_attribute *a = &node->attributes[i];
+
+		if (root && is_common(a->ns, a->name))
 			continue;
 		if (!first)
-			buf_append_char(out, ',');
+			raw(o, ",");
 		first = false;
-		attribute(out, &node->attributes[i]);
+		attribute(o, a);
 	}
-	buf_append_char(out, '}');
+	raw(o, "}");
 }
 
 static bool declares_none(const struct xml_node *node)
@@ -85,59 +99,71 @@ static bool declares_none(const struct xml_node *node)
 	return false;
 }
 
+/* Whether an element is in the namespace of the stanza because nothing on the way says another. */
+static bool is_stanzas_own(const struct xml_node *node)
+{
+	for (; node->parent; node = node->parent)
+		if (node->ns.p || declares_none(node))
+			return false;
+	return !node->ns.p;
+}
+
+/* What an element says of its namespace; SPAN_NONE: that of its parent. xmlns='' in a stanza
+ * without namespace is said: on a server's stream the stanza has one. */
+static struct span namespace_of(const struct xml_node *node)
+{
+	if (span_equal(node->ns, node->parent->ns) &&
+		!(!node->ns.p && declares_none(node) && is_stanzas_own(node->parent)))
+		return SPAN_NONE;
+	return node->ns.p ? node->ns : SPAN("");
+}
+
 /* The text between two elements, if there is any. */
-static void text_between(
-	struct buf *out, const struct stanza *s, size_t from, size_t to, bool *first)
+static void text_between(struct out *o, const struct stanza *s, size_t from, size_t to, bool *first)
 {
 	struct buf text;
 
-	if (from >= to)
+	if (from >= to || o->full)
 		return;
 	buf_init(&text, BUF_NO_MAX);
 	xml_text(s->text, from, to, &text);
 	if (buf_length(&text)) {
 		if (!*first)
-			buf_append_char(out, ',');
+			raw(o, ",");
 		*first = false;
-		string(out, buf_span(&text));
+		string(o, buf_span(&text));
 	}
 	buf_free(&text);
 }
 
-/* The array of what is in node. Elements are walked without recursion: their depth is the
+/* The array of what is in `top`. Elements are walked without recursion: their depth is the
  * sender's choice. */
-static void content(struct buf *out, const struct stanza *s, const struct xml_node *top)
+static void content(struct out *o, const struct stanza *s, const struct xml_node *top)
 {
 	const struct xml_node *node = top, *child = top->first_child;
 	size_t at = top->open_end;
 	bool first = true;
 
-	buf_append_char(out, '[');
-	for (;;) {
-		text_between(out, s, at, child ? child->start : node->close_start, &first);
+	raw(o, "[");
+	while (!o->full) {
+		text_between(o, s, at, child ? child->start : node->close_start, &first);
 		if (child) {
-			if (!first)
-				buf_append_char(out, ',');
-			buf_append_char(out, '{');
-			key(out, "name");
-			string(out, child->name);
-			if (!span_equal(child->ns, node->ns) || declares_none(child))
-				member(out, "ns", child->ns.p ? child->ns : SPAN(""));
-			buf_append_char(out, ',');
-			attributes(out, child, false);
-			buf_append_char(out, ',');
-			key(out, "children");
-			buf_append_char(out, '[');
+			raw(o, first ? "{\"name\":" : ",{\"name\":");
+			string(o, child->name);
+			member(o, "ns", namespace_of(child));
+			raw(o, ",");
+			attributes(o, child, false);
+			raw(o, ",\"children\":[");
 			node = child;
-			child = node->first_child;
 			at = node->open_end;
+			child = node->first_child;
 			first = true;
 			continue;
 		}
-		buf_append_char(out, ']');
+		raw(o, "]");
 		if (node == top)
 			return;
-		buf_append_char(out, '}');
+		raw(o, "}");
 		at = node->end;
 		child = node->next;
 		node = node->parent;
@@ -145,32 +171,30 @@ static void content(struct buf *out, const struct stanza *s, const struct xml_no
 	}
 }
 
-static void error_member(struct buf *out, const struct stanza *s)
+static void error_member(struct out *o, const struct stanza *s)
 {
 	const struct xml_node *error = xml_child(s->root, "", "error"), *node;
+	struct span type = xml_attribute(error, "type");
 	struct buf text;
 
 	if (s->type != TYPE_ERROR || !error)
 		return;
-	buf_append_char(out, ',');
-	key(out, "error");
-	buf_append_string(out, "{");
-	key(out, "type");
-	string(out, xml_attribute(error, "type").p ? xml_attribute(error, "type") : SPAN(""));
-	member(out, "condition", stanza_error_condition(s));
+	raw(o, ",\"error\":{\"type\":");
+	string(o, type.p ? type : SPAN(""));
+	member(o, "condition", stanza_error_condition(s));
 	node = xml_child(error, NS_STANZAS, "text");
 	if (node) {
 		buf_init(&text, BUF_NO_MAX);
 		xml_node_text(s->text, node, &text);
-		member(out, "text", buf_span(&text));
+		member(o, "text", buf_span(&text));
 		buf_free(&text);
 	}
 	for (node = error->first_child; node; node = node->next)
 		if (!span_is(node->ns, NS_STANZAS)) {
-			member(out, "app", node->name);
+			member(o, "app", node->name);
 			break;
 		}
-	buf_append_char(out, '}');
+	raw(o, "}");
 }
 
 bool stanza_json_format(const struct stanza *s, struct buf *out)
@@ -179,28 +203,31 @@ bool stanza_json_format(const struct stanza *s, struct buf *out)
 		[STANZA_IQ] = "iq", [STANZA_MESSAGE] = "message", [STANZA_PRESENCE] = "presence"};
 	const struct xml_node *payload = stanza_payload(s);
 	size_t begin = buf_length(out);
+	struct out o = {.buf = out};
 
-	buf_append_string(out, "{\"v\":1");
-	member(out, "kind", span_of(kinds[s->kind]));
-	member(out, "type", xml_attribute(s->root, "type"));
-	member(out, "id", s->id);
-	member(out, "from", s->from);
-	member(out, "to", s->to);
-	member(out, "lang", s->lang);
-	buf_append_char(out, ',');
-	attributes(out, s->root, true);
+	raw(&o, "{\"v\":1");
+	member(&o, "kind", span_of(kinds[s->kind]));
+	member(&o, "type", xml_attribute(s->root, "type"));
+	member(&o, "id", s->id);
+	member(&o, "from", s->from);
+	member(&o, "to", s->to);
+	member(&o, "lang", s->lang);
+	raw(&o, ",");
+	attributes(&o, s->root, true);
 	if (payload) {
-		member(out, "ns", payload->ns.p ? payload->ns : SPAN(""));
-		member(out, "name", payload->name);
+		struct span ns = namespace_of(payload);
+
+		/* whatever the stanza's own is called where it comes from */
+		member(&o, "ns", ns.p ? ns : SPAN(""));
+		member(&o, "name", payload->name);
 	}
-	error_member(out, s);
-	buf_append_char(out, ',');
-	key(out, "payload");
-	content(out, s, s->root);
-	if (buf_append_char(out, '}'))
-		return true;
-	buf_truncate(out, begin);
-	return false;
+	error_member(&o, s);
+	raw(&o, ",\"payload\":");
+	content(&o, s, s->root);
+	raw(&o, "}");
+	if (o.full)
+		buf_truncate(out, begin);
+	return !o.full;
 }
 
 /* From JSON -------------------------------------------------------------- */
@@ -212,11 +239,31 @@ static struct span text_of(struct json_object *o)
 	return (struct span){json_object_get_string(o), (size_t)json_object_get_string_len(o)};
 }
 
-/* A name without a colon (Namespaces in XML 1.0); beyond ASCII expat knows better, but what is a
- * letter there is only looked at as far as it cannot break the markup. */
+/* Expat knows which characters beyond ASCII are letters. */
+static bool is_name_to_expat(struct span s)
+{
+	XML_Parser p = XML_ParserCreate("UTF-8");
+	struct buf tag;
+	bool ok;
+
+	if (!p)
+		err_die(EXIT_TEMPORARY, "out of memory");
+	buf_init(&tag, BUF_NO_MAX);
+	buf_append_char(&tag, '<');
+	buf_append_span(&tag, s);
+	buf_append_string(&tag, "/>");
+	ok = XML_Parse(p, buf_string(&tag), (int)buf_length(&tag), 1) == XML_STATUS_OK;
+	buf_free(&tag);
+	XML_ParserFree(p);
+	return ok;
+}
+
+/* A name without a colon (Namespaces in XML 1.0). */
 static bool is_name(struct span s)
 {
-	if (!s.n || !xml_characters_valid(s))
+	bool ascii = true;
+
+	if (!s.n || s.n > MAX_NAME_BYTES)
 		return false;
 	for (size_t i = 0; i < s.n; i++) {
 		unsigned char c = (unsigned char)s.p[i];
@@ -226,13 +273,14 @@ static bool is_name(struct span s)
 
 		if (!start && !(rest && i > 0))
 			return false;
+		ascii = ascii && c < 0x80;
 	}
-	return true;
+	return ascii || (xml_characters_valid(s) && is_name_to_expat(s));
 }
 
 /* One attribute, its namespace declared beside it under a prefix of ours. */
-static const char *write_attribute(
-	struct writer *w, struct span name, struct json_object *value, unsigned *prefixes)
+static const char *write_attribute(struct writer *w, struct span name, struct json_object *value,
+	bool root, unsigned *prefixes)
 {
 	struct span text = text_of(value), ns = SPAN_NONE;
 	struct buf qualified;
@@ -240,7 +288,8 @@ static const char *write_attribute(
 	if (!text.p || !xml_characters_valid(text))
 		return "an attribute that is no string of XML characters";
 	if (name.n && name.p[0] == '{') {
-		const char *close = memchr(name.p, '}', name.n);
+		/* the last one: a name has none, a namespace may */
+		const char *close = memrchr(name.p, '}', name.n);
 
 		if (!close)
 			return "an attribute name without '}'";
@@ -251,6 +300,8 @@ static const char *write_attribute(
 		return "an attribute name that is none";
 	if (ns.p && (!ns.n || !xml_characters_valid(ns) || span_is(ns, NS_XMLNS)))
 		return "an attribute in no namespace there can be";
+	if (root && is_common(ns, name))
+		return "in 'attrs' what is a member of its own";
 	buf_init(&qualified, BUF_NO_MAX);
 	if (ns.p && span_is(ns, NS_XML)) {
 		buf_append_string(&qualified, "xml:");
@@ -266,7 +317,7 @@ static const char *write_attribute(
 	return NULL;
 }
 
-static const char *write_attributes(struct writer *w, struct json_object *attrs)
+static const char *write_attributes(struct writer *w, struct json_object *attrs, bool root)
 {
 	unsigned prefixes = 0;
 	const char *wrong;
@@ -277,7 +328,7 @@ static const char *write_attributes(struct writer *w, struct json_object *attrs)
 		return "'attrs' is no object";
 	json_object_object_foreach(attrs, name, value)
 	{
-		wrong = write_attribute(w, span_of(name), value, &prefixes);
+		wrong = write_attribute(w, span_of(name), value, root, &prefixes);
 		if (wrong)
 			return wrong;
 	}
@@ -291,43 +342,70 @@ static struct json_object *get(struct json_object *o, const char *name)
 	return json_object_object_get_ex(o, name, &value) ? value : NULL;
 }
 
-static const char *write_children(struct writer *w, struct json_object *list, struct span ns);
+/* Where a child stands: in an element of the namespace `parent`, SPAN_NONE for that of the stanza;
+ * without a prefix it would be in `fallback`. */
+struct scope {
+	struct span parent, fallback;
+};
 
-/* An element whose parent is in the namespace `outer`. */
-static const char *write_element(struct writer *w, struct json_object *element, struct span outer)
+static const char *write_children(struct writer *w, struct json_object *list, struct scope scope);
+
+/* Whether anything but empty strings is in a list. */
+static bool has_content(struct json_object *list)
+{
+	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+		struct json_object *child = json_object_array_get_idx(list, i);
+		struct span text = text_of(child);
+
+		if (!text.p || text.n)
+			return true;
+	}
+	return false;
+}
+
+static const char *write_element(struct writer *w, struct json_object *element, struct scope scope)
 {
 	struct span name = text_of(get(element, "name")), ns = text_of(get(element, "ns"));
 	struct json_object *children = get(element, "children");
-	const char *wrong;
+	const char *wrong, *prefix = "";
 
 	if (!is_name(name))
 		return "an element without a name that can be one";
 	if ((get(element, "ns") && !ns.p) || (ns.p && !xml_characters_valid(ns)) ||
-		span_is(ns, NS_XML) || span_is(ns, NS_XMLNS))
+		span_is(ns, NS_XMLNS))
 		return "an element in no namespace there can be";
 	if (children && !json_object_is_type(children, json_type_array))
 		return "'children' is no list";
+	if (!ns.p)
+		ns = scope.parent;
+	if (span_is(ns, NS_XML))
+		prefix = "xml:"; /* the one namespace that only a prefix can say */
 	writer_raw(w, "<");
+	writer_raw(w, prefix);
 	writer_raw_span(w, name);
-	if (ns.p && !span_equal(ns, outer))
-		writer_attribute(w, "xmlns", ns);
-	wrong = write_attributes(w, get(element, "attrs"));
+	if (!*prefix && !span_equal(ns, scope.fallback)) {
+		writer_attribute(w, "xmlns", ns.p ? ns : SPAN(""));
+		scope.fallback = ns;
+	}
+	scope.parent = ns;
+	wrong = write_attributes(w, get(element, "attrs"), false);
 	if (wrong)
 		return wrong;
-	if (!children || json_object_array_length(children) == 0) {
+	if (!has_content(children)) {
 		writer_raw(w, "/>");
 		return NULL;
 	}
 	writer_raw(w, ">");
-	wrong = write_children(w, children, ns.p ? ns : outer);
+	wrong = write_children(w, children, scope);
 	writer_raw(w, "</");
+	writer_raw(w, prefix);
 	writer_raw_span(w, name);
 	writer_raw(w, ">");
 	return wrong;
 }
 
 /* Depth is bounded by MAX_JSON_DEPTH. */
-static const char *write_children(struct writer *w, struct json_object *list, struct span ns)
+static const char *write_children(struct writer *w, struct json_object *list, struct scope scope)
 {
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *child = json_object_array_get_idx(list, i);
@@ -335,7 +413,7 @@ static const char *write_children(struct writer *w, struct json_object *list, st
 		const char *wrong = NULL;
 
 		if (json_object_is_type(child, json_type_object))
-			wrong = write_element(w, child, ns);
+			wrong = write_element(w, child, scope);
 		else if (!text.p || !xml_characters_valid(text))
 			wrong = "a child that is neither an element nor a string of XML characters";
 		else
@@ -347,50 +425,80 @@ static const char *write_children(struct writer *w, struct json_object *list, st
 }
 
 /* What is said twice must be said alike. */
-static bool agrees(struct json_object *value, struct span with)
+static bool agrees(struct json_object *said, struct span with)
 {
-	return !value || span_equal(text_of(value), with);
+	return !said || span_equal(text_of(said), with);
 }
 
-static struct json_object *first_element(struct json_object *list)
+/* The next element of a list from *at on. */
+static struct json_object *next_element(struct json_object *list, size_t *at)
 {
-	for (size_t i = 0; i < json_object_array_length(list); i++)
-		if (json_object_is_type(json_object_array_get_idx(list, i), json_type_object))
-			return json_object_array_get_idx(list, i);
-	return NULL;
-}
+	while (list && json_object_is_type(list, json_type_array) &&
+		*at < json_object_array_length(list)) {
+		struct json_object *child = json_object_array_get_idx(list, (*at)++);
 
-static struct json_object *find_element(struct json_object *list, const char *name)
-{
-	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
-		struct json_object *child = json_object_array_get_idx(list, i);
-
-		if (json_object_is_type(child, json_type_object) &&
-			span_is(text_of(get(child, "name")), name))
+		if (json_object_is_type(child, json_type_object))
 			return child;
 	}
 	return NULL;
 }
 
+/* The strings of a list, joined. */
+static void text_in(struct json_object *list, struct buf *out)
+{
+	for (size_t i = 0; list && json_object_is_type(list, json_type_array) &&
+			   i < json_object_array_length(list);
+		i++)
+		buf_append_span(out, text_of(json_object_array_get_idx(list, i)));
+}
+
+/* Whether 'error' says what the element says that it is made of (as error_member()). */
+static bool error_agrees(struct json_object *said, struct json_object *error)
+{
+	struct span outer = text_of(get(error, "ns")), condition = SPAN_NONE, app = SPAN_NONE;
+	struct json_object *child, *text = NULL, *type = get(get(error, "attrs"), "type");
+	struct buf words;
+	size_t at = 0;
+	bool ok;
+
+	while ((child = next_element(get(error, "children"), &at))) {
+		struct span name = text_of(get(child, "name"));
+		struct span ns = get(child, "ns") ? text_of(get(child, "ns")) : outer;
+
+		if (!span_is(ns, NS_STANZAS))
+			app = app.p ? app : name;
+		else if (!span_is(name, "text"))
+			condition = condition.p ? condition : name;
+		else
+			text = text ? text : child;
+	}
+	buf_init(&words, BUF_NO_MAX);
+	text_in(get(text, "children"), &words);
+	ok = agrees(get(said, "type"), type ? text_of(type) : SPAN("")) &&
+	     agrees(get(said, "condition"), condition) &&
+	     agrees(get(said, "text"), text ? buf_span(&words) : SPAN_NONE) &&
+	     agrees(get(said, "app"), app);
+	buf_free(&words);
+	return ok;
+}
+
 /* payload wins; what ns, name and error say beside it must be the same. */
 static const char *contradiction(struct json_object *o, struct json_object *payload)
 {
-	struct json_object *first = first_element(payload), *error = get(o, "error"), *element;
-	struct span ns = first ? text_of(get(first, "ns")) : SPAN_NONE;
+	struct json_object *error = get(o, "error"), *element;
+	struct span ns;
+	size_t at = 0;
 
-	if (!agrees(get(o, "name"), first ? text_of(get(first, "name")) : SPAN_NONE) ||
-		!agrees(get(o, "ns"), ns.p ? ns : SPAN("")))
+	element = next_element(payload, &at);
+	ns = text_of(get(element, "ns"));
+	if (!agrees(get(o, "name"), text_of(get(element, "name"))) ||
+		!agrees(get(o, "ns"), !element ? SPAN_NONE
+				      : ns.p   ? ns
+					       : SPAN("")))
 		return "'ns' and 'name' are not those of the payload";
-	if (!error)
-		return NULL;
-	element = find_element(payload, "error");
-	if (!element || !json_object_is_type(error, json_type_object) ||
-		!agrees(get(error, "type"), get(get(element, "attrs"), "type")
-						    ? text_of(get(get(element, "attrs"), "type"))
-						    : SPAN("")) ||
-		(get(error, "condition") &&
-			!find_element(get(element, "children"),
-				json_object_get_string(get(error, "condition")))))
+	while (element && !span_is(text_of(get(element, "name")), "error"))
+		element = next_element(payload, &at);
+	if (error && (!element || !error_agrees(error, element)))
 		return "'error' is not that of the payload";
 	return NULL;
 }
@@ -400,10 +508,11 @@ static const char *write_short(struct writer *w, struct json_object *o)
 {
 	struct json_object *error = get(o, "error");
 	struct span name = text_of(get(o, "name")), ns = text_of(get(o, "ns"));
-	struct span type, condition, text, app;
+	struct span type, condition, text;
 
-	if (name.p || ns.p) {
-		if (!is_name(name) || (ns.p && !xml_characters_valid(ns)))
+	if (get(o, "name") || get(o, "ns")) {
+		if (!is_name(name) || (get(o, "ns") && !ns.p) || !xml_characters_valid(ns) ||
+			span_is(ns, NS_XML) || span_is(ns, NS_XMLNS))
 			return "'name' and 'ns' that make no element";
 		writer_raw(w, "<");
 		writer_raw_span(w, name);
@@ -416,11 +525,12 @@ static const char *write_short(struct writer *w, struct json_object *o)
 	type = text_of(get(error, "type"));
 	condition = text_of(get(error, "condition"));
 	text = text_of(get(error, "text"));
-	app = text_of(get(error, "app"));
-	if (!is_name(condition) || (type.p && !xml_characters_valid(type)) ||
-		(text.p && !xml_characters_valid(text)))
+	if (!is_name(condition) || span_is(condition, "text"))
 		return "an 'error' without a condition";
-	if (app.p)
+	if ((get(error, "type") && !type.p) || (get(error, "text") && !text.p) ||
+		!xml_characters_valid(type) || !xml_characters_valid(text))
+		return "'type' and 'text' of 'error' are strings of XML characters";
+	if (get(error, "app"))
 		return "'error' with 'app' needs a payload, which has its namespace";
 	writer_raw(w, "<error");
 	writer_attribute(w, "type", type.p ? type : SPAN("cancel"));
@@ -450,6 +560,9 @@ static const char *write_stanza(struct writer *w, struct json_object *o)
 		return "'kind' is none of iq, message, presence";
 	if (payload && !json_object_is_type(payload, json_type_array))
 		return "'payload' is no list";
+	if (get(o, "error") && (!json_object_is_type(get(o, "error"), json_type_object) ||
+				       !span_is(text_of(get(o, "type")), "error")))
+		return "'error' is no object, or in a stanza whose type is another";
 	wrong = payload ? contradiction(o, payload) : NULL;
 	if (wrong)
 		return wrong;
@@ -463,16 +576,17 @@ static const char *write_stanza(struct writer *w, struct json_object *o)
 			return "type, id, from, to and lang are strings";
 		writer_attribute(w, i == 4 ? "xml:lang" : common[i], text);
 	}
-	wrong = write_attributes(w, get(o, "attrs"));
+	wrong = write_attributes(w, get(o, "attrs"), true);
 	if (wrong)
 		return wrong;
-	if (payload ? json_object_array_length(payload) == 0
+	if (payload ? !has_content(payload)
 		    : !get(o, "name") && !get(o, "ns") && !get(o, "error")) {
 		writer_raw(w, "/>");
 		return NULL;
 	}
 	writer_raw(w, ">");
-	wrong = payload ? write_children(w, payload, SPAN_NONE) : write_short(w, o);
+	wrong = payload ? write_children(w, payload, (struct scope){SPAN_NONE, SPAN_NONE})
+			: write_short(w, o);
 	writer_raw(w, "</");
 	writer_raw_span(w, kind);
 	writer_raw(w, ">");
@@ -486,8 +600,16 @@ const char *stanza_json_write(struct span line, struct writer *w, enum writer_st
 	struct buf message;
 
 	buf_init(&message, 256);
-	if (json_parse(line, MAX_JSON_DEPTH, &o, &message) != JSON_OK)
+	switch (json_parse(line, MAX_JSON_DEPTH, &o, &message)) {
+	case JSON_OK:
+		break;
+	case JSON_BAD:
 		wrong = "not JSON";
+		break;
+	case JSON_FORBIDDEN:
+		wrong = "JSON nested too deeply, or with U+0000";
+		break;
+	}
 	buf_free(&message);
 	if (!wrong && !json_object_is_type(o, json_type_object))
 		wrong = "not an object";

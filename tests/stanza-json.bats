@@ -1,0 +1,267 @@
+#!/usr/bin/env bats
+# stanza-to-json and json-to-stanza: the JSON of the plumbing, both ways.
+# installcheck
+
+load lib
+
+teardown() { stop_all; }
+
+# to_json STANZA JSON, to_stanza JSON STANZA: exactly that line
+to_json()
+{
+	run -0 stanza-to-json <<<"$1"
+	assert_output "$2"
+}
+
+to_stanza()
+{
+	run -0 json-to-stanza <<<"$1"
+	assert_output "$2"
+}
+
+# refused JSON: reported with its line, 65, and the lines around it pass
+refused()
+{
+	run -65 --separate-stderr json-to-stanza < <(printf '%s\n' '{"kind":"iq"}' "$1" '{"kind":"presence"}')
+	assert_output $'<iq/>\n<presence/>'
+	# shellcheck disable=SC2154
+	[[ $stderr == "json-to-stanza: stdin:2: "* && ${#stderr_lines[@]} == 1 ]] || {
+		echo "$1: $stderr"
+		return 1
+	}
+}
+
+@test "a stanza as one object, each member in its place" {
+	to_json "<iq type='get' id='a1' from='u@h/r' to='h' xml:lang='en'><query xmlns='jabber:iq:roster'>text<item jid='j'/></query></iq>" \
+		'{"v":1,"kind":"iq","type":"get","id":"a1","from":"u@h/r","to":"h","lang":"en","attrs":{},"ns":"jabber:iq:roster","name":"query","payload":[{"name":"query","ns":"jabber:iq:roster","attrs":{},"children":["text",{"name":"item","attrs":{"jid":"j"},"children":[]}]}]}'
+	to_json "<presence/>" '{"v":1,"kind":"presence","attrs":{},"payload":[]}'
+	to_json "<message to='' x='1'/>" '{"v":1,"kind":"message","to":"","attrs":{"x":"1"},"payload":[]}'
+}
+
+@test "a root in any stanza namespace or none is the same" {
+	for ns in '' " xmlns='jabber:client'" " xmlns='jabber:component:accept'"; do
+		to_json "<message$ns><body>x</body></message>" \
+			'{"v":1,"kind":"message","attrs":{},"ns":"","name":"body","payload":[{"name":"body","attrs":{},"children":["x"]}]}'
+	done
+}
+
+@test "a child's absent ns is its parent's; none is the empty string" {
+	json='{"v":1,"kind":"message","attrs":{},"ns":"q","name":"a","payload":[{"name":"a","ns":"q","attrs":{},"children":[{"name":"b","attrs":{},"children":[]},{"name":"c","ns":"","attrs":{},"children":[{"name":"d","attrs":{},"children":[]}]}]}]}'
+	to_json "<message><p:a xmlns:p='q'><p:b/><c><d/></c></p:a></message>" "$json"
+	to_stanza "$json" "<message><a xmlns='q'><b/><c xmlns=''><d/></c></a></message>"
+	# below the root none is not the stanza's own
+	to_json "<message><a xmlns=''/></message>" \
+		'{"v":1,"kind":"message","attrs":{},"ns":"","name":"a","payload":[{"name":"a","ns":"","attrs":{},"children":[]}]}'
+	to_stanza '{"kind":"message","payload":[{"name":"a","ns":""},{"name":"b"}]}' "<message><a xmlns=''/><b/></message>"
+}
+
+@test "foreign attributes are {namespace}local, xml:lang is lang at the root" {
+	json='{"v":1,"kind":"message","lang":"de","attrs":{"{urn:x}from":"1"},"ns":"","name":"a","payload":[{"name":"a","attrs":{"{http://www.w3.org/XML/1998/namespace}lang":"en","{u}b}c":"2"},"children":[]}]}'
+	to_json "<message xmlns:x='urn:x' x:from='1' xml:lang='de'><a xml:lang='en' xmlns:y='u}b' y:c='2'/></message>" "$json"
+	to_stanza "$json" "<message xml:lang='de' xmlns:ns1='urn:x' ns1:from='1'><a xml:lang='en' xmlns:ns1='u}b' ns1:c='2'/></message>"
+	refused '{"kind":"iq","attrs":{"{}a":"1"}}'
+	refused '{"kind":"iq","attrs":{"{a":"1"}}'
+	refused '{"kind":"iq","attrs":{"{http://www.w3.org/2000/xmlns/}a":"1"}}'
+	refused '{"kind":"iq","attrs":{"xmlns":"1"}}'
+	refused '{"kind":"iq","attrs":{"a:b":"1"}}'
+	refused '{"kind":"iq","attrs":{"id":"1"}}'
+	refused '{"kind":"iq","id":"2","attrs":{"id":"1"}}'
+	refused '{"kind":"iq","lang":"en","attrs":{"{http://www.w3.org/XML/1998/namespace}lang":"de"}}'
+}
+
+@test "an element in the namespace that only a prefix can say" {
+	json='{"v":1,"kind":"message","attrs":{},"ns":"http://www.w3.org/XML/1998/namespace","name":"a","payload":[{"name":"a","ns":"http://www.w3.org/XML/1998/namespace","attrs":{},"children":[{"name":"b","ns":"","attrs":{},"children":[]}]}]}'
+	to_json "<message><xml:a><b xmlns=''/></xml:a></message>" "$json"
+	to_stanza "$json" "<message><xml:a><b xmlns=''/></xml:a></message>"
+}
+
+@test "text: references and sections decoded, white space kept, in document order" {
+	to_json "<message>a&#13;<b> </b>&amp;&quot;<![CDATA[<x>]]>&#xe9;</message>" \
+		'{"v":1,"kind":"message","attrs":{},"ns":"","name":"b","payload":["a\u000d",{"name":"b","attrs":{},"children":[" "]},"&\"<x>é"]}'
+	to_stanza '{"kind":"message","payload":["a\r\n","<&>\u00e9\ud83d\ude00",{"name":"b","children":["\t"]}],"attrs":{"a":"\n\t'"'"'"}}' \
+		"<message a='&#10;&#9;&apos;'>a&#13;&#10;&lt;&amp;&gt;é😀<b>	</b></message>"
+}
+
+stanzas=urn:ietf:params:xml:ns:xmpp-stanzas
+
+@test "an error stanza has its error as a member" {
+	run -0 stanza-to-json <<<"<iq type='error' id='1'><q xmlns='x'/><error type='cancel'><item-not-found xmlns='$stanzas'/><text xmlns='$stanzas'>no &lt;</text><a xmlns='b'/></error></iq>"
+	assert_equal "$(jq -c .error <<<"$output")" '{"type":"cancel","condition":"item-not-found","text":"no <","app":"a"}'
+	assert_equal "$(jq -r '.ns + " " + .name' <<<"$output")" 'x q'
+	run -0 json-to-stanza <<<"$output"
+	assert_output "<iq type='error' id='1'><q xmlns='x'/><error type='cancel'><item-not-found xmlns='$stanzas'/><text xmlns='$stanzas'>no &lt;</text><a xmlns='b'/></error></iq>"
+	# only what is of type error
+	run -0 stanza-to-json <<<"<message><error type='cancel'><item-not-found xmlns='$stanzas'/></error></message>"
+	assert_equal "$(jq -c .error <<<"$output")" null
+}
+
+@test "without payload: error, name and ns build it" {
+	to_stanza '{"kind":"iq","type":"get","ns":"urn:xmpp:ping","name":"ping"}' "<iq type='get'><ping xmlns='urn:xmpp:ping'/></iq>"
+	to_stanza '{"kind":"message","name":"body"}' "<message><body/></message>"
+	to_stanza '{"kind":"message","type":"error","error":{"type":"wait","condition":"conflict","text":"a<b"}}' \
+		"<message type='error'><error type='wait'><conflict xmlns='$stanzas'/><text xmlns='$stanzas'>a&lt;b</text></error></message>"
+	to_stanza '{"kind":"iq","type":"error","name":"q","ns":"x","error":{"condition":"conflict"}}' \
+		"<iq type='error'><q xmlns='x'/><error type='cancel'><conflict xmlns='$stanzas'/></error></iq>"
+	refused '{"kind":"iq","type":"get","ns":"urn:xmpp:ping"}'
+	refused '{"kind":"iq","type":"get","ns":1,"name":"ping"}'
+	refused '{"kind":"iq","type":"error","error":{}}'
+	refused '{"kind":"iq","type":"error","error":{"condition":"text"}}'
+	refused '{"kind":"iq","type":"error","error":{"condition":"conflict","text":1}}'
+	refused '{"kind":"iq","type":"error","error":{"condition":"conflict","app":"a"}}'
+	refused '{"kind":"iq","type":"error","error":"conflict"}'
+}
+
+@test "payload wins, and what contradicts it is bad input" {
+	to_stanza '{"kind":"iq","payload":[{"name":"a","ns":"x"}]}' "<iq><a xmlns='x'/></iq>"
+	to_stanza '{"kind":"iq","ns":"x","name":"a","payload":["t",{"name":"a","ns":"x"},{"name":"b"}]}' "<iq>t<a xmlns='x'/><b/></iq>"
+	refused '{"kind":"iq","name":"b","payload":[{"name":"a","ns":"x"}]}'
+	refused '{"kind":"iq","ns":"y","payload":[{"name":"a","ns":"x"}]}'
+	refused '{"kind":"iq","name":"a","payload":[]}'
+	refused '{"kind":"iq","type":"result","error":{"condition":"conflict"}}'
+	refused '{"kind":"iq","error":{"condition":"conflict"}}'
+	error='[{"name":"error","attrs":{"type":"wait"},"children":[{"name":"conflict","ns":"'$stanzas'"},{"name":"text","ns":"'$stanzas'","children":["no"]},{"name":"x","ns":"u"}]}]'
+	run -0 json-to-stanza <<<'{"kind":"iq","type":"error","error":{"type":"wait","condition":"conflict","text":"no","app":"x"},"payload":'"$error}"
+	for other in '"type":"cancel"' '"condition":"gone"' '"condition":"text"' '"text":"yes"' '"app":"y"'; do
+		refused '{"kind":"iq","type":"error","error":{'"$other"'},"payload":'"$error}"
+	done
+	refused '{"kind":"iq","type":"error","error":{"condition":"conflict"},"payload":[]}'
+}
+
+@test "no number is guessed, no kind, no type of value" {
+	for bad in '{"kind":"iq","id":1}' '{"kind":"iq","id":true}' '{"kind":"iq","to":["a"]}' '{"kind":"iq","lang":{}}' \
+		'{"kind":"iq","attrs":{"a":1}}' '{"kind":"iq","attrs":{"a":null}}' '{"kind":"iq","attrs":[]}' \
+		'{"kind":"iq","payload":[1]}' '{"kind":"iq","payload":[null]}' '{"kind":"iq","payload":{}}' '{"kind":"iq","payload":"a"}' \
+		'{"kind":"iq","payload":[{"name":"a","children":[1]}]}' '{"kind":"iq","payload":[{"name":"a","children":"b"}]}' \
+		'{"kind":"iq","payload":[{"name":"a","ns":1}]}' '{"kind":"iq","payload":[{}]}' '{"kind":"iq","payload":[["a"]]}' \
+		'{"kind":"iq","payload":[{"name":1}]}' '{"kind":"a"}' '{}' '[]' '1' '"iq"' 'null' '{"v":2,"kind":"iq"}' '{"v":"1","kind":"iq"}'; do
+		refused "$bad"
+	done
+}
+
+@test "what no XML can hold is refused" {
+	for bad in '"\u0000"' '"\u0001"' '"\uffff"' $'"\x01"' $'"\xff"' $'"\xed\xa0\x80"'; do
+		refused '{"kind":"iq","id":'"$bad}"
+		refused '{"kind":"iq","attrs":{"a":'"$bad}}"
+		refused '{"kind":"iq","payload":['"$bad]}"
+		refused '{"kind":"iq","payload":[{"name":"a","ns":'"$bad}]}"
+	done
+	for bad in '' 'a b' 'a:b' '1a' '<' 'a>' '×' $'\u2028' '/' "'"; do
+		refused '{"kind":"iq","payload":[{"name":"'"$bad"'"}]}'
+		refused '{"kind":"iq","attrs":{"'"$bad"'":"1"}}'
+	done
+	to_stanza '{"kind":"iq","payload":[{"name":"é"}]}' "<iq><é/></iq>"
+}
+
+@test "what is not one object of JSON a line is refused" {
+	for bad in '' 'iq' '<iq/>' '{"kind":"iq"' '{"kind":"iq"}}' '{"kind":"iq"} {"kind":"iq"}' "{'kind':'iq'}" '{"kind":"iq",}' \
+		'{"kind":"iq"}//' '{"v":01,"kind":"iq"}' '{"v":NaN,"kind":"iq"}' '{"kind":"iq","x":tru}'; do
+		refused "$bad"
+	done
+	# white space is JSON's own
+	to_stanza '  { "kind" : "iq" , "x": [1, {"y": null}] }  ' "<iq/>"
+	# the last line needs no newline
+	run -0 json-to-stanza < <(printf '{"kind":"iq"}')
+	assert_output "<iq/>"
+}
+
+@test "deep nesting and crowds of attributes: refused on either side, and the rest goes on" {
+	python3 - >deep.json <<-'END'
+		print('{"kind":"iq","payload":[' + '{"name":"a","children":[' * 100000 + ']}' * 100000 + ']}')
+		print('{"kind":"iq","x":' + '[' * 1000000 + '}')
+		print('{"kind":"presence"}')
+	END
+	run -65 --separate-stderr json-to-stanza <deep.json
+	assert_output "<presence/>"
+	assert_equal "${#stderr_lines[@]}" 2
+	python3 - >deep <<-'END'
+		print('<iq>' + '<a>' * 100000 + '</a>' * 100000 + '</iq>')
+		print('<iq><a ' + ' '.join("a%d=''" % n for n in range(20000)) + '/></iq>')
+		print('<presence/>')
+	END
+	run -65 --separate-stderr stanza-to-json <deep
+	assert_output '{"v":1,"kind":"presence","attrs":{},"payload":[]}'
+	assert_equal "${#stderr_lines[@]}" 2
+	# as deep as the option lets it, there and back
+	python3 -c "print('<iq>' + '<a>' * 400 + '</a>' * 400 + '</iq>')" >deep
+	stanza-to-json --max-depth 500 <deep | json-to-stanza >out
+	assert_equal "$(tr -d '\n' <out)" "$(python3 -c "print('<iq>' + '<a>' * 399 + '<a/>' + '</a>' * 399 + '</iq>')")"
+	run -65 --separate-stderr json-to-stanza --max-line-bytes 1024 < <(printf '{"kind":"iq","id":"%02000d"}\n{"kind":"iq"}\n' 1)
+	assert_output "<iq/>"
+	assert_equal "$stderr" "json-to-stanza: stdin:1: line too long"
+	run -65 --separate-stderr json-to-stanza --max-stanza-bytes 1024 < <(printf '{"kind":"iq","id":"%02000d"}\n{"kind":"iq"}\n' 1)
+	assert_output "<iq/>"
+	assert_equal "$stderr" "json-to-stanza: stdin:1: stanza too large"
+}
+
+@test "a million bytes of empty elements, and namespaces that make much of little" {
+	python3 - >big <<-'END'
+		print('<message>' + '<a/>' * 250000 + '</message>')
+		print("<message xmlns:p='%s'>" % ('x' * 20000) + "<p:a p:b=''/><a/>" * 4000 + '</message>')
+		print('<presence/>')
+	END
+	run -65 bash -c 'timeout 60 stanza-to-json <big >out'
+	assert_output "stanza-to-json: stdin:2: too large as JSON"
+	assert_equal "$(wc -l <out)" 2
+	head -n 1 out | json-to-stanza | cmp - <(head -n 1 big)
+	assert_equal "$(jq -c .kind <out)" $'"message"\n"presence"'
+}
+
+@test "the second pass is byte-stable, valid JSON whatever the payload" {
+	cat >in <<-'END'
+		<iq type='set' from="a'b"><q xmlns="x" a='&lt;"&#9;'>&#x7f;\ "/<![CDATA[]]]]><![CDATA[>]]>&#13;</q></iq>
+		<message><p:a xmlns:p='u' p:b='1' b='2'>&#xfffd;</p:a>  <b/></message>
+	END
+	stanza-to-json <in >first.json
+	json-to-stanza <first.json >first
+	stanza-to-json <first >second.json
+	json-to-stanza <second.json >second
+	cmp first.json second.json
+	cmp first second
+	assert_equal "$(python3 -c 'import json; print(*(json.loads(l)["kind"] for l in open("first.json")))')" "iq message"
+	# also what a person wrote
+	to_stanza '{"kind":"iq","payload":[{"name":"a","children":["",""]}]}' "<iq><a/></iq>"
+	to_stanza '{"kind":"iq","payload":[""]}' "<iq/>"
+}
+
+@test "bad stanzas are reported with their lines, the rest passes" {
+	run -65 --separate-stderr stanza-to-json <<-'END'
+		<iq/>
+		<iq><a></iq>
+		<foo/>
+		<presence/>
+	END
+	assert_equal "$(jq -r .kind <<<"$output" | tr '\n' ' ')" "iq presence "
+	assert_equal "${#stderr_lines[@]}" 2
+	[[ ${stderr_lines[0]} == "stanza-to-json: stdin:2: "* && ${stderr_lines[1]} == "stanza-to-json: stdin:3: "* ]]
+}
+
+@test "each stanza is there as soon as it was read" {
+	mkfifo in
+	for program in stanza-to-json json-to-stanza; do
+		start "$program" bash -c "exec $program <in"
+		exec 7>in
+		case $program in
+		stanza-to-json) echo '<iq/>' >&7 ;;
+		*) echo '{"kind":"iq"}' >&7 ;;
+		esac
+		wait_for test -s "$program.out"
+		exec 7>&-
+		await "$program"
+	done
+}
+
+@test "a full disk, no standard output, a reader that goes: 74; no standard input: 74" {
+	echo '<iq/>' >stanza-to-json.in
+	echo '{"kind":"iq"}' >json-to-stanza.in
+	for program in stanza-to-json json-to-stanza; do
+		run -74 bash -c "$program <$program.in >/dev/full"
+		assert_output "$program: cannot write standard output: No space left on device"
+		run -74 bash -c "$program <$program.in >&-"
+		assert_output "$program: cannot write standard output: Bad file descriptor"
+		run -74 bash -c "$program <&-"
+		assert_output "$program: cannot read standard input: Bad file descriptor"
+		run -0 bash -c "yes \"\$(cat $program.in)\" | { $program; echo \$? >status; } | head -n 1; cat status"
+		assert_line 74
+		run -64 "$program" operand </dev/null
+	done
+}
