@@ -13,6 +13,7 @@
 # make completions  regenerate completions/ from the option tables
 # make dist         build/outboard-VERSION.tar.gz, reproducible (SOURCE_DATE_EPOCH)
 # make deb          build/deb/*.deb (Debian; wants .ci/install-deps package)
+# make soak         programs, clients and server killed at random under load (SOAK_REQUESTS, SOAK_SEED)
 # make installcheck the filter part of the suite against the installed programs
 #
 # Settings: V=1 (show commands), DEVELOPER=1 (warnings are errors), SANITIZE=address,undefined,
@@ -160,6 +161,10 @@ bench-programs: $(BENCH)
 bench: programs bench-programs
 	$(Q)BUILD=$(BUILD) tests/bench/run
 
+# Bounded, but not quick: 200 000 requests. SOAK_REQUESTS, SOAK_SEED.
+soak: programs
+	$(Q)BUILD=$(BUILD) tests/soak/run
+
 bench-servers: programs bench-programs
 	$(Q)BUILD=$(BUILD) tests/bench/run-servers
 
@@ -276,5 +281,5 @@ FORCE:
 .PHONY: all programs check demo check-now demo-now valgrind installcheck bench bench-programs bench-servers \
 	fuzz fuzz-programs fuzz-merge lint lint-quick lint-format lint-shell lint-man lint-headers \
 	lint-mains lint-tidy \
-	format completions install uninstall dist deb clean FORCE
+	format completions install uninstall dist deb soak clean FORCE
 .SECONDARY:
