@@ -82,7 +82,7 @@ online()
 		--password-file "$PASSWORD_FILE" --wait 1 -- bash -c '
 			echo "<iq type=\"get\" id=\"r0\"><query xmlns=\"jabber:iq:roster\"/></iq>"
 			echo "<presence/>"
-			cat >"$0"' "$1.log"
+			cat >"$0"' "$1.log" 9>&-
 	wait_for got "$1" '<iq' 'id=.r0' 'type=.result'
 	wait_for got "$1" '<presence' "from=.$1@vhost.test/$resource"
 }

@@ -1,0 +1,216 @@
+/* apply.h: jobs and their results, with a server that is made up */
+#include "apply.h"
+
+#include <stdlib.h>
+
+#include "check.h"
+#include "err.h"
+
+static struct apply *apply;
+static struct buf results, asked;
+static struct apply_job *jobs[64];
+static size_t jobs_count, forgotten;
+static const char *refuse;
+
+static void on_result(void *context, void *client, struct span line, bool failed)
+{
+	(void)context;
+	buf_append_string(&results, client ? (const char *)client : "-");
+	buf_append_char(&results, failed ? '!' : ' ');
+	buf_append_span(&results, line);
+}
+
+static void on_get(void *context, struct apply_job *job)
+{
+	(void)context;
+	buf_printf(&asked, "get %s;", buf_string(&job->jid));
+	jobs[jobs_count++] = job;
+}
+
+static const char *on_change(void *context, struct apply_job *job, struct apply_change *change)
+{
+	(void)context;
+	(void)job;
+	buf_printf(&asked, "%d %s;", (int)change->kind,
+		(change->new ? change->new : change->old)->jid);
+	return refuse;
+}
+
+static void on_forget(void *context, struct apply_job *job)
+{
+	(void)context;
+	(void)job;
+	forgotten++;
+}
+
+static void begin(int64_t max_removals, bool dry_run)
+{
+	const struct apply_config config = {.host = SPAN("h"),
+		.dry_run = dry_run,
+		.max_removals = max_removals,
+		.timeout_ms = 100,
+		.jobs = 4,
+		.result = on_result};
+	const struct apply_backend backend = {
+		.get = on_get, .change = on_change, .forget = on_forget, .pipeline = 2};
+
+	buf_init(&results, BUF_NO_MAX);
+	buf_init(&asked, BUF_NO_MAX);
+	jobs_count = forgotten = 0;
+	refuse = NULL;
+	apply = apply_new(&config);
+	apply_backend_set(apply, &backend);
+}
+
+static void end(void)
+{
+	apply_free(apply);
+	buf_free(&results);
+	buf_free(&asked);
+}
+
+static void give(const char *user, const char *roster, char *client)
+{
+	struct roster_record record;
+	struct buf line;
+	const char *why;
+
+	buf_init(&line, BUF_NO_MAX);
+	buf_printf(&line, "{\"user\":\"%s\",\"status\":\"ok\",\"roster\":%s}", user, roster);
+	CHECK(roster_record_parse(buf_span(&line), &record, &why));
+	apply_take(apply, &record, client, 0);
+	buf_free(&line);
+}
+
+/* The server has this roster. */
+static void got(struct apply_job *job, const char *json)
+{
+	struct roster roster;
+	struct roster_skips skips = {0};
+	struct buf message;
+
+	buf_init(&message, BUF_NO_MAX);
+	CHECK(roster_parse(span_of(json), SPAN_NONE, false, &roster, &skips, &message) ==
+		ROSTER_OK);
+	apply_got(apply, job, &roster, NULL, NULL, 0);
+	roster_free(&roster);
+	roster_skips_free(&skips);
+	buf_free(&message);
+}
+
+static bool says(struct buf *b, const char *text)
+{
+	bool same = span_is(buf_span(b), text);
+
+	if (!same)
+		fprintf(stderr, "is: %s\nnot: %s\n", buf_string(b), text);
+	buf_reset(b);
+	return same;
+}
+
+#define OK(user, a, u, r)                                                                          \
+	"{\"user\":\"" user "\",\"status\":\"ok\",\"added\":" #a ",\"updated\":" #u                \
+	",\"removed\":" #r "}\n"
+
+static void serial_and_pipelined(void)
+{
+	char one[] = "1", two[] = "2";
+
+	begin(-1, false);
+	give("a", "{\"x@h\":{},\"y@h\":{},\"z@h\":{}}", one);
+	CHECK(says(&asked, "")); /* not before the server is there */
+	apply_up(apply, 0);
+	give("A", "{}", two); /* the same user */
+	give("b", "{}", two);
+	CHECK(says(&asked, "get a@h;get b@h;"));
+	got(jobs[0], "{\"x@h\":{\"name\":\"X\"},\"w@h\":{}}");
+	CHECK(says(&asked, "2 w@h;1 x@h;"));
+	CHECK(apply_drops(apply, SPAN("a@h"), SPAN("w@h")));
+	CHECK(!apply_drops(apply, SPAN("a@h"), SPAN("x@h")));
+	CHECK(!apply_drops(apply, SPAN("c@h"), SPAN("x@h")));
+	apply_changed(apply, jobs[0], &jobs[0]->changes[0], NULL, NULL, 0);
+	CHECK(says(&asked, "0 y@h;"));
+	apply_changed(apply, jobs[0], &jobs[0]->changes[1], NULL, NULL, 0);
+	apply_changed(apply, jobs[0], &jobs[0]->changes[2], NULL, NULL, 0);
+	CHECK(says(&results, ""));
+	apply_changed(apply, jobs[0], &jobs[0]->changes[3], NULL, NULL, 0);
+	CHECK(says(&results, "1 " OK("a", 2, 1, 1)));
+	CHECK(says(&asked, "0 z@h;get a@h;"));
+	got(jobs[1], "{}");
+	CHECK(says(&results, "2 " OK("b", 0, 0, 0)));
+	apply_client_gone(apply, two);
+	got(jobs[2], "{}");
+	CHECK(says(&results, "- " OK("A", 0, 0, 0)));
+	CHECK(apply_count(apply) == 0);
+	end();
+}
+
+static void failures(void)
+{
+	begin(1, false);
+	apply_up(apply, 0);
+	give("a", "{}", NULL);
+	got(jobs[0], "{\"x@h\":{},\"y@h\":{}}");
+	CHECK(says(&results,
+		"-!{\"user\":\"a\",\"status\":\"error\",\"error\":\"too-many-removals\","
+		"\"message\":\"2 contacts would be removed\"}\n"));
+	give("b@c", "{}", NULL);
+	CHECK(says(&results, "-!{\"user\":\"b@c\",\"status\":\"error\",\"error\":\"bad-user\","
+			     "\"message\":\"not a localpart\"}\n"));
+	/* what cannot be sent is over at once */
+	refuse = "too large";
+	give("a", "{\"x@h\":{},\"y@h\":{},\"z@h\":{}}", NULL);
+	got(jobs[1], "{}");
+	CHECK(says(&results, "-!{\"user\":\"a\",\"status\":\"error\",\"error\":\"rejected\","
+			     "\"message\":\"x@h: too large\"}\n"));
+	refuse = NULL;
+	/* time */
+	give("a", "{\"x@h\":{}}", NULL);
+	CHECK(apply_deadline(apply) == 100);
+	apply_tick(apply, 99);
+	CHECK(apply_count(apply) == 1);
+	apply_tick(apply, 100);
+	CHECK(says(&results, "-!{\"user\":\"a\",\"status\":\"error\",\"error\":\"server-timeout\","
+			     "\"message\":\"the server does not answer\"}\n"));
+	/* the server goes and comes: from the beginning */
+	give("a", "{\"x@h\":{}}", NULL);
+	got(jobs[jobs_count - 1], "{}");
+	buf_reset(&asked);
+	apply_down(apply);
+	CHECK(says(&asked, ""));
+	apply_up(apply, 0);
+	CHECK(says(&asked, "get a@h;"));
+	got(jobs[jobs_count - 1], "{\"x@h\":{}}");
+	CHECK(says(&results, "- " OK("a", 0, 0, 0)));
+	give("a", "{}", NULL);
+	apply_finish(apply, "connect", NULL);
+	CHECK(says(&results, "-!{\"user\":\"a\",\"status\":\"error\",\"error\":\"connect\"}\n"));
+	end();
+}
+
+static void dry_run_and_bounds(void)
+{
+	begin(-1, true);
+	apply_up(apply, 0);
+	give("a", "{\"x@h\":{}}", NULL);
+	got(jobs[0], "{\"y@h\":{}}");
+	CHECK(says(&results, "- " OK("a", 1, 0, 1)));
+	CHECK(says(&asked, "get a@h;"));
+	give("a", "{}", NULL);
+	give("b", "{}", NULL);
+	give("c", "{}", NULL);
+	CHECK(!apply_full(apply));
+	give("d", "{}", NULL);
+	CHECK(apply_full(apply));
+	end();
+	CHECK(forgotten > 0);
+}
+
+int main(void)
+{
+	err_init("apply");
+	TEST(serial_and_pipelined);
+	TEST(failures);
+	TEST(dry_run_and_bounds);
+	return check_done();
+}
