@@ -250,22 +250,22 @@ static void send_presence(
 struct leaving {
 	struct privilege *p;
 	struct show *show;
-	struct span user, contact;
+	struct span from, to;
 };
 
 static void leave_one(void *context, struct route_entry *e)
 {
 	struct leaving *l = context;
 
-	if (span_equal(jid_bare(e->key), l->user))
-		send_presence(l->p, l->show, "unavailable", e->key, l->contact);
+	if (span_equal(jid_bare(e->key), l->from))
+		send_presence(l->p, l->show, "unavailable", e->key, l->to);
 }
 
-/* Each online resource of user is gone for contact. */
+/* Each online resource of `from` is gone for `to`. */
 static void send_unavailable(
-	struct privilege *p, struct show *show, struct span user, struct span contact)
+	struct privilege *p, struct show *show, struct span from, struct span to)
 {
-	struct leaving leaving = {.p = p, .show = show, .user = user, .contact = contact};
+	struct leaving leaving = {.p = p, .show = show, .from = from, .to = to};
 
 	route_each(p->online, leave_one, &leaving);
 }
