@@ -145,7 +145,7 @@ static void answered(struct iq *q, struct slot *slot, const struct stanza *s)
 	slot->e = NULL;
 	if (s->type == TYPE_ERROR) {
 		q->failed = true;
-		if (!q->config->batch)
+		if (!q->config->batch && !q->timed_out)
 			say_error(s);
 	}
 	format(q, slot, s);

@@ -10,6 +10,8 @@ programs() { for p in "$ROOT"/cmd/*.c; do basename "$p" .c; done; }
 filters()
 {
 	cat <<-'END'
+		stanzas stanza-to-json
+		objects json-to-stanza
 		stanzas xmpp-jat-proxy --domain proxy.example.org --target impl@example.org --encoding plain
 		stanzas xmpp-delegate --domain proxy.example.org --delegate vcard-temp=impl@example.org
 		envelopes xmpp-manage --domain ent.example.org --host proxy.example.org --namespace urn:other -- cat
@@ -54,6 +56,7 @@ setup()
 		<iq type='get' id='e2' from='proxy.example.org' to='ent.example.org'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>
 	END
 	printf '%s\n' john@example.org/x example.org 'j\20o@example.org' >addresses
+	printf '%s\n' '{"kind":"iq","type":"get","id":"1","ns":"urn:xmpp:ping","name":"ping"}' '{"kind":"presence"}' >objects
 	jat-encode --create-key --key-file keys
 	jat-encode --domain proxy.example.org --key-file keys <addresses >tokens
 	while read -r token; do

@@ -888,3 +888,21 @@ slow_reader()
 }
 @test "a reader that does not read: bounded, nothing lost (component)" { slow_reader prosody component; }
 @test "a reader that does not read: bounded, nothing lost (user)" { slow_reader prosody user; }
+
+speaks_json()
+{
+	on "$1"
+	printf '%s\n' '{"kind":"iq","type":"get","id":"j1","to":"'"$XMPP_HOST"'","ns":"urn:xmpp:ping","name":"ping"}' \
+		'{"kind":"iq","id":1}' |
+		{ run -65 --separate-stderr as_component jat.test --json; echo "$output" >out; echo "$stderr" >err; }
+	assert_equal "$(jq -r '.kind + " " + .type + " " + .id + " " + .from' out)" "iq result j1 $XMPP_HOST"
+	assert_file_contains err 'stdin:2: '
+	as_user alice --json <<<'{"kind":"iq","type":"get","id":"j2","to":"'"$XMPP_HOST"'","ns":"http://jabber.org/protocol/disco#info","name":"query"}' >out
+	assert_equal "$(jq -r '.id + " " + .ns' out)" "j2 http://jabber.org/protocol/disco#info"
+	# too large to be sent: answered here, as an object
+	run -65 as_component jat.test --json --max-send-bytes 1000 -q \
+		<<<'{"kind":"iq","type":"get","id":"j3","to":"'"$XMPP_HOST"'","payload":[{"name":"a","children":["'"$(printf %02000d 1)"'"]}]}'
+	assert_equal "$(grep ^{ <<<"$output" | jq -r '.id + " " + .error.condition')" "j3 policy-violation"
+}
+@test "--json: objects both ways (prosody)" { speaks_json prosody; }
+@test "--json: objects both ways (ejabberd)" { speaks_json ejabberd; }
