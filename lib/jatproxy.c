@@ -20,6 +20,9 @@
 /* Open requests of one user with one id that are looked at to find a session without one of them.
  */
 #define MAX_EQUAL 32
+/* Open requests of one user to one address with one id. An answer is looked for among all of them:
+ * without a bound one user and one silent session could keep us busy. */
+#define MAX_SAME 256
 #define AFFINITY_MS (60 * 60 * 1000)
 
 /* One IQ request we have handed on and that has not got its answer. The route entry's deadline is
@@ -574,12 +577,21 @@ static struct span trimmed(struct span s)
 	return s;
 }
 
+static bool too_many_same(const struct jatproxy *p, const struct route_entry *same)
+{
+	size_t n = 0;
+
+	for (; same && n < MAX_SAME; same = route_find_next(p->requests, same))
+		n++;
+	return n == MAX_SAME;
+}
+
 /* A user's get or set: on to a session. */
 static void on_request(struct jatproxy *p, const struct stanza *s, struct writer *w)
 {
 	struct span asked = s->to.p ? s->to : p->config.jat.domain, token, key;
 	struct session *session;
-	struct route_entry *e;
+	struct route_entry *e, *same;
 	struct request *r;
 	struct stanza_edit edit = STANZA_KEEP;
 	size_t at = buf_length(w->out);
@@ -599,7 +611,12 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct writer
 		return;
 	}
 	key = request_key(p, token, s->id);
-	session = choose_first(p, s->from, route_find(p->requests, key));
+	same = route_find(p->requests, key);
+	if (too_many_same(p, same)) {
+		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, w);
+		return;
+	}
+	session = choose_first(p, s->from, same);
 	e = route_add(p->requests, key, sizeof(*r), p->now_ms + p->config.timeout_ms);
 	if (!session || !e) {
 		answer_stanza(p, s, session ? ERROR_RESOURCE_CONSTRAINT : ERROR_SERVICE_UNAVAILABLE,

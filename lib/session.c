@@ -296,6 +296,8 @@ bool session_presence(
 		if (!full && target->state != SUBSCRIPTION_REFUSED) {
 			struct span condition = stanza_error_condition(s);
 
+			if (!condition.n)
+				condition = SPAN("no reason given");
 			err_note("'%.*s' cannot be subscribed to (%.*s): asking again in %lld s",
 				SPAN_ARG(t->config.targets[i]), SPAN_ARG(condition),
 				(long long)(target->retry_ms / 1000));

@@ -7,7 +7,8 @@
 #define SAVE_INTERVAL_MS 1000
 
 struct subscriber_table {
-	struct route *all; /* key: "USER NUL ADDRESS" */
+	struct route *all;   /* key: "USER NUL ADDRESS" */
+	struct route *users; /* key: USER; record: size_t, his addresses */
 	struct buf key;
 	bool changed;
 	int64_t save_ms, saved_ms;
@@ -18,6 +19,7 @@ struct subscriber_table *subscriber_table_new(size_t max, size_t max_bytes, cons
 	struct subscriber_table *t = xcalloc(1, sizeof(*t));
 
 	t->all = route_new(max, max_bytes, seed);
+	t->users = route_new(max, max_bytes, seed);
 	t->save_ms = INT64_MAX;
 	buf_init(&t->key, BUF_NO_MAX);
 	return t;
@@ -28,6 +30,7 @@ void subscriber_table_free(struct subscriber_table *t)
 	if (!t)
 		return;
 	route_free(t->all);
+	route_free(t->users);
 	buf_free(&t->key);
 	free(t);
 }
@@ -59,12 +62,33 @@ bool subscriber_there(struct subscriber_table *t, struct span user, struct span 
 	return find(t, user, address) != NULL;
 }
 
+/* After find() has found nothing: the pair whose key it made. */
+static bool insert(struct subscriber_table *t, struct span user)
+{
+	struct route_entry *own = route_find(t->users, user);
+	size_t *addresses;
+
+	if (!own)
+		own = route_add(t->users, user, sizeof(size_t), INT64_MAX);
+	if (!own)
+		return false;
+	addresses = route_record(own);
+	if (*addresses < SUBSCRIBER_MAX_ADDRESSES &&
+		route_add(t->all, buf_span(&t->key), 0, INT64_MAX)) {
+		++*addresses;
+		return true;
+	}
+	if (*addresses == 0)
+		route_remove(t->users, own);
+	return false;
+}
+
 bool subscriber_add(
 	struct subscriber_table *t, struct span user, struct span address, int64_t now_ms)
 {
 	if (find(t, user, address))
 		return true;
-	if (!route_add(t->all, buf_span(&t->key), 0, INT64_MAX))
+	if (!insert(t, user))
 		return false;
 	changed(t, now_ms);
 	return true;
@@ -73,11 +97,13 @@ bool subscriber_add(
 void subscriber_remove(
 	struct subscriber_table *t, struct span user, struct span address, int64_t now_ms)
 {
-	struct route_entry *e = find(t, user, address);
+	struct route_entry *e = find(t, user, address), *own = route_find(t->users, user);
 
 	if (!e)
 		return;
 	route_remove(t->all, e);
+	if (--*(size_t *)route_record(own) == 0)
+		route_remove(t->users, own);
 	changed(t, now_ms);
 }
 
@@ -139,7 +165,7 @@ void subscriber_parse(struct subscriber_table *t, struct span text)
 
 		if (user.n && user.n + 1 < n &&
 			!find(t, user, (struct span){tab + 1, n - user.n - 1}))
-			route_add(t->all, buf_span(&t->key), 0, INT64_MAX);
+			insert(t, user);
 		text = span_from(text, newline ? n + 1 : n);
 	}
 }

@@ -1,6 +1,7 @@
 /* subscriber.h - who subscribed to which of our addresses
  *
- * Bounded. What changed is to be saved at most once a second: subscriber_save_ms() says when. Pure.
+ * Bounded, for each user too: one alone cannot fill the table. What changed is to be saved at most
+ * once a second: subscriber_save_ms() says when. Pure.
  */
 #ifndef OUTBOARD_SUBSCRIBER_H
 #define OUTBOARD_SUBSCRIBER_H
@@ -8,11 +9,15 @@
 #include "buf.h"
 #include "route.h"
 
+/* Addresses that one user may subscribe to. */
+#define SUBSCRIBER_MAX_ADDRESSES 32
+
 struct subscriber_table;
 
 struct subscriber_table *subscriber_table_new(size_t max, size_t max_bytes, const uint64_t seed[2]);
 void subscriber_table_free(struct subscriber_table *t);
-/* user and address are bare JIDs. False when the table is full; true if he is there already. */
+/* user and address are bare JIDs. False when the table is full or he has
+ * SUBSCRIBER_MAX_ADDRESSES; true if the pair is there already. */
 bool subscriber_add(
 	struct subscriber_table *t, struct span user, struct span address, int64_t now_ms);
 void subscriber_remove(

@@ -1187,6 +1187,36 @@ teardown() { stop_all; }
 	END
 }
 
+@test "one user alone fills no table: 256 requests with one id, 32 subscriptions" {
+	scenario <<-'END'
+		with Proxy('--show-presence', '--encoding', 'plain') as p:
+		    p.send("<presence from='%s/a' to='proxy.test'/>" % IMPL)
+		    for i in range(256):
+		        p.send("<iq type='get' id='1' from='%s' to='proxy.test'><q xmlns='urn:x'/></iq>" % ALICE)
+		        assert p.next()['to'] == IMPL + '/a'
+		    p.send("<iq type='get' id='1' from='%s' to='proxy.test'><q xmlns='urn:x'/></iq>" % ALICE)
+		    p.error('wait/resource-constraint', '1', ALICE, 'proxy.test')
+		    answer = "<iq type='result' id='1' from='%s/a' to='proxy.test/%s'/>" % (IMPL, ALICE)
+		    p.send(answer)
+		    p.expect("<iq type='result' id='1' from='proxy.test' to='%s'/>" % ALICE)
+		    p.send("<iq type='get' id='1' from='%s' to='proxy.test'><q xmlns='urn:x'/></iq>" % ALICE)
+		    assert p.next()['to'] == IMPL + '/a'
+		    def subscribe(type, user, i):
+		        p.send("<presence type='%s' from='%s' to='x%d@proxy.test'/>" % (type, user, i))
+		        got = p.next()['type']
+		        if got == 'subscribed':
+		            assert p.next()['type'] is None
+		        return got
+		    assert [subscribe('subscribe', 'mallory@vhost.test', i) for i in range(33)] == ['subscribed'] * 32 + ['unsubscribed']
+		    assert subscribe('subscribe', 'mallory@vhost.test', 0) == 'subscribed'
+		    assert subscribe('subscribe', 'carol@vhost.test', 0) == 'subscribed'
+		    assert subscribe('unsubscribe', 'mallory@vhost.test', 5) == 'unsubscribed'
+		    assert subscribe('subscribe', 'mallory@vhost.test', 32) == 'subscribed'
+		    goodbyes = [x for x in p.end() if x['type'] == 'unavailable']
+		    assert len(goodbyes) == 33, goodbyes
+	END
+}
+
 @test "killed and started again with the same key: answers in flight arrive, each once" {
 	echo "k $(printf '%064d' 7)" >keys
 	chmod 600 keys
