@@ -317,12 +317,13 @@ static void on_detach(void *self)
 	else
 		apply_finish(as->apply, "server-timeout", "the program has stopped");
 	loop_turn_remove(as->loop, on_turn, as);
-	while (as->inputs) {
-		if (as->inputs->fd < 0)
-			out_flush(as, as->inputs->link, deadline_ms);
+	for (struct input *input = as->inputs, *next; input; input = next) {
+		next = input->next;
+		if (input->fd < 0)
+			out_flush(as, input->link, deadline_ms);
 		else
-			link_flush(as->inputs->link, deadline_ms);
-		input_free(as->inputs);
+			link_flush(input->link, deadline_ms);
+		input_free(input);
 	}
 	if (as->out) {
 		out_flush(as, as->out, deadline_ms);
