@@ -902,7 +902,7 @@ speaks_json()
 	# too large to be sent: answered here, as an object
 	run -65 as_component jat.test --json --max-send-bytes 1000 -q \
 		<<<'{"kind":"iq","type":"get","id":"j3","to":"'"$XMPP_HOST"'","payload":[{"name":"a","children":["'"$(printf %02000d 1)"'"]}]}'
-	assert_equal "$(grep ^{ <<<"$output" | jq -r '.id + " " + .error.condition')" "j3 policy-violation"
+	assert_equal "$(grep '^{' <<<"$output" | jq -r '.id + " " + .error.condition')" "j3 policy-violation"
 }
 @test "--json: objects both ways (prosody)" { speaks_json prosody; }
 @test "--json: objects both ways (ejabberd)" { speaks_json ejabberd; }
