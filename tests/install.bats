@@ -33,7 +33,7 @@ make_here() { env -u BINDIR make -C "$ROOT" --no-print-directory BUILD="$BUILDDI
 		assert_success
 		assert_output --partial "$(sed -n 's/^VERSION = //p' "$ROOT/Makefile")"
 	done
-	run grep -r '@[A-Z]*@' root/usr/local/lib root/usr/local/share
+	run grep -rE '@[A-Z]+@' root/usr/local/lib root/usr/local/share
 	assert_failure
 }
 
