@@ -198,6 +198,7 @@ lint-shell:
 
 # Which other manuals are installed here is not the pages' fault; docs.bats looks at references.
 lint-man:
+	$(Q)command -v mandoc >/dev/null
 	$(Q)! for m in $(MAN); do mandoc -T lint -W style $$m 2>&1; done | grep -vE 'referenced manual not found|mandoc\.db'
 
 # Every header compiles alone.
