@@ -106,6 +106,8 @@ struct jatproxy {
 	struct session **usable; /* in rotation */
 	size_t usable_count, usable_size;
 	size_t round;
+	struct session **lost; /* held: with requests in hand when the link went down */
+	size_t lost_count;
 	uint64_t seed[2];
 	struct route *requests;
 	struct alias_table *aliases;
@@ -121,6 +123,7 @@ struct jatproxy {
 };
 
 static void session_left(void *context, struct session *s, bool link_down, int64_t now_ms);
+static void session_arrived(void *context, struct session *s);
 static void sessions_changed(void *context);
 
 /* Life ------------------------------------------------------------------- */
@@ -133,6 +136,7 @@ struct jatproxy *jatproxy_new(const struct jatproxy_config *config)
 		.targets_count = config->targets_count,
 		.max_sessions = config->max_sessions,
 		.left = session_left,
+		.arrived = session_arrived,
 		.changed = sessions_changed,
 		.context = p};
 	struct reader_config again = {.kind = READER_PIPE,
@@ -225,6 +229,12 @@ static void request_remove(struct jatproxy *p, struct request *r)
 	route_remove(p->requests, e);
 }
 
+static void forget_lost(struct jatproxy *p, size_t i)
+{
+	session_release(p->sessions, p->lost[i]);
+	p->lost[i] = p->lost[--p->lost_count];
+}
+
 void jatproxy_free(struct jatproxy *p)
 {
 	struct route_entry *e;
@@ -236,6 +246,9 @@ void jatproxy_free(struct jatproxy *p)
 		request_remove(p, route_record(e));
 	for (size_t i = 0; i < session_count(p->sessions); i++)
 		free(session_at(p->sessions, i)->owner);
+	while (p->lost_count)
+		forget_lost(p, p->lost_count - 1);
+	free(p->lost);
 	session_table_free(p->sessions);
 	route_free(p->requests);
 	alias_table_free(p->aliases);
@@ -853,14 +866,44 @@ static void session_left(void *context, struct session *s, bool link_down, int64
 		free(load);
 		s->owner = load = NULL;
 	}
-	if (link_down)
-		return; /* nothing is known of it; its answers may still come */
+	if (link_down) { /* nothing is known of it; its answers may still come */
+		if (load) {
+			p->lost = xrealloc(p->lost, (p->lost_count + 1) * sizeof(*p->lost));
+			p->lost[p->lost_count++] = s;
+			session_hold(s);
+		}
+		return;
+	}
 	for (struct request *r = load ? load->first : NULL; r; r = r->next) {
 		int64_t until_ms = r->bounce ? now_ms : bounce_ms;
 
 		r->bouncing = true;
 		if (until_ms < r->deadline_ms)
 			route_deadline_set(p->requests, route_entry_of(r), until_ms);
+	}
+}
+
+/* A session known from before the link went down is there again: what it has in hand is the new
+ * one's. */
+static void session_arrived(void *context, struct session *s)
+{
+	struct jatproxy *p = context;
+
+	for (size_t i = p->lost_count; i-- > 0;) {
+		struct load *load = p->lost[i]->owner;
+
+		if (load && !span_equal(p->lost[i]->jid, s->jid))
+			continue;
+		if (load && !s->owner) {
+			for (struct request *r = load->first; r; r = r->next) {
+				session_hold(s);
+				session_release(p->sessions, r->session);
+				r->session = s;
+			}
+			s->owner = load;
+			p->lost[i]->owner = NULL;
+		}
+		forget_lost(p, i);
 	}
 }
 

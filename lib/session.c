@@ -122,6 +122,8 @@ static struct session *add(struct session_table *t, struct span jid, size_t targ
 	s->holds = 1;
 	t->available[t->count++] = s;
 	err_info("session '%.*s' is available", SPAN_ARG(jid));
+	if (t->config.arrived)
+		t->config.arrived(t->config.context, s);
 	return s;
 }
 

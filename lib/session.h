@@ -40,6 +40,8 @@ struct session_config {
 	/* A session has left (unavailable, error, unsubscribed, link down: then link_down is
 	 * true and nothing is known of it). It stays valid as long as it is held. */
 	void (*left)(void *context, struct session *s, bool link_down, int64_t now_ms);
+	/* A session has come; may be NULL. */
+	void (*arrived)(void *context, struct session *s);
 	/* The set of available sessions, or a show or priority, has changed. */
 	void (*changed)(void *context);
 	void *context;

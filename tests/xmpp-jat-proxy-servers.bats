@@ -55,6 +55,10 @@ through() { scenario proxyservers <<<"$1()"; }
 	through stream_cut_keeps_the_table
 }
 
+@test "a session leaves after a reconnect with a request from before it: another one serves it" {
+	through session_leaves_after_a_reconnect
+}
+
 @test "a server that stops reading loses nothing" {
 	through server_stops_reading
 }

@@ -460,6 +460,23 @@ def stream_cut_keeps_the_table():
                   "<iq type='result' id='held' from='x@proxy.test' to='%s/r'>...</iq>" % ALICE)
 
 
+def session_leaves_after_a_reconnect():
+    relay = Relay()
+    with Proxy("--timeout", "60", "--policy", "least-pending", port=relay.port) as p:
+        first, alice = Impl("r1"), user("alice")
+        served(alice)
+        first.hold = True
+        alice.send("<iq type='get' id='held' to='x@proxy.test'><q xmlns='urn:x'/></iq>")
+        first.expect_where(lambda s: s["id"] == "held")
+        relay.cut()
+        second, bob = Impl("r2"), user("bob")
+        served(bob)                           # connected again; r1 still has the request in hand
+        first.close()                         # and leaves with it
+        check(alice.expect_where(lambda s: s["id"] == "held"),
+              "<iq type='result' id='held' from='x@proxy.test' to='%s/r'>...</iq>" % ALICE)
+        second.close()
+
+
 def server_stops_reading():
     relay = Relay()
     with Proxy("--timeout", "60", port=relay.port) as p:
