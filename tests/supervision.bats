@@ -71,8 +71,8 @@ each_daemon()
 {
 	local name top=$PWD
 	for name in $(daemons); do
-		# the one that listens has its own tests, below
-		[[ $name != roster-refresh-listen ]] || continue
+		# those that hold no stanzas of others have their own tests, below
+		[[ $name != roster-refresh-listen && $name != roster-apply ]] || continue
 		echo "# $name"
 		mkdir "$name"
 		cd "$name" || return
@@ -474,4 +474,54 @@ refresh() { curl -sS -m 20 -d "$1" "http://127.0.0.1:$FREE_PORT/roster_admin/ref
 	s6-svc -x service
 	await s6
 	assert_equal "$(<s6.out)" $'john\nmarie'
+}
+
+# roster-apply that takes records from a unix socket, at a server that grants it access
+applier()
+{
+	secret_file
+	daemon_words=(--host vhost.test --domain d.test --secret-file secret --listen-unix socket
+		--connect "127.0.0.1:$FAKE_PORT")
+	# shellcheck disable=SC2086
+	start daemon ${WRAP:-} "$BINDIR/roster-apply" "${daemon_words[@]}" "$@"
+}
+GRANTED="up ; send <message to='d.test' from='vhost.test'><privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='both'/></privilege></message> ; wait-close"
+
+@test "roster-apply: READY after the handshake, STATUS, WATCHDOG, STOPPING" {
+	supervisor
+	fake "open ; any-handshake ; say asked ; wait-for go ; send <handshake/> ; wait-close"
+	WATCHDOG_USEC=300000 applier
+	wait_for grep -q 'asked' fake.out
+	refute grep -q '^READY=1' notify.out
+	: >go
+	wait_for grep -q '^READY=1' notify.out
+	wait_for grep -q '^STATUS=connected' notify.out
+	wait_for grep -q '^WATCHDOG=1' notify.out
+	end daemon
+	grep -q '^STOPPING=1' notify.out
+	assert [ ! -e socket ]
+}
+
+@test "roster-apply: --ready-fd, SIGUSR1, --metrics, JSON lines" {
+	fake --forever "$GRANTED"
+	mkfifo ready
+	exec {ready}<>ready
+	applier --ready-fd "$ready" --metrics metrics --metrics-interval 0.1 --log-format json -v -v
+	read -r -t 20 -u "$ready" line
+	assert_equal "$line" ''
+	exec {ready}<&-
+	wait_for grep -q 'is granted' daemon.err
+	kill -USR1 "$daemon_pid"
+	wait_for grep -q 'jobs=0' daemon.err
+	end daemon
+	end fake || true
+	/usr/bin/python3 - metrics daemon.err <<-'END' || skip 'no prometheus_client here'
+		import json, sys
+		from prometheus_client.openmetrics.parser import text_string_to_metric_families
+		samples = [s for f in text_string_to_metric_families(open(sys.argv[1]).read()) for s in f.samples]
+		assert any(s.name == "outboard_jobs" for s in samples), samples
+		assert all(s.labels["program"] == "roster-apply" for s in samples), samples
+		for line in open(sys.argv[2], encoding="utf-8"):
+		    assert json.loads(line)["message"], line
+	END
 }

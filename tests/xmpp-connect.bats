@@ -747,6 +747,13 @@ commanded()
 	assert_failure 74
 }
 
+# refused NAME ID TO: a request of NAME is (now) answered service-unavailable
+refused()
+{
+	say "$1" "<iq type='get' id='$2' to='$3'><q xmlns='urn:q'/></iq>"
+	grep -q "id='$2'.*<service-unavailable" "$1.out"
+}
+
 signals_end_it()
 {
 	on "$1"
@@ -764,8 +771,7 @@ signals_end_it()
 		say it "<iq type='get' id='a-$kind' to='priv.test'><q xmlns='urn:q'/></iq>"
 		wait_for saw deaf "id='a-$kind'"
 		kill -TERM "$it_pid"
-		say deaf "<iq type='get' id='b-$kind' to='$address'><q xmlns='urn:q'/></iq>"
-		wait_for grep -q "id='b-$kind'.*<service-unavailable" deaf.out
+		wait_for refused deaf "b-$kind" "$address" # as soon as it has seen the signal
 		say deaf "<iq type='result' id='a-$kind' to='$address'/>"
 		ends it 0
 		assert_file_contains it.out "id='a-$kind'"
@@ -774,8 +780,7 @@ signals_end_it()
 		say it "<iq type='get' id='c-$kind' to='priv.test'><q xmlns='urn:q'/></iq>"
 		wait_for saw deaf "id='c-$kind'"
 		kill -TERM "$it_pid"
-		say deaf "<iq type='get' id='d-$kind' to='$address'><q xmlns='urn:q'/></iq>"
-		wait_for grep -q "id='d-$kind'.*<service-unavailable" deaf.out
+		wait_for refused deaf "d-$kind" "$address" # as soon as it has seen the signal
 		kill -TERM "$it_pid"
 		ends it 124
 	done
