@@ -886,7 +886,8 @@ slow_reader()
 	seq 1500 | sed "s/.*/<message to='${to//\//\\/}' id='n&'><body>$body<\/body><\/message>/" >messages
 	as_component jat2.test <messages
 	rss=$(awk '/VmHWM/ { print $2 }' "/proc/$slow_pid/status")
-	[[ -n ${WRAP:-} ]] || assert [ "$rss" -lt 40000 ]
+	# sanitizers and valgrind keep what is freed for a while
+	[[ -n ${WRAP:-} || ! -e $BUILDDIR/preload/failmalloc.so ]] || assert [ "$rss" -lt 40000 ]
 	grep -m 1500 -o "id='n[0-9]*'" <slow.fifo >got
 	exec {keep}>&-
 	assert_equal "$(sort -u got | wc -l)" 1500
