@@ -207,6 +207,7 @@ static void compare(struct difftool *t, const struct entry *from, const struct e
 
 	both &= open_record(t, &t->new, to, &new);
 	if (both) {
+		/* one of the two is there NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 		t->user = span_of(from ? from->user : to->user);
 		t->skips = &new.skips;
 		roster_diff(&old.roster, &new.roster, on_change, t);

@@ -337,6 +337,7 @@ static void call_next(struct call *call)
 		return;
 	case STEP_DELETE:
 		before = roster_find(&call->contact, buf_string(&call->job->jid));
+		/* NOLINTNEXTLINE(readability-suspicious-call-argument) */
 		if (before && !apply_drops(e->config.apply, contact, user))
 			ask_user(call, STEP_AFTER, "get_roster", contact);
 		else
@@ -487,6 +488,7 @@ void ejabberd_api_free(struct ejabberd_api *e)
 	if (!e)
 		return;
 	while (e->calls)
+		/* it leaves the list NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		call_free(e->calls);
 	if (e->curl)
 		curlloop_free(e->curl);

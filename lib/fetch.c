@@ -675,6 +675,7 @@ void fetch_user(struct fetch *f, struct span user)
 		tell_error(f, user, "bad-user", "this name would change the URL");
 		return;
 	}
+	/* there is one while not full NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 	if (!job->easy)
 		handle_init(job);
 	buf_reset(&job->user);

@@ -498,6 +498,7 @@ static const char *contradiction(struct json_object *o, struct json_object *payl
 		return "'ns' and 'name' are not those of the payload";
 	while (element && !span_is(text_of(get(element, "name")), "error"))
 		element = next_element(payload, &at);
+	/* the error said, its element NOLINTNEXTLINE(readability-suspicious-call-argument) */
 	if (error && (!element || !error_agrees(error, element)))
 		return "'error' is not that of the payload";
 	return NULL;

@@ -390,7 +390,8 @@ streams()
 	WAIT_S=120 wait_for eval '(($(wc -l <apply.out) == 10500))'
 	after=$(hwm_kib "$apply_pid" || echo "$before")
 	await apply
-	assert [ $((after - before)) -lt 1024 ]
+	# sanitizers keep what is freed for a while
+	[[ ! -e $BUILDDIR/preload/failmalloc.so ]] || assert [ $((after - before)) -lt 1024 ]
 }
 
 @test "hostile records: too large, too deep, names and groups of any text" {
