@@ -584,7 +584,6 @@ static void service_close(struct service *s)
 	notify_stopping(s->notify);
 	if (s->component)
 		component_close(s->component, io_now_ms() + LAST_WORDS_MS);
-	write_metrics(s);
 	component_free(s->component);
 	link_free(s->link);
 	notify_free(s->notify);
@@ -643,8 +642,11 @@ int service_run(const struct service_config *config, const struct service_ops *o
 	if (!s->component && s->status == EXIT_DONE &&
 		s->counts.bad + s->unknown + s->counts.refused > 0)
 		s->status = EXIT_DATA;
+	write_metrics(s);
 	if (ops->detach)
 		ops->detach(self);
+	/* what has been let go of is not asked any more */
+	s->ops = (struct service_ops){.stanza = ignore_stanza};
 	service_close(s);
 	if (!s->component && s->status != EXIT_IO)
 		io_close_stdout();
