@@ -92,7 +92,8 @@ server_pid()
 {
 	local pid start
 	read -r pid start 2>/dev/null <"$1/pid" || return 1
-	[[ $(_servers_starttime "$pid") == "$start" ]] && echo "$pid"
+	# no start time: it was gone before we could look
+	[[ -n $start && $(_servers_starttime "$pid") == "$start" ]] && echo "$pid"
 }
 
 server_log() { cat "$1/server.log" "$1/stderr" 2>/dev/null; }
@@ -176,7 +177,7 @@ _servers_unwatch()
 {
 	local pid start
 	read -r pid start 2>/dev/null <"$1/watch.pid" || return 0
-	[[ $(_servers_starttime "$pid") == "$start" ]] && kill "$pid" 2>/dev/null
+	[[ -n $start && $(_servers_starttime "$pid") == "$start" ]] && kill "$pid" 2>/dev/null
 	rm -f "$1/watch.pid"
 }
 
