@@ -136,7 +136,7 @@ static bool user_busy(const struct apply *a, const struct apply_job *job)
 	for (const struct apply_job *other = a->first; other != job; other = other->next)
 		if (span_equal(buf_span(&other->jid), buf_span(&job->jid)))
 			return true;
-	return false;
+	return a->backend.touches && a->backend.touches(a->backend.context, buf_span(&job->jid));
 }
 
 /* Start what may start. */
@@ -330,22 +330,17 @@ void apply_changed(struct apply *a, struct apply_job *job, struct apply_change *
 	change_over(job, change, error, message);
 	job->deadline_ms = now_ms + a->config.timeout_ms;
 	send_changes(a, job, now_ms);
+	start_jobs(a, now_ms); /* one may have waited for what this change touched */
 }
 
-bool apply_drops(const struct apply *a, struct span user, struct span contact)
+const struct roster_record *apply_record_of(const struct apply *a, struct span user)
 {
-	for (const struct apply_job *job = a->first; job; job = job->next) {
-		char *jid;
-		bool listed;
+	const struct roster_record *newest = NULL;
 
-		if (!span_equal(buf_span(&job->jid), user))
-			continue;
-		jid = xstrndup(contact.p, contact.n);
-		listed = roster_find(&job->record.roster, jid) != NULL;
-		free(jid);
-		return !listed;
-	}
-	return false;
+	for (const struct apply_job *job = a->first; job; job = job->next)
+		if (span_equal(buf_span(&job->jid), user))
+			newest = &job->record;
+	return newest;
 }
 
 /* Time ------------------------------------------------------------------- */

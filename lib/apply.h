@@ -43,6 +43,9 @@ struct apply_backend {
 	void (*show)(void *context, struct apply_job *job);
 	/* The job is over (also in the middle): forget it. */
 	void (*forget)(void *context, struct apply_job *job);
+	/* Whether a change on the way, of another's roster, still touches the roster of jid: a job
+	 * of that user waits for its apply_changed(). NULL: no change ever does. */
+	bool (*touches)(void *context, struct span jid);
 	void *context;
 	size_t pipeline; /* changes of one job on the way at once */
 };
@@ -80,8 +83,8 @@ int64_t apply_deadline(const struct apply *a);
 /* Give up what is held: error records. */
 void apply_finish(struct apply *a, const char *error, const char *message);
 
-/* Whether a record in hand drops contact from the roster of user (both bare JIDs). */
-bool apply_drops(const struct apply *a, struct span user, struct span contact);
+/* The newest record in hand for user (bare JID), borrowed until the next call; NULL: none. */
+const struct roster_record *apply_record_of(const struct apply *a, struct span user);
 
 /* For the backend. server: taken over. error NULL: done; else "forbidden", "rejected", ... */
 void apply_got(struct apply *a, struct apply_job *job, struct roster *server, const char *error,

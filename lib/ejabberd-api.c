@@ -28,6 +28,7 @@ struct call {
 	struct apply_change *change;
 	CURL *easy;
 	struct buf body, response;
+	bool mends;	       /* the contact keeps the user: see STEP_BEFORE to STEP_RESTORE */
 	struct roster contact; /* STEP_DELETE..: the contact's roster as it was */
 };
 
@@ -303,12 +304,32 @@ static void call_done(struct call *call, const char *error, const char *message)
 	buf_free(&words);
 }
 
-/* Whether the contact's item of the user is not any more what it was. */
-static bool taken_down(const struct roster_item *before, const struct roster *after)
+/* Whether a record in hand has user (no longer) in the roster of contact. */
+static bool drops(const struct ejabberd_api *e, struct span contact, struct buf *user)
 {
-	const struct roster_item *now = roster_find(after, before->jid);
+	const struct roster_record *record = apply_record_of(e->config.apply, contact);
 
-	return !now || now->subscription != before->subscription;
+	return record && !roster_find(&record->roster, buf_string(user));
+}
+
+/* The user's item has been deleted, and that took the contact's own down, who keeps the user: make
+ * it what it was, or what a record in hand wants. */
+static void mend(struct call *call, struct span contact, const struct roster *after)
+{
+	struct buf *user = &call->job->jid;
+	const struct roster_item *before = roster_find(&call->contact, buf_string(user));
+	const struct roster_item *now = roster_find(after, before->jid);
+	const struct roster_record *record = apply_record_of(call->api->config.apply, contact);
+	struct roster_item item = now ? *now : *before;
+
+	if (drops(call->api, contact, user) || (now && now->subscription == before->subscription)) {
+		call_done(call, NULL, NULL);
+		return;
+	}
+	item.subscription = before->subscription;
+	if (record)
+		item = *roster_find(&record->roster, buf_string(user));
+	add_item(call, STEP_RESTORE, contact, &item);
 }
 
 /* The next step of a call whose request went well. */
@@ -320,7 +341,6 @@ static void call_next(struct call *call)
 		call->change && call->change->old ? span_of(call->change->old->jid) : SPAN("");
 	const struct roster_item *before;
 	struct roster after;
-	bool down;
 
 	apply_alive(e->config.apply, call->job, loop_now_ms(e->loop));
 	switch (call->step) {
@@ -337,20 +357,17 @@ static void call_next(struct call *call)
 		return;
 	case STEP_DELETE:
 		before = roster_find(&call->contact, buf_string(&call->job->jid));
-		/* NOLINTNEXTLINE(readability-suspicious-call-argument) */
-		if (before && !apply_drops(e->config.apply, contact, user))
+		if (before && !drops(e, contact, &call->job->jid))
 			ask_user(call, STEP_AFTER, "get_roster", contact);
 		else
 			call_done(call, NULL, NULL);
 		return;
 	case STEP_AFTER:
-		before = roster_find(&call->contact, buf_string(&call->job->jid));
-		down = read_roster(buf_span(&call->response), &after) && taken_down(before, &after);
-		roster_free(&after);
-		if (down)
-			add_item(call, STEP_RESTORE, contact, before);
+		if (read_roster(buf_span(&call->response), &after))
+			mend(call, contact, &after);
 		else
 			call_done(call, NULL, NULL);
+		roster_free(&after);
 		return;
 	case STEP_ROSTER:
 	case STEP_ADD:
@@ -409,7 +426,9 @@ static const char *on_change(void *context, struct apply_job *job, struct apply_
 		return NULL;
 	}
 	contact = span_of(change->old->jid);
-	if (jid_at_domain(contact, e->config.host) && local_part(contact).n)
+	call->mends = jid_at_domain(contact, e->config.host) && local_part(contact).n &&
+		      !drops(e, contact, &job->jid);
+	if (call->mends)
 		ask_user(call, STEP_BEFORE, "get_roster", contact);
 	else
 		delete_item(call, user, contact);
@@ -426,11 +445,24 @@ static void on_forget(void *context, struct apply_job *job)
 			call->job = NULL;
 }
 
+/* The contact of a call that mends: a job of theirs would read what is not yet mended, or find undone
+ * what it has just made so. */
+static bool on_touches(void *context, struct span jid)
+{
+	const struct ejabberd_api *e = context;
+
+	for (const struct call *call = e->calls; call; call = call->next)
+		if (call->mends && call->job && span_is(jid, call->change->old->jid))
+			return true;
+	return false;
+}
+
 struct apply_backend ejabberd_api_backend(struct ejabberd_api *e)
 {
 	return (struct apply_backend){.get = on_get,
 		.change = on_change,
 		.forget = on_forget,
+		.touches = on_touches,
 		.context = e,
 		.pipeline = PIPELINE};
 }

@@ -163,6 +163,40 @@ friends()
 @test "Prosody: added, renamed, regrouped, removed: pushes, and presence at once" { friends prosody; }
 @test "ejabberd: added, renamed, regrouped, removed: pushes, and presence at once" { friends ejabberd; }
 
+# One side's deletion takes the other's item down on ejabberd, and roster-apply mends that for who keeps
+# the contact: but not for who drops it too, however the two meet.
+@test "ejabberd: dropped by both at once, by one alone: what each of them said" {
+	server ejabberd
+	pairs=25
+	for ((i = 1; i <= pairs; i++)); do
+		server_add_user "$SERVER_DIR" "p$i"
+		server_add_user "$SERVER_DIR" "q$i"
+	done
+	for ((i = 1; i <= pairs; i++)); do
+		record "p$i" "q$i=Q" && record "q$i" "p$i=P"
+	done >all
+	for ((i = 1; i <= pairs; i++)); do
+		record "p$i" && record "q$i"
+	done >nobody
+	for ((i = 1; i <= pairs; i++)); do
+		record "p$i" && record "q$i" "p$i=R"
+	done >one
+	mkfifo never
+	exec {never}<>never
+	for what in nobody one; do
+		apply <all >/dev/null
+		# the second of each pair a little later each time, at all steps of the first
+		run -0 apply < <(for ((i = 1; i <= pairs; i++)); do
+			read -r -u 4 first && echo "$first" && read -r -u 4 second
+			read -r -t "0.$(printf %03d "$i")" -u "$never" _ || true
+			echo "$second"
+		done 4<"$what")
+		assert_equal "${#lines[@]}" "$((2 * pairs))"
+		run -0 apply --dry-run <"$what"
+		refute_output --regexp '"(added|updated|removed)":1'
+	done
+}
+
 offline()
 {
 	server "$1"

@@ -10,7 +10,7 @@ static struct apply *apply;
 static struct buf results, asked;
 static struct apply_job *jobs[64];
 static size_t jobs_count, forgotten;
-static const char *refuse;
+static const char *refuse, *touched;
 
 static void on_result(void *context, void *client, struct span line, bool failed)
 {
@@ -43,6 +43,12 @@ static void on_forget(void *context, struct apply_job *job)
 	forgotten++;
 }
 
+static bool on_touches(void *context, struct span jid)
+{
+	(void)context;
+	return touched && span_is(jid, touched);
+}
+
 static void begin(int64_t max_removals, bool dry_run)
 {
 	const struct apply_config config = {.host = SPAN("h"),
@@ -52,12 +58,12 @@ static void begin(int64_t max_removals, bool dry_run)
 		.jobs = 4,
 		.result = on_result};
 	const struct apply_backend backend = {
-		.get = on_get, .change = on_change, .forget = on_forget, .pipeline = 2};
+		.get = on_get, .change = on_change, .forget = on_forget, .touches = on_touches, .pipeline = 2};
 
 	buf_init(&results, BUF_NO_MAX);
 	buf_init(&asked, BUF_NO_MAX);
 	jobs_count = forgotten = 0;
-	refuse = NULL;
+	refuse = touched = NULL;
 	apply = apply_new(&config);
 	apply_backend_set(apply, &backend);
 }
@@ -125,9 +131,9 @@ static void serial_and_pipelined(void)
 	CHECK(says(&asked, "get a@h;get b@h;"));
 	got(jobs[0], "{\"x@h\":{\"name\":\"X\"},\"w@h\":{}}");
 	CHECK(says(&asked, "2 w@h;1 x@h;"));
-	CHECK(apply_drops(apply, SPAN("a@h"), SPAN("w@h")));
-	CHECK(!apply_drops(apply, SPAN("a@h"), SPAN("x@h")));
-	CHECK(!apply_drops(apply, SPAN("c@h"), SPAN("x@h")));
+	CHECK(apply_record_of(apply, SPAN("a@h"))->roster.count == 0); /* the newer one */
+	CHECK(apply_record_of(apply, SPAN("b@h"))->roster.count == 0);
+	CHECK(!apply_record_of(apply, SPAN("c@h")));
 	apply_changed(apply, jobs[0], &jobs[0]->changes[0], NULL, NULL, 0);
 	CHECK(says(&asked, "0 y@h;"));
 	apply_changed(apply, jobs[0], &jobs[0]->changes[1], NULL, NULL, 0);
@@ -188,6 +194,23 @@ static void failures(void)
 	end();
 }
 
+/* A change of another's roster touches theirs: they wait for it. */
+static void touched_waits(void)
+{
+	begin(-1, false);
+	apply_up(apply, 0);
+	give("a", "{}", NULL);
+	got(jobs[0], "{\"b@h\":{},\"c@h\":{}}");
+	touched = "b@h";
+	give("b", "{}", NULL);
+	give("c", "{}", NULL);
+	CHECK(says(&asked, "get a@h;2 b@h;2 c@h;get c@h;"));
+	touched = NULL;
+	apply_changed(apply, jobs[0], &jobs[0]->changes[0], NULL, NULL, 0);
+	CHECK(says(&asked, "get b@h;"));
+	end();
+}
+
 static void dry_run_and_bounds(void)
 {
 	begin(-1, true);
@@ -211,6 +234,7 @@ int main(void)
 	err_init("apply");
 	TEST(serial_and_pipelined);
 	TEST(failures);
+	TEST(touched_waits);
 	TEST(dry_run_and_bounds);
 	return check_done();
 }
