@@ -445,8 +445,8 @@ static void on_forget(void *context, struct apply_job *job)
 			call->job = NULL;
 }
 
-/* The contact of a call that mends: a job of theirs would read what is not yet mended, or find undone
- * what it has just made so. */
+/* The contact of a call that mends: a job of theirs would read what is not yet mended, or find
+ * undone what it has just made so. */
 static bool on_touches(void *context, struct span jid)
 {
 	const struct ejabberd_api *e = context;

@@ -57,8 +57,11 @@ static void begin(int64_t max_removals, bool dry_run)
 		.timeout_ms = 100,
 		.jobs = 4,
 		.result = on_result};
-	const struct apply_backend backend = {
-		.get = on_get, .change = on_change, .forget = on_forget, .touches = on_touches, .pipeline = 2};
+	const struct apply_backend backend = {.get = on_get,
+		.change = on_change,
+		.forget = on_forget,
+		.touches = on_touches,
+		.pipeline = 2};
 
 	buf_init(&results, BUF_NO_MAX);
 	buf_init(&asked, BUF_NO_MAX);
