@@ -405,10 +405,8 @@ static void on_stanza(void *context, const struct stanza *s)
 			on_unknown(c, s);
 		return;
 	case STATE_CLOSING:
-		if (stanza_is_request(s))
-			c->late_requests++;
-		if (c->ops.late && s->kind != STANZA_OTHER)
-			c->ops.late(c->context, s);
+		if (s->kind != STANZA_OTHER && !(c->ops.late && c->ops.late(c->context, s)))
+			c->late_requests += stanza_is_request(s);
 		return;
 	default:
 		return;
@@ -808,17 +806,24 @@ uint64_t component_unknown(const struct component *c)
 	return c->unknown;
 }
 
+void component_goodbye(struct component *c)
+{
+	if (c->state != STATE_UP)
+		return;
+	link_send_raw(c->link, SPAN("</stream:stream>"));
+	c->state = STATE_CLOSING;
+	c->close_status = EXIT_DONE;
+}
+
 int component_close(struct component *c, int64_t deadline_ms)
 {
 	bool ended = false;
 
-	c->close_status = EXIT_DONE;
-	if (c->link && c->state != STATE_UP) { /* nothing was said yet that one could wait for */
+	component_goodbye(c);
+	if (c->link && c->state != STATE_CLOSING) { /* nothing was said that one could wait for */
 		link_send_raw(c->link, SPAN("</stream:stream>"));
 		link_flush(c->link, 0);
 	} else if (c->link) {
-		link_send_raw(c->link, SPAN("</stream:stream>"));
-		c->state = STATE_CLOSING;
 		if (link_flush(c->link, deadline_ms))
 			ended = link_wait_end(c->link, deadline_ms);
 		else
@@ -830,6 +835,15 @@ int component_close(struct component *c, int64_t deadline_ms)
 	component_disconnect(c);
 	c->state = STATE_OVER;
 	return ended || c->close_status != EXIT_DONE ? c->close_status : EXIT_TEMPORARY;
+}
+
+void component_reopen(struct component *c)
+{
+	c->config.retries = 0;
+	c->failures = 0;
+	c->late_requests = 0;
+	c->state = STATE_WAITING;
+	loop_timer_set(c->loop, &c->timer, 0);
 }
 
 bool component_reload(struct component *c)

@@ -58,8 +58,9 @@ struct component_ops {
 	/* The server has ended the stream that was up with this error (RFC 6120 4.9.3): an exit
 	 * status gives up at once (the words are the owner's), 0 goes on as usual. May be NULL. */
 	int (*stream_error)(void *context, struct span condition);
-	/* While component_close() waits: what cannot be answered any more; may be NULL. */
-	void (*late)(void *context, const struct stanza *s);
+	/* After our end tag: what cannot be answered on this stream any more. True: a request that
+	 * the owner answers on another (component_reopen()). May be NULL. */
+	bool (*late)(void *context, const struct stanza *s);
 	/* before the next attempt, for STATUS= lines; may be NULL */
 	void (*waiting)(void *context, const char *why, int64_t delay_ms);
 };
@@ -82,11 +83,19 @@ bool component_reached(const struct component *c);
 uint64_t component_connections(const struct component *c);
 /* Elements at stanza level that are no stanzas, so far. */
 uint64_t component_unknown(const struct component *c);
+/* Queue </stream:stream> behind what is queued, so that both leave in one write: the less the
+ * server can send us in between. From here on the component is not up. component_close() must
+ * follow. */
+void component_goodbye(struct component *c);
 /* Write what is queued, send </stream:stream>, wait for the server's (until deadline), close.
- * Requests that come in meanwhile cannot be answered and are logged; a stream error too. Then no
- * more callbacks. EXIT_DONE if the server has taken it all (its end tag came), EXIT_PROTOCOL if it
- * answered with a stream error that blames us, else EXIT_TEMPORARY. */
+ * Requests that come in meanwhile and that ops.late does not care for get no answer and are
+ * logged; a stream error too. Then no more callbacks. EXIT_DONE if the server has taken it all (its
+ * end tag came), EXIT_PROTOCOL if it answered with a stream error that blames us, else
+ * EXIT_TEMPORARY. */
 int component_close(struct component *c, int64_t deadline_ms);
+/* After a component_close() with EXIT_DONE: connect once more, in the loop; up or gave_up follows.
+ */
+void component_reopen(struct component *c);
 /* SIGHUP: read the secret again; used at the next connection. False if it could not be read. */
 bool component_reload(struct component *c);
 /* end the stream with a stream error and connect again (RFC 6120 4.9.3 condition name) */

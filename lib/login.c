@@ -136,6 +136,12 @@ static void component_stanza(void *context, const struct stanza *s)
 		l->ops.stanza(l->context, s);
 }
 
+static bool component_late(void *context, const struct stanza *s)
+{
+	component_stanza(context, s);
+	return false;
+}
+
 static void component_gave_up(void *context, int status)
 {
 	struct login *l = context;
@@ -161,7 +167,7 @@ static struct component *component_start(
 	static const struct component_ops ops = {.up = component_up,
 		.down = component_down,
 		.stanza = component_stanza,
-		.late = component_stanza,
+		.late = component_late,
 		.gave_up = component_gave_up};
 	struct component_config component = {
 		.connect = config->connect ? config->connect : LOGIN_COMPONENT_CONNECT,

@@ -333,8 +333,10 @@ int loop_run(struct loop *loop)
 	loop->now_ms = io_now_ms();
 	for (;;) {
 		run_hooks(loop);
-		if (loop->stopped)
+		if (loop->stopped) {
+			loop->stopped = false;
 			return loop->status;
+		}
 		close_gaps(loop);
 		size_t count = loop->count;
 		int ready = poll(loop->polled, count, wait_ms(loop));

@@ -53,7 +53,7 @@ void loop_turn(struct loop *loop, loop_turn_fn *fn, void *context);
 void loop_turn_remove(struct loop *loop, loop_turn_fn *fn, void *context);
 
 int64_t loop_now_ms(const struct loop *loop);
-/* Run until loop_stop(); returns its status. */
+/* Run until loop_stop(); returns its status. May be run again. */
 int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop, int status);
 bool loop_stopped(const struct loop *loop);

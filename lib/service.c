@@ -10,6 +10,7 @@
 
 #include "err.h"
 #include "notify.h"
+#include "stanza-error.h"
 
 /* The most free memory kept at the end of the heap. */
 #define HEAP_KEPT_BYTES (4 * 1024 * 1024)
@@ -19,11 +20,17 @@
 #define STATUS_INTERVAL_MS 5000
 /* The last words may take this long after a SIGTERM, and the end of the stream too. */
 #define LAST_WORDS_MS 5000
+/* What the socket takes at once: the end of the stream goes with it. */
+#define GOODBYE_BYTES (64 * 1024)
+/* Requests can come after the end of each stream: this often we come back for them. */
+#define LATE_STREAMS 20
+#define LATE_MAX_BYTES (1024 * 1024)
 
 enum phase {
 	PHASE_SERVING,
 	PHASE_DRAINING, /* waiting for open requests */
 	PHASE_ENDING,	/* all is said, the output is to be written */
+	PHASE_LATE,	/* on another stream, only for answers to what came after the end of ours */
 };
 
 struct service {
@@ -44,7 +51,9 @@ struct service {
 	char why[256];	 /* while waiting for the next connection */
 	int64_t tick_ms; /* what the timer is set to */
 	struct loop_timer tick, drain, end, metrics, watchdog, status_line;
-	uint64_t told; /* stanzas when the last status was sent */
+	uint64_t told;	 /* stanzas when the last status was sent */
+	struct buf late; /* answers to what came after the end of the stream */
+	size_t late_count;
 };
 
 /* The link while it is up. */
@@ -197,7 +206,7 @@ static void service_finish(struct service *s, int status)
 {
 	struct link *link = service_link(s);
 
-	if (s->phase == PHASE_ENDING)
+	if (s->phase >= PHASE_ENDING)
 		return;
 	s->phase = PHASE_ENDING;
 	s->status = status;
@@ -234,6 +243,10 @@ static void on_end(void *context, int64_t now_ms)
 	struct link *link = service_link(s);
 
 	(void)now_ms;
+	if (s->phase == PHASE_LATE) {
+		loop_stop(s->loop, s->status);
+		return;
+	}
 	if (s->phase != PHASE_ENDING) {
 		service_finish(s, s->status);
 		return;
@@ -287,12 +300,15 @@ static void on_terminate(void *context, int signal_number)
 		loop_timer_set(s->loop, &s->end,
 			s->end.deadline_ms == LOOP_NEVER ? now_ms + LAST_WORDS_MS : 0);
 		break;
+	case PHASE_LATE:
+		loop_stop(s->loop, s->status);
+		break;
 	}
 }
 
 void service_stop(struct service *s, int status)
 {
-	if (s->phase == PHASE_ENDING)
+	if (s->phase >= PHASE_ENDING)
 		return;
 	/* Not here: we may have been called from an op. */
 	s->status = status;
@@ -320,9 +336,14 @@ static void on_turn(void *context)
 	struct link *link = service_link(s);
 	int64_t deadline_ms = LOOP_NEVER;
 
-	if (loop_stopped(s->loop))
+	if (loop_stopped(s->loop) || s->phase == PHASE_LATE)
 		return;
 	if (s->phase == PHASE_ENDING) {
+		if (s->component && link && link_queued_bytes(link) <= GOODBYE_BYTES) {
+			component_goodbye(s->component);
+			loop_stop(s->loop, s->status);
+			return;
+		}
 		if (link && !link_flush(link, 0)) {
 			if (link_write_error(link) && !s->component)
 				stdout_failed(s, link_write_error(link));
@@ -376,6 +397,14 @@ static void on_up(void *context)
 	struct service *s = context;
 	int64_t now_ms = service_now_ms(s);
 
+	if (s->phase == PHASE_LATE) {
+		link_send_raw(service_link(s), buf_span(&s->late));
+		buf_reset(&s->late);
+		s->late_count = 0;
+		component_goodbye(s->component);
+		loop_stop(s->loop, s->status);
+		return;
+	}
 	for (unsigned i = 0; service_link(s) && i < s->pauses; i++)
 		link_pause(service_link(s));
 	if (s->ops.up)
@@ -417,6 +446,8 @@ static void on_gave_up(void *context, int status)
 
 	if (s->phase == PHASE_SERVING) {
 		service_finish(s, status);
+	} else if (s->phase == PHASE_LATE) {
+		loop_stop(s->loop, s->status);
 	} else {
 		service_finish(s, EXIT_DONE);
 		if (s->status == EXIT_DONE && open_requests(s) > 0)
@@ -497,7 +528,23 @@ static int on_stream_error(void *context, struct span condition)
 	return s->ops.stream_error ? s->ops.stream_error(s->self, condition) : 0;
 }
 
+/* What reached us is answered, if our stream has ended or not. */
+static bool on_late(void *context, const struct stanza *stanza)
+{
+	struct service *s = context;
+	struct writer w;
+
+	if (!stanza_is_request(stanza) || !stanza->from.p)
+		return false;
+	writer_init(&w, &s->late, WRITER_SOCKET, 0);
+	if (stanza_error_reply(&w, stanza, ERROR_RECIPIENT_UNAVAILABLE, NULL) != WRITER_OK)
+		return false;
+	s->late_count++;
+	return true;
+}
+
 static const struct component_ops component_ops = {
+	.late = on_late,
 	.stream_error = on_stream_error,
 	.up = on_up,
 	.down = on_down,
@@ -579,11 +626,34 @@ static void on_counters(void *context, int signal_number)
 
 /* Run ---------------------------------------------------------------------------- */
 
+/* Until the server has read our end tag it sends us requests. They are answered on another stream,
+ * which is opened for nothing else; in the end there is one after which nothing came. */
+static void component_end(struct service *s)
+{
+	int64_t deadline_ms = io_now_ms() + LAST_WORDS_MS;
+	int status = component_close(s->component, deadline_ms);
+
+	s->phase = PHASE_LATE;
+	loop_timer_set(s->loop, &s->end, deadline_ms);
+	for (int streams = 0; s->late_count && status == EXIT_DONE && streams < LATE_STREAMS &&
+			      io_now_ms() < deadline_ms;
+		streams++) {
+		err_debug("%zu requests came after the end of the stream", s->late_count);
+		component_reopen(s->component);
+		loop_run(s->loop);
+		status = component_close(s->component, deadline_ms);
+	}
+	if (s->late_count)
+		err_warn("%zu requests came after the end of the stream and got no answer",
+			s->late_count);
+}
+
 static void service_close(struct service *s)
 {
 	notify_stopping(s->notify);
 	if (s->component)
-		component_close(s->component, io_now_ms() + LAST_WORDS_MS);
+		component_end(s);
+	buf_free(&s->late);
 	component_free(s->component);
 	link_free(s->link);
 	notify_free(s->notify);
@@ -617,6 +687,7 @@ int service_run(const struct service_config *config, const struct service_ops *o
 	loop_timer_init(&s->metrics, on_metrics, s);
 	loop_timer_init(&s->watchdog, on_watchdog, s);
 	loop_timer_init(&s->status_line, on_status_line, s);
+	buf_init(&s->late, LATE_MAX_BYTES);
 	loop_turn(s->loop, on_turn, s);
 	if (!service_open(s)) {
 		notify_free(s->notify);

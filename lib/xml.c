@@ -357,7 +357,7 @@ static const char *escaped(char c)
 
 static bool escape(struct buf *out, struct span s, unsigned where)
 {
-	const char *p = s.p, *end = s.p + s.n, *run = p;
+	const char *p = s.p, *end = s.n ? p + s.n : p, *run = p;
 
 	for (; p < end; p++) {
 		if (!(special[(unsigned char)*p] & where))
@@ -382,7 +382,7 @@ bool xml_escape_attribute(struct buf *out, struct span s)
 
 bool xml_characters_valid(struct span s)
 {
-	const unsigned char *p = (const unsigned char *)s.p, *end = p + s.n;
+	const unsigned char *p = (const unsigned char *)s.p, *end = s.n ? p + s.n : p;
 
 	while (p < end) {
 		unsigned long c = *p;

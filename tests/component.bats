@@ -361,6 +361,45 @@ _ups() { [[ $(grep -c ' up$' echo.err) == "$1" ]]; }
 	await fake
 }
 
+@test "what comes after the end of the stream is answered on another one, until nothing comes any more" {
+	local late="<iq type='set' id='q%d' from='u@h.test/r' to='x@jat.test'><x xmlns='urn:x'/></iq>"
+	# the first answers and the end of the stream leave in one piece: the less can come in between
+	fake "up
+		say up
+		expect </stream:stream>$
+		send ${late//%d/1}${late//%d/2}
+		send <iq type='result' id='no' from='u@h.test/r' to='jat.test'/><message from='u@h.test/r' to='jat.test'/>
+		end
+		wait-close" "up
+		expect ^<iq type='error' id='q1' to='u@h.test/r' from='x@jat.test'.*recipient-unavailable.*id='q2'.*</iq></stream:stream>$
+		send ${late//%d/3}
+		end
+		wait-close" "up
+		expect ^<iq type='error'[^>]*id='q3'.*recipient-unavailable.*</iq></stream:stream>$
+		end
+		wait-close"
+	echo_service
+	wait_for grep -q 'up$' fake.out
+	end echo
+	await fake
+	assert_equal "$(cat echo.err)" 'echo-service: up'
+}
+
+@test "a server that is gone by then: what got no answer is told" {
+	fake "up
+		say up
+		expect </stream:stream>$
+		send ${REQUEST//%d/1}
+		end
+		wait-close" "close"
+	echo_service
+	wait_for grep -q 'up$' fake.out
+	end echo
+	await fake
+	run cat echo.err
+	assert_output --partial '1 requests came after the end of the stream and got no answer'
+}
+
 @test "SIGTERM while the stream is down waits for it if requests are open" {
 	fake "up ; send ${REQUEST//%d/1} ; wait-for held ; vanish 1" \
 		"up

@@ -296,8 +296,13 @@ class Connection:
                 except OSError:
                     pass
             self.received = self.received[-100:]
-            if not self.read(deadline, "wait-close"):
-                return
+            try:
+                if not self.read(deadline, "wait-close"):
+                    return
+            except ConnectionResetError:
+                if not ended:
+                    raise
+                return  # it did not wait for our end tag
 
     def do_close(self, _):
         # read what is there: unread bytes would make a reset of it

@@ -1,149 +1,210 @@
 """Requests through xmpp-jat-proxy on a real server while the proxy, the implementing clients and the
-server are killed and started again. Each request ends as one of
+server are killed and started again, under a load that does not stop for it. What became of each
+request is in the books of account.py, which say what may be lost and what fails the run.
 
-    answered     by a session, once
-    refused      an error came, once
-    lost         nothing came, and a kill -9 of the proxy or an end of the server, which nobody can
-                 answer for, fell into its time
-    unexplained  nothing came, and nothing of that kind happened
-    twice        more than one answer
-
-The last two fail the run.
+The implementing clients answer most requests at once, some late, and a few later than the proxy
+waits for: by then the proxy has answered itself, and whatever happens in between nobody may hear
+a second answer.
 """
 
 import collections
+import heapq
 import os
 import random
+import select
 import signal
 import sys
-import threading
 import time
+import zlib
 
+from account import Account
 from proxyservers import Impl, Mismatch, Proxy, server, user
 from xmppclient import Closed
 
 TOTAL = int(os.environ["SOAK_REQUESTS"])
-RANDOM = random.Random(int(os.environ["SOAK_SEED"]))
-WINDOW = 200
-TIMEOUT_S = 10                  # of the proxy; nothing is open for longer than twice that
+SEED = os.environ["SOAK_SEED"]
+RANDOM = random.Random(int(SEED))
+WINDOW = 200                    # requests open at once
+TIMEOUT_S = 4                   # of the proxy
 OPTIONS = ("--timeout", str(TIMEOUT_S), "--state-dir", "state", "--key-file", "keys",
-           "--bounce-wait", "0.5", "--drain-time", "2")
-# in a thousand requests, how often what happens, at least once a run each
+           "--bounce-wait", "0.5", "--drain-time", "1")
+PATIENCE_S = 60                 # for what must happen in the end
+# in a thousand requests, how often what happens; at least once a run each
 EVENTS = {"proxy killed": 0.25, "proxy ended": 0.25, "client cut": 1.0, "client leaves": 0.5,
-          "server killed": 0.03, "server restarted": 0.03}
+          "server killed": 0.03, "server stopped": 0.03}
 
 
 def now():
     return time.monotonic()
 
 
+class Worker(Impl):
+    """An implementing client whose answers say which request they are to."""
+
+    def __init__(self, resource, soak):
+        self.soak = soak
+        super().__init__(resource)
+
+    def answer(self, request, content=None):
+        chance = zlib.crc32(("%s %s" % (SEED, request["id"])).encode()) % 10000
+        delay_s = 0
+        if chance < 300:
+            delay_s = chance / 1000
+        elif chance < 310:
+            delay_s = TIMEOUT_S + (chance - 300) / 2
+        if delay_s:
+            self.soak.later(delay_s, self, request)
+        else:
+            self.answer_now(request)
+
+    def answer_now(self, request):
+        try:
+            super().answer(request, "<by xmlns='urn:x'>%s</by>" % request["id"])
+        except OSError:
+            pass                                          # it is gone
+
+
 class Soak:
     def __init__(self):
         os.mkdir("state")
         os.system("jat-encode --create-key --key-file keys --domain proxy.test </dev/null")
-        self.proxy = Proxy(*OPTIONS)
-        self.impls = {r: Impl(r) for r in "abc"}
-        self.user = user("alice")
-        self.sent = 0
-        self.open = {}                                    # id: when it was sent
-        self.outcome = {}                                 # id: the first answer
-        self.lost = {}
-        self.table = collections.Counter()
-        self.errors = collections.Counter()
-        self.excuses = []                                 # when what was open may be lost
+        self.account = Account()
         self.happened = collections.Counter()
-
-    def excuse(self):
-        self.excuses.append(now())
+        self.number = 0
+        self.held = []                                    # heap of (when, number, worker, request)
+        self.absent_until = 0                             # the server said that nobody is connected
+        self.ended_badly = []
+        self.proxy = None
+        self.workers = {r: Worker(r, self) for r in "abc"}
+        self.user = user("alice")
+        self.start_proxy()
 
     # --- load
 
-    def fill(self, limit):
+    def later(self, delay_s, worker, request):
+        heapq.heappush(self.held, (now() + delay_s, request["id"], id(worker), worker, request))
+
+    def release(self, until):
+        while self.held and self.held[0][0] <= until:
+            worker, request = heapq.heappop(self.held)[3:]
+            worker.answer_now(request)
+
+    def ask(self, limit):
         batch = []
-        while self.sent < limit and len(self.open) < WINDOW:
-            id = "s%d" % self.sent
-            kind = "get" if self.sent % 3 else "set"
+        room = min(limit - self.number, WINDOW - len(self.account.open))
+        if now() < self.absent_until:                     # just to see when that is over
+            room = 0
+        elif self.absent_until:
+            room = min(room, 2)
+        for _ in range(room):
+            id = "s%d" % self.number
+            kind = "get" if self.number % 3 else "set"
             batch.append("<iq type='%s' id='%s' to='proxy.test'><q xmlns='urn:x'/></iq>" % (kind, id))
-            self.open[id] = now()
-            self.sent += 1
+            self.account.ask(id)
+            self.number += 1
         if batch:
-            self.user.send(*batch)
+            if self.absent_until:
+                self.absent_until = now() + 0.005
+            try:
+                self.user.send(*batch)
+            except OSError:
+                pass                                      # take() will see the end
 
     def take(self, wait_s):
-        """One answer, if one comes in that time."""
+        """One stanza, if one comes in that time: its id."""
         try:
             stanza = self.user.next(wait_s)
         except Mismatch:
-            return False
-        id = stanza["id"] or ""
+            return None
+        id = stanza["id"] or "none"
         if stanza.name != "iq" or not id.startswith("s") or stanza["type"] not in ("result", "error"):
-            return True
-        if id in self.outcome:
-            self.table["twice"] += 1
-            print("twice: %s" % id, file=sys.stderr)
-            return True
-        self.lost.pop(id, None)
-        self.open.pop(id, None)
-        self.outcome[id] = stanza["type"]
-        if stanza["type"] == "error":
-            self.errors[stanza.error] += 1
-        return True
+            return id
+        nobody = stanza.error and "not-connected" in stanza.raw
+        # by the server, or by a proxy that is about to end
+        refused = nobody or stanza.error == "wait/recipient-unavailable"
+        self.absent_until = (self.absent_until or now() + 0.005) if refused else 0
+        if stanza["from"] != "proxy.test" or (not stanza.error and stanza.children[0].text != id):
+            self.account.wrong.append("not the answer to %s: %r" % (id, stanza))
+        self.account.answer(id, stanza.error and stanza.error + (", by the server" if nobody else ""),
+                            bool(nobody))
+        return id
 
-    def give_up_old(self, age_s):
-        for id, at in list(self.open.items()):
-            if now() - at > age_s:
-                self.lost[id] = at
-                del self.open[id]
+    def turn(self, limit=sys.maxsize):
+        self.release(now())
+        self.ask(limit)
+        wait_s = min(0.05, max(0.001, self.held[0][0] - now())) if self.held else 0.05
+        if now() < self.absent_until:
+            wait_s = 0.002
+        if self.take(wait_s):
+            while not self.user.inbox.empty() and self.take(0.01):
+                pass
+
+    def until(self, condition, what):
+        """The load goes on until then."""
+        deadline = now() + PATIENCE_S
+        while not condition():
+            self.turn()
+            if now() > deadline:
+                sys.exit("soak: waited in vain until %s" % what)
 
     # --- what happens
 
+    def start_proxy(self):
+        self.proxy = Proxy(*OPTIONS, ready=False)
+        pipe = self.proxy.ready_pipe
+        self.until(lambda: select.select([pipe], [], [], 0)[0], "the proxy is ready")
+        self.proxy.ready()
+
     def proxy_killed(self):
-        self.excuse()
         self.proxy.kill()
-        self.proxy = Proxy(*OPTIONS)
-        self.excuse()
+        self.account.excuse("proxy killed")
+        self.until(lambda: self.account.gap is None, "the server knows that the proxy is gone")
+        self.start_proxy()
+
+    def end_proxy(self):
+        status = self.proxy.process.returncode
+        if status:
+            self.ended_badly.append("the proxy ended with %d: %s" % (status, self.proxy.stderr[-300:]))
 
     def proxy_ended(self):
         # No excuse: it answers what is open, and what comes while nobody is connected the server does.
-        self.proxy.end()
-        self.proxy = Proxy(*OPTIONS)
+        self.proxy.signal(signal.SIGTERM)
+        self.until(lambda: self.proxy.process.poll() is not None, "the proxy ends")
+        self.end_proxy()
+        self.start_proxy()
+
+    def client_returns(self, resource):
+        goal = self.number + RANDOM.randrange(1, 2 * WINDOW)
+        self.until(lambda: self.number >= goal, "a client returns")
+        self.workers[resource] = Worker(resource, self)
 
     def client_cut(self):
-        resource = RANDOM.choice(sorted(self.impls))
-        self.impls[resource].cut()
-        self.impls[resource] = Impl(resource)
+        resource = RANDOM.choice(sorted(self.workers))
+        self.workers[resource].cut()
+        self.client_returns(resource)
 
     def client_leaves(self):
-        resource = RANDOM.choice(sorted(self.impls))
-        self.impls[resource].leave()
-        self.impls[resource] = Impl(resource)
+        resource = RANDOM.choice(sorted(self.workers))
+        self.workers[resource].leave()
+        self.client_returns(resource)
 
-    def server_gone(self, number):
-        self.excuse()
-        if number == signal.SIGKILL:
-            os.kill(int(open(os.path.join(os.environ["SERVER_DIR"], "pid")).read().split()[0]), number)
+    def server_gone(self, number, reason):
+        with open(os.path.join(os.environ["SERVER_DIR"], "pid")) as pid:
+            os.kill(int(pid.read().split()[0]), number)
+        try:
+            self.until(lambda: False, "the server ends")
+        except Closed:                                    # all that came before is booked
+            pass
+        self.account.excuse(reason)
         server("restart")
-        # everybody's session is gone, ours too, and with it what was on its way to us
-        self.drain_closed()
-        self.impls = {r: Impl(r) for r in self.impls}
+        self.workers = {r: Worker(r, self) for r in self.workers}
         self.user = user("alice")
-        self.excuse()
-        for id, at in self.open.items():
-            self.lost[id] = at
-        self.open.clear()
 
     def server_killed(self):
-        self.server_gone(signal.SIGKILL)
+        self.server_gone(signal.SIGKILL, "server killed")
 
-    def server_restarted(self):
-        self.server_gone(signal.SIGTERM)
-
-    def drain_closed(self):
-        try:
-            while self.take(0.2):
-                pass
-        except Closed:
-            pass
+    def server_stopped(self):
+        self.server_gone(signal.SIGTERM, "server stopped")
 
     # --- all of it
 
@@ -154,45 +215,44 @@ class Soak:
             plan += [(RANDOM.randrange(TOTAL // 20, TOTAL * 19 // 20), event) for _ in range(times)]
         plan.sort()
         started = now()
-        while self.sent < TOTAL or self.open:
-            if plan and self.sent >= plan[0][0]:
+        while self.number < TOTAL:
+            if plan and self.number >= plan[0][0]:
                 event = plan.pop(0)[1]
                 self.happened[event] += 1
                 getattr(self, event.replace(" ", "_"))()
-            self.fill(min(TOTAL, plan[0][0] if plan else TOTAL))
-            if not self.take(1.0):
-                self.give_up_old(2 * TIMEOUT_S if not self.excused_all() else 2.0)
-        # answers that are late, or second ones
-        self.user.send("<iq type='get' id='end' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>" % self.user.host)
-        while self.take(2.0):
-            pass
+            else:
+                self.turn(min(TOTAL, plan[0][0] if plan else TOTAL))
+        # What is open now is answered by the proxy: by a session, or when its time is over.
+        deadline = now() + 3 * TIMEOUT_S
+        while self.account.open and now() < deadline:
+            self.turn(self.number)
+        self.release(float("inf"))                        # the last late ones
+        for worker in self.workers.values():
+            worker.settle()
+        # It ends when the server has taken all it had to say, and then the server has dealt with it.
         self.proxy.end()
-        while self.take(0.5):
-            pass
+        self.end_proxy()
+        self.user.send("<iq type='get' id='end' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>" % self.user.host)
+        deadline = now() + PATIENCE_S
+        while self.take(1) != "end":
+            if now() > deadline:
+                sys.exit("soak: the server does not answer")
         return now() - started
 
-    def excused_all(self):
-        """Whether each open request is one that was open at an excuse."""
-        return all(self.excused(at) for at in self.open.values())
-
-    def excused(self, at):
-        return any(at - 1 <= e <= at + TIMEOUT_S for e in self.excuses)
-
     def report(self, seconds):
-        for kind in self.outcome.values():
-            self.table["answered" if kind == "result" else "refused"] += 1
-        for id, at in self.lost.items():
-            self.table["lost" if self.excused(at) else "unexplained"] += 1
-        print("xmpp-jat-proxy: %d requests in %.0f s" % (self.sent, seconds))
-        for name in "answered", "refused", "lost", "unexplained", "twice":
-            print("  %-12s %d" % (name, self.table[name]))
-        for name, count in sorted(self.errors.items()):
+        print("xmpp-jat-proxy: %d requests in %.0f s" % (self.account.sent, seconds))
+        for name, count in self.account.table().items():
+            print("  %-24s %d" % (name, count))
+        print("  %-24s %d" % ("twice, or not asked", len(self.account.wrong)))
+        for name, count in sorted(self.account.errors.items()):
             print("  refused with %s: %d" % (name, count))
         for name, count in sorted(self.happened.items()):
             print("  %s: %d times" % (name, count))
-        accounted = sum(self.table[n] for n in ("answered", "refused", "lost"))
-        if accounted != self.sent or self.table["twice"] or self.table["unexplained"]:
-            sys.exit("soak: %d requests, %d accounted for" % (self.sent, accounted))
+        faults = self.account.faults() + self.ended_badly
+        for fault in faults[:20]:
+            print("soak: " + fault, file=sys.stderr)
+        if faults:
+            sys.exit("soak: %d faults in the books" % len(faults))
 
 
 soak = Soak()

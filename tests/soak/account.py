@@ -1,0 +1,93 @@
+"""The books of a soak: what became of each request. No server, no clock: account_test.py cooks them.
+
+A request is open from the moment it is sent until an answer comes. It may be excused, that is
+counted as lost if nothing ever comes, only for one of these reasons:
+
+    proxy killed      it was open when the proxy had been killed with kill -9
+    server killed, server stopped
+                      it was open when our stream to that server ended
+    swallowed         it was sent after the proxy's kill, and before another one that the server
+                      returned because nobody is connected: servers deal with a client's requests in
+                      order, so this one was written to a connection that had no reader any more
+
+Whatever else gets no answer is unexplained. Nothing excuses a second answer, or an answer to what
+was not asked.
+"""
+
+import collections
+
+REASONS = "proxy killed", "server killed", "server stopped", "swallowed"
+
+
+class Account:
+    def __init__(self):
+        self.sent = 0
+        self.open = {}            # id: None, in the order sent
+        self.excused = {}         # id: reason
+        self.outcome = {}         # id: answered, refused
+        self.wrong = []           # what must not be, in words
+        self.errors = collections.Counter()
+        self.gap = None           # ids sent since the proxy's kill
+
+    def ask(self, id):
+        if id in self.outcome or id in self.excused or id in self.open:
+            raise ValueError("%s is sent twice" % id)
+        self.sent += 1
+        self.open[id] = None
+        if self.gap is not None:
+            self.gap.append(id)
+
+    def answer(self, id, error=None, nobody_connected=False):
+        """An answer came; error: its words. nobody_connected: the server itself says so."""
+        if id in self.outcome:
+            self.wrong.append("twice: %s, %s and then %s" % (id, self.outcome[id], error or "answered"))
+            return
+        if id not in self.open and id not in self.excused:
+            self.wrong.append("never asked: %s" % id)
+            return
+        if nobody_connected:
+            self._gap_ends(id)
+        self.open.pop(id, None)
+        self.excused.pop(id, None)
+        self.outcome[id] = "refused" if error else "answered"
+        if error:
+            self.errors[error] += 1
+
+    def _gap_ends(self, id):
+        """The server knows that nobody is there: what it dealt with before is swallowed."""
+        if self.gap is None:
+            return
+        before = self.gap[:self.gap.index(id)] if id in self.gap else []
+        for other in before:
+            if other in self.open:
+                del self.open[other]
+                self.excused[other] = "swallowed"
+        self.gap = None
+
+    def excuse(self, reason):
+        """All that is open now may be lost for that reason."""
+        if reason not in REASONS:
+            raise ValueError(reason)
+        for id in self.open:
+            self.excused[id] = reason
+        self.open.clear()
+        self.gap = [] if reason == "proxy killed" else None
+
+    def table(self):
+        """What became of how many; the numbers add up to what was sent."""
+        lines = collections.OrderedDict((name, 0) for name in ("answered", "refused"))
+        for outcome in self.outcome.values():
+            lines[outcome] += 1
+        for reason in REASONS:
+            lines["lost: " + reason] = sum(r == reason for r in self.excused.values())
+        lines["unexplained"] = len(self.open)
+        return lines
+
+    def faults(self):
+        """Why the run has failed; empty if it has not."""
+        faults = list(self.wrong)
+        faults += ["unexplained: %s got no answer" % id for id in self.open]
+        total = sum(self.table().values())
+        if total != self.sent:
+            faults.append("%d were sent, %d are accounted for" % (self.sent, total))
+        return faults
