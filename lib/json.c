@@ -104,12 +104,15 @@ static const char *scan_word(const char *p, const char *end)
 	return NULL;
 }
 
-/* Whether the bytes are tokens of RFC 8259. */
-static bool scan_tokens(struct span json, bool *nul)
-{
-	const char *p = json.p, *end = json.p + json.n;
+/* What is known of a text that is read piece by piece. */
+struct scan {
+	bool bad; /* something that is no token of RFC 8259 */
+	bool nul; /* \u0000 in a string */
+};
 
-	*nul = false;
+/* Behind the first number from p on, or the end. */
+static const char *scan_piece(struct scan *scan, const char *p, const char *end)
+{
 	while (p && p < end) {
 		switch (*p) {
 		case ' ':
@@ -125,18 +128,71 @@ static bool scan_tokens(struct span json, bool *nul)
 			p++;
 			break;
 		case '"':
-			p = scan_string(p + 1, end, nul);
+			p = scan_string(p + 1, end, &scan->nul);
 			break;
 		case '-':
 		case '0' ... '9':
 			p = scan_number(p, end);
+			if (p)
+				return p;
 			break;
 		default:
 			p = scan_word(p, end);
 			break;
 		}
 	}
-	return p != NULL;
+	if (p)
+		return p;
+	scan->bad = true;
+	return end;
+}
+
+/* json-c (0.16) does not look whether its copies of strings were made, and crashes on those that
+ * were not; it has no hook for allocation, but the dynamic linker gives it the executable's
+ * strdup() before the C library's. So this one is called wherever a library we use copies a
+ * string, and ends the program as xstrdup() does. The C library itself never calls it. */
+char *strdup(const char *string)
+{
+	return xstrdup(string);
+}
+
+static void die_if_out_of_memory(void)
+{
+	if (errno == ENOMEM)
+		err_die(EXIT_TEMPORARY, "out of memory");
+}
+
+/* Feed the tokener, at most up to the end of the text. Nor does json-c tell of the other
+ * allocations that failed: it leaves out what did not fit. They all set errno, which it sets to 0
+ * itself only when it comes to what follows a number. So the text is cut there, and errno looked
+ * at. */
+static enum json_tokener_error feed(struct json_tokener *tokener, struct span text,
+	struct json_object **object, struct scan *scan)
+{
+	const char *p = text.p, *end = p + text.n;
+	enum json_tokener_error error = json_tokener_continue;
+
+	while (error == json_tokener_continue && p < end) {
+		const char *next = scan_piece(scan, p, end);
+
+		*object = json_tokener_parse_ex(tokener, p, (int)(next - p));
+		die_if_out_of_memory();
+		error = json_tokener_get_error(tokener);
+		if (error == json_tokener_success) {
+			p += json_tokener_get_parse_end(tokener);
+			while (p < end && memchr(" \t\r\n", *p, 4))
+				p++;
+			return p < end ? json_tokener_error_parse_unexpected : error;
+		}
+		p = next;
+	}
+	if (error != json_tokener_continue)
+		return error;
+	/* a number or word at the very end is complete only with what follows */
+	*object = json_tokener_parse_ex(tokener, "", 1);
+	die_if_out_of_memory();
+	error = json_tokener_get_error(tokener);
+	return error == json_tokener_continue ? json_tokener_error_parse_eof : error;
 }
 
 enum json_status json_parse(
@@ -145,34 +201,16 @@ enum json_status json_parse(
 	struct json_tokener *tokener;
 	enum json_tokener_error error = json_tokener_error_parse_eof;
 	enum json_status status = JSON_BAD;
-	bool nul;
+	struct scan scan = {false, false};
 
 	*object = NULL;
-	errno = 0; /* json-c does not tell of each allocation that failed, but they all set it */
+	errno = 0;
 	tokener = json_tokener_new_ex(depth);
 	if (!tokener)
 		err_die(EXIT_TEMPORARY, "out of memory");
 	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
-	if (text.n > 0 && text.n <= INT32_MAX) {
-		*object = json_tokener_parse_ex(tokener, text.p, (int)text.n);
-		error = json_tokener_get_error(tokener);
-		if (error == json_tokener_continue) {
-			/* a number or word at the very end is complete only with what follows */
-			*object = json_tokener_parse_ex(tokener, "", 1);
-			error = json_tokener_get_error(tokener);
-			if (error == json_tokener_continue)
-				error = json_tokener_error_parse_eof;
-		} else if (error == json_tokener_success) {
-			size_t at = json_tokener_get_parse_end(tokener);
-
-			while (at < text.n && memchr(" \t\r\n", text.p[at], 4))
-				at++;
-			if (at < text.n)
-				error = json_tokener_error_parse_unexpected;
-		}
-	}
-	if (errno == ENOMEM)
-		err_die(EXIT_TEMPORARY, "out of memory");
+	if (text.n > 0 && text.n <= INT32_MAX)
+		error = feed(tokener, text, object, &scan);
 	json_tokener_free(tokener);
 	if (error == json_tokener_error_depth) {
 		buf_append_string(message, "nested too deeply");
@@ -181,9 +219,9 @@ enum json_status json_parse(
 		buf_append_string(message, error == json_tokener_error_parse_eof
 						   ? "unexpected end of data"
 						   : json_tokener_error_desc(error));
-	} else if (!scan_tokens(text, &nul)) {
+	} else if (scan.bad) {
 		buf_append_string(message, "a character or number that JSON does not allow");
-	} else if (nul) {
+	} else if (scan.nul) {
 		buf_append_string(message, "U+0000 in a string");
 		status = JSON_FORBIDDEN;
 	} else {

@@ -32,7 +32,7 @@ struct fault {
 
 static char preload_mark[256];
 
-static void fault_read(struct fault *f, const char *text)
+static inline void fault_read(struct fault *f, const char *text)
 {
 	char *end;
 	f->nth = text ? strtol(text, &end, 10) : 0;
@@ -40,7 +40,7 @@ static void fault_read(struct fault *f, const char *text)
 }
 
 /* Whether this call is to fail. */
-static bool fault_now(struct fault *f)
+static inline bool fault_now(struct fault *f)
 {
 	if (f->nth == 0)
 		return false;
