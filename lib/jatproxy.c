@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <nettle/sha2.h>
+
 #include "alias.h"
 #include "err.h"
 #include "jid.h"
@@ -24,6 +26,7 @@
  * without a bound one user and one silent session could keep us busy. */
 #define MAX_SAME 256
 #define AFFINITY_MS (60 * 60 * 1000)
+#define MARK_BYTES (JATPROXY_MARK_CHARS / 2)
 
 /* One IQ request we have handed on and that has not got its answer. The route entry's deadline is
  * the overall one, or an earlier one while its session has left and a bounce may come. */
@@ -115,6 +118,8 @@ struct jatproxy {
 	struct subscriber_table *subscribers;
 	struct route *graced; /* (token, id) of answers seen in the restart grace */
 	int64_t grace_until_ms;
+	char (*marks)[JATPROXY_MARK_CHARS]; /* of predecessors, sorted */
+	size_t marks_count;
 	bool draining, shown;
 	struct reader *again; /* to parse a stanza once more for another try */
 	struct buf key, address, scratch;
@@ -255,6 +260,7 @@ void jatproxy_free(struct jatproxy *p)
 	route_free(p->affinities);
 	subscriber_table_free(p->subscribers);
 	route_free(p->graced);
+	free(p->marks);
 	reader_free(p->again);
 	free(p->usable);
 	buf_free(&p->key);
@@ -523,6 +529,53 @@ static bool is_token(struct jatproxy *p, const struct stanza *s, struct span *to
 	return true;
 }
 
+/* Marks ------------------------------------------------------------------ */
+
+/* Of a request, by its key: of no use to who reads the file. */
+static void mark_of(struct span key, char mark[JATPROXY_MARK_CHARS + 1])
+{
+	struct sha256_ctx sha;
+	uint8_t digest[MARK_BYTES];
+
+	sha256_init(&sha);
+	sha256_update(&sha, key.n, (const uint8_t *)key.p);
+	sha256_digest(&sha, sizeof(digest), digest);
+	for (size_t i = 0; i < sizeof(digest); i++)
+		snprintf(mark + 2 * i, 3, "%02x", digest[i]);
+}
+
+static int compare_marks(const void *a, const void *b)
+{
+	return memcmp(a, b, JATPROXY_MARK_CHARS);
+}
+
+void jatproxy_restore_marks(struct jatproxy *p, struct span all)
+{
+	free(p->marks);
+	p->marks = xcalloc(all.n / (JATPROXY_MARK_CHARS + 1) + 1, sizeof(*p->marks));
+	p->marks_count = 0;
+	while (all.n > JATPROXY_MARK_CHARS) {
+		const char *newline = memchr(all.p, '\n', all.n);
+
+		if (!newline) /* the crash came before its answer was written */
+			break;
+		if (newline - all.p == JATPROXY_MARK_CHARS)
+			memcpy(p->marks[p->marks_count++], all.p, JATPROXY_MARK_CHARS);
+		all = span_from(all, (size_t)(newline + 1 - all.p));
+	}
+	qsort(p->marks, p->marks_count, sizeof(*p->marks), compare_marks);
+}
+
+static bool is_marked(const struct jatproxy *p, struct span key)
+{
+	char mark[JATPROXY_MARK_CHARS + 1];
+
+	if (!p->marks_count)
+		return false;
+	mark_of(key, mark);
+	return bsearch(mark, p->marks, p->marks_count, sizeof(*p->marks), compare_marks) != NULL;
+}
+
 /* Answering -------------------------------------------------------------- */
 
 static void answer_stanza(struct jatproxy *p, const struct stanza *s, enum stanza_error e,
@@ -538,6 +591,12 @@ static void answer_request(struct jatproxy *p, struct request *r, enum stanza_er
 	enum counter why, struct writer *w)
 {
 	p->counters[why]++;
+	if (p->config.marked && r->session) {
+		char mark[JATPROXY_MARK_CHARS + 1];
+
+		mark_of(route_entry_of(r)->key, mark);
+		p->config.marked(p->config.marked_context, mark);
+	}
 	if (stanza_error_send(w, "iq", r->user, r->asked, r->id, e, NULL) != WRITER_OK)
 		p->counters[COUNT_QUEUE_FULL]++;
 	request_remove(p, r);
@@ -809,7 +868,8 @@ static bool grace_answer(struct jatproxy *p, const struct stanza *s, struct span
 	if (p->grace_until_ms <= p->now_ms || token.p[0] == ALIAS_MARK)
 		return false;
 	key = request_key(p, token, s->id);
-	if (route_find(p->graced, key) || !route_add(p->graced, key, 0, p->grace_until_ms))
+	if (is_marked(p, key) || route_find(p->graced, key) ||
+		!route_add(p->graced, key, 0, p->grace_until_ms))
 		return false;
 	p->counters[COUNT_ANSWERS]++;
 	if (s->refusal || writer_stanza(w, s, &edit) == WRITER_TOO_LARGE)

@@ -35,7 +35,15 @@ struct jatproxy_config {
 	 * line; at most once a second; may be NULL */
 	void (*subscribers_changed)(void *context, struct span all);
 	void *subscribers_context;
+	/* We have answered a request ourselves, and its session may answer yet: a mark for it, for
+	 * a successor that takes answers on their token alone (for --state-dir). It must be kept
+	 * before our answer is written. May be NULL. */
+	void (*marked)(void *context, const char *mark);
+	void *marked_context;
 };
+
+/* Characters of a mark. */
+#define JATPROXY_MARK_CHARS 32
 
 struct jatproxy;
 
@@ -43,6 +51,8 @@ struct jatproxy *jatproxy_new(const struct jatproxy_config *config);
 void jatproxy_free(struct jatproxy *p);
 /* Subscribers kept from an earlier run, in the form of subscribers_changed. */
 void jatproxy_restore_subscribers(struct jatproxy *p, struct span all);
+/* What predecessors have marked, a mark a line: in the grace answers to that are too late. */
+void jatproxy_restore_marks(struct jatproxy *p, struct span all);
 /* The keys were re-read (SIGHUP); the old ones are no longer used. */
 void jatproxy_rekey(struct jatproxy *p, struct jat_keys *keys);
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +13,9 @@
 #include "jid.h"
 
 #define SUBSCRIBERS_MAX_BYTES (128 * 1024 * 1024)
+/* Then the file of marks becomes the old one. */
+#define MARKS_MAX_BYTES ((size_t)1024 * 1024)
+#define MARK_LINE_BYTES (JATPROXY_MARK_CHARS + 1)
 
 struct jatservice {
 	const struct jatservice_config *config;
@@ -19,7 +23,10 @@ struct jatservice {
 	struct jat_keys *keys;
 	struct buf domain, *target_texts;
 	struct span *targets;
-	char *marker, *subscribers; /* paths in the state folder, or NULL */
+	char *marker, *subscribers, *answered, *answered_old; /* in the state folder, or NULL */
+	int marks_fd;					      /* of answered; -1 */
+	size_t marks_bytes;
+	bool marks_failing;
 	uint64_t random[32];
 	size_t random_left;
 };
@@ -86,6 +93,8 @@ static int open_state(struct jatservice *j, bool *crashed)
 
 		j->marker = path_in(dir, "running");
 		j->subscribers = path_in(dir, "subscribers");
+		j->answered = path_in(dir, "answered");
+		j->answered_old = path_in(dir, "answered.old");
 		*crashed = access(j->marker, F_OK) == 0;
 		error = *crashed ? 0 : io_replace_file(j->marker, SPAN(""), 0600);
 		if (error) {
@@ -119,6 +128,78 @@ static void save_subscribers(void *context, struct span all)
 
 	if (error)
 		err_error("cannot write '%s': %s", j->subscribers, strerror(-error));
+}
+
+static bool has_grace(const struct jatservice *j)
+{
+	return j->marker && j->config->encoding != JAT_PLAIN && io_secret_given(&j->config->keys);
+}
+
+static void marks_remove(struct jatservice *j)
+{
+	if (!j->answered)
+		return;
+	unlink(j->answered);
+	unlink(j->answered_old);
+}
+
+/* What those before us that crashed have marked. */
+static void marks_restore(struct jatservice *j)
+{
+	const char *files[] = {j->answered_old, j->answered};
+	struct buf all;
+
+	buf_init(&all, 4 * MARKS_MAX_BYTES);
+	for (int i = 0; i < 2; i++) {
+		int error = io_read_file(files[i], 2 * MARKS_MAX_BYTES, &all);
+
+		if (error && error != -ENOENT)
+			err_warn("cannot read '%s': %s", files[i], strerror(-error));
+	}
+	jatproxy_restore_marks(j->proxy, buf_span(&all));
+	buf_free(&all);
+}
+
+static int marks_open(struct jatservice *j)
+{
+	struct stat is;
+
+	j->marks_fd =
+		open(j->answered, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (j->marks_fd < 0 || fstat(j->marks_fd, &is) < 0)
+		return -errno;
+	j->marks_bytes = (size_t)is.st_size;
+	if (j->marks_bytes % MARK_LINE_BYTES) { /* a full disk has cut the last one off */
+		j->marks_bytes -= j->marks_bytes % MARK_LINE_BYTES;
+		if (ftruncate(j->marks_fd, (off_t)j->marks_bytes) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* One write, so that after a kill it is there or not; not synced: when the machine stops, the
+ * sessions' answers are gone as well. */
+static void save_mark(void *context, const char *mark)
+{
+	struct jatservice *j = context;
+	char line[MARK_LINE_BYTES + 1];
+	int error = 0;
+
+	snprintf(line, sizeof(line), "%s\n", mark);
+	if (j->marks_fd >= 0 && j->marks_bytes >= MARKS_MAX_BYTES) {
+		close(j->marks_fd);
+		j->marks_fd = -1;
+		if (rename(j->answered, j->answered_old) < 0)
+			error = -errno;
+	}
+	if (j->marks_fd < 0 && !error)
+		error = marks_open(j);
+	if (!error)
+		error = io_write_all(j->marks_fd, line, MARK_LINE_BYTES);
+	if (error && !j->marks_failing)
+		err_error("cannot write '%s': %s", j->answered, strerror(-error));
+	j->marks_failing = error != 0;
+	j->marks_bytes += MARK_LINE_BYTES;
 }
 
 /* Service ---------------------------------------------------------------- */
@@ -288,11 +369,13 @@ static struct jatproxy *make_proxy(struct jatservice *j, bool crashed)
 		.max_handles = (size_t)config->max_handles,
 		.max_subscribers = (size_t)config->max_subscribers,
 		.handle_ttl_ms = 60 * 60 * 1000 + config->timeout_ms,
-		.grace = crashed && config->encoding != JAT_PLAIN && io_secret_given(&config->keys),
+		.grace = crashed && has_grace(j),
 		.random = next_random,
 		.random_context = j,
 		.subscribers_changed = save_subscribers,
 		.subscribers_context = j,
+		.marked = has_grace(j) ? save_mark : NULL,
+		.marked_context = j,
 	};
 
 	return jatproxy_new(&proxy);
@@ -300,7 +383,7 @@ static struct jatproxy *make_proxy(struct jatservice *j, bool crashed)
 
 int jatservice_run(const struct jatservice_config *config, const char **wrong)
 {
-	struct jatservice j = {.config = config};
+	struct jatservice j = {.config = config, .marks_fd = -1};
 	struct service_config service = config->service;
 	bool crashed = false;
 	int status;
@@ -317,10 +400,18 @@ int jatservice_run(const struct jatservice_config *config, const char **wrong)
 			err_note("the last run did not stop cleanly");
 		j.proxy = make_proxy(&j, crashed);
 		restore_subscribers(&j);
+		if (crashed)
+			marks_restore(&j);
+		else
+			marks_remove(&j);
 		service.index_depth = 1; /* payloads are handed on, not looked at */
 		status = service_run(&service, &ops, &j);
-		if (status == EXIT_DONE && j.marker)
+		if (status == EXIT_DONE && j.marker) {
 			unlink(j.marker);
+			marks_remove(&j);
+		}
+		if (j.marks_fd >= 0)
+			close(j.marks_fd);
 	}
 	jatproxy_free(j.proxy);
 	jat_keys_free(j.keys);
@@ -332,5 +423,7 @@ int jatservice_run(const struct jatservice_config *config, const char **wrong)
 	buf_free(&j.domain);
 	free(j.marker);
 	free(j.subscribers);
+	free(j.answered);
+	free(j.answered_old);
 	return status;
 }

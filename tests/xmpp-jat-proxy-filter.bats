@@ -1281,6 +1281,45 @@ teardown() { stop_all; }
 	END
 }
 
+@test "killed after it has answered itself: in the grace the session's late answer is not taken" {
+	echo "k $(printf '%064d' 7)" >keys
+	chmod 600 keys
+	mkdir state
+	scenario <<-'END'
+		options = ['--key-file', 'keys', '--state-dir', 'state', '--timeout', '0.2']
+		def late(*more):
+		    with Proxy(*options) as p:
+		        p.online('a')
+		        asked = [p.ask(id) for id in more]
+		        for id in more:
+		            p.error('wait/remote-server-timeout', id, ALICE, 'proxy.test')
+		        p.kill()
+		    return asked
+		asked = late('1', '2')
+		assert sorted(os.listdir('state')) == ['answered', 'running']
+		# told by nobody else, and by nobody in the clear
+		assert os.stat('state/answered').st_mode & 0o777 == 0o600
+		assert len(open('state/answered').read().splitlines()) == 2
+		# cut off on a full disk: the next one is a line of its own all the same
+		with open('state/answered', 'a') as f:
+		    f.write('0123')
+		# whoever is killed after it knows still what was before
+		asked += late('3')
+		assert len(open('state/answered').read().splitlines()) == 3
+		options = options[:-1] + ['60']
+		with Proxy(*options) as p:
+		    p.online('a')
+		    for request in asked:
+		        p.answer(request)
+		    p.nothing()
+		    # it is that request, and no other
+		    p.answer(dict(asked[0].element.attrib, id='other'))
+		    p.answered('other')
+		    p.end()
+		assert os.listdir('state') == []
+	END
+}
+
 @test "SIGHUP: the key file is read again, old keys still decode" {
 	echo "k $(printf '%064d' 7)" >keys
 	chmod 600 keys

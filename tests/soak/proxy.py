@@ -25,7 +25,7 @@ TOTAL = int(os.environ["SOAK_REQUESTS"])
 SEED = os.environ["SOAK_SEED"]
 RANDOM = random.Random(int(SEED))
 WINDOW = 200                    # requests open at once
-TIMEOUT_S = 4                   # of the proxy
+TIMEOUT_S = 1                   # of the proxy
 OPTIONS = ("--timeout", str(TIMEOUT_S), "--state-dir", "state", "--key-file", "keys",
            "--bounce-wait", "0.5", "--drain-time", "1")
 PATIENCE_S = 60                 # for what must happen in the end
@@ -50,8 +50,8 @@ class Worker(Impl):
         delay_s = 0
         if chance < 300:
             delay_s = chance / 1000
-        elif chance < 310:
-            delay_s = TIMEOUT_S + (chance - 300) / 2
+        elif chance < 350:
+            delay_s = TIMEOUT_S + (chance - 299) / 30
         if delay_s:
             self.soak.later(delay_s, self, request)
         else:
