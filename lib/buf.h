@@ -10,6 +10,8 @@
 #ifndef OUTBOARD_BUF_H
 #define OUTBOARD_BUF_H
 
+#include <stdint.h>
+
 #include "span.h"
 
 struct buf {
@@ -21,6 +23,24 @@ struct buf {
 };
 
 #define BUF_NO_MAX ((size_t)-1 / 2)
+
+/* A limit that was given as `bytes` (not negative), for size_t, which may have only 32 bits: no
+ * more than BUF_NO_MAX. */
+static inline size_t buf_bytes(int64_t bytes)
+{
+	return (uint64_t)bytes < BUF_NO_MAX ? (size_t)bytes : BUF_NO_MAX;
+}
+
+/* bytes + times * more, no more than BUF_NO_MAX. */
+static inline size_t buf_bytes_and(size_t bytes, size_t times, size_t more)
+{
+	size_t sum;
+
+	return __builtin_mul_overflow(times, more, &sum) ||
+			       __builtin_add_overflow(bytes, sum, &sum) || sum > BUF_NO_MAX
+		       ? BUF_NO_MAX
+		       : sum;
+}
 
 void buf_init(struct buf *b, size_t max_bytes);
 void buf_free(struct buf *b);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -554,7 +555,7 @@ static struct link *one_way(struct connect *c, int in_fd, int out_fd, const stru
 
 	if (c->config->json)
 		config.max_line_bytes =
-			CONNECT_JSON_LINE_STANZAS * (size_t)c->config->login.max_stanza_bytes;
+			buf_bytes(CONNECT_JSON_LINE_STANZAS * c->config->login.max_stanza_bytes);
 	return link_new(c->loop, in_fd, out_fd, &config, ops, c);
 }
 
@@ -657,7 +658,7 @@ static void end_of_turn(void *context)
 
 static int final_status(const struct connect *c)
 {
-	size_t open = route_count(c->pending) + c->unanswered;
+	uint64_t open = route_count(c->pending) + c->unanswered;
 	bool nobody_asks = c->config->command && c->command_status >= 0;
 
 	if (c->status != EXIT_DONE)
@@ -665,7 +666,8 @@ static int final_status(const struct connect *c)
 	if (c->command_status > 0)
 		return c->command_status;
 	if (open > 0 && !nobody_asks)
-		err_error("%zu %s without answer", open, open == 1 ? "request" : "requests");
+		err_error(
+			"%" PRIu64 " %s without answer", open, open == 1 ? "request" : "requests");
 	if (c->bad_input)
 		return EXIT_DATA;
 	return open > 0 && !nobody_asks ? EXIT_TIMED_OUT : EXIT_DONE;

@@ -430,7 +430,7 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 		.own = &ds->own,
 		.timeout_ms = c->timeout_ms,
 		.max_pending = (size_t)c->max_pending,
-		.max_pending_bytes = (size_t)c->max_pending_bytes,
+		.max_pending_bytes = buf_bytes(c->max_pending_bytes),
 		.passthrough = !service.connect,
 		.hand = c->otherwise ? on_hand : NULL,
 		.context = ds,

@@ -361,9 +361,9 @@ static bool excluded(const struct jatproxy *p, const struct exclusion *x, const 
 	return false;
 }
 
-static uint64_t random_below(struct jatproxy *p, uint64_t n)
+static size_t random_below(struct jatproxy *p, size_t n)
 {
-	return p->config.random(p->config.random_context) % n;
+	return (size_t)(p->config.random(p->config.random_context) % n);
 }
 
 /* Rendezvous hashing: of all sessions the one with the highest score; a session that comes or goes
@@ -396,7 +396,8 @@ static struct session *choose(struct jatproxy *p, struct session **candidates, s
 			left += !excluded(p, x, candidates[i]);
 		if (left == 0)
 			return NULL;
-		at = p->config.policy == POLICY_RANDOM ? random_below(p, left) : p->round++ % left;
+		at = p->config.policy == POLICY_RANDOM ? random_below(p, left)
+						       : (size_t)(p->round++ % left);
 		if (all)
 			return candidates[at];
 		for (size_t i = 0; i < count; i++)

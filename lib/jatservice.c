@@ -364,7 +364,7 @@ static struct jatproxy *make_proxy(struct jatservice *j, bool crashed)
 		.timeout_ms = config->timeout_ms,
 		.bounce_wait_ms = config->bounce_wait_ms,
 		.max_pending = (size_t)config->max_pending,
-		.max_pending_bytes = (size_t)config->max_pending_bytes,
+		.max_pending_bytes = buf_bytes(config->max_pending_bytes),
 		.max_sessions = (size_t)config->max_sessions,
 		.max_handles = (size_t)config->max_handles,
 		.max_subscribers = (size_t)config->max_subscribers,

@@ -257,9 +257,8 @@ struct link *link_new(struct loop *loop, int in_fd, int out_fd, const struct lin
 		l->reader = reader_new(&config->reader);
 	buf_init(&l->lines, BUF_NO_MAX);
 	l->line = 1;
-	buf_init(&l->out, l->config.max_queue_bytes +
-				  QUEUE_SLACK_STANZAS *
-					  (stanza_bytes ? stanza_bytes : READER_MAX_STANZA_BYTES));
+	buf_init(&l->out, buf_bytes_and(l->config.max_queue_bytes, QUEUE_SLACK_STANZAS,
+				  stanza_bytes ? stanza_bytes : READER_MAX_STANZA_BYTES));
 	writer_init(
 		&l->writer, &l->out, pipe ? WRITER_PIPE : WRITER_SOCKET, config->max_send_bytes);
 	l->bytes = xmalloc(READ_BYTES);

@@ -564,7 +564,7 @@ static void make_manage(struct manageservice *ms)
 		.namespaces_count = c->namespaces_count,
 		.timeout_ms = c->timeout_ms,
 		.max_pending = (size_t)c->max_pending,
-		.max_pending_bytes = (size_t)c->max_pending_bytes,
+		.max_pending_bytes = buf_bytes(c->max_pending_bytes),
 		.handler_requests = c->handler_requests,
 		.passthrough = !c->service.connect,
 		.hand = on_hand,
@@ -579,7 +579,7 @@ static void make_manage(struct manageservice *ms)
 	const uint64_t seed[2] = {next_random(NULL), next_random(NULL)};
 
 	ms->manage = manage_new(&config);
-	ms->jobs = route_new((size_t)c->max_pending, (size_t)c->max_pending_bytes, seed);
+	ms->jobs = route_new((size_t)c->max_pending, buf_bytes(c->max_pending_bytes), seed);
 	ms->replies = reader_new(&replies);
 	c->service.index_depth = DELEGATION_INDEX_DEPTH;
 }

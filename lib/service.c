@@ -576,7 +576,7 @@ static bool service_open(struct service *s)
 		.max_send_bytes = c->max_send_bytes >= 0 ? (size_t)c->max_send_bytes
 				  : c->connect		 ? WRITER_MAX_SEND_BYTES
 							 : 0,
-		.max_queue_bytes = (size_t)c->max_queue_bytes,
+		.max_queue_bytes = buf_bytes(c->max_queue_bytes),
 		.counts = &s->counts,
 	};
 

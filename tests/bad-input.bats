@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # Bad input on a pipe: said with its line, exit 65 at the end, and nothing else is harmed by it.
+# installcheck
 
 load lib
 load tools/scenario

@@ -2,6 +2,7 @@
 # shellcheck disable=SC2154 # FREE_PORT, FAKE_PORT
 # Exit statuses that need a server which is not there, or breaks the protocol: the same for every program
 # that connects.
+# installcheck
 
 load lib
 load stream

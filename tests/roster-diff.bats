@@ -1,4 +1,6 @@
 #!/usr/bin/env bats
+# roster-diff: what differs, in which order, and what goes wrong.
+# installcheck
 
 # run --separate-stderr and start set variables
 # shellcheck disable=SC2154,SC2034,SC1003

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # roster-refresh-listen: the endpoint, row by row, and whoever means it harm.
+# installcheck
 
 # shellcheck disable=SC2154 # what start sets
 load lib

@@ -204,6 +204,10 @@ stanzas=urn:ietf:params:xml:ns:xmpp-stanzas
 	assert_equal "$(wc -l <out)" 2
 	head -n 1 out | json-to-stanza | cmp - <(head -n 1 big)
 	assert_equal "$(jq -c .kind <out)" $'"message"\n"presence"'
+	# what a limit is multiplied by is not lost beyond 32 bits
+	python3 -c "print('<message>' + '<a/>' * 500000 + '</message>')" |
+		timeout 60 stanza-to-json --max-stanza-bytes 512M | jq -c '.payload | length' >out
+	assert_equal "$(cat out)" 500000
 }
 
 @test "the second pass is byte-stable, valid JSON whatever the payload" {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # xmpp-delegate as a filter: every clause of its contract.
+# installcheck
 
 load lib
 load tools/scenario

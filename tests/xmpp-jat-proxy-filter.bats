@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # xmpp-jat-proxy as a filter: every row of its contract, stanza by stanza.
+# installcheck
 
 load lib
 load tools/scenario

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # xmpp-manage as a filter: every clause of its contract.
+# installcheck
 
 load lib
 load tools/scenario
@@ -460,6 +461,11 @@ delegation() { scenario delegation; }
 		with Manage('--max-pending-bytes', '8192', handler=Handler('two')) as p:
 		    p.send(envelope(ask('q' * 9000)))
 		    p.failed('o1', 'wait/resource-constraint', 'q' * 9000)
+		h = Handler('three')
+		with Manage('--max-pending-bytes', '4G', handler=h) as p:  # 0 in 32 bits
+		    p.send(envelope(ask()))
+		    h.answer(h.next())
+		    p.result('o1')
 	END
 }
 

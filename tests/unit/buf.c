@@ -138,8 +138,25 @@ static void behaves_like_an_array(void)
 	buf_free(&b);
 }
 
+/* With 64 bits most of it can be had, with 32 it cannot; never less than was asked for by wrapping.
+ */
+static void limits_do_not_wrap(void)
+{
+	CHECK_EQ_INT(buf_bytes(0), 0);
+	CHECK_EQ_INT(buf_bytes(INT32_MAX - 1), INT32_MAX - 1);
+	CHECK(buf_bytes(INT64_C(1) << 40) == (sizeof(size_t) > 4 ? (uint64_t)1 << 40 : BUF_NO_MAX));
+	CHECK(buf_bytes(INT64_MAX) == BUF_NO_MAX);
+	CHECK_EQ_INT(buf_bytes_and(5, 3, 7), 26);
+	CHECK(buf_bytes_and(BUF_NO_MAX - 4, 2, 2) == BUF_NO_MAX);
+	CHECK(buf_bytes_and(BUF_NO_MAX - 4, 2, 3) == BUF_NO_MAX);
+	CHECK(buf_bytes_and(1, 2, BUF_NO_MAX) == BUF_NO_MAX);
+	CHECK(buf_bytes_and(1, 8, BUF_NO_MAX / 4 + 1) == BUF_NO_MAX);
+	CHECK(buf_bytes_and(SIZE_MAX, 1, 1) == BUF_NO_MAX);
+}
+
 int main(void)
 {
+	TEST(limits_do_not_wrap);
 	TEST(invariants);
 	TEST(reset_returns_large_memory);
 	TEST(a_queue_does_not_grow);

@@ -245,7 +245,7 @@ static void death_has_a_status(void)
 
 static void allocate_too_much(void *context)
 {
-	volatile size_t huge = SIZE_MAX / 2;
+	volatile size_t huge = SIZE_MAX / 2 + 1;
 	switch (*(int *)context) {
 	case 0:
 		printf("%p\n", xmalloc(huge));
@@ -257,7 +257,7 @@ static void allocate_too_much(void *context)
 		printf("%p\n", xrealloc(NULL, huge));
 		break;
 	default:
-		printf("%p\n", (void *)xstrndup("", huge * 2 + 1));
+		printf("%p\n", (void *)xstrndup("", huge * 2 - 1));
 	}
 }
 
