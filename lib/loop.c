@@ -50,7 +50,7 @@ struct loop {
 	int pipe_in, pipe_out;
 	int64_t now_ms;
 	int status;
-	bool stopped;
+	bool stopped, ran;
 };
 
 /* What a signal handler can reach. The byte in the pipe only wakes the loop: a child between fork
@@ -331,10 +331,12 @@ static int wait_ms(const struct loop *loop)
 int loop_run(struct loop *loop)
 {
 	loop->now_ms = io_now_ms();
+	if (loop->ran) /* and was stopped; who stops it before it runs means it */
+		loop->stopped = false;
 	for (;;) {
 		run_hooks(loop);
 		if (loop->stopped) {
-			loop->stopped = false;
+			loop->ran = true;
 			return loop->status;
 		}
 		close_gaps(loop);

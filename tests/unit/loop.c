@@ -93,6 +93,10 @@ static void timers_run_by_deadline(void)
 	CHECK(loop_now_ms(loop) >= now_ms + 20);
 	CHECK(loop_stopped(loop));
 	CHECK_EQ_INT(t[0].deadline_ms, LOOP_NEVER);
+	/* and it may run again */
+	loop_timer_set(loop, &t[2], loop_now_ms(loop));
+	CHECK_EQ_INT(settle(5), 7);
+	CHECK_EQ_STR(trace, "d b a c");
 	loop_free(loop);
 }
 
