@@ -2,6 +2,7 @@
 #
 # make              build into build/, programs into build/bin/
 # make check        install what is missing, run the whole test suite
+# make check-unit   only the unit tests and fuzz corpora; needs no package but those of make
 # make demo         install what is missing, show the programs at work
 # make install      PREFIX, DESTDIR, BINDIR, MANDIR, SYSTEMDUNITDIR, BASHCOMPDIR, ZSHCOMPDIR,
 #                   FISHCOMPDIR; and `make uninstall` with the same settings
@@ -165,6 +166,13 @@ valgrind: all
 installcheck:
 	$(Q)BUILD=$(BUILD) BINDIR=$(abspath $(DESTDIR)$(BINDIR)) tests/run -j $(JOBS) --installed $(FILES)
 
+# What needs no bats: a package's build runs it.
+check-unit: $(UNIT) $(REPLAY)
+	$(Q)for unit in $(UNIT); do \
+		$$unit >$$unit.log 2>&1 || { cat $$unit.log; exit 1; }; tail -n 1 $$unit.log; done
+	$(Q)for name in $(FUZZ_NAMES); do \
+		$(BUILD)/fuzz/replay-$$name tests/fuzz/corpus/$$name || exit 1; done
+
 check-filters: programs $(UNIT) $(REPLAY)
 	$(Q)BUILD=$(BUILD) tests/run -j $(JOBS) --filters $(FILES)
 
@@ -305,7 +313,7 @@ clean:
 -include $(LIB_OBJ:.o=.d) $(CMD_SRC:%.c=$(BUILD)/%.d) $(wildcard $(BUILD)/tests/*/*.d)
 
 FORCE:
-.PHONY: all programs check demo check-now demo-now check-32 check-filters valgrind installcheck bench bench-programs bench-servers \
+.PHONY: all programs check demo check-now demo-now check-32 check-filters check-unit valgrind installcheck bench bench-programs bench-servers \
 	fuzz fuzz-programs fuzz-merge lint lint-quick lint-format lint-shell lint-man lint-headers \
 	lint-mains lint-tidy \
 	format completions install uninstall dist deb soak clean FORCE

@@ -3,6 +3,9 @@
 
 load lib
 
+# for the filter part of the suite, which is one test here
+BATS_TEST_TIMEOUT=$((${BATS_TEST_TIMEOUT:-150} * 3))
+
 setup_file()
 {
 	[[ -z ${WRAP:-} && -e $BUILDDIR/preload/statuses.so ]] || return 0
@@ -21,7 +24,6 @@ tools_here() { command -v dpkg-buildpackage dh lintian fakeroot >/dev/null; }
 setup()
 {
 	[[ -z ${WRAP:-} && -e $BUILDDIR/preload/statuses.so ]] || not_here 'once is enough'
-	# only CI installs them (.ci/install-deps package)
 	tools_here || skip 'no packaging tools here'
 	git -C "$ROOT" rev-parse --git-dir >/dev/null 2>&1 || skip 'no git repository'
 	VERSION=$(sed -n 's/^VERSION = //p' "$ROOT/Makefile")
@@ -79,7 +81,7 @@ setup()
 	# a bats of its own, which must not take itself for a part of this one
 	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin TMPDIR="$PWD" \
 		make -C "$TREE" --no-print-directory BUILD=build/installed DESTDIR="$PWD/x" BINDIR=/usr/bin \
-		installcheck >log 2>&1 || { cat log && false; }
+		JOBS=4 installcheck >log 2>&1 || { cat log && false; }
 	run tail -n 1 log
 	assert_output --regexp '^tests: [1-9][0-9]* ok, 0 not ok'
 	# they were the package's, not what was built beside
