@@ -190,7 +190,8 @@ static void declare_default(struct writer *w, const struct stanza *s, const stru
 /* Copying ---------------------------------------------------------------- */
 
 enum slot { SLOT_TO, SLOT_FROM, SLOT_ID, SLOT_TYPE, SLOTS };
-static const char *const slot_names[SLOTS] = {"to", "from", "id", "type"};
+static const struct span slot_begins[SLOTS] = {
+	{" to='", 5}, {" from='", 7}, {" id='", 5}, {" type='", 7}};
 
 static int slot_of(struct span name)
 {
@@ -208,15 +209,25 @@ static int slot_of(struct span name)
 	}
 }
 
-static void copy_in_tag(struct writer *w, const char *from, const char *to)
+static void write_slot(struct writer *w, enum slot slot, struct span value)
 {
-	note(w, xml_one_line_in_tag(w->out, (struct span){from, (size_t)(to - from)}));
+	note(w, buf_append_span(w->out, slot_begins[slot]));
+	note(w, xml_escape_attribute(w->out, value));
+	note(w, buf_append_char(w->out, '\''));
+}
+
+/* `flat`: there are no line ends anywhere in what is being copied. */
+static void copy_in_tag(struct writer *w, bool flat, const char *from, const char *to)
+{
+	struct span part = {from, (size_t)(to - from)};
+
+	note(w, flat ? buf_append_span(w->out, part) : xml_one_line_in_tag(w->out, part));
 }
 
 /* The attributes of a start tag, edited; without xmlns if it is not to be kept. What is not edited
  * is copied in one run with the white space between. */
-static void copy_attributes(
-	struct writer *w, struct xml_tag scan, const struct stanza_edit *edit, bool keep_xmlns)
+static void copy_attributes(struct writer *w, struct xml_tag scan, bool flat,
+	const struct stanza_edit *edit, bool keep_xmlns)
 {
 	struct span edits[SLOTS] = {edit->to, edit->from, edit->id, edit->type};
 	struct span name, value, whole;
@@ -226,21 +237,21 @@ static void copy_attributes(
 		int slot = slot_of(name);
 
 		if (slot >= 0 && edits[slot].p) {
-			copy_in_tag(w, run, end);
+			copy_in_tag(w, flat, run, end);
 			if (edits[slot].n)
-				writer_attribute(w, slot_names[slot], edits[slot]);
+				write_slot(w, slot, edits[slot]);
 			edits[slot] = SPAN_NONE;
 			run = scan.p;
 		} else if (!keep_xmlns && span_is(name, "xmlns")) {
-			copy_in_tag(w, run, end);
+			copy_in_tag(w, flat, run, end);
 			run = scan.p;
 		}
 		end = scan.p;
 	}
-	copy_in_tag(w, run, end);
+	copy_in_tag(w, flat, run, end);
 	for (int slot = 0; slot < SLOTS; slot++)
 		if (edits[slot].n)
-			writer_attribute(w, slot_names[slot], edits[slot]);
+			write_slot(w, slot, edits[slot]);
 }
 
 void writer_copy(
@@ -253,6 +264,7 @@ void writer_copy(
 	struct xml_tag scan;
 	/* what is no stanza at all stays what it is */
 	bool foreign = !xml_is_stanza_ns(root->ns);
+	bool flat = xml_is_one_line((struct span){tag.p, root->end - root->start});
 
 	if (!xml_tag_begin(tag, &scan, &name)) {
 		w->failed = true;
@@ -264,7 +276,7 @@ void writer_copy(
 	note(w, buf_append_span(w->out, name));
 	if (!foreign && ns)
 		writer_attribute(w, "xmlns", span_of(ns));
-	copy_attributes(w, scan, edit, foreign);
+	copy_attributes(w, scan, flat, edit, foreign);
 	if (foreign)
 		declare_default(w, s, root);
 	declare_inherited(w, s, root);
@@ -279,7 +291,7 @@ void writer_copy(
 	if (!is_ordinary(inherited))
 		note(w, xml_inject_default(w->out, content, inherited));
 	else
-		note(w, xml_one_line(w->out, content));
+		note(w, flat ? buf_append_span(w->out, content) : xml_one_line(w->out, content));
 	note(w, buf_append(w->out, "</", 2));
 	note(w, buf_append_span(w->out, name));
 	note(w, buf_append_char(w->out, '>'));
@@ -299,6 +311,7 @@ void writer_node(struct writer *w, const struct stanza *s, const struct xml_node
 	struct span rest = {s->text + node->open_end, node->end - node->open_end};
 	struct xml_tag scan;
 	struct span name;
+	bool flat = xml_is_one_line((struct span){tag.p, node->end - node->start});
 
 	if (!xml_tag_begin(tag, &scan, &name)) {
 		w->failed = true;
@@ -308,10 +321,10 @@ void writer_node(struct writer *w, const struct stanza *s, const struct xml_node
 	declare_default(w, s, node);
 	declare_inherited(w, s, node);
 	if (rest.n == 0 && tag.p[tag.n - 2] != '/') { /* all that is left of a stanza refused */
-		copy_in_tag(w, tag.p + name.n + 1, tag.p + tag.n - 1);
+		copy_in_tag(w, flat, tag.p + name.n + 1, tag.p + tag.n - 1);
 		note(w, buf_append(w->out, "/>", 2));
 		return;
 	}
-	copy_in_tag(w, tag.p + name.n + 1, tag.p + tag.n);
-	note(w, xml_one_line(w->out, rest));
+	copy_in_tag(w, flat, tag.p + name.n + 1, tag.p + tag.n);
+	note(w, flat ? buf_append_span(w->out, rest) : xml_one_line(w->out, rest));
 }

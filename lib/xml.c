@@ -74,26 +74,40 @@ size_t xml_longest_tag(struct span in)
 	return longest;
 }
 
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
+enum { IS_SPACE = 1, ENDS_NAME = 2 };
+
+/* A table: every byte of every start tag that is copied is looked up here. */
+static const unsigned char in_tag[256] = {
+	[' '] = IS_SPACE | ENDS_NAME,
+	['\t'] = IS_SPACE | ENDS_NAME,
+	['\n'] = IS_SPACE | ENDS_NAME,
+	['\r'] = IS_SPACE | ENDS_NAME,
+	['='] = ENDS_NAME,
+	['/'] = ENDS_NAME,
+	['>'] = ENDS_NAME,
+};
 
 static const char *skip_space(const char *p, const char *end)
 {
-	while (p < end && is_space(*p))
+	while (p < end && in_tag[(unsigned char)*p] & IS_SPACE)
+		p++;
+	return p;
+}
+
+static const char *skip_name(const char *p, const char *end)
+{
+	while (p < end && !(in_tag[(unsigned char)*p] & ENDS_NAME))
 		p++;
 	return p;
 }
 
 bool xml_tag_begin(struct span tag, struct xml_tag *scan, struct span *name)
 {
-	const char *p = tag.p + 1, *end = tag.p + tag.n;
+	const char *p, *end = tag.p + tag.n;
 
 	if (tag.n < 3)
 		return false;
-	while (p < end && !is_space(*p) && *p != '/' && *p != '>')
-		p++;
+	p = skip_name(tag.p + 1, end);
 	*name = (struct span){tag.p + 1, (size_t)(p - tag.p - 1)};
 	*scan = (struct xml_tag){p, end};
 	return true;
@@ -105,8 +119,7 @@ bool xml_tag_next(struct xml_tag *scan, struct span *name, struct span *value, s
 
 	if (p >= scan->end || *p == '>' || *p == '/')
 		return false;
-	while (p < scan->end && *p != '=' && !is_space(*p))
-		p++;
+	p = skip_name(p, scan->end);
 	*name = (struct span){start, (size_t)(p - start)};
 	p = skip_space(p, scan->end);
 	if (p < scan->end)
@@ -335,6 +348,12 @@ static const unsigned char special[256] = {
 	['\t'] = IN_ATTRIBUTE,
 };
 
+static unsigned special_in_8(const unsigned char *p)
+{
+	return (unsigned)(special[p[0]] | special[p[1]] | special[p[2]] | special[p[3]] |
+			  special[p[4]] | special[p[5]] | special[p[6]] | special[p[7]]);
+}
+
 static const char *escaped(char c)
 {
 	switch (c) {
@@ -360,6 +379,11 @@ static bool escape(struct buf *out, struct span s, unsigned where)
 	const char *p = s.p, *end = s.n ? p + s.n : p, *run = p;
 
 	for (; p < end; p++) {
+		/* addresses, mostly: nothing in them is special */
+		while (end - p >= 8 && !(special_in_8((const unsigned char *)p) & where))
+			p += 8;
+		if (p == end)
+			break;
 		if (!(special[(unsigned char)*p] & where))
 			continue;
 		if (!buf_append(out, run, (size_t)(p - run)) ||
@@ -435,7 +459,7 @@ static bool fold(struct buf *out, struct span in, const char *with)
 	return true;
 }
 
-static bool one_line(struct span in)
+bool xml_is_one_line(struct span in)
 {
 	return in.n == 0 || (!memchr(in.p, '\n', in.n) && !memchr(in.p, '\r', in.n));
 }
@@ -444,7 +468,7 @@ bool xml_one_line(struct buf *out, struct span in)
 {
 	struct piece piece;
 
-	if (one_line(in))
+	if (xml_is_one_line(in))
 		return buf_append_span(out, in);
 	while (piece_next(&in, &piece))
 		if (!fold(out, piece.text,
@@ -457,5 +481,5 @@ bool xml_one_line(struct buf *out, struct span in)
 
 bool xml_one_line_in_tag(struct buf *out, struct span in)
 {
-	return one_line(in) ? buf_append_span(out, in) : fold(out, in, " ");
+	return xml_is_one_line(in) ? buf_append_span(out, in) : fold(out, in, " ");
 }

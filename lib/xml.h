@@ -83,7 +83,9 @@ bool xml_characters_valid(struct span s);
  * CR LF, CR become &#10;, in attribute values and between attributes one space, in CDATA
  * "]]>&#10;<![CDATA[". `in` may begin in content or at a tag, and ends outside of any tag. */
 bool xml_one_line(struct buf *out, struct span in);
-/* The same for a part of one tag. */
+/* Whether that would change nothing: no line ends in it. */
+bool xml_is_one_line(struct span in);
+/* As xml_one_line(), for a part of one tag. */
 bool xml_one_line_in_tag(struct buf *out, struct span in);
 /* Copy an element's content so that its direct children without an xmlns of their own stand in the
  * default namespace ns (for content that loses the element which declared it). */
