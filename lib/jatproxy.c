@@ -31,12 +31,12 @@
 /* One IQ request we have handed on and that has not got its answer. The route entry's deadline is
  * the overall one, or an earlier one while its session has left and a bounce may come. */
 struct request {
-	struct session *session;	    /* held; NULL: outbound */
-	struct request *previous, *next;    /* of the same session */
-	int64_t deadline_ms;		    /* overall */
-	struct span user, asked, id, token; /* the answer: to, from, id; all in text */
-	struct span stanza;		    /* as sent, for another try; in text */
-	char *text;
+	struct session *session;	 /* held; NULL: outbound */
+	struct request *previous, *next; /* of the same session */
+	int64_t deadline_ms;		 /* overall */
+	/* the texts stand behind the record */
+	struct span user, asked, id, token; /* the answer: to, from, id */
+	struct span stanza;		    /* as sent, for another try */
 	char *bounce; /* an error that may be its server's, not its client's: see may_be_bounce() */
 	size_t bounce_bytes;
 	uint64_t tried[MAX_RETRIES + 1]; /* session serials */
@@ -229,7 +229,6 @@ static void request_remove(struct jatproxy *p, struct request *r)
 	if (p->grace_until_ms > p->now_ms)
 		route_add(p->graced, e->key, 0, p->grace_until_ms);
 	request_unlink(p, r);
-	free(r->text);
 	free(r->bounce);
 	route_remove(p->requests, e);
 }
@@ -620,27 +619,31 @@ static void deliver(struct jatproxy *p, struct request *r, const struct stanza *
 
 /* Requests --------------------------------------------------------------- */
 
-/* One allocation for the texts of a request. */
-static bool request_fill(struct jatproxy *p, struct request *r, struct span user, struct span asked,
-	struct span id, struct span token, struct span stanza)
+/* A request with its texts behind it: one entry, one allocation. NULL when a bound is reached. */
+static struct request *request_add(struct jatproxy *p, const struct route_key *key,
+	struct span user, struct span asked, struct span id, struct span token, struct span stanza)
 {
 	const struct span parts[] = {user, asked, id, token, stanza};
-	struct span *const places[] = {&r->user, &r->asked, &r->id, &r->token, &r->stanza};
-	size_t n = 0;
+	size_t n = user.n + asked.n + id.n + token.n + stanza.n;
+	int64_t deadline_ms = p->now_ms + p->config.timeout_ms;
+	struct route_entry *e =
+		route_add_hashed(p->requests, key, sizeof(struct request) + n, deadline_ms);
+	struct request *r;
+	char *text;
 
-	for (size_t i = 0; i < 5; i++)
-		n += parts[i].n;
-	if (!route_charge(p->requests, route_entry_of(r), n))
-		return false;
-	r->text = xmalloc(n + 1);
-	n = 0;
+	if (!e)
+		return NULL;
+	r = route_record(e);
+	text = (char *)(r + 1);
+	struct span *const places[] = {&r->user, &r->asked, &r->id, &r->token, &r->stanza};
 	for (size_t i = 0; i < 5; i++) {
 		if (parts[i].n)
-			memcpy(r->text + n, parts[i].p, parts[i].n);
-		*places[i] = (struct span){r->text + n, parts[i].n};
-		n += parts[i].n;
+			memcpy(text, parts[i].p, parts[i].n);
+		*places[i] = (struct span){text, parts[i].n};
+		text += parts[i].n;
 	}
-	return true;
+	r->deadline_ms = deadline_ms;
+	return r;
 }
 
 static struct span trimmed(struct span s)
@@ -662,9 +665,10 @@ static bool too_many_same(const struct jatproxy *p, const struct route_entry *sa
 /* A user's get or set: on to a session. */
 static void on_request(struct jatproxy *p, const struct stanza *s, struct writer *w)
 {
-	struct span asked = s->to.p ? s->to : p->config.jat.domain, token, key;
+	struct span asked = s->to.p ? s->to : p->config.jat.domain, token;
+	struct route_key key;
 	struct session *session;
-	struct route_entry *e, *same;
+	struct route_entry *same;
 	struct request *r;
 	struct stanza_edit edit = STANZA_KEEP;
 	size_t at = buf_length(w->out);
@@ -683,37 +687,32 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct writer
 		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, w);
 		return;
 	}
-	key = request_key(p, token, s->id);
-	same = route_find(p->requests, key);
+	key = route_key(p->requests, request_key(p, token, s->id));
+	same = route_find_hashed(p->requests, &key);
 	if (too_many_same(p, same)) {
 		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, w);
 		return;
 	}
 	session = choose_first(p, s->from, same);
-	e = route_add(p->requests, key, sizeof(*r), p->now_ms + p->config.timeout_ms);
-	if (!session || !e) {
-		answer_stanza(p, s, session ? ERROR_RESOURCE_CONSTRAINT : ERROR_SERVICE_UNAVAILABLE,
-			session ? COUNT_CONSTRAINT : COUNT_NO_SESSION, w);
-		if (e)
-			route_remove(p->requests, e);
+	if (!session) {
+		answer_stanza(p, s, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, w);
 		return;
 	}
-	r = route_record(e);
 	edit.to = session->jid;
 	edit.from = buf_span(&p->address);
 	status = writer_stanza(w, s, &edit);
-	if (status != WRITER_OK || !request_fill(p, r, s->from, asked, s->id, token,
-					   trimmed(span_from(buf_span(w->out), at)))) {
+	r = status != WRITER_OK ? NULL
+				: request_add(p, &key, s->from, asked, s->id, token,
+					  trimmed(span_from(buf_span(w->out), at)));
+	if (!r) {
 		if (status == WRITER_OK)
-			buf_truncate(w->out, at);
-		route_remove(p->requests, e);
+			writer_take_back(w);
 		answer_stanza(p, s,
 			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
 						   : ERROR_RESOURCE_CONSTRAINT,
 			status == WRITER_TOO_LARGE ? COUNT_TOO_LARGE : COUNT_CONSTRAINT, w);
 		return;
 	}
-	r->deadline_ms = e->deadline_ms;
 	r->set = s->type == TYPE_SET;
 	r->tried[r->tries++] = session->serial;
 	request_link(r, session);
@@ -763,7 +762,8 @@ static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span 
 {
 	char id[2 * OUTBOUND_ID_BYTES + 1];
 	struct stanza_edit edit = {.to = user, .from = asked};
-	struct route_entry *e;
+	struct route_key key;
+	struct request *r;
 	enum writer_status status = WRITER_FULL;
 
 	if (p->draining) {
@@ -775,20 +775,19 @@ static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span 
 		(unsigned long long)p->config.random(p->config.random_context));
 	edit.id = span_of(id);
 	key_of(&p->key, 'o', user, asked, edit.id);
-	e = route_add(p->requests, buf_span(&p->key), sizeof(struct request),
-		p->now_ms + p->config.timeout_ms);
-	if (e && request_fill(p, route_record(e), s->from, s->to, s->id, token, SPAN("")))
+	key = route_key(p->requests, buf_span(&p->key));
+	r = request_add(p, &key, s->from, s->to, s->id, token, SPAN(""));
+	if (r)
 		status = writer_stanza(w, s, &edit);
 	if (status != WRITER_OK) {
-		if (e)
-			request_remove(p, route_record(e));
+		if (r)
+			request_remove(p, r);
 		answer_stanza(p, s,
 			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
 						   : ERROR_RESOURCE_CONSTRAINT,
 			status == WRITER_TOO_LARGE ? COUNT_TOO_LARGE : COUNT_CONSTRAINT, w);
 		return;
 	}
-	((struct request *)route_record(e))->deadline_ms = e->deadline_ms;
 	p->counters[COUNT_REQUESTS]++;
 }
 

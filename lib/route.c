@@ -16,10 +16,16 @@
 #define RECORD_OFFSET                                                                              \
 	((sizeof(struct route_entry) + RECORD_ALIGNMENT - 1) / RECORD_ALIGNMENT * RECORD_ALIGNMENT)
 
+/* Of the deadline heap. The deadline stands here too: to sift must not touch the entries. */
+struct slot {
+	int64_t deadline_ms;
+	struct route_entry *entry;
+};
+
 struct route {
 	struct route_entry **buckets;
 	size_t buckets_count; /* a power of two */
-	struct route_entry **heap;
+	struct slot *heap;
 	size_t heap_room;
 	size_t count, max_entries;
 	size_t bytes, max_bytes;
@@ -43,7 +49,7 @@ void route_free(struct route *r)
 	if (!r)
 		return;
 	for (size_t i = 0; i < r->count; i++)
-		free(r->heap[i]);
+		free(r->heap[i].entry);
 	free(r->heap);
 	free(r->buckets);
 	free(r);
@@ -179,46 +185,76 @@ static void group_remove(struct route_entry *e)
 
 /* --- the deadline heap */
 
-static void heap_put(struct route *r, struct route_entry *e, size_t slot)
+static void heap_put(struct route *r, struct slot s, size_t at)
 {
-	r->heap[slot] = e;
-	e->slot = slot;
+	r->heap[at] = s;
+	s.entry->slot = at;
 }
 
-/* Move e, whose place is `slot`, to where its deadline belongs. */
-static void heap_sift(struct route *r, struct route_entry *e, size_t slot)
+/* Move e, whose place is `at`, to where its deadline belongs. */
+static void heap_sift(struct route *r, struct route_entry *e, size_t at)
 {
-	while (slot > 0) {
-		size_t parent = (slot - 1) / 2;
-		if (r->heap[parent]->deadline_ms <= e->deadline_ms)
+	struct slot own = {e->deadline_ms, e};
+
+	while (at > 0) {
+		size_t parent = (at - 1) / 2;
+		if (r->heap[parent].deadline_ms <= own.deadline_ms)
 			break;
-		heap_put(r, r->heap[parent], slot);
-		slot = parent;
+		heap_put(r, r->heap[parent], at);
+		at = parent;
 	}
 	for (;;) {
-		size_t child = slot * 2 + 1;
+		size_t child = at * 2 + 1;
 		if (child >= r->count)
 			break;
 		if (child + 1 < r->count &&
-			r->heap[child + 1]->deadline_ms < r->heap[child]->deadline_ms)
+			r->heap[child + 1].deadline_ms < r->heap[child].deadline_ms)
 			child++;
-		if (e->deadline_ms <= r->heap[child]->deadline_ms)
+		if (own.deadline_ms <= r->heap[child].deadline_ms)
 			break;
-		heap_put(r, r->heap[child], slot);
-		slot = child;
+		heap_put(r, r->heap[child], at);
+		at = child;
 	}
-	heap_put(r, e, slot);
+	heap_put(r, own, at);
 }
 
 /* --- entries */
 
-struct route_entry *route_add(
-	struct route *r, struct span key, size_t record_bytes, int64_t deadline_ms)
+struct route_key route_key(const struct route *r, struct span bytes)
+{
+	/* an absent key is the same as an empty one */
+	if (!bytes.p)
+		bytes = SPAN("");
+	return (struct route_key){bytes, route_hash(r->seed, bytes)};
+}
+
+/* What an entry takes, 0 if a bound is reached. */
+static size_t room_for(const struct route *r, size_t record_bytes, size_t key_bytes)
 {
 	size_t bytes;
 	if (r->count >= r->max_entries ||
 		__builtin_add_overflow(RECORD_OFFSET, record_bytes, &bytes) ||
-		__builtin_add_overflow(bytes, key.n, &bytes) || bytes > r->max_bytes - r->bytes)
+		__builtin_add_overflow(bytes, key_bytes, &bytes) || bytes > r->max_bytes - r->bytes)
+		return 0;
+	return bytes;
+}
+
+struct route_entry *route_add(
+	struct route *r, struct span bytes, size_t record_bytes, int64_t deadline_ms)
+{
+	struct route_key key;
+
+	if (!room_for(r, record_bytes, bytes.n))
+		return NULL;
+	key = route_key(r, bytes);
+	return route_add_hashed(r, &key, record_bytes, deadline_ms);
+}
+
+struct route_entry *route_add_hashed(
+	struct route *r, const struct route_key *key, size_t record_bytes, int64_t deadline_ms)
+{
+	size_t bytes = room_for(r, record_bytes, key->bytes.n);
+	if (!bytes)
 		return NULL;
 	if (r->count == r->heap_room) {
 		r->heap_room = r->heap_room ? r->heap_room * 2 : FIRST_BUCKETS;
@@ -228,10 +264,10 @@ struct route_entry *route_add(
 		grow(r);
 	struct route_entry *e = xcalloc(1, bytes);
 	char *copy = (char *)e + RECORD_OFFSET + record_bytes;
-	if (key.n)
-		memcpy(copy, key.p, key.n);
-	e->key = (struct span){copy, key.n};
-	e->hash = route_hash(r->seed, e->key);
+	if (key->bytes.n)
+		memcpy(copy, key->bytes.p, key->bytes.n);
+	e->key = (struct span){copy, key->bytes.n};
+	e->hash = key->hash;
 	e->bytes = bytes;
 	e->deadline_ms = deadline_ms;
 	group_add(r, e);
@@ -259,12 +295,16 @@ bool route_charge(struct route *r, struct route_entry *e, size_t bytes)
 	return true;
 }
 
-struct route_entry *route_find(const struct route *r, struct span key)
+struct route_entry *route_find(const struct route *r, struct span bytes)
 {
-	/* an absent key is the same as an empty one, as in route_add */
-	if (!key.p)
-		key.p = "";
-	return find_group(r, route_hash(r->seed, key), key);
+	struct route_key key = route_key(r, bytes);
+
+	return route_find_hashed(r, &key);
+}
+
+struct route_entry *route_find_hashed(const struct route *r, const struct route_key *key)
+{
+	return find_group(r, key->hash, key->bytes);
 }
 
 struct route_entry *route_find_next(const struct route *r, const struct route_entry *e)
@@ -283,7 +323,7 @@ void route_deadline_set(struct route *r, struct route_entry *e, int64_t deadline
 void route_remove(struct route *r, struct route_entry *e)
 {
 	group_remove(e);
-	struct route_entry *last = r->heap[--r->count];
+	struct route_entry *last = r->heap[--r->count].entry;
 	if (last != e)
 		heap_sift(r, last, e->slot);
 	r->bytes -= e->bytes;
@@ -292,19 +332,19 @@ void route_remove(struct route *r, struct route_entry *e)
 
 struct route_entry *route_earliest(const struct route *r)
 {
-	return r->count ? r->heap[0] : NULL;
+	return r->count ? r->heap[0].entry : NULL;
 }
 
 int64_t route_deadline(const struct route *r)
 {
-	return r->count ? r->heap[0]->deadline_ms : INT64_MAX;
+	return r->count ? r->heap[0].deadline_ms : INT64_MAX;
 }
 
 void route_each(
 	const struct route *r, void (*fn)(void *context, struct route_entry *e), void *context)
 {
 	for (size_t i = 0; i < r->count; i++)
-		fn(context, r->heap[i]);
+		fn(context, r->heap[i].entry);
 }
 
 size_t route_count(const struct route *r)

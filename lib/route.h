@@ -39,12 +39,22 @@ void route_free(struct route *r);
  * NULL when a bound is reached. */
 struct route_entry *route_add(
 	struct route *r, struct span key, size_t record_bytes, int64_t deadline_ms);
+/* A key with its hash, for who looks for it and then adds it: hashing costs more than the rest. The
+ * bytes are borrowed. */
+struct route_key {
+	struct span bytes;
+	uint64_t hash;
+};
+struct route_key route_key(const struct route *r, struct span bytes);
+struct route_entry *route_add_hashed(
+	struct route *r, const struct route_key *key, size_t record_bytes, int64_t deadline_ms);
 void *route_record(struct route_entry *e);
 struct route_entry *route_entry_of(void *record);
 /* Count bytes more (kept with a record); false (nothing counted) over the bound. */
 bool route_charge(struct route *r, struct route_entry *e, size_t bytes);
 /* Oldest entry with this key, NULL if none; then the next one with the same key. */
 struct route_entry *route_find(const struct route *r, struct span key);
+struct route_entry *route_find_hashed(const struct route *r, const struct route_key *key);
 struct route_entry *route_find_next(const struct route *r, const struct route_entry *e);
 void route_deadline_set(struct route *r, struct route_entry *e, int64_t deadline_ms);
 /* Unlink and free. */

@@ -30,6 +30,12 @@ void writer_abort(struct writer *w)
 	buf_truncate(w->out, w->mark);
 }
 
+void writer_take_back(struct writer *w)
+{
+	writer_abort(w);
+	w->stanzas--;
+}
+
 static void pad(struct writer *w, size_t n)
 {
 	char *p = n ? buf_reserve(w->out, n) : NULL;

@@ -48,6 +48,10 @@ struct stanza_edit {
 enum writer_status writer_stanza(
 	struct writer *w, const struct stanza *s, const struct stanza_edit *edit);
 
+/* Take back the stanza just written (WRITER_OK, and nothing was appended since): it is as if it had
+ * not been. */
+void writer_take_back(struct writer *w);
+
 /* Build a stanza piece by piece: writer_begin, pieces, writer_end. */
 void writer_begin(struct writer *w);
 enum writer_status writer_end(struct writer *w);

@@ -60,6 +60,16 @@ static void records(void)
 	route_remove(r, empty);
 	CHECK_EQ_INT(route_count(r), 0);
 	CHECK_EQ_INT(route_bytes(r), 0);
+	/* with the hash at hand */
+	struct route_key hashed = route_key(r, SPAN("k"));
+	CHECK_EQ_INT(hashed.hash, route_hash(seed, SPAN("k")));
+	CHECK(!route_find_hashed(r, &hashed));
+	e = route_add_hashed(r, &hashed, 8, 1);
+	REQUIRE(e);
+	CHECK(route_find(r, SPAN("k")) == e);
+	CHECK(route_find_hashed(r, &hashed) == e);
+	CHECK(route_key(r, SPAN_NONE).hash == route_key(r, SPAN("")).hash);
+	route_remove(r, e);
 	route_free(r);
 	route_free(NULL);
 }

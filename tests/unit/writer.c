@@ -376,6 +376,14 @@ static void pieces(void)
 	CHECK_EQ_STR(buf_string(&out), "fore<iq/>\n");
 	CHECK_EQ_INT(w.stanzas, 2);
 	CHECK_EQ_INT(w.too_large, 0);
+	/* taken back: it has not been written */
+	writer_begin(&w);
+	writer_raw(&w, "<presence/>");
+	CHECK_EQ_INT(writer_end(&w), WRITER_OK);
+	CHECK_EQ_INT(w.stanzas, 3);
+	writer_take_back(&w);
+	CHECK_EQ_STR(buf_string(&out), "fore<iq/>\n");
+	CHECK_EQ_INT(w.stanzas, 2);
 	buf_free(&out);
 }
 
