@@ -19,12 +19,16 @@ struct span jid_resource(struct span text)
 	return bare.n < text.n ? span_from(text, bare.n + 1) : SPAN_NONE;
 }
 
-struct span jid_domain(struct span text)
+static struct span domain_of(struct span bare)
 {
-	struct span bare = jid_bare(text);
 	const char *at = bare.n ? memchr(bare.p, '@', bare.n) : NULL;
 
 	return at ? span_from(bare, (size_t)(at - bare.p) + 1) : bare;
+}
+
+struct span jid_domain(struct span text)
+{
+	return domain_of(jid_bare(text));
 }
 
 bool jid_is_full(struct span text)
@@ -61,10 +65,14 @@ static const unsigned char class[256] = {
 
 static unsigned classes(struct span s)
 {
+	const unsigned char *p = (const unsigned char *)s.p;
 	unsigned all = 0;
+	size_t n = s.n;
 
-	for (size_t i = 0; i < s.n; i++)
-		all |= class[(unsigned char)s.p[i]];
+	for (; n >= 4; n -= 4, p += 4)
+		all |= (unsigned)(class[p[0]] | class[p[1]] | class[p[2]] | class[p[3]]);
+	while (n-- > 0)
+		all |= class[*p++];
 	return all;
 }
 
@@ -77,8 +85,10 @@ static bool part_fits(struct span part)
 static struct jid cut(struct span text)
 {
 	struct span bare = jid_bare(text);
-	struct jid jid = {SPAN_NONE, jid_domain(text), jid_resource(text)};
+	struct jid jid = {SPAN_NONE, domain_of(bare), SPAN_NONE};
 
+	if (bare.n < text.n)
+		jid.resource = span_from(text, bare.n + 1);
 	if (jid.domain.n < bare.n)
 		jid.local = (struct span){bare.p, bare.n - jid.domain.n - 1};
 	return jid;

@@ -62,8 +62,10 @@ void stanza_describe(struct stanza *s)
 	}
 	s->type = type.p ? TYPE_UNKNOWN : TYPE_NONE;
 	for (size_t i = 0; type.p && i < sizeof(types) / sizeof(types[0]); i++)
-		if ((types[i].kinds & 1u << s->kind) && span_is(type, types[i].name))
+		if ((types[i].kinds & 1u << s->kind) && span_is(type, types[i].name)) {
 			s->type = types[i].type;
+			break;
+		}
 }
 
 void stanza_of_node(
