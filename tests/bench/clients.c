@@ -7,7 +7,9 @@
  *     clients --port C2S --pid SERVER --component jat.test -- xmpp-jat-proxy ...
  *
  * Every answer is checked (user, id, sender, payload text). The line of results has
- * the CPU time of the program and of the server a request.
+ * the CPU time of the program and of the server a request. With --direct the users ask
+ * the implementing clients themselves, and COMMAND has nothing to do: what the server
+ * costs without the detour.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -45,7 +47,7 @@ struct load {
 	int epoll_fd;
 	struct client clients[CLIENTS_MAX];
 	unsigned n_clients, n_ready;
-	bool probing, running, finished;
+	bool direct, probing, running, finished;
 	struct slot *slots;
 	uint64_t started, done, begin_ns, end_ns, begin_cpu_ns, end_cpu_ns;
 	struct child program, server;
@@ -138,8 +140,20 @@ static void login_step(struct load *l, struct client *c, const struct tag *t, st
 
 /* ---- load ---- */
 
+/* whom the users ask */
+enum { ADDRESS_MAX = 128 };
+
+static const char *asked(const struct load *l, uint32_t slot, char address[static ADDRESS_MAX])
+{
+	if (!l->direct)
+		return l->component;
+	snprintf(address, ADDRESS_MAX, "impl@%s/r%u", l->host, 1 + slot % l->implementers);
+	return address;
+}
+
 static void ask(struct load *l, uint32_t slot)
 {
+	char address[ADDRESS_MAX];
 	struct client *c = &l->clients[l->implementers + slot % l->users];
 	struct slot *s = &l->slots[slot];
 	char id[ID_LEN];
@@ -151,7 +165,7 @@ static void ask(struct load *l, uint32_t slot)
 	put_string(&c->out, "<iq type='get' id='");
 	put(&c->out, id, ID_LEN);
 	put_string(&c->out, "' to='");
-	put_string(&c->out, l->component);
+	put_string(&c->out, asked(l, slot, address));
 	put_string(&c->out, "'>" REQUEST "</iq>");
 }
 
@@ -160,9 +174,10 @@ static void ask(struct load *l, uint32_t slot)
 static void probe(struct load *l)
 {
 	struct client *c = &l->clients[l->implementers];
+	char address[ADDRESS_MAX];
 
 	put_string(&c->out, "<iq type='get' id='probe' to='");
-	put_string(&c->out, l->component);
+	put_string(&c->out, asked(l, 0, address));
 	put_string(&c->out, "'>" REQUEST "</iq>");
 }
 
@@ -199,6 +214,7 @@ static void answered(struct load *l, uint32_t slot)
 static void on_user(struct load *l, struct client *c, const struct tag *t, struct span whole)
 {
 	uint32_t slot, generation;
+	char address[ADDRESS_MAX];
 
 	if (!span_is(t->name, LIT("iq")) || span_is(t->type, LIT("get")) ||
 		span_is(t->type, LIT("set")))
@@ -218,7 +234,7 @@ static void on_user(struct load *l, struct client *c, const struct tag *t, struc
 		l->slots[slot].generation != generation ||
 		&l->clients[l->implementers + slot % l->users] != c ||
 		!span_is(t->type, LIT("result")) ||
-		!span_is(t->from, l->component, strlen(l->component)) ||
+		!span_is(t->from, asked(l, slot, address), strlen(asked(l, slot, address))) ||
 		!span_holds(whole, LIT("our house buried in the ocean.")))
 		die("wrong answer after %" PRIu64 " round trips: %.*s", l->done, (int)whole.n,
 			whole.p);
@@ -236,7 +252,7 @@ static void on_implementer(struct load *l, struct client *c, const struct tag *t
 	}
 	if (!span_is(t->name, LIT("iq")) || !span_is(t->type, LIT("get")))
 		return;
-	if (!span_starts(t->from, l->component, strlen(l->component)))
+	if (!l->direct && !span_starts(t->from, l->component, strlen(l->component)))
 		return;
 	if (!span_holds(whole, LIT("glorious summer by this sun")))
 		die("wrong request: %.*s", (int)whole.n, whole.p);
@@ -423,7 +439,8 @@ static void program_stop(struct load *l)
 }
 
 static const char usage[] =
-	"usage: clients --port C2S --pid SERVER --component D [--host H] [--password P] [--users "
+	"usage: clients --port C2S --pid SERVER --component D|--direct [--host H] [--password P] "
+	"[--users "
 	"N]\n"
 	"               [--implementers N] [--outstanding N] [--round-trips N] [--warmup N]\n"
 	"               -- COMMAND ARG...\n";
@@ -446,6 +463,7 @@ static void options(struct load *l, int argc, char **argv)
 		PORT,
 		PID,
 		COMPONENT,
+		DIRECT,
 		HOST,
 		PASSWORD,
 		USERS,
@@ -458,6 +476,7 @@ static void options(struct load *l, int argc, char **argv)
 		{"port", required_argument, NULL, PORT},
 		{"pid", required_argument, NULL, PID},
 		{"component", required_argument, NULL, COMPONENT},
+		{"direct", no_argument, NULL, DIRECT},
 		{"host", required_argument, NULL, HOST},
 		{"password", required_argument, NULL, PASSWORD},
 		{"users", required_argument, NULL, USERS},
@@ -481,6 +500,9 @@ static void options(struct load *l, int argc, char **argv)
 			break;
 		case COMPONENT:
 			l->component = optarg;
+			break;
+		case DIRECT:
+			l->direct = true;
 			break;
 		case HOST:
 			l->host = optarg;
@@ -508,8 +530,8 @@ static void options(struct load *l, int argc, char **argv)
 			exit(64);
 		}
 	}
-	if (!l->port || !l->server.pid || !l->component || !l->users || !l->implementers ||
-		!l->outstanding || optind == argc) {
+	if (!l->port || !l->server.pid || (!l->component && !l->direct) || !l->users ||
+		!l->implementers || !l->outstanding || optind == argc) {
 		fputs(usage, stderr);
 		exit(64);
 	}
