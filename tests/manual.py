@@ -6,6 +6,8 @@
   manual.py options PAGE           OPTIONS: NAME TAB LETTER TAB VALUE, sorted
   manual.py statuses PAGE          the numbers in EXIT STATUS
   manual.py examples PAGE DIR      every display of EXAMPLES into DIR/01, DIR/02...
+  manual.py displays PAGE SECTION DIR
+                                   every display of SECTION into DIR/SUBSECTION.1, DIR/SUBSECTION.2...
   manual.py help-usage <HELP       the same as synopsis, from what --help printed
   manual.py help-options <HELP     the same as options
 
@@ -26,6 +28,7 @@ class Page(html.parser.HTMLParser):
         super().__init__(convert_charrefs=True)
         self.sections = {}  # name -> {"dt": [], "row": [], "pre": [], "literal": []}
         self.name = None
+        self.subsection = None
         self.catch = None  # tag whose text is being collected
         self.text = ""
         self.literal = False
@@ -40,6 +43,8 @@ class Page(html.parser.HTMLParser):
             self.literal = "Li" in classes
         if tag == "h1" and "Sh" in classes:
             self.begin("h1")
+        elif tag == "h2" and "Ss" in classes:
+            self.begin("h2")
         elif tag == "table" and "Nm" in classes:
             self.begin("table")
         elif tag in ("dt", "pre") and not self.catch:
@@ -56,8 +61,11 @@ class Page(html.parser.HTMLParser):
         if tag == "h1":
             self.name = " ".join(self.text.split())
             self.sections[self.name] = {"dt": [], "row": [], "pre": []}
+            self.subsection = None
+        elif tag == "h2":
+            self.subsection = " ".join(self.text.split())
         elif tag == "pre":
-            self.sections[self.name]["pre"].append((self.literal, self.text))
+            self.sections[self.name]["pre"].append((self.literal, self.text, self.subsection))
         else:
             key = "dt" if tag == "dt" else "row"
             self.sections[self.name][key].append(" ".join(self.text.split()))
@@ -130,12 +138,21 @@ def main():
                 print(number)
     elif command == "examples":
         displays = page.section("EXAMPLES")["pre"]
-        for i, (literal, text) in enumerate(displays, 1):
+        for i, (literal, text, _) in enumerate(displays, 1):
             if not literal:
                 sys.exit("display %d of EXAMPLES is not .Bd -literal" % i)
             with open(os.path.join(args[1], "%02d" % i), "w") as f:
                 f.write(text.strip("\n") + "\n")
         print(len(displays))
+    elif command == "displays":
+        numbers = {}
+        for literal, text, subsection in page.section(args[1])["pre"]:
+            if not literal or not subsection:
+                sys.exit("a display of %s is not .Bd -literal in a subsection" % args[1])
+            numbers[subsection] = numbers.get(subsection, 0) + 1
+            name = "%s.%d" % (subsection, numbers[subsection])
+            with open(os.path.join(args[2], name), "w") as f:
+                f.write(text.strip("\n") + "\n")
     else:
         sys.exit(__doc__)
 

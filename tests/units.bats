@@ -53,6 +53,11 @@ has()
 		assert_success
 		assert_output --partial 'Overall exposure level for'
 	done
+	for unit in "$ROOT"/cmd/*.service; do assert_file_exist "$UNITS/${unit##*/}"; done
+	# and it would be
+	sed '/^User=\|^DynamicUser=\|^Private\|^Protect\|^Restrict\|^System/d' "$UNITS/xmpp-jat-proxy.service" >bare.service
+	run systemd-analyze security --offline=true --no-pager --threshold=20 "$PWD/bare.service"
+	assert_failure
 }
 
 @test "every service: readiness, watchdog, secrets as credentials, restarts but for 64 and 78" {

@@ -1,0 +1,351 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2154 # what start sets
+# SET-UP of outboard(7), as who has only the manuals does it: every display of that section is run,
+# with real servers, inetd, s6 and cron's rules, and then users ask for what was set up.
+#
+# Files go below $R, where `make install` has put the programs; the text is changed in nothing but
+# paths and ports. What needs a whole machine has a stand-in in $R/stand-ins: systemctl starts units
+# as systemd would (tools/systemctl.py), users and groups are all our own.
+
+load lib
+
+setup_file()
+{
+	export R=$BATS_FILE_TMPDIR/root
+	mkdir -p "$R"/{stand-ins,text,run} "$R"/etc/{prosody/conf.d,cron.d,systemd/system} "$R/var/lib/outboard"
+	env -u BINDIR make -C "$ROOT" --no-print-directory BUILD="$BUILDDIR" PREFIX=/usr DESTDIR="$R" \
+		install >"$BATS_FILE_TMPDIR/log" 2>&1
+	python3 "$TESTS/manual.py" displays "$ROOT/man/outboard.7" SET-UP "$R/text"
+	stand_ins
+
+	nginx_start "$BATS_FILE_TMPDIR/web"
+	mkdir -p "$NGINX_DIR/www/contacts"
+	echo '{"marie@example.org":{"name":"Marie"}}' >"$NGINX_DIR/www/contacts/john"
+	echo '{"john@example.org":{"name":"John"}}' >"$NGINX_DIR/www/contacts/marie"
+	printf 'john\nmarie\nnobody\n' >"$NGINX_DIR/www/users"
+	export REFRESH_PORT HEALTH_PORT NOTES_PORT
+	server_free_port && REFRESH_PORT=$FREE_PORT
+	server_free_port && HEALTH_PORT=$FREE_PORT
+	server_free_port && NOTES_PORT=$FREE_PORT
+	sed -i "/\[::1\]/d; s/127\.0\.0\.1:5280/127.0.0.1:$REFRESH_PORT/" "$R"/usr/lib/systemd/system/*.socket
+
+	# What is there before: the hosts' files
+	echo 'VirtualHost "example.org"' >"$R/etc/prosody/conf.d/example.org.cfg.lua"
+	part 'Secrets and keys.1'
+	part 'The server: Prosody.1'
+	part 'The server: Prosody.2'
+	part 'What the jobs need.1'
+	prosody_start "$BATS_FILE_TMPDIR/prosody" --host example.org --user health --no-delegate \
+		--append "Include \"$R/etc/prosody/conf.d/*.cfg.lua\""
+	part 'What the jobs need.2'
+	part 'Without systemd.1'
+	(umask 077 && echo pw >"$R/etc/outboard/health.password")
+}
+
+teardown_file()
+{
+	prosody_stop "$BATS_FILE_TMPDIR/prosody"
+	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
+	nginx_stop "$BATS_FILE_TMPDIR/web"
+}
+
+setup()
+{
+	[[ -z ${WRAP:-} ]] || not_here 'programs are installed ones here'
+	world prosody
+}
+
+teardown()
+{
+	local unit pid
+	for unit in "$R"/run/*.pid; do
+		[[ ! -e $unit ]] || "$R/stand-ins/systemctl" stop "$(basename "$unit" .pid)" || true
+	done
+	for pid in $(holders "$R/var/lib/outboard/*.lock"); do kill "$pid" || true; done
+	stop_all
+	[[ -n ${BATS_TEST_COMPLETED:-} ]] || tail -n 20 refreshed "$R"/run/*.log 2>/dev/null || true
+}
+
+# --- the world
+
+world()
+{
+	server_facts "$BATS_FILE_TMPDIR/$1"
+	server_facts "$BATS_FILE_TMPDIR/web"
+	export SSL_CERT_FILE=$TLS_CA
+}
+
+stand_in()
+{
+	cat >"$R/stand-ins/$1"
+	chmod +x "$R/stand-ins/$1"
+}
+
+stand_ins()
+{
+	printf '#!/bin/sh\nSYSTEMCTL_ROOT=%q exec python3 %q "$@"\n' "$R" "$TESTS/tools/systemctl.py" |
+		stand_in systemctl
+	# that trusts the server's certificate
+	printf '#!/bin/sh\nSSL_CERT_FILE=%q exec %q "$@"\n' "$BATS_FILE_TMPDIR/prosody/ca.pem" "$R/usr/bin/xmpp-iq" |
+		stand_in xmpp-iq
+	stand_in adduser <<<'#!/bin/sh'
+	stand_in chgrp <<<'#!/bin/sh'
+	printf '#!/bin/sh\nshift\nexec "$@"\n' | stand_in s6-setuidgid
+	# install(1) without its users and groups
+	stand_in install <<-'END'
+		#!/bin/bash
+		for a; do
+			if [[ ${skip:-} ]]; then skip=; elif [[ $a == -[og] ]]; then skip=1; else args+=("$a"); fi
+		done
+		exec /usr/bin/install "${args[@]}"
+	END
+}
+
+# The text of the manual, at home here
+here()
+{
+	sed -E -e "s,/(etc|run/outboard|var/lib/outboard|usr/local/lib/outboard|usr/bin)\b,$R/\1,g" \
+		-e "s/127\.0\.0\.1:5347/127.0.0.1:$COMPONENT_PORT/g; s/127\.0\.0\.1:5222/127.0.0.1:$C2S_PORT/g" \
+		-e "s/127\.0\.0\.1:8080/127.0.0.1:$NGINX_PORT/g; s/127\.0\.0\.1:5280/127.0.0.1:$REFRESH_PORT/g" \
+		-e "s/127\.0\.0\.1:5290/127.0.0.1:$HEALTH_PORT/g; s/127\.0\.0\.1:5291/127.0.0.1:$NOTES_PORT/g" \
+		-e "s/nowait (outboard|nobody) /nowait $(id -un) /; s,nowait (.*)usr/bin/xmpp-iq,nowait \1stand-ins/xmpp-iq," \
+		"$R/text/$1"
+}
+
+# part NAME: run a display
+part()
+{
+	COMPONENT_PORT=${COMPONENT_PORT:-0} C2S_PORT=${C2S_PORT:-0} here "$1" >"$R/script"
+	echo "$1" >>"$BATS_FILE_TMPDIR/parts"
+	PATH=$R/stand-ins:$R/usr/bin:$PATH timeout -k 5 60 sh -eu "$R/script" 3>&- || {
+		echo "--- $1:" && cat "$R/script"
+		return 1
+	}
+}
+
+# holders PATTERN: who has a file like it open
+holders() { find /proc/[0-9]*/fd -lname "$1" 2>/dev/null | cut -d/ -f3 | sort -u; }
+
+# client USER: logged in, accepts subscriptions, answers requests
+client()
+{
+	cat >client.sh <<-'END'
+		while IFS= read -r stanza; do
+			from=$(sed -E "s/^[^>]* from=['\"]([^'\"]*).*/\1/" <<<"$stanza")
+			id=$(sed -E "s/^[^>]* id=['\"]([^'\"]*).*/\1/" <<<"$stanza")
+			case $stanza in
+			"<presence"*subscribe*) echo "<presence type='subscribed' to='$from'/>" ;;
+			"<iq"*jabber:iq:version*)
+				echo "<iq type='result' id='$id' to='$from'><query xmlns='jabber:iq:version'><name>lives in a client</name></query></iq>"
+				;;
+			esac
+		done
+	END
+	start "$1" xmpp-connect --jid "$1@example.org/a" --password-file "$PASSWORD_FILE" --presence \
+		--connect "127.0.0.1:$C2S_PORT" --ready-fd 5 -- bash "$PWD/client.sh" 5>client.ready
+	wait_for test -s client.ready
+}
+
+# What users get
+asks()
+{
+	xmpp-iq -q --jid "$1@example.org" --password-file "$PASSWORD_FILE" --connect "127.0.0.1:$C2S_PORT" "${@:2}"
+}
+client_serves() { asks alice --to proxy.example.org --version-of | grep -q 'lives in a client'; }
+note_is_told() { asks bob --to example.org "<note xmlns='urn:example:notes'/>" | grep -qF '>milk</note>'; }
+refresh()
+{
+	curl -sS -m 30 -d "$1" "http://127.0.0.1:$REFRESH_PORT/roster_admin/refresh" >refreshed &&
+		grep -q '"updated":1,' refreshed
+}
+contacts() { asks "$1" "<query xmlns='jabber:iq:roster'/>" | grep -o "jid=['\"][^'\"]*" | cut -c6-; }
+# forget USER: the roster is empty again
+forget()
+{
+	local contact
+	for contact in $(contacts "$1"); do
+		asks "$1" --type set "<query xmlns='jabber:iq:roster'><item jid='$contact' subscription='remove'/></query>"
+	done
+	assert_equal "$(contacts "$1")" ''
+}
+
+# --- the section, part by part
+
+@test "secrets are their owner's, the servers' configuration is not for everybody" {
+	for file in "$R"/etc/outboard/*.secret "$R"/etc/outboard/jat-keys; do
+		assert [ "$(stat -c %s "$file")" -gt 30 ]
+		# as "Without systemd" leaves them
+		assert_equal "$(stat -c '%a' "$file")" 640
+	done
+	assert_equal "$(sort -u "$R"/etc/outboard/*.secret | wc -l)" 4
+	assert_equal "$(stat -c '%a' "$R/etc/prosody/conf.d/outboard.cfg.lua")" 640
+	assert_equal "$(stat -c '%a' "$R/var/lib/outboard")" 700
+}
+
+@test "under systemd: the three jobs" {
+	client impl
+	part 'Under systemd.1'
+	wait_for client_serves
+	part 'Under systemd.2'
+	note_is_told
+	part 'Under systemd.3'
+	asks alice --to service.example.org --disco-info | grep -q urn:xmpp:delegation:2
+	# with the drop-in, systemd understands it still
+	for own in sysinit basic shutdown multi-user sockets network; do
+		echo '[Unit]' >"$R/usr/lib/systemd/system/$own.target"
+	done
+	echo '[Unit]' | tee "$R/usr/lib/systemd/system/-.mount" >"$R/usr/lib/systemd/system/system.slice"
+	part 'Under systemd.4'
+	mkdir -p "$R/bin" && : >"$R/bin/kill" && chmod +x "$R/bin/kill"
+	run systemd-analyze verify --man=no --root="$R" roster-refresh-listen.service
+	assert_success
+	assert_output ''
+	wait_for refresh '["john"]'
+	assert_equal "$(contacts john)" marie@example.org
+	# its worker, and with it the component's domain, goes before another takes the domain
+	"$R/stand-ins/systemctl" stop roster-refresh-listen
+	run part 'Under systemd.5'
+	assert_success
+	assert_line --partial '{"user":"john","status":"ok"'
+}
+
+@test "under s6: the three jobs, all ready; what cannot work stays down" {
+	client impl
+	command -v s6-svscan >/dev/null || skip 'no s6 here'
+	forget john
+	part 'Under s6.1'
+	part 'Under s6.2'
+	part 'Under s6.3'
+	# a fourth, without its secret: 78
+	cp -R "$R/etc/outboard/s6/xmpp-jat-proxy" "$R/etc/outboard/broken"
+	sed -i 's/xmpp-jat-proxy.secret/no.secret/' "$R/etc/outboard/broken/run"
+	start broken env PATH="$R/stand-ins:$R/usr/bin:$PATH" s6-supervise "$R/etc/outboard/broken"
+	# the scanner is the machine's, in the background
+	assert_equal "$(cat "$R/text/Under s6.4")" 's6-svscan /etc/outboard/s6 &'
+	echo 'Under s6.4' >>"$BATS_FILE_TMPDIR/parts"
+	start svscan env PATH="$R/stand-ins:$R/usr/bin:$PATH" s6-svscan "$R/etc/outboard/s6"
+	for service in "$R"/etc/outboard/s6/*; do wait_for s6-svok "$service"; done
+	part 'Under s6.5'
+	for service in "$R"/etc/outboard/s6/*; do
+		assert_equal "$(s6-svstat -o up,ready "$service")" 'true true'
+	done
+	wait_for client_serves
+	note_is_told
+	wait_for refresh '["john"]'
+	assert_equal "$(contacts john)" marie@example.org
+	refused() { [[ $(s6-svstat -o up,exitcode,wantedup "$R/etc/outboard/broken") == 'false 78 false' ]]; }
+	wait_for refused
+	s6-svc -x "$R/etc/outboard/broken"
+	await broken
+	s6-svscanctl -t "$R/etc/outboard/s6"
+	await svscan
+	rm -r "$R/etc/outboard/s6"
+}
+
+@test "from cron: daemons kept running, rosters at night, the question whether it serves" {
+	client impl
+	part 'From cron.1'
+	run python3 "$TESTS/tools/crontab.py" "$R/etc/cron.d/outboard" "$PWD"
+	assert_success
+	assert_equal "$(cut -d' ' -f2 <<<"$output" | sort -u)" outboard
+	assert_equal "${#lines[@]}" 5
+	# the shell of cron, what it sets and nothing else
+	grep -qx "PATH=/usr/local/bin:$R/usr/bin:/bin" "$R/etc/cron.d/outboard"
+	cron() { env -i HOME="$R" SHELL=/bin/sh SSL_CERT_FILE="$TLS_CA" PATH="$R/usr/bin:$PATH" sh -c "$(<"$1.command")" <"$1.stdin"; }
+	forget john
+	for job in 1 2 3; do start "job$job" cron "$job"; done
+	wait_for client_serves
+	wait_for note_is_told
+	wait_for test -S "$R/var/lib/outboard/rosters.sock"
+	# the next minute: they are there, and it says nothing
+	for job in 1 2 3; do
+		run cron "$job"
+		assert_equal "$output" ''
+	done
+	# at night: john and marie; of nobody there is a mail
+	run cron 4
+	assert_success
+	assert_output --partial '{"user":"nobody","status":"error","error":"http-404"'
+	refute_line --partial '"status":"ok"'
+	assert_equal "$(contacts john) $(contacts marie)" 'marie@example.org john@example.org'
+	# no mail while it serves
+	run cron 5
+	assert_success
+	assert_output ''
+	end impl || true
+	run cron 5
+	assert_failure
+	assert_output --partial service-unavailable
+}
+
+@test "from inetd: the endpoint for each connection, the handler, the question whether it serves" {
+	client impl
+	command -v inetd >/dev/null || skip 'no inetd here'
+	forget john
+	: >"$R/etc/inetd.conf"
+	part 'Under s6.1'
+	part 'Under s6.2'
+	part 'From inetd.1'
+	part 'From inetd.2'
+	part 'From inetd.3'
+	part 'From inetd.4'
+	part 'From cron.1'
+	python3 "$TESTS/tools/crontab.py" "$R/etc/cron.d/outboard" "$PWD"
+	start inetd inetd -d "$R/etc/inetd.conf"
+	PATH=$R/stand-ins:$R/usr/bin:$PATH
+	start manage sh -c 'exec 3>/dev/null "$0"' "$R/etc/outboard/s6/xmpp-manage/run"
+	for job in 1 3; do start "job$job" sh -c "$(<"$job.command")"; done
+	wait_for test -S "$R/var/lib/outboard/rosters.sock"
+	wait_for refresh '["john"]'
+	assert_equal "$(contacts john)" marie@example.org
+	wait_for note_is_told
+	wait_for client_serves
+	run socat -t30 - "TCP:127.0.0.1:$HEALTH_PORT" </dev/null
+	assert_output --partial 'lives in a client'
+}
+
+# What is printed, under the keys of the configuration that ejabberd_start has made
+ejabberd_with_printed()
+{
+	eval "plain$(declare -f _ejabberd_configure)"
+	_ejabberd_configure()
+	{
+		plain_ejabberd_configure "$1"
+		python3 - printed "$1/ejabberd.yml" <<-'END'
+			import re, sys
+			ours, theirs = (open(name).read() for name in sys.argv[1:])
+			for key, children in re.findall(r"(?m)^(\w+):\n((?: .*\n)+)", ours):
+			    there = re.search(r"(?m)^%s:\n" % key, theirs)
+			    assert there or key == "modules", key
+			    theirs = theirs[:there.end()] + children + theirs[there.end():]
+			open(sys.argv[2], "w").write(theirs)
+		END
+	}
+	ejabberd_start "$@"
+}
+
+@test "ejabberd: what is printed belongs into its configuration; the three jobs" {
+	local port api
+	server_free_port && port=$FREE_PORT
+	server_free_port && api=$FREE_PORT
+	part 'The server: ejabberd.1' >parted
+	sed "s/port: 5347/port: $port/; s/port: 5285/port: $api/" parted >printed
+	assert_equal "$(grep -c "port: \($port\|$api\)" printed)" 2
+	ejabberd_with_printed "$BATS_FILE_TMPDIR/ejabberd" --host example.org --no-delegate
+	world ejabberd
+	client impl
+	COMPONENT_PORT=$port
+	part 'Under systemd.1'
+	wait_for client_serves
+	part 'Under systemd.2'
+	wait_for note_is_told
+	run -0 roster-apply --host example.org --via ejabberd-api --api "http://127.0.0.1:$api/api" < <(
+		roster-fetch --url "http://127.0.0.1:$NGINX_PORT/contacts/%s" john
+	)
+	assert_equal "$(contacts john)" marie@example.org
+}
+
+@test "every display of the section was run" {
+	run diff <(sort -u "$BATS_FILE_TMPDIR/parts") <(cd "$R/text" && printf '%s\n' * | sort)
+	assert_output ''
+}
