@@ -305,6 +305,7 @@ struct handler *handler_new(struct loop *loop, const struct handler_config *conf
 	h->loop = loop;
 	h->config = *config;
 	h->config.link.reader.kind = READER_PIPE;
+	h->config.link.partner = true;
 	if (config->kind == HANDLER_STANZAS)
 		h->config.link.max_line_bytes = 0;
 	h->ops = *ops;

@@ -43,7 +43,7 @@ struct http_request {
 	struct connection *connection;
 	struct buf path, body;
 	uint64_t body_bytes;
-	bool answered, headers_seen, too_large;
+	bool answered, headers_seen, whole, too_large;
 };
 
 struct lingering {
@@ -480,6 +480,14 @@ static enum MHD_Result request_whole(struct http_request *r)
 	return result;
 }
 
+static bool body_follows(struct MHD_Connection *mhd)
+{
+	const char *length = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Content-Length");
+
+	return (length && strtoull(length, NULL, 10) > 0) ||
+	       MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Transfer-Encoding");
+}
+
 static enum MHD_Result on_request(void *context, struct MHD_Connection *mhd, const char *url,
 	const char *method, const char *version, const char *upload, size_t *upload_bytes,
 	void **request_context)
@@ -496,7 +504,10 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *mhd, con
 		r->headers_seen = true;
 		r->connection = info->socket_context;
 		buf_append_string(&r->path, url);
-		if (header_accepted(r, url, method, &result))
+		/* An answer from here closes the connection, because of a body that may follow:
+		 * where none does, what the client has already sent after this request is answered,
+		 * too. */
+		if (!body_follows(mhd) || header_accepted(r, url, method, &result))
 			return MHD_YES;
 		/* of others it reads the body itself */
 		if (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0)
@@ -518,6 +529,16 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *mhd, con
 		*upload_bytes = 0;
 		return MHD_YES;
 	}
+	/* libmicrohttpd calls again, and by then waits for nothing more on this connection. If it
+	 * were put to sleep in the turn in which it was read, the first thing after waking would be
+	 * to read on, and a client that has shut down its side after the request would be taken for
+	 * gone, without its answer. */
+	if (!r->whole) {
+		r->whole = true;
+		return MHD_YES;
+	}
+	if (!body_follows(mhd) && !header_accepted(r, url, method, &result))
+		return result;
 	if (r->too_large)
 		return refuse(r, 413, "the body is too large", NULL, NULL);
 	return request_whole(r);

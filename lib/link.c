@@ -110,7 +110,10 @@ static enum fd_kind fd_open(int fd, int mode, int *ours)
 
 static bool link_may_read(const struct link *l)
 {
-	return !l->over && !l->input_over && l->pauses == 0 && !link_congested(l);
+	bool full = l->config.partner ? buf_length(&l->out) > l->config.max_queue_bytes
+				      : link_congested(l);
+
+	return !l->over && !l->input_over && l->pauses == 0 && !full;
 }
 
 /* Whether bytes may be read: the reader takes more only when it has given all it had. */

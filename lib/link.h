@@ -3,7 +3,8 @@
  * A link reads one fd through a reader, and sends what its writer holds on
  * another (or the same, a socket). Invariants: reads are big, all stanzas of a read are
  * decided before one write at the end of the turn; while more than half of
- * max_queue_bytes waits to be written the link stops reading; it never blocks
+ * max_queue_bytes waits to be written the link stops reading (with `partner`, all of it); it never
+ * blocks
  * (a pipe or terminal shared with others is not set O_NONBLOCK: it is reopened
  * through /proc/self/fd, or written in pieces that poll says fit; files and devices that are
  * always ready are written as they are).
@@ -47,7 +48,11 @@ struct link_config {
 	size_t max_queue_bytes;	     /* 0: LINK_MAX_QUEUE_BYTES */
 	int64_t stall_ms;	     /* 0: never */
 	size_t max_line_bytes;	     /* not 0: the input is lines of at most this, not stanzas */
-	struct link_counts *counts;  /* borrowed, or NULL */
+	/* Both ends are one program, which answers on the one what it gets on the other: it must be
+	 * listened to while it takes nothing, or both would wait for each other for ever. Producers
+	 * outside hold back when the link is congested. */
+	bool partner;
+	struct link_counts *counts; /* borrowed, or NULL */
 };
 
 struct link_ops {

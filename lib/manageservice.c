@@ -428,6 +428,7 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 			.max_depth = (unsigned)s->max_depth,
 			.max_attributes = (unsigned)s->max_attributes},
 		.max_queue_bytes = (size_t)s->max_queue_bytes,
+		.partner = true,
 	};
 	struct handler_config handler = {
 		.kind = HANDLER_STANZAS, .argv = ms->config->handler, .link = link};

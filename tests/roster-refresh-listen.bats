@@ -235,6 +235,12 @@ answers()
 	assert_equal "$(jq .updated one.out)" 1
 }
 
+@test "thousands at once, for a worker that writes each record before it reads on" {
+	listener -- jq --unbuffered -Rc '{user: ., status: "ok"}'
+	seq -f 'somebody-with-a-name-%g' 6000 | jq -Rnc '[inputs]' >names
+	answers 200 6000 0 --data-binary @names "$url"
+}
+
 @test "a login event refreshes that user" {
 	listener -- ./worker
 	answers 200 1 0 --data '["login"]' "$url"
@@ -285,6 +291,25 @@ answers()
 		fds+=("$fd")
 	done
 	answers 200 1 0 --data '["john"]' "$url"
+}
+
+@test "a client that shuts down its side after its request is answered, also one whose requests follow a 404" {
+	listener -- ./worker
+	# one that has gone in the middle must not make a difference
+	exec {gone}<>"/dev/tcp/127.0.0.1/$port"
+	printf 'POST /roster_admin/refresh HTTP/1.1\r\nContent-Length: 20\r\n\r\n["john"]' >&"$gone"
+	exec {gone}>&-
+	touch hold.marie
+	{
+		printf 'GET /x HTTP/1.1\r\nHost: x\r\n\r\n'
+		printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n["marie"]'
+	} >requests
+	socat -t 20 - "TCP:127.0.0.1:$port" <requests >answers &
+	wait_for grep -q marie given
+	rm hold.marie
+	wait $!
+	assert_equal "$(grep -c '^HTTP/1.1 404' answers)" 1
+	assert_file_contains answers '"updated":1,"errors":0'
 }
 
 @test "kill -9 with names spooled: nothing that was accepted is lost" {

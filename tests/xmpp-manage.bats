@@ -447,6 +447,27 @@ delegation() { scenario delegation; }
 	END
 }
 
+@test "a handler that writes each answer before it reads on: all are answered, whatever waits in between" {
+	# more than both pipes and the queue hold: who did not read while it cannot write would wait for ever
+	cat >echo.py <<-'END'
+		import sys
+		for line in sys.stdin:
+		    id = line.split("id='")[1].split("'")[0]
+		    print("<iq type='result' id='%s'><q xmlns='urn:test:one'>%s</q></iq>" % (id, 'x' * 2000), flush=True)
+	END
+	awk 'BEGIN {
+		for (i = 0; i < 600; i++) {
+			printf "<iq type=\"set\" id=\"o%d\" from=\"vhost.test\" to=\"deleg.test\">", i
+			printf "<delegation xmlns=\"urn:xmpp:delegation:2\"><forwarded xmlns=\"urn:xmpp:forward:0\">"
+			printf "<iq xmlns=\"jabber:client\" type=\"get\" id=\"q\" from=\"alice@vhost.test/a\">"
+			printf "<q xmlns=\"urn:test:one\">%02000d</q></iq></forwarded></delegation></iq>\n", 0
+		}
+	}' >requests
+	timeout 60 xmpp-manage --domain deleg.test --host vhost.test --namespace urn:test:one \
+		--max-queue-bytes 65536 --timeout 50 -- python3 echo.py <requests >answers
+	assert_equal "$(grep -c 'urn:test:one.*xxx' answers)" 600
+}
+
 @test "--max-pending: wait/resource-constraint" {
 	delegation <<-'END'
 		h = Handler()
