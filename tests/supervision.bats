@@ -16,6 +16,7 @@ daemons()
 }
 
 # The domain of all components here, and who is behind them.
+GRANT="send <message to='d.test' from='vhost.test'><privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='both'/></privilege></message>"
 UP="up ; send <presence from='impl@vhost.test/r' to='d.test'/>"
 
 # What NAME is told about its work, in `words`.
@@ -26,6 +27,7 @@ words_of()
 	xmpp-jat-proxy) words+=(--target impl@vhost.test --encoding plain) ;;
 	xmpp-delegate) words+=(--delegate urn:x=impl@vhost.test) ;;
 	xmpp-manage) words+=(--host vhost.test --namespace urn:x) ;;
+	roster-apply) words+=(--host vhost.test --listen-unix "$PWD/socket") ;;
 	*)
 		echo "supervision.bats does not know how to start $1"
 		return 1
@@ -66,14 +68,17 @@ daemon()
 	start daemon ${WRAP:-} "$BINDIR/$1" "${words[@]:1}" --connect "127.0.0.1:$FAKE_PORT" "${@:2}" "${tail[@]}"
 }
 
-# each_daemon FUNCTION: each component in a folder of its own
+# each_daemon FUNCTION [BUT]: each component but one in a folder of its own; a server that grants what
+# roster-apply wants does so by $grant, after the handshake
 each_daemon()
 {
-	local name top=$PWD
+	local name grant top=$PWD
 	for name in $(daemons); do
-		# those that hold no stanzas of others have their own tests, below
-		[[ $name != roster-refresh-listen && $name != roster-apply ]] || continue
+		# it is no component, and has its own tests, below
+		[[ $name != roster-refresh-listen && $name != "${2:-}" ]] || continue
 		echo "# $name"
+		grant='send <presence from="impl@vhost.test/r" to="d.test"/>'
+		[[ $name != roster-apply ]] || grant=$GRANT
 		mkdir "$name"
 		cd "$name" || return
 		"$1" "$name"
@@ -86,7 +91,7 @@ teardown() { stop_all; }
 notified()
 {
 	supervisor
-	fake "open ; any-handshake ; say asked ; wait-for go ; send <handshake/> ; wait-close"
+	fake "open ; any-handshake ; say asked ; wait-for go ; send <handshake/> ; $grant ; wait-close"
 	export WATCHDOG_USEC=300000
 	daemon "$1"
 	unset WATCHDOG_USEC
@@ -103,6 +108,7 @@ notified()
 	end daemon
 	await fake
 	grep -q '^STOPPING=1' notify.out
+	assert [ ! -e socket ]
 	# ready once before the reload, once after it; nothing after the goodbye but words
 	assert_equal "$(grep -c '^READY=1' notify.out)" 2
 	run sed -n '/^STOPPING=1/,$p' notify.out
@@ -123,7 +129,7 @@ like_systemd_notify()
 	systemd-notify --ready 2>notify.err || skip "no systemd-notify here: $(<notify.err)"
 	wait_for grep -q '^READY=1' notify.out
 	grep -o '^READY=1' notify.out >theirs
-	fake --forever "$UP ; wait-close"
+	fake --forever "up ; $grant ; wait-close"
 	end notify || true
 	rm notify
 	supervisor
@@ -139,13 +145,20 @@ like_systemd_notify()
 
 @test "the same words as systemd-notify's" {
 	each_daemon like_systemd_notify
+	supervisor
+	systemd-notify --ready
+	wait_for grep -qx 'READY=1 *' notify.out
+	listener
+	ready_twice() { [[ $(grep -c '^READY=1' notify.out) == 2 ]]; }
+	wait_for ready_twice
+	end daemon
 }
 
 ready_fd()
 {
 	local ready line
 	mkfifo ready
-	fake "open ; any-handshake ; say asked ; wait-for go ; send <handshake/> ; wait-close"
+	fake "open ; any-handshake ; say asked ; wait-for go ; send <handshake/> ; $grant ; wait-close"
 	exec {ready}<>ready
 	daemon "$1" --ready-fd "$ready"
 	wait_for grep -q asked fake.out
@@ -171,7 +184,7 @@ under_s6()
 	secret_file
 	mkdir service
 	echo 3 >service/notification-fd
-	fake --forever "open ; any-handshake ; say asked ; wait-for $PWD/go ; send <handshake/> ; wait-close"
+	fake --forever "open ; any-handshake ; say asked ; wait-for $PWD/go ; send <handshake/> ; $grant ; wait-close"
 	{
 		echo '#!/bin/sh'
 		echo 'exec 2>>../s6.log'
@@ -254,13 +267,13 @@ each_counters()
 }
 
 @test "SIGUSR1 prints the counters, --metrics keeps them as a real parser wants them" {
-	each_daemon each_counters
+	each_daemon each_counters roster-apply
 }
 
 journal()
 {
 	local expected
-	fake --forever 'up ; close' "$UP ; wait-close"
+	fake --forever 'up ; close' "up ; $grant ; wait-close"
 	secret_file
 	: >journal
 	expected=$(stat -c '%d:%i' journal)
@@ -275,7 +288,7 @@ journal()
 	run grep -vE "^<[3-7]>$1: " journal
 	assert_output ''
 	# what is not the journal gets no priorities
-	fake --forever "$UP ; wait-close"
+	fake --forever "up ; $grant ; wait-close"
 	JOURNAL_STREAM=1:2 daemon "$1" -v -v
 	wait_for grep -q connected daemon.err
 	end daemon
@@ -299,7 +312,7 @@ each_journal()
 json_log()
 {
 	# An error of the server's with a text that wants escaping
-	fake --forever "up ; send <stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>\"a\\\\\\\\b\" ü&#9;</text></stream:error></stream:stream> ; close" "$UP ; wait-close"
+	fake --forever "up ; send <stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>\"a\\\\\\\\b\" ü&#9;</text></stream:error></stream:stream> ; close" "up ; $grant ; wait-close"
 	daemon "$1" --log-format json -v -v
 	wait_for grep -qi 'conflict' daemon.err
 	kill -USR1 "$daemon_pid"
@@ -347,7 +360,7 @@ open_request()
 }
 
 @test "SIGTERM: what is open is waited for as long as --drain-time, then answered; 0" {
-	each_daemon drained
+	each_daemon drained roster-apply
 }
 
 wrong_secret()
@@ -376,7 +389,7 @@ credentials()
 	local words tail
 	mkdir creds
 	(umask 077 && echo secret >creds/component-secret)
-	fake "$UP ; say in ; wait-close"
+	fake "up ; $grant ; say in ; wait-close"
 	words_of "$1"
 	tail_of "$1"
 	words=("${words[@]/#--secret-file/--verbose}")
@@ -485,22 +498,7 @@ applier()
 	# shellcheck disable=SC2086
 	start daemon ${WRAP:-} "$BINDIR/roster-apply" "${daemon_words[@]}" "$@"
 }
-GRANTED="up ; send <message to='d.test' from='vhost.test'><privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='both'/></privilege></message> ; wait-close"
-
-@test "roster-apply: READY after the handshake, STATUS, WATCHDOG, STOPPING" {
-	supervisor
-	fake "open ; any-handshake ; say asked ; wait-for go ; send <handshake/> ; wait-close"
-	WATCHDOG_USEC=300000 applier
-	wait_for grep -q 'asked' fake.out
-	refute grep -q '^READY=1' notify.out
-	: >go
-	wait_for grep -q '^READY=1' notify.out
-	wait_for grep -q '^STATUS=connected' notify.out
-	wait_for grep -q '^WATCHDOG=1' notify.out
-	end daemon
-	grep -q '^STOPPING=1' notify.out
-	assert [ ! -e socket ]
-}
+GRANTED="up ; $GRANT ; wait-close"
 
 @test "roster-apply: --ready-fd, SIGUSR1, --metrics, JSON lines" {
 	fake --forever "$GRANTED"
