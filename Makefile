@@ -288,12 +288,13 @@ uninstall:
 DIST = outboard-$(VERSION)
 DISTDIR ?= build
 dist:
-	@mkdir -p $(DISTDIR)
-	$(Q)git ls-files -z | LC_ALL=C sort -z | tar --null --files-from=- --transform='s,^,$(DIST)/,' \
+	@mkdir -p '$(DISTDIR)'
+	$(Q)time=$$(git log -1 --format=%ct) && \
+	git ls-files -z | LC_ALL=C sort -z | tar --null --files-from=- --transform='s,^,$(DIST)/,' \
 		--format=ustar --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
-		--mtime="@$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" -cf - | \
-		gzip -n9 >$(DISTDIR)/$(DIST).tar.gz
-	@echo $(DISTDIR)/$(DIST).tar.gz
+		--mtime="@$${SOURCE_DATE_EPOCH:-$$time}" -cf - | \
+		gzip -n9 >'$(DISTDIR)/$(DIST).tar.gz'
+	@echo '$(DISTDIR)/$(DIST).tar.gz'
 
 # A copy is unpacked and built, signed by nobody: the tree itself stays as it is.
 DEB = $(DISTDIR)/deb

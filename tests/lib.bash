@@ -105,6 +105,8 @@ start()
 {
 	local name=$1
 	shift
+	# An earlier one of this name goes on, to be ended by stop_all.
+	[[ -z ${started[$name]:-} ]] || started[$name.${started[$name]}]=${started[$name]}
 	# Descriptor 3 is bats' own: a process that outlives the test would hold the run up.
 	"$@" >"$name.out" 2>"$name.err" 3>&- &
 	# shellcheck disable=SC2034 # for the caller

@@ -15,7 +15,8 @@ static struct buf out;
 
 static void put(const char *name, const char *bytes, size_t n, mode_t mode)
 {
-	int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	unlink(name); /* only root could write into one that is read-only */
+	int fd = open(name, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	if (fd < 0 || write(fd, bytes, n) != (ssize_t)n || fchmod(fd, mode) < 0 || close(fd) < 0)
 		abort();
 }
