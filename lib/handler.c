@@ -319,6 +319,20 @@ struct handler *handler_new(struct loop *loop, const struct handler_config *conf
 	return h;
 }
 
+/* What it still says while it ends is read, and nobody's any more: to close would be an error to
+ * it, in the middle of its last work. */
+static void drain_a_while(struct handler *h, int64_t left_ms)
+{
+	struct pollfd p = {.fd = h->out, .events = POLLIN};
+	char bytes[4096];
+
+	if (poll(&p, 1, left_ms < 10 ? (int)left_ms : 10) > 0 &&
+		(!(p.revents & POLLIN) || read(h->out, bytes, sizeof(bytes)) <= 0)) {
+		close(h->out);
+		h->out = -1; /* poll() only waits from now on */
+	}
+}
+
 void handler_free(struct handler *h, int64_t deadline_ms)
 {
 	struct child *c;
@@ -328,7 +342,11 @@ void handler_free(struct handler *h, int64_t deadline_ms)
 	if (h->link)
 		link_flush(h->link, deadline_ms);
 	c = child_find(h);
-	handler_close(h);
+	link_free(h->link);
+	h->link = NULL;
+	if (h->in >= 0)
+		close(h->in);
+	h->in = -1;
 	if (c) {
 		pid_t pid = c->pid;
 		int64_t left_ms;
@@ -342,12 +360,13 @@ void handler_free(struct handler *h, int64_t deadline_ms)
 				kill(-pid, SIGTERM);
 			while ((left_ms = until_ms - io_now_ms()) > 0 &&
 				waitpid(pid, NULL, WNOHANG) == 0)
-				poll(NULL, 0, left_ms < 10 ? (int)left_ms : 10);
+				drain_a_while(h, left_ms);
 		}
 		kill(-pid, SIGKILL);
 		waitpid(pid, NULL, 0);
 		child_forget(c);
 	}
+	handler_close(h);
 	loop_timer_clear(h->loop, &h->again);
 	loop_timer_clear(h->loop, &h->killer);
 	loop_turn_remove(h->loop, on_turn, h);

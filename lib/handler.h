@@ -46,7 +46,8 @@ struct handler;
 /* Starts the child. */
 struct handler *handler_new(struct loop *loop, const struct handler_config *config,
 	const struct handler_ops *ops, void *context);
-/* Closes its stdin, waits for its end until deadline_ms, then kills. No callbacks any more. */
+/* Closes its stdin, reads past what it says until its end, at most until deadline_ms, then kills.
+ * No callbacks any more. */
 void handler_free(struct handler *h, int64_t deadline_ms);
 bool handler_is_up(const struct handler *h);
 /* Stanzas appended here go to its stdin at the end of the turn; NULL while it is down. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "err.h"
@@ -15,7 +16,10 @@
 #define SUBSCRIBERS_MAX_BYTES (128 * 1024 * 1024)
 /* Then the file of marks becomes the old one. */
 #define MARKS_MAX_BYTES ((size_t)1024 * 1024)
-#define MARK_LINE_BYTES (JATPROXY_MARK_CHARS + 1)
+/* A line: the mark, a space, when it was made (seconds of the epoch), a newline. */
+#define MARK_TIME_CHARS 12
+#define MARK_LINE_BYTES (JATPROXY_MARK_CHARS + 1 + MARK_TIME_CHARS + 1)
+#define MARK_LIFE_S 600
 
 struct jatservice {
 	const struct jatservice_config *config;
@@ -135,28 +139,36 @@ static bool has_grace(const struct jatservice *j)
 	return j->marker && j->config->encoding != JAT_PLAIN && io_secret_given(&j->config->keys);
 }
 
-static void marks_remove(struct jatservice *j)
-{
-	if (!j->answered)
-		return;
-	unlink(j->answered);
-	unlink(j->answered_old);
-}
-
-/* What those before us that crashed have marked. */
+/* What those before us have marked, also those that stopped cleanly: the answer may come to who is
+ * started after the crash of who came after them. A user may take the same id again: marks are not
+ * kept for ever. */
 static void marks_restore(struct jatservice *j)
 {
 	const char *files[] = {j->answered_old, j->answered};
-	struct buf all;
+	long long oldest_s = (long long)time(NULL) - MARK_LIFE_S;
+	struct buf all, marks;
+	struct span left;
 
 	buf_init(&all, 4 * MARKS_MAX_BYTES);
+	buf_init(&marks, BUF_NO_MAX);
 	for (int i = 0; i < 2; i++) {
 		int error = io_read_file(files[i], 2 * MARKS_MAX_BYTES, &all);
 
 		if (error && error != -ENOENT)
 			err_warn("cannot read '%s': %s", files[i], strerror(-error));
 	}
-	jatproxy_restore_marks(j->proxy, buf_span(&all));
+	for (left = buf_span(&all); left.n >= MARK_LINE_BYTES;
+		left = span_from(left, MARK_LINE_BYTES)) {
+		char time_s[MARK_TIME_CHARS + 1] = {0};
+
+		memcpy(time_s, left.p + JATPROXY_MARK_CHARS + 1, MARK_TIME_CHARS);
+		if (strtoll(time_s, NULL, 10) < oldest_s)
+			continue;
+		buf_append(&marks, left.p, JATPROXY_MARK_CHARS);
+		buf_append_char(&marks, '\n');
+	}
+	jatproxy_restore_marks(j->proxy, buf_span(&marks));
+	buf_free(&marks);
 	buf_free(&all);
 }
 
@@ -185,7 +197,7 @@ static void save_mark(void *context, const char *mark)
 	char line[MARK_LINE_BYTES + 1];
 	int error = 0;
 
-	snprintf(line, sizeof(line), "%s\n", mark);
+	snprintf(line, sizeof(line), "%s %0*lld\n", mark, MARK_TIME_CHARS, (long long)time(NULL));
 	if (j->marks_fd >= 0 && j->marks_bytes >= MARKS_MAX_BYTES) {
 		close(j->marks_fd);
 		j->marks_fd = -1;
@@ -196,10 +208,15 @@ static void save_mark(void *context, const char *mark)
 		error = marks_open(j);
 	if (!error)
 		error = io_write_all(j->marks_fd, line, MARK_LINE_BYTES);
-	if (error && !j->marks_failing)
+	if (!error)
+		j->marks_bytes += MARK_LINE_BYTES;
+	else if (!j->marks_failing)
 		err_error("cannot write '%s': %s", j->answered, strerror(-error));
+	if (error && j->marks_fd >= 0) { /* opened again for the next, and cut to whole lines */
+		close(j->marks_fd);
+		j->marks_fd = -1;
+	}
 	j->marks_failing = error != 0;
-	j->marks_bytes += MARK_LINE_BYTES;
 }
 
 /* Service ---------------------------------------------------------------- */
@@ -402,14 +419,10 @@ int jatservice_run(const struct jatservice_config *config, const char **wrong)
 		restore_subscribers(&j);
 		if (crashed)
 			marks_restore(&j);
-		else
-			marks_remove(&j);
 		service.index_depth = 1; /* payloads are handed on, not looked at */
 		status = service_run(&service, &ops, &j);
-		if (status == EXIT_DONE && j.marker) {
+		if (status == EXIT_DONE && j.marker)
 			unlink(j.marker);
-			marks_remove(&j);
-		}
 		if (j.marks_fd >= 0)
 			close(j.marks_fd);
 	}

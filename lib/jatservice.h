@@ -7,7 +7,7 @@
  * clean stop (found at the start: the predecessor crashed, and answers in flight get their
  * grace); "subscribers" holds who subscribed to our presence; "answered" and, when that has grown,
  * "answered.old" hold marks of the requests that we have answered although their session may do so
- * yet: a successor in its grace must not answer them again. A clean stop removes both.
+ * yet: a successor in its grace must not answer them again, for ten minutes.
  */
 #ifndef OUTBOARD_JATSERVICE_H
 #define OUTBOARD_JATSERVICE_H

@@ -497,6 +497,49 @@ streams()
 	nginx_stop "$BATS_TEST_TMPDIR/web"
 }
 
+@test "POST /roster_admin/refresh: what the web application has is on the screens of who is online" {
+	nginx_start "$BATS_TEST_TMPDIR/web"
+	contacts=$NGINX_DIR/www/contacts
+	mkdir "$contacts"
+	for kind in prosody ejabberd; do
+		server "$kind"
+		rm -f ./*.log "$contacts"/*
+		echo "{\"$b@vhost.test\":{\"name\":\"Bob\",\"groups\":[\"Work\"]}}" >"$contacts/$a"
+		echo "{\"$a@vhost.test\":{\"name\":\"Alice\"}}" >"$contacts/$b"
+		online "$a"
+		online "$b"
+		# shellcheck disable=SC2016
+		start listener roster-refresh-listen -v --listen 127.0.0.1:0 -- sh -c \
+			'url=$1; shift; roster-fetch -q --url "$url" | roster-apply -q "$@"' sh \
+			"http://127.0.0.1:$NGINX_PORT/contacts/%s" "${how[@]}"
+		wait_for grep -q 'listening on' listener.err
+		url=http://$(sed -n 's/.*listening on //p' listener.err)/roster_admin/refresh
+		asked() { curl -sS -m 60 "$@" | jq -c '[.status, .updated, .errors]'; }
+
+		# nobody's roster changes by itself
+		refute got "$a" '<iq' 'type=.set'
+		assert_equal "$(asked -d "[\"$a\", \"$b\", \"$a\"]" "$url")" '["ok",2,0]'
+		wait_for pushed "$a" "$b" 'name=.Bob' '<group>Work</group>' 'subscription=.both'
+		wait_for pushed "$b" "$a" 'name=.Alice' 'subscription=.both'
+		wait_for sees "$a" "$b"
+		wait_for sees "$b" "$a"
+
+		# the same worker, for as long as the listener is there; honest counts
+		echo '{}' | tee "$contacts/$a" >"$contacts/$b"
+		assert_equal "$(asked "$url/$a")" '["ok",1,0]'
+		wait_for pushed "$a" "$b" 'subscription=.remove'
+		assert_equal "$(asked -d "[\"$b\", \"$c\"]" "$url")" '["ok",1,1]'
+		assert_equal "$(asked -d "[\"$c\"]" "$url")" '["error",0,1]'
+		run roster_of "$b"
+		refute_output --partial "$a@"
+		end listener
+		refute grep "cannot write" listener.err
+		end "$a" || true
+		end "$b" || true
+	done
+	nginx_stop "$BATS_TEST_TMPDIR/web"
+}
+
 # --- when something goes
 
 @test "a full disk, a closed standard output: 74" {

@@ -24,7 +24,7 @@ class Account:
         self.sent = 0
         self.open = {}            # id: None, in the order sent
         self.excused = {}         # id: reason
-        self.outcome = {}         # id: answered, refused
+        self.outcome = {}         # id: answered, or the words of the error
         self.wrong = []           # what must not be, in words
         self.errors = collections.Counter()
         self.gap = None           # ids sent since the proxy's kill
@@ -49,7 +49,7 @@ class Account:
             self._gap_ends(id)
         self.open.pop(id, None)
         self.excused.pop(id, None)
-        self.outcome[id] = "refused" if error else "answered"
+        self.outcome[id] = error or "answered"
         if error:
             self.errors[error] += 1
 
@@ -77,7 +77,7 @@ class Account:
         """What became of how many; the numbers add up to what was sent."""
         lines = collections.OrderedDict((name, 0) for name in ("answered", "refused"))
         for outcome in self.outcome.values():
-            lines[outcome] += 1
+            lines["answered" if outcome == "answered" else "refused"] += 1
         for reason in REASONS:
             lines["lost: " + reason] = sum(r == reason for r in self.excused.values())
         lines["unexplained"] = len(self.open)
@@ -91,3 +91,60 @@ class Account:
         if total != self.sent:
             faults.append("%d were sent, %d are accounted for" % (self.sent, total))
         return faults
+
+
+class Refreshes:
+    """What became of each request to refresh a roster. A request stands for a version of it, the one
+    that the web application had when it was asked: whoever is told "updated", and whoever was in
+    the spool when the listener ended, must find that version or a later one on the server in the
+    end, and whoever is told "updated" was heard after the web application had been asked for it.
+    A connection may break without an answer only while the listener ends."""
+
+    def __init__(self):
+        self.open = {}            # id: (user, version)
+        self.promised = {}        # the same: must be there in the end
+        self.spooled = set()      # ids of those that were promised by the spool alone
+        self.excused = set()      # ids that were open when the listener ended
+        self.ending = False
+        self.counts = collections.Counter()
+        self.wrong = []
+
+    def ask(self, id, user, version):
+        self.open[id] = user, version
+
+    def answer(self, id, updated, served_version):
+        user, version = self.open.pop(id)
+        self.counts["updated" if updated else "refused"] += 1
+        if not updated:
+            return
+        self.promised[id] = user, version
+        self.spooled.discard(id)
+        if served_version < version:
+            self.wrong.append("too early: %s is told that %s is updated, version %d was not asked for"
+                              % (id, user, version))
+
+    def broke(self, id):
+        self.open.pop(id)
+        self.counts["broken"] += 1
+        if not self.ending and id not in self.excused:
+            self.wrong.append("unexplained: the connection of %s broke" % id)
+
+    def listener_ends(self):
+        self.ending = True
+
+    def listener_ended(self, spooled_users):
+        """It is gone, and this is what its spool holds."""
+        self.ending = False
+        self.excused |= set(self.open)
+        for id, (user, version) in self.open.items():
+            if user in spooled_users and id not in self.promised:
+                self.promised[id] = user, version
+                self.spooled.add(id)
+
+    def lost(self, final):
+        """Ids of those whose version is not there; final: the server's version of each user."""
+        return [id for id, (user, version) in self.promised.items() if final.get(user, -1) < version]
+
+    def faults(self, final):
+        return self.wrong + ["lost: %s" % id for id in self.lost(final)] \
+            + ["no answer: %s" % id for id in self.open]

@@ -2,7 +2,7 @@
 
 import unittest
 
-from account import Account
+from account import Account, Refreshes
 
 
 class Books(unittest.TestCase):
@@ -100,6 +100,51 @@ class Books(unittest.TestCase):
         self.account.excuse("proxy killed")
         self.account.excused.pop("b")      # a book-keeper who loses a leaf
         self.assertIn("4 were sent, 3 are accounted for", self.account.faults())
+
+
+class RefreshBooks(unittest.TestCase):
+    def setUp(self):
+        self.books = Refreshes()
+        self.books.ask("1", "john", 7)
+
+    def test_updated(self):
+        self.books.answer("1", True, 7)
+        self.assertEqual(self.books.faults({"john": 7}), [])
+        self.assertEqual(self.books.faults({"john": 8}), [])
+
+    def test_updated_and_not_there_is_lost(self):
+        self.books.answer("1", True, 7)
+        self.assertEqual(self.books.faults({"john": 6}), ["lost: 1"])
+        self.assertEqual(self.books.faults({}), ["lost: 1"])
+
+    def test_updated_before_the_web_application_was_asked_fails(self):
+        self.books.answer("1", True, 6)
+        self.assertRegex(self.books.faults({"john": 7})[0], "^too early: 1")
+
+    def test_refused_promises_nothing(self):
+        self.books.answer("1", False, 0)
+        self.assertEqual(self.books.faults({}), [])
+
+    def test_silence_fails(self):
+        self.assertEqual(self.books.faults({"john": 7}), ["no answer: 1"])
+
+    def test_what_was_in_the_spool_is_promised(self):
+        self.books.ask("2", "aaron", 3)
+        self.books.listener_ends()
+        self.books.listener_ended({"john"})
+        self.books.broke("1")
+        self.books.broke("2")
+        self.assertEqual(self.books.faults({}), ["lost: 1"])
+        self.assertEqual(self.books.faults({"john": 7}), [])
+
+    def test_a_connection_breaks_only_with_the_listener(self):
+        self.books.listener_ends()
+        self.books.listener_ended(set())
+        self.books.broke("1")
+        self.assertEqual(self.books.faults({}), [])
+        self.books.ask("2", "john", 8)
+        self.books.broke("2")
+        self.assertRegex(self.books.faults({})[0], "^unexplained: .* 2")
 
 
 if __name__ == "__main__":

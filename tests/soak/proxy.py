@@ -71,6 +71,7 @@ class Soak:
         self.account = Account()
         self.happened = collections.Counter()
         self.number = 0
+        self.notes = open("events", "w")
         self.held = []                                    # heap of (when, number, worker, request)
         self.absent_until = 0                             # the server said that nobody is connected
         self.ended_badly = []
@@ -125,9 +126,16 @@ class Soak:
         self.absent_until = (self.absent_until or now() + 0.005) if refused else 0
         if stanza["from"] != "proxy.test" or (not stanza.error and stanza.children[0].text != id):
             self.account.wrong.append("not the answer to %s: %r" % (id, stanza))
+        faults = len(self.account.wrong)
         self.account.answer(id, stanza.error and stanza.error + (", by the server" if nobody else ""),
                             bool(nobody))
+        if len(self.account.wrong) > faults:
+            self.note(self.account.wrong[-1])
         return id
+
+    def note(self, what):
+        """For who looks for the reason of a fault."""
+        print("%.3f %d %s" % (now(), self.number, what), file=self.notes, flush=True)
 
     def turn(self, limit=sys.maxsize):
         self.release(now())
@@ -154,6 +162,7 @@ class Soak:
         pipe = self.proxy.ready_pipe
         self.until(lambda: select.select([pipe], [], [], 0)[0], "the proxy is ready")
         self.proxy.ready()
+        self.note("the proxy is ready: " + self.proxy.stderr_file.name)
 
     def proxy_killed(self):
         self.proxy.kill()
@@ -219,6 +228,7 @@ class Soak:
             if plan and self.number >= plan[0][0]:
                 event = plan.pop(0)[1]
                 self.happened[event] += 1
+                self.note(event)
                 getattr(self, event.replace(" ", "_"))()
             else:
                 self.turn(min(TOTAL, plan[0][0] if plan else TOTAL))

@@ -1,31 +1,72 @@
-"""Refreshes accepted by roster-refresh-listen --spool while it and its worker are killed and started
-again: whatever was answered with "updated", and whatever was in the spool when it was killed, has
-been done by the worker afterwards. Nothing of it may be lost; doing it twice is no harm.
+"""Refreshes of rosters: roster-refresh-listen --spool with roster-fetch | roster-apply behind it,
+between a web application and a real server, while the listener (kill -9 and SIGTERM) and each
+process of its worker are killed. The web application counts up a roster's version before each
+request; what must be on the server in the end the books of account.py know.
 """
 
 import http.client
+import http.server
 import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 
-TOTAL = max(2000, int(os.environ["SOAK_REQUESTS"]) // 20)
+from account import Refreshes
+from xmppclient import Client
+
+TOTAL = max(1000, int(os.environ["SOAK_REQUESTS"]) // 20)
 RANDOM = random.Random(int(os.environ["SOAK_SEED"]))
+USERS = os.environ["SOAK_USERS"].split()
+DOMAINS = os.environ["SOAK_DOMAINS"].split()
+ASKERS = 24
+PATIENCE_S = 60
+# What a killed worker leaves behind finishes its work beside the next one, so each is a component of
+# its own.
 WORKER = r"""
-echo $$ >worker.pid
-while read -r user; do
-	read -r -t 0.002 _ <>wait
-	echo "$user" >>done
-	printf '{"user":"%s","status":"ok","added":1,"updated":0,"removed":0}\n' "$user"
-done
+url=$1 server=$2 secret=$3
+shift 3
+n=$(($(cat number 2>/dev/null) + 1))
+echo $n >number
+shift $((n % $#))
+echo $$ >worker.new && mv worker.new worker
+roster-fetch -q --url "$url" |
+	roster-apply -q --host vhost.test --on-behalf --domain "$1" --connect "$server" --secret-file "$secret"
 """
 lock = threading.Lock()
-counts = {"updated": 0, "refused": 0, "broken": 0}
-accepted, asked = set(), iter(range(TOTAL))
+books = Refreshes()
+versions = {user: 0 for user in USERS}      # of the web application
+served = {user: 0 for user in USERS}        # the last that it gave out
+asked = iter(range(TOTAL))
+
+
+class WebApp(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1                           # an answer is one packet
+
+    def do_GET(self):
+        user = self.path.strip("/")
+        with lock:
+            version = served[user] = versions[user]
+        body = json.dumps({"marie@vhost.test": {"name": "v%d" % version, "subscription": "none"}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class WebServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, address):
+        pass                                # who asked has been killed
 
 
 class Listener:
@@ -33,51 +74,62 @@ class Listener:
         read, write = os.pipe()
         self.process = subprocess.Popen(
             ["roster-refresh-listen", "--unix", "socket", "--spool", "spool", "--ready-fd", str(write),
-             "--", "bash", "-c", WORKER], pass_fds=[write], stdin=subprocess.DEVNULL,
+             "--", "bash", "-c", WORKER, "worker", "http://127.0.0.1:%d/%%s" % web_app.server_port,
+             "127.0.0.1:" + os.environ["OPEN_COMPONENT_PORT"], os.environ["SECRET_FILE"], *DOMAINS], pass_fds=[write], stdin=subprocess.DEVNULL,
             stderr=open("listen.err", "a"))
         os.close(write)
         with os.fdopen(read, "rb") as ready:
             if ready.read(1) != b"\n":
                 sys.exit("soak: the listener does not start: " + open("listen.err").read()[-500:])
 
+    def end(self, number):
+        with lock:
+            books.listener_ends()
+        self.process.send_signal(number)
+        self.process.wait(PATIENCE_S)
+        with lock:
+            books.listener_ended(spooled())
+        if number == signal.SIGTERM and self.process.returncode != 0:
+            with lock:
+                books.wrong.append("SIGTERM ended the listener with %d" % self.process.returncode)
+
 
 class Unix(http.client.HTTPConnection):
     def connect(self):
-        import socket
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
+        self.sock.settimeout(PATIENCE_S)
         self.sock.connect("socket")
 
 
-def ask():
+def ask(choose):
     while True:
         with lock:
             number = next(asked, None)
         if number is None:
             return
-        name = "u%d" % number
+        connection = Unix("localhost")
+        while True:
+            try:
+                connection.connect()
+                break
+            except OSError:                 # there is no listener: nothing was asked
+                threading.Event().wait(0.005)
+        user = choose.choice(USERS)
+        with lock:
+            versions[user] += 1
+            books.ask(number, user, versions[user])
         try:
-            connection = Unix("localhost", timeout=30)
-            connection.request("POST", "/roster_admin/refresh", json.dumps([name]),
+            connection.request("POST", "/roster_admin/refresh", json.dumps([user]),
                                {"Content-Type": "application/json"})
             answer = connection.getresponse()
             body = json.loads(answer.read())
-            connection.close()
-            kind = "updated" if answer.status == 200 and body["updated"] == 1 else "refused"
+            updated = answer.status == 200 and body["updated"] == 1
+            with lock:
+                books.answer(number, updated, served[user])
         except (OSError, http.client.HTTPException, ValueError):
-            kind = "broken"
-            time.sleep(0.01)
-        with lock:
-            counts[kind] += 1
-            if kind == "updated":
-                accepted.add(name)
-
-
-def done():
-    try:
-        return set(open("done").read().split())
-    except FileNotFoundError:
-        return set()
+            with lock:
+                books.broke(number)
+        connection.close()
 
 
 def spooled():
@@ -89,7 +141,7 @@ def spooled():
         except FileNotFoundError:
             continue
         names = set()
-        for line in lines:
+        for line in lines[:-1]:
             if line.startswith("+"):
                 names.add(line[1:])
             elif line.startswith("-"):
@@ -98,41 +150,72 @@ def spooled():
     return found
 
 
-os.mkfifo("wait")
+def kill_worker(which):
+    """The shell (0), or one of the programs it has started (1, 2)."""
+    try:
+        shell = open("worker").read().strip()
+        children = open("/proc/%s/task/%s/children" % (shell, shell)).read().split()
+        os.kill(int(([shell] + children)[which]), signal.SIGKILL)
+        return True
+    except (OSError, ValueError, IndexError):
+        return False                        # it is just being started
+
+
+def on_the_server(user):
+    client = Client("%s@vhost.test/look" % user)
+    client.send("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>")
+    items = client.expect_where(lambda s: s["id"] == "r").element[0]
+    client.close()
+    names = [i.get("name") for i in items if i.get("jid") == "marie@vhost.test"]
+    return int(names[0][1:]) if names else 0
+
+
 os.makedirs("spool", mode=0o700, exist_ok=True)
+web_app = WebServer(("127.0.0.1", 0), WebApp)
+threading.Thread(target=web_app.serve_forever, daemon=True).start()
 listener = Listener()
-askers = [threading.Thread(target=ask) for _ in range(16)]
+askers = [threading.Thread(target=ask, args=(random.Random(RANDOM.random()),)) for _ in range(ASKERS)]
 started = time.monotonic()
 for thread in askers:
     thread.start()
-kills = {"listener killed": 0, "listener ended": 0, "worker killed": 0}
-left = set()
+happened = {"listener killed": 0, "listener ended": 0, "worker's shell killed": 0,
+            "roster-fetch killed": 0, "roster-apply killed": 0}
 while any(t.is_alive() for t in askers):
-    time.sleep(RANDOM.uniform(0.1, 0.5))
-    event = RANDOM.choice(sorted(kills))
-    kills[event] += 1
-    if event == "worker killed":
-        try:
-            os.kill(int(open("worker.pid").read()), signal.SIGKILL)
-        except (OSError, ValueError):
-            pass
-        continue
-    listener.process.send_signal(signal.SIGKILL if event == "listener killed" else signal.SIGTERM)
-    listener.process.wait(30)
-    left |= spooled()
-    listener = Listener()
-deadline = time.monotonic() + 60
+    # not a wait for anything: what happens next happens at a random time
+    threading.Event().wait(RANDOM.uniform(0.1, 0.6))
+    event = RANDOM.choice(sorted(happened))
+    if event.startswith("listener"):
+        listener.end(signal.SIGKILL if event == "listener killed" else signal.SIGTERM)
+        listener = Listener()
+        happened[event] += 1
+    else:
+        happened[event] += kill_worker({"w": 0, "f": 1, "a": 2}[event.replace("roster-", "")[0]])
+# Whose worker has died twice has failed, and waits in the spool for the next start.
+deadline = time.monotonic() + PATIENCE_S
 while spooled() and time.monotonic() < deadline:
-    time.sleep(0.1)
-listener.process.terminate()
-listener.process.wait(30)
-finished = done()
-lost = sorted((accepted | left) - finished)
-print("roster-refresh-listen: %d refreshes in %.0f s" % (sum(counts.values()), time.monotonic() - started))
-for name, count in counts.items():
-    print("  %-12s %d" % (name, count))
-print("  %-12s %d, all of them done" % ("spooled", len(left)) if not lost else "  lost: %s" % lost[:20])
-for name, count in kills.items():
+    listener.end(signal.SIGTERM)
+    listener = Listener()
+    patience = time.monotonic() + 5
+    while spooled() and time.monotonic() < patience:
+        threading.Event().wait(0.05)
+listener.end(signal.SIGTERM)
+final = {user: on_the_server(user) for user in USERS}
+lost = books.lost(final)
+print("roster-refresh-listen: %d refreshes of %d rosters in %.0f s"
+      % (sum(books.counts.values()), len(USERS), time.monotonic() - started))
+for name in "updated", "refused", "broken":
+    print("  %-24s %d" % (name, books.counts[name]))
+print("  %-24s %d" % ("of these in the spool", len(books.spooled)))
+print("  %-24s %d" % ("lost", len(lost)))
+print("  %-24s %d" % ("unexplained, too early", len(books.wrong)))
+for name, count in sorted(happened.items()):
     print("  %s: %d times" % (name, count))
-if lost or spooled() or not counts["updated"]:
-    sys.exit("soak: %d lost, %d still in the spool" % (len(lost), len(spooled())))
+faults = books.faults(final)
+if spooled():
+    faults.append("%d still in the spool" % len(spooled()))
+if not books.counts["updated"]:
+    faults.append("nothing was updated")
+for fault in faults[:20]:
+    print("soak: " + fault, file=sys.stderr)
+if faults:
+    sys.exit("soak: %d faults in the books" % len(faults))
