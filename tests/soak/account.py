@@ -112,6 +112,10 @@ class Refreshes:
     def ask(self, id, user, version):
         self.open[id] = user, version
 
+    def connects(self, id):
+        """What ended before is no reason for it any more."""
+        self.excused.discard(id)
+
     def answer(self, id, updated, served_version):
         user, version = self.open.pop(id)
         self.counts["updated" if updated else "refused"] += 1

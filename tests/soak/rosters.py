@@ -108,16 +108,18 @@ def ask(choose):
         if number is None:
             return
         connection = Unix("localhost")
-        while True:
-            try:
-                connection.connect()
-                break
-            except OSError:                 # there is no listener: nothing was asked
-                threading.Event().wait(0.005)
         user = choose.choice(USERS)
         with lock:
             versions[user] += 1
             books.ask(number, user, versions[user])
+        while True:
+            with lock:
+                books.connects(number)
+            try:
+                connection.connect()
+                break
+            except OSError:                 # there is no listener: nothing was sent
+                threading.Event().wait(0.005)
         try:
             connection.request("POST", "/roster_admin/refresh", json.dumps([user]),
                                {"Content-Type": "application/json"})
