@@ -4,6 +4,7 @@ process of its worker are killed. The web application counts up a roster's versi
 request; what must be on the server in the end the books of account.py know.
 """
 
+import collections
 import http.client
 import http.server
 import json
@@ -42,6 +43,7 @@ books = Refreshes()
 versions = {user: 0 for user in USERS}      # of the web application
 served = {user: 0 for user in USERS}        # the last that it gave out
 asked = iter(range(TOTAL))
+refusals = collections.Counter()
 
 
 class WebApp(http.server.BaseHTTPRequestHandler):
@@ -127,6 +129,8 @@ def ask(choose):
             body = json.loads(answer.read())
             updated = answer.status == 200 and body["updated"] == 1
             with lock:
+                if not updated:
+                    refusals["%d, %s" % (answer.status, body["message"])] += 1
                 books.answer(number, updated, served[user])
         except (OSError, http.client.HTTPException, ValueError):
             with lock:
@@ -210,6 +214,8 @@ for name in "updated", "refused", "broken":
 print("  %-24s %d" % ("of these in the spool", len(books.spooled)))
 print("  %-24s %d" % ("lost", len(lost)))
 print("  %-24s %d" % ("unexplained, too early", len(books.wrong)))
+for name, count in sorted(refusals.items()):
+    print("  refused with %s: %d" % (name, count))
 for name, count in sorted(happened.items()):
     print("  %s: %d times" % (name, count))
 faults = books.faults(final)
