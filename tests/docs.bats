@@ -125,6 +125,26 @@ teardown_file()
 	assert_equal "$wrong" 0
 }
 
+@test "the front door and the README have every program" {
+	wrong=0
+	for program in $(programs); do
+		page=$(basename "$(page_of "$program")")
+		for part in 'DESCRIPTION SET-UP' 'SEE_ALSO STANDARDS'; do
+			# shellcheck disable=SC2086
+			sed -n "/^\.Sh ${part% *}/,/^\.Sh ${part#* }/p" <(sed 's/^\.Sh SEE ALSO/.Sh SEE_ALSO/' "$ROOT/man/outboard.7") |
+				grep -qE "Xr $program ${page##*.}( |\$)" || {
+				echo "outboard.7, ${part% *}: no $program(${page##*.})"
+				wrong=1
+			}
+		done
+		grep -qE "^\|.*\`$program\`.*\|" "$ROOT/README.md" || {
+			echo "README.md: no $program"
+			wrong=1
+		}
+	done
+	assert_equal "$wrong" 0
+}
+
 @test "the options of --help are those of the page, name for name, value for value" {
 	wrong=0
 	for program in $(programs); do
@@ -270,6 +290,24 @@ run_example()
 		example_here <"$1" >>.script
 		timeout -k 5 60 bash -eu .script >.output 2>.errors </dev/null
 	fi
+}
+
+@test "every command of the README works" {
+	wrong=0
+	awk '/^```$/ { inside = 0 } inside { print >sprintf("readme.%02d", n) } /^```sh$/ { inside = 1; n++ }' \
+		"$ROOT/README.md"
+	for example in "$PWD"/readme.*; do
+		assert [ -s "$example" ]
+		mkdir "run.${example##*.}"
+		(cd "run.${example##*.}" && run_example "$example") || {
+			echo "--- README.md:"
+			cat "$example"
+			echo "--- says:"
+			tail -n 20 "run.${example##*.}"/.{output,errors}
+			wrong=1
+		}
+	done
+	assert_equal "$wrong" 0
 }
 
 @test "every example of every page works" {

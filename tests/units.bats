@@ -101,3 +101,20 @@ has()
 		assert_file_contains "$UNITS/roster-refresh-listen.service" '^ExecStart=.* [-]-spool '
 	fi
 }
+
+@test "every file and variable that a service is set up by is in its program's manual" {
+	local wrong=0 unit page word
+	for unit in "$ROOT"/cmd/*.service; do
+		page=$(basename "$unit" .service)
+		page=$(echo "$ROOT"/man/"${page%@}".[18])
+		# the program's own folder has its own variable
+		while read -r word; do
+			grep -qE "(^|[ ,])$word( |\$)" "$page" || {
+				echo "${unit##*/}: $word is not in ${page##*/}"
+				wrong=1
+			}
+		done < <(sed '/^#[^L]/d' "$unit" | grep -oE '/etc/outboard/[a-z.-]+|\$\{?[A-Z_]+' | tr -d '${' |
+			grep -vE 'MAINPID|STATE_DIRECTORY' | sort -u)
+	done
+	assert_equal "$wrong" 0
+}
