@@ -59,10 +59,9 @@ setup()
 }
 
 @test "it installs, enables and starts nothing, and purges without a trace" {
-	[[ $(id -u) == 0 ]] || skip 'only root installs packages'
 	mkdir -p root/var/lib/dpkg/info root/var/lib/dpkg/updates
 	: >root/var/lib/dpkg/status
-	in_root=(dpkg --root="$PWD/root" --force-depends --force-script-chrootless --log=/dev/null)
+	in_root=(fakeroot dpkg --root="$PWD/root" --force-depends --force-script-chrootless --log=/dev/null)
 	"${in_root[@]}" --install "$DEB" >log 2>&1 || { cat log && false; }
 	assert_equal "$(dpkg-query --admindir=root/var/lib/dpkg -W -f '${db:Status-Status}' outboard)" installed
 	root/usr/bin/xmpp-jat-proxy --version
