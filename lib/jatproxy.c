@@ -637,7 +637,7 @@ static struct request *request_add(struct jatproxy *p, const struct route_key *k
 	text = (char *)(r + 1);
 	struct span *const places[] = {&r->user, &r->asked, &r->id, &r->token, &r->stanza};
 	for (size_t i = 0; i < 5; i++) {
-		if (parts[i].n)
+		if (parts[i].p)
 			memcpy(text, parts[i].p, parts[i].n);
 		*places[i] = (struct span){text, parts[i].n};
 		text += parts[i].n;

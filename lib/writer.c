@@ -215,7 +215,7 @@ static int slot_of(struct span name)
 	}
 }
 
-static void write_slot(struct writer *w, enum slot slot, struct span value)
+static void write_slot(struct writer *w, int slot, struct span value)
 {
 	note(w, buf_append_span(w->out, slot_begins[slot]));
 	note(w, xml_escape_attribute(w->out, value));
