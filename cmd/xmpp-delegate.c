@@ -21,6 +21,8 @@ static const struct opt options[] = {
 		&config.version, .choices = "1|2"},
 	{"timeout", 'w', OPT_SECONDS, "SECONDS", "how long a request may take (default 30)",
 		&config.timeout_ms, .min = 10, .max = 86400000},
+	{"json", 0, OPT_FLAG, NULL, "OTHERWISE reads and writes objects as of stanza-to-json",
+		&config.json},
 	{"max-pending", 0, OPT_INT, "N", "most open requests (default 65536)", &config.max_pending,
 		.min = 1, .max = 10000000},
 	{"max-pending-bytes", 0, OPT_BYTES, "BYTES", "most memory for open requests (default 64M)",

@@ -30,6 +30,8 @@ static const struct opt options[] = {
 	{"handler-requests", 0, OPT_FLAG, NULL,
 		"let the handler send requests to the hosts and their accounts",
 		&config.handler_requests},
+	{"json", 0, OPT_FLAG, NULL, "the handler reads and writes objects as of stanza-to-json",
+		&config.json},
 	{"max-pending", 0, OPT_INT, "N", "most open requests (default 65536)", &config.max_pending,
 		.min = 1, .max = 10000000},
 	{"max-pending-bytes", 0, OPT_BYTES, "BYTES", "most memory for open requests (default 64M)",

@@ -13,11 +13,11 @@
 
 #include "err.h"
 #include "jid.h"
+#include "jsonlines.h"
 #include "link.h"
 #include "notify.h"
 #include "route.h"
 #include "stanza-error.h"
-#include "stanza-json.h"
 
 #define PENDING_MAX_BYTES ((size_t)256 * 1024 * 1024)
 /* From SIGTERM to SIGKILL for a command that stays when its connection is gone. */
@@ -41,9 +41,7 @@ struct connect {
 	bool source_paused, login_paused;
 
 	struct reader_config limits; /* of all readers here */
-	struct reader *lines; /* what lines of JSON have become, to be read as stanzas; or NULL */
-	struct buf line;
-	struct writer line_writer;
+	struct jsonlines *lines;     /* --json, or NULL */
 
 	pid_t command; /* 0: none, or it has ended */
 	int command_in, command_out;
@@ -168,48 +166,18 @@ static bool pending_full(const struct connect *c)
 
 /* --- from the server. put() is the one place where a stanza becomes a line. */
 
-static bool put_json(struct writer *w, const struct stanza *s)
-{
-	size_t mark = buf_length(w->out);
-
-	if (stanza_json_format(s, w->out) && buf_append_char(w->out, '\n'))
-		return true;
-	buf_truncate(w->out, mark);
-	return false;
-}
-
 static void put(struct connect *c, const struct stanza *s)
 {
-	struct stanza_edit keep = STANZA_KEEP;
 	struct writer *w;
 
 	if (!c->sink || c->sink_broken)
 		return;
 	w = link_writer(c->sink);
-	if (c->config->json ? put_json(w, s) : writer_stanza(w, s, &keep) == WRITER_OK)
+	if ((c->lines ? jsonlines_append(s, SPAN_NONE, BUF_NO_MAX, w->out)
+		      : writer_stanza(w, s, &STANZA_KEEP)) == WRITER_OK)
 		return;
 	err_error("dropped a stanza: the output takes no more");
 	stop(c, EXIT_IO);
-}
-
-/* Hand stanzas of our own making to `taker`. What is wrong with them, or NULL. */
-static const char *read_back(struct connect *c, struct reader *reader, struct span bytes,
-	size_t line, void (*taker)(struct connect *, const struct stanza *))
-{
-	const char *wrong = NULL;
-	enum reader_event event;
-	struct stanza s;
-
-	reader_feed(reader, bytes.p, bytes.n);
-	while ((event = reader_next(reader, &s)) != READER_MORE) {
-		if (event == READER_BAD) {
-			wrong = reader_error(reader);
-		} else if (event == READER_STANZA) {
-			s.line = line;
-			taker(c, &s);
-		}
-	}
-	return wrong;
 }
 
 /* An answer from here instead of from the one who was asked. */
@@ -220,11 +188,14 @@ static void put_error(struct connect *c, struct span to, struct span from, struc
 	struct reader *reader = reader_new(&limits);
 	struct writer w;
 	struct buf bytes;
+	struct stanza s;
 
 	buf_init(&bytes, BUF_NO_MAX);
 	writer_init(&w, &bytes, WRITER_PIPE, 0);
 	stanza_error_send(&w, "iq", to, from, id, e, text);
-	read_back(c, reader, buf_span(&bytes), 0, put);
+	reader_feed(reader, buf_span(&bytes).p, buf_length(&bytes));
+	if (reader_next(reader, &s) == READER_STANZA)
+		put(c, &s);
 	buf_free(&bytes);
 	reader_free(reader);
 }
@@ -368,17 +339,14 @@ static void from_source(void *context, const struct stanza *s)
 static void from_json(void *context, struct span line, size_t number)
 {
 	struct connect *c = context;
-	enum writer_status status;
-	const char *wrong;
+	struct stanza s;
+	struct span id;
+	const char *wrong = jsonlines_read(c->lines, line, number, &s, &id);
 
-	buf_reset(&c->line);
-	wrong = stanza_json_write(line, &c->line_writer, &status);
-	if (!wrong && status != WRITER_OK)
-		wrong = "stanza too large";
-	if (!wrong)
-		wrong = read_back(c, c->lines, buf_span(&c->line), number, send_stanza);
 	if (wrong)
 		bad_line(c, number, wrong);
+	else
+		send_stanza(c, &s);
 }
 
 static void input_ended(struct connect *c, int64_t wait_ms)
@@ -553,9 +521,8 @@ static struct link *one_way(struct connect *c, int in_fd, int out_fd, const stru
 	struct link_config config = {
 		.reader = c->limits, .max_queue_bytes = login_queue_bytes(&c->config->login)};
 
-	if (c->config->json)
-		config.max_line_bytes =
-			buf_bytes(CONNECT_JSON_LINE_STANZAS * c->config->login.max_stanza_bytes);
+	if (c->lines)
+		config.max_line_bytes = jsonlines_max_bytes(c->config->login.max_stanza_bytes);
 	return link_new(c->loop, in_fd, out_fd, &config, ops, c);
 }
 
@@ -721,9 +688,8 @@ int connect_run(struct connect_config *config)
 	}
 	c.limits = login_limits(&config->login);
 	c.limits.kind = READER_PIPE;
-	c.lines = reader_new(&c.limits);
-	buf_init(&c.line, BUF_NO_MAX);
-	writer_init(&c.line_writer, &c.line, WRITER_PIPE, 0);
+	if (config->json)
+		c.lines = jsonlines_new(&c.limits, false);
 
 	c.login = login_new(c.loop, &config->login, &ops, &c, &status);
 	if (c.login) {
@@ -734,8 +700,7 @@ int connect_run(struct connect_config *config)
 	login_free(c.login);
 	route_free(c.pending);
 	buf_free(&c.key);
-	reader_free(c.lines);
-	buf_free(&c.line);
+	jsonlines_free(c.lines);
 	notify_free(c.notify);
 	loop_free(c.loop);
 	close_fd(&c.null_in);

@@ -38,9 +38,6 @@ struct connect_config {
 		.max_pending = CONNECT_MAX_PENDING, .ready_fd = -1                                 \
 	}
 
-/* longest line of JSON, in largest stanzas: what `<b/>` becomes is longer */
-#define CONNECT_JSON_LINE_STANZAS 16
-
 /* As login_config_error(). */
 const char *connect_config_error(const struct connect_config *config);
 

@@ -1027,6 +1027,18 @@ void delegate_handler_stanza(
 	answer_error(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, w);
 }
 
+void delegate_handler_bad(struct delegate *d, struct span id, struct writer *w, int64_t now_ms)
+{
+	struct route_entry *e = id.n ? route_find(d->requests, id) : NULL;
+	struct request *r = e ? route_record(e) : NULL;
+
+	d->now_ms = now_ms;
+	if (r && r->kind == REQUEST_HANDLER && w)
+		answer_error(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, w);
+	else
+		d->counters[COUNT_STRAY]++;
+}
+
 void delegate_handler_died(struct delegate *d, struct writer *w, int64_t now_ms)
 {
 	d->now_ms = now_ms;

@@ -53,6 +53,9 @@ void delegate_stanza(struct delegate *d, const struct stanza *s, struct writer *
 /* The OTHERWISE handler wrote s. */
 void delegate_handler_stanza(
 	struct delegate *d, const struct stanza *s, struct writer *w, int64_t now_ms);
+/* It wrote what is no iq, under this id (SPAN_NONE: none that is known); logged by the caller. Who
+ * waits for that answer gets an error. */
+void delegate_handler_bad(struct delegate *d, struct span id, struct writer *w, int64_t now_ms);
 void delegate_handler_died(struct delegate *d, struct writer *w, int64_t now_ms);
 void delegate_tick(struct delegate *d, struct writer *w, int64_t now_ms);
 int64_t delegate_deadline(const struct delegate *d);

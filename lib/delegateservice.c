@@ -7,6 +7,7 @@
 #include "handler.h"
 #include "jid.h"
 #include "json.h"
+#include "jsonlines.h"
 
 #define CONFIG_MAX_BYTES (1024 * 1024)
 /* How long the handler may take to end when its input does. */
@@ -18,6 +19,8 @@ struct delegateservice {
 	struct service *service;
 	struct loop *loop;
 	struct handler *handler;
+	struct jsonlines *json; /* --json, or NULL */
+	size_t max_line_bytes;	/* with it */
 	struct buf domain;
 	struct disco_info own;
 	uint64_t random[32]; /* drawn at once: two go into each request */
@@ -243,8 +246,16 @@ static bool on_hand(void *context, const struct stanza *s, struct span id)
 	struct delegateservice *ds = context;
 	struct writer *w = handler_writer(ds->handler);
 	struct stanza_edit edit = {.id = id};
+	enum writer_status status;
 
-	return w && writer_stanza(w, s, &edit) == WRITER_OK;
+	if (!w)
+		return false;
+	if (!ds->json)
+		return writer_stanza(w, s, &edit) == WRITER_OK;
+	status = jsonlines_append(s, id, ds->max_line_bytes, w->out);
+	if (status == WRITER_TOO_LARGE)
+		err_warn("an iq of '%.*s' is too large as JSON", SPAN_ARG(s->from));
+	return status == WRITER_OK;
 }
 
 static void on_handler_stanza(void *context, const struct stanza *s)
@@ -253,6 +264,23 @@ static void on_handler_stanza(void *context, const struct stanza *s)
 
 	delegate_handler_stanza(
 		ds->delegate, s, service_writer(ds->service), loop_now_ms(ds->loop));
+	service_changed(ds->service);
+}
+
+static void on_handler_line(void *context, struct span line)
+{
+	struct delegateservice *ds = context;
+	struct stanza s;
+	struct span id;
+	const char *wrong = jsonlines_read(ds->json, line, 0, &s, &id);
+
+	if (!wrong) {
+		on_handler_stanza(ds, &s);
+		return;
+	}
+	err_warn("what '%s' wrote is no reply: %s (id '%.*s')", ds->config->otherwise[0], wrong,
+		SPAN_ARG(id));
+	delegate_handler_bad(ds->delegate, id, service_writer(ds->service), loop_now_ms(ds->loop));
 	service_changed(ds->service);
 }
 
@@ -278,18 +306,24 @@ static void on_turn(void *context)
 	ds->held = full;
 }
 
+static struct reader_config reply_limits(const struct delegateservice_config *c)
+{
+	return (struct reader_config){.kind = READER_PIPE,
+		.max_stanza_bytes = (size_t)c->service.max_stanza_bytes,
+		.max_depth = (unsigned)c->service.max_depth,
+		.max_attributes = (unsigned)c->service.max_attributes};
+}
+
 static void on_attach(void *self, struct service *service, struct loop *loop)
 {
 	static const struct handler_ops handler_ops = {
-		.stanza = on_handler_stanza, .died = on_handler_died};
+		.stanza = on_handler_stanza, .line = on_handler_line, .died = on_handler_died};
 	struct delegateservice *ds = self;
-	const struct service_config *s = &ds->config->service;
-	const struct handler_config handler = {.kind = HANDLER_STANZAS,
+	const struct handler_config handler = {.kind = ds->json ? HANDLER_LINES : HANDLER_STANZAS,
 		.argv = ds->config->otherwise,
-		.link = {.reader = {.max_stanza_bytes = (size_t)s->max_stanza_bytes,
-				 .max_depth = (unsigned)s->max_depth,
-				 .max_attributes = (unsigned)s->max_attributes},
-			.max_queue_bytes = (size_t)s->max_queue_bytes,
+		.link = {.reader = reply_limits(ds->config),
+			.max_queue_bytes = (size_t)ds->config->service.max_queue_bytes,
+			.max_line_bytes = ds->json ? ds->max_line_bytes : 0,
 			/* one that does not read would stop everything */
 			.stall_ms = ds->config->timeout_ms}};
 
@@ -406,6 +440,8 @@ static const char *check(struct delegateservice *ds)
 		return "--domain is not a domain";
 	if (!c->config_file && !c->delegations.count)
 		return "--delegate or --config is needed";
+	if (c->json && !c->otherwise)
+		return "--json needs OTHERWISE";
 	if (c->config_file && c->delegations.count)
 		return "--delegate and --config exclude each other";
 	for (size_t i = 0; i < c->identities.count; i++)
@@ -440,10 +476,19 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 
 	service.index_depth = DELEGATION_INDEX_DEPTH;
 	service.index_nodes = 1024; /* forms of nesting answers */
+	if (c->json) {
+		const struct reader_config replies = reply_limits(c);
+
+		ds->json = jsonlines_new(&replies, true);
+		ds->max_line_bytes = jsonlines_max_bytes(c->service.max_stanza_bytes);
+		service.index_depth = STANZA_JSON_INDEX_DEPTH;
+		service.index_nodes = STANZA_JSON_INDEX_NODES;
+	}
 	ds->delegate = delegate_new(&config);
 	delegate_rules(ds->delegate, rules->list, rules->count, NULL, io_now_ms());
 	status = service_run(&service, &ops, ds);
 	delegate_free(ds->delegate);
+	jsonlines_free(ds->json);
 	return status;
 }
 

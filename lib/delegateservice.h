@@ -14,6 +14,7 @@ struct delegateservice_config {
 	int version; /* index into "1|2" */
 	int64_t timeout_ms, max_pending, max_pending_bytes;
 	char **otherwise; /* NULL ended argv, or NULL */
+	bool json;	  /* it reads and writes objects */
 };
 
 #define DELEGATESERVICE_CONFIG_INIT                                                                \

@@ -9,10 +9,10 @@
 
 #include "err.h"
 #include "jid.h"
+#include "jsonlines.h"
 #include "link.h"
 #include "route.h"
 #include "stanza-error.h"
-#include "stanza-json.h"
 
 #define CLOSE_MS 5000
 #define PAYLOAD_MAX_BYTES (16 * 1024 * 1024)
@@ -101,18 +101,12 @@ static char *copy(struct span s)
 /* The reply as it is to be seen: with the user's id. */
 static void format(struct iq *q, struct slot *slot, const struct stanza *s)
 {
-	struct stanza seen = *s;
-	struct stanza_edit edit = STANZA_KEEP;
+	struct stanza_edit edit = {.id = span_of(slot->id)};
 	struct writer w;
 
 	writer_init(&w, &slot->out, WRITER_PIPE, 0);
-	if (slot->id) {
-		seen.id = span_of(slot->id);
-		edit.id = seen.id;
-	}
 	if (q->config->json) {
-		stanza_json_format(&seen, &slot->out);
-		buf_append_char(&slot->out, '\n');
+		jsonlines_append(s, edit.id, BUF_NO_MAX, &slot->out);
 	} else if (q->config->stanza || q->config->batch) {
 		writer_stanza(&w, s, &edit);
 	} else if (s->type == TYPE_RESULT) {

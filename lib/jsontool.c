@@ -1,24 +1,19 @@
 #include "jsontool.h"
 
 #include "err.h"
-#include "stanza-json.h"
-
-/* `<a/>` against {"name":"a","attrs":{},"children":[]} */
-#define JSON_GROWTH 16
+#include "jsonlines.h"
 
 /* From stanzas: a filter as the others are, only that what leaves is JSON. */
 
 static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
 {
 	struct jsontool_config *config = self;
-	size_t begin = buf_length(w->out);
 
 	(void)now_ms;
 	if (s->refusal)
 		return; /* reported by the service */
-	if (stanza_json_format(s, w->out) && buf_append_char(w->out, '\n'))
+	if (jsonlines_append(s, SPAN_NONE, BUF_NO_MAX, w->out) == WRITER_OK)
 		return;
-	buf_truncate(w->out, begin);
 	err_error("stdin:%zu: too large as JSON", s->line);
 	config->bad = true;
 }
@@ -31,7 +26,8 @@ int jsontool_from_stanzas(struct jsontool_config *config)
 	config->service.index_depth = STANZA_JSON_INDEX_DEPTH;
 	config->service.index_nodes = STANZA_JSON_INDEX_NODES;
 	/* so much markup can come of a stanza that is nothing but empty elements */
-	config->service.max_queue_bytes += JSON_GROWTH * config->service.max_stanza_bytes;
+	config->service.max_queue_bytes +=
+		(int64_t)jsonlines_max_bytes(config->service.max_stanza_bytes);
 	status = service_run(&config->service, &ops, config);
 	return status == EXIT_DONE && config->bad ? EXIT_DATA : status;
 }

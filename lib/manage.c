@@ -334,13 +334,11 @@ static bool on_answer(struct manage *m, const struct stanza *s)
 {
 	struct route_entry *e = s->id.n ? route_find(m->requests, s->id) : NULL;
 	struct request *r = e ? route_record(e) : NULL;
-	struct stanza_edit edit = STANZA_KEEP;
 
 	if (!r || r->version || !span_equal(r->outer_from, s->from))
 		return false;
-	edit.id = r->id;
 	if (!s->refusal)
-		m->config.tell(m->config.context, s, &edit);
+		m->config.tell(m->config.context, s, r->id);
 	request_remove(m, r);
 	return true;
 }
@@ -454,7 +452,7 @@ static void tell_error(struct manage *m, struct span from, struct span id, enum 
 	stanza_error_send(&w, "iq", m->config.domain, from, id, e, NULL);
 	reader_feed(reader, buf_span(&text).p, buf_length(&text));
 	if (reader_next(reader, &s) == READER_STANZA)
-		m->config.tell(m->config.context, &s, &STANZA_KEEP);
+		m->config.tell(m->config.context, &s, SPAN_NONE);
 	buf_free(&text);
 	reader_free(reader);
 }
@@ -502,6 +500,18 @@ void manage_handler_stanza(
 	} else {
 		on_reply(m, r, s, w);
 	}
+}
+
+void manage_handler_bad(struct manage *m, struct span id, struct writer *w, int64_t now_ms)
+{
+	struct route_entry *e = id.n ? route_find(m->requests, id) : NULL;
+	struct request *r = e ? route_record(e) : NULL;
+
+	(void)now_ms;
+	if (r && r->version && w)
+		answer_error(m, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_REPLY, w);
+	else
+		m->counters[COUNT_STRAY]++;
 }
 
 void manage_reply(struct manage *m, struct span id, const struct stanza *reply, struct writer *w,

@@ -42,8 +42,9 @@ struct manage_config {
 	bool (*hand)(void *context, const struct manage_request *request, int64_t deadline_ms);
 	/* A request is over before it was replied to (its id): a job can be killed; may be NULL */
 	void (*over)(void *context, struct span id);
-	/* A stanza for the persistent handler: the answer to its own request. */
-	void (*tell)(void *context, const struct stanza *s, const struct stanza_edit *edit);
+	/* A stanza for the persistent handler: the answer to its own request, to be given this
+	 * id; SPAN_NONE: it has the right one. */
+	void (*tell)(void *context, const struct stanza *s, struct span id);
 	void *context;
 	uint64_t (*random)(void *context);
 	void *random_context;
@@ -59,6 +60,9 @@ void manage_stanza(struct manage *m, const struct stanza *s, struct writer *w, i
 /* A stanza the persistent handler wrote; w NULL while the server is away. */
 void manage_handler_stanza(
 	struct manage *m, const struct stanza *s, struct writer *w, int64_t now_ms);
+/* The persistent handler wrote what is no iq, under this id (SPAN_NONE: none that is known); logged
+ * by the caller. Who waits for that answer gets an error. */
+void manage_handler_bad(struct manage *m, struct span id, struct writer *w, int64_t now_ms);
 /* The per-request handler's whole output as one stanza, or NULL: it did not give one (logged). */
 void manage_reply(struct manage *m, struct span id, const struct stanza *reply, struct writer *w,
 	int64_t now_ms);

@@ -8,7 +8,7 @@
 #include "err.h"
 #include "handler.h"
 #include "jid.h"
-#include "reader.h"
+#include "jsonlines.h"
 
 #define DISCO_FILE_MAX_BYTES (1024 * 1024)
 #define ENVIRONMENT_COUNT 6
@@ -37,6 +37,9 @@ struct manageservice {
 	struct job *first, *last; /* waiting */
 	size_t running;
 	struct reader *replies;
+	struct jsonlines *json; /* --json, or NULL */
+	size_t max_reply_bytes; /* as stanza or object; an object for the handler is no longer
+				   either */
 	struct buf domain, *host_texts;
 	struct span *hosts;
 	bool held; /* the link is paused because of the handler's pipe */
@@ -189,6 +192,21 @@ static void announce_defaults(struct manageservice_config *c)
 	}
 }
 
+/* What the handler is given: a stanza or an object, with another id unless that is SPAN_NONE. */
+static enum writer_status put(
+	struct manageservice *ms, const struct stanza *s, struct span id, struct writer *w)
+{
+	struct stanza_edit edit = {.id = id};
+	enum writer_status status;
+
+	if (!ms->json)
+		return writer_stanza(w, s, &edit);
+	status = jsonlines_append(s, id, ms->max_reply_bytes, w->out);
+	if (status == WRITER_TOO_LARGE)
+		err_warn("an iq of '%.*s' is too large as JSON", SPAN_ARG(s->from));
+	return status;
+}
+
 /* Jobs ------------------------------------------------------------------- */
 
 static void job_unqueue(struct job *job)
@@ -210,22 +228,27 @@ static void job_remove(struct job *job)
 	route_remove(ms->jobs, route_entry_of(job));
 }
 
-/* The whole output of a job: one iq and nothing else. *s is valid until the next call. */
-static bool job_reply(struct manageservice *ms, struct span output, struct stanza *s)
+/* The whole output of a job: one iq and nothing else. NULL, and *s is valid until the next call;
+ * else what is wrong. */
+static const char *job_reply(struct manageservice *ms, struct span output, struct stanza *s)
 {
+	static const char wrong[] = "not exactly one iq";
 	struct stanza more;
+	struct span id;
 
+	if (ms->json)
+		return jsonlines_read(ms->json, output, 0, s, &id);
 	for (int pass = 0; pass < 2; pass++) {
 		reader_reset(ms->replies);
 		reader_feed(ms->replies, output.p, output.n);
 		reader_end(ms->replies);
 		if (reader_next(ms->replies, s) != READER_STANZA || s->kind != STANZA_IQ)
-			return false;
+			return wrong;
 		/* looking at what follows takes the stanza away: read it once more */
 		if (pass == 0 && reader_next(ms->replies, &more) != READER_MORE)
-			return false;
+			return wrong;
 	}
-	return true;
+	return NULL;
 }
 
 static void jobs_start(struct manageservice *ms);
@@ -234,21 +257,22 @@ static void on_job_done(void *context, int status, struct span output)
 {
 	static const char *const why[] = {
 		"could not be started", "did not answer in time", "wrote too much"};
+	const char *wrong = NULL;
 	struct job *job = context;
 	struct manageservice *ms = job->owner;
 	struct span id = route_entry_of(job)->key;
 	struct stanza s;
-	bool ok = status == 0 && job_reply(ms, output, &s);
 
 	ms->running--;
 	job->running = NULL;
-	if (!ok && status <= 0)
-		err_warn("'%s' %s", ms->config->handler[0],
-			status == 0 ? "did not write exactly one iq" : why[-1 - status]);
-	else if (!ok)
+	if (status == 0 && (wrong = job_reply(ms, output, &s)))
+		err_warn("what '%s' wrote is no reply: %s", ms->config->handler[0], wrong);
+	else if (status < 0)
+		err_warn("'%s' %s", ms->config->handler[0], why[-1 - status]);
+	else if (status > 0)
 		err_warn("'%s' has ended with status %d", ms->config->handler[0], status);
-	manage_reply(
-		ms->manage, id, ok ? &s : NULL, service_writer(ms->service), loop_now_ms(ms->loop));
+	manage_reply(ms->manage, id, status == 0 && !wrong ? &s : NULL, service_writer(ms->service),
+		loop_now_ms(ms->loop));
 	job_remove(job);
 	jobs_start(ms);
 	service_changed(ms->service);
@@ -262,7 +286,7 @@ static void jobs_start(struct manageservice *ms)
 			.environment = (const char *const *)job->environment,
 			.input = buf_span(&job->input),
 			.deadline_ms = job->deadline_ms,
-			.max_output_bytes = (size_t)ms->config->service.max_stanza_bytes};
+			.max_output_bytes = ms->max_reply_bytes};
 
 		job_unqueue(job);
 		ms->running++;
@@ -304,8 +328,8 @@ static bool job_add(
 		job->environment[i] = environment_line(names[i], values[i]);
 	buf_init(&job->input, BUF_NO_MAX);
 	writer_init(&w, &job->input, WRITER_PIPE, 0);
-	writer_stanza(&w, s, &STANZA_KEEP);
-	if (!route_charge(ms->jobs, e, buf_length(&job->input))) {
+	if (put(ms, s, SPAN_NONE, &w) != WRITER_OK ||
+		!route_charge(ms->jobs, e, buf_length(&job->input))) {
 		job_remove(job);
 		return false;
 	}
@@ -363,20 +387,19 @@ static void on_turn(void *context)
 static bool on_hand(void *context, const struct manage_request *request, int64_t deadline_ms)
 {
 	struct manageservice *ms = context;
-	struct stanza_edit edit = {.id = request->id};
 	struct writer *w;
 
 	if (ms->config->per_request)
 		return job_add(ms, request, deadline_ms);
 	w = handler_out(ms);
-	return w && writer_stanza(w, request->inner, &edit) == WRITER_OK;
+	return w && put(ms, request->inner, request->id, w) == WRITER_OK;
 }
 
-static void on_tell(void *context, const struct stanza *s, const struct stanza_edit *edit)
+static void on_tell(void *context, const struct stanza *s, struct span id)
 {
 	struct writer *w = handler_out(context);
 
-	if (w && writer_stanza(w, s, edit) != WRITER_OK)
+	if (w && put(context, s, id, w) != WRITER_OK)
 		err_warn("an answer does not reach the handler: its queue is full");
 }
 
@@ -386,6 +409,36 @@ static void on_handler_stanza(void *context, const struct stanza *s)
 
 	manage_handler_stanza(ms->manage, s, service_writer(ms->service), loop_now_ms(ms->loop));
 	service_changed(ms->service);
+}
+
+/* A line of the handler with --json; number 0: not known. */
+static void handler_object(struct manageservice *ms, struct span line, size_t number)
+{
+	struct stanza s;
+	struct span id;
+	const char *wrong = jsonlines_read(ms->json, line, number, &s, &id);
+
+	if (!wrong) {
+		on_handler_stanza(ms, &s);
+		return;
+	}
+	if (ms->pipe)
+		err_warn("stdin:%zu: %s (id '%.*s')", number, wrong, SPAN_ARG(id));
+	else
+		err_warn("what '%s' wrote is no reply: %s (id '%.*s')", ms->config->handler[0],
+			wrong, SPAN_ARG(id));
+	manage_handler_bad(ms->manage, id, service_writer(ms->service), loop_now_ms(ms->loop));
+	service_changed(ms->service);
+}
+
+static void on_handler_line(void *context, struct span line)
+{
+	handler_object(context, line, 0);
+}
+
+static void on_pipe_line(void *context, struct span line, size_t number)
+{
+	handler_object(context, line, number);
 }
 
 static void on_handler_died(void *context, int wait_status)
@@ -414,24 +467,32 @@ static void on_pipe_ended(void *context, enum link_end why, int error, const cha
 	service_stop(ms->service, why == LINK_EOF ? EXIT_DONE : EXIT_IO);
 }
 
+static struct reader_config reply_limits(const struct manageservice_config *c)
+{
+	return (struct reader_config){.kind = READER_PIPE,
+		.max_stanza_bytes = (size_t)c->service.max_stanza_bytes,
+		.max_depth = (unsigned)c->service.max_depth,
+		.max_attributes = (unsigned)c->service.max_attributes};
+}
+
 static void on_attach(void *self, struct service *service, struct loop *loop)
 {
 	static const struct handler_ops handler_ops = {
-		.stanza = on_handler_stanza, .died = on_handler_died};
-	static const struct link_ops link_ops = {
-		.stanza = on_handler_stanza, .bad = on_pipe_bad, .ended = on_pipe_ended};
+		.stanza = on_handler_stanza, .line = on_handler_line, .died = on_handler_died};
+	static const struct link_ops link_ops = {.stanza = on_handler_stanza,
+		.line = on_pipe_line,
+		.bad = on_pipe_bad,
+		.ended = on_pipe_ended};
 	struct manageservice *ms = self;
-	const struct service_config *s = &ms->config->service;
 	const struct link_config link = {
-		.reader = {.kind = READER_PIPE,
-			.max_stanza_bytes = (size_t)s->max_stanza_bytes,
-			.max_depth = (unsigned)s->max_depth,
-			.max_attributes = (unsigned)s->max_attributes},
-		.max_queue_bytes = (size_t)s->max_queue_bytes,
+		.reader = reply_limits(ms->config),
+		.max_queue_bytes = (size_t)ms->config->service.max_queue_bytes,
+		.max_line_bytes = ms->json ? ms->max_reply_bytes : 0,
 		.partner = true,
 	};
-	struct handler_config handler = {
-		.kind = HANDLER_STANZAS, .argv = ms->config->handler, .link = link};
+	struct handler_config handler = {.kind = ms->json ? HANDLER_LINES : HANDLER_STANZAS,
+		.argv = ms->config->handler,
+		.link = link};
 
 	ms->service = service;
 	ms->loop = loop;
@@ -573,16 +634,21 @@ static void make_manage(struct manageservice *ms)
 		.tell = on_tell,
 		.context = ms,
 		.random = next_random};
-	const struct reader_config replies = {.kind = READER_PIPE,
-		.max_stanza_bytes = (size_t)c->service.max_stanza_bytes,
-		.max_depth = (unsigned)c->service.max_depth,
-		.max_attributes = (unsigned)c->service.max_attributes};
+	const struct reader_config replies = reply_limits(c);
 	const uint64_t seed[2] = {next_random(NULL), next_random(NULL)};
 
 	ms->manage = manage_new(&config);
 	ms->jobs = route_new((size_t)c->max_pending, buf_bytes(c->max_pending_bytes), seed);
-	ms->replies = reader_new(&replies);
+	ms->max_reply_bytes = (size_t)c->service.max_stanza_bytes;
 	c->service.index_depth = DELEGATION_INDEX_DEPTH;
+	if (!c->json) {
+		ms->replies = reader_new(&replies);
+		return;
+	}
+	ms->json = jsonlines_new(&replies, true);
+	ms->max_reply_bytes = jsonlines_max_bytes(c->service.max_stanza_bytes);
+	c->service.index_depth = STANZA_JSON_INDEX_DEPTH;
+	c->service.index_nodes = STANZA_JSON_INDEX_NODES;
 }
 
 int manageservice_run(struct manageservice_config *config, const char **wrong)
@@ -604,6 +670,7 @@ int manageservice_run(struct manageservice_config *config, const char **wrong)
 	manage_free(ms.manage);
 	route_free(ms.jobs);
 	reader_free(ms.replies);
+	jsonlines_free(ms.json);
 	for (size_t i = 0; i < config->namespaces_count; i++) {
 		disco_free(&config->namespaces[i].host);
 		disco_free(&config->namespaces[i].bare);

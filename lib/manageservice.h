@@ -16,6 +16,7 @@ struct manageservice_config {
 	size_t namespaces_count;
 	const char *disco_file;
 	bool per_request, handler_requests;
+	bool json; /* the handler reads and writes objects, our own pipe too if it is the handler */
 	int64_t jobs, timeout_ms, max_pending, max_pending_bytes;
 	char **handler; /* NULL ended argv, or NULL */
 };

@@ -547,10 +547,10 @@ static const char *write_short(struct writer *w, struct json_object *o)
 	return NULL;
 }
 
-static const char *write_stanza(struct writer *w, struct json_object *o)
+static const char *write_stanza(struct writer *w, struct json_object *o, const char *unsaid)
 {
 	static const char *const common[] = {"type", "id", "from", "to", "lang"};
-	struct span kind = text_of(get(o, "kind"));
+	struct span kind = get(o, "kind") ? text_of(get(o, "kind")) : span_of(unsaid);
 	struct json_object *payload = get(o, "payload"), *version = get(o, "v");
 	const char *wrong;
 
@@ -594,7 +594,8 @@ static const char *write_stanza(struct writer *w, struct json_object *o)
 	return wrong;
 }
 
-const char *stanza_json_write(struct span line, struct writer *w, enum writer_status *status)
+const char *stanza_json_write_as(struct span line, const char *kind, struct buf *id,
+	struct writer *w, enum writer_status *status)
 {
 	struct json_object *o = NULL;
 	const char *wrong = NULL;
@@ -615,8 +616,10 @@ const char *stanza_json_write(struct span line, struct writer *w, enum writer_st
 	if (!wrong && !json_object_is_type(o, json_type_object))
 		wrong = "not an object";
 	if (!wrong) {
+		if (id)
+			buf_append_span(id, text_of(get(o, "id")));
 		writer_begin(w);
-		wrong = write_stanza(w, o);
+		wrong = write_stanza(w, o, kind);
 		if (wrong)
 			writer_abort(w);
 		else
@@ -624,4 +627,9 @@ const char *stanza_json_write(struct span line, struct writer *w, enum writer_st
 	}
 	json_object_put(o);
 	return wrong;
+}
+
+const char *stanza_json_write(struct span line, struct writer *w, enum writer_status *status)
+{
+	return stanza_json_write_as(line, NULL, NULL, w, status);
 }

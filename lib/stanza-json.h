@@ -26,5 +26,9 @@ bool stanza_json_format(const struct stanza *s, struct buf *out);
 /* Write the stanza that a line of JSON says. NULL if all is well and *status is what writer_end()
  * said; else what is wrong with it (static), and nothing is written. */
 const char *stanza_json_write(struct span line, struct writer *w, enum writer_status *status);
+/* The same with a kind for an object that does not say its own (NULL: it must), and the id that the
+ * object has appended to *id, whatever else is wrong with it. */
+const char *stanza_json_write_as(struct span line, const char *kind, struct buf *id,
+	struct writer *w, enum writer_status *status);
 
 #endif

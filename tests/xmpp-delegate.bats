@@ -422,6 +422,61 @@ delegation() { scenario delegation; }
 	END
 }
 
+@test "OTHERWISE with --json: objects in and out, bad ones are one error to who they name or nobody" {
+	delegation <<-'END'
+		h = JsonHandler()
+		with Delegate('--json', '--max-stanza-bytes', '20000', '--', *h.command) as p:
+		    for to in (HOSTD, 'x@host.test', 'host.test/r'):
+		        p.request("i'd", ns='urn:other', to=to)
+		        asked = h.next()
+		        assert asked['id'] != "i'd"
+		        assert asked == {'v': 1, 'kind': 'iq', 'type': 'get', 'id': asked['id'], 'from': ALICE, 'to': to, 'attrs': {}, 'ns': 'urn:other',
+		                         'name': 'query', 'payload': [{'name': 'query', 'ns': 'urn:other', 'attrs': {}, 'children': []}]}, asked
+		        h.answer(asked)
+		        p.result('i&apos;d', from_=to)
+		    p.request('q', content="<p:query xmlns:p='urn:other' p:a='1' xml:lang='en'><x xmlns=''/>t</p:query>")
+		    asked = h.next()
+		    h.answer(asked, asked['payload'])
+		    p.result('q', content="<p:query xmlns:p='urn:other' p:a='1' xml:lang='en'><x xmlns=''/>t</p:query>")
+		    p.request('q', ns='urn:other')
+		    h.send({'id': h.next()['id'], 'type': 'error', 'error': {'type': 'auth', 'condition': 'forbidden'}})
+		    p.refused('q', 'auth/forbidden')
+		    for n, (members, logged) in enumerate(BAD_OBJECTS[::3]):
+		        p.request('q%d' % n, ns='urn:other')
+		        asked = h.next()
+		        before = p.stderr.count(logged)
+		        h.send({'id': asked['id'], **members})
+		        p.refused('q%d' % n, 'cancel/internal-server-error')
+		        assert p.stderr.count(logged) == before + 1, (logged, p.stderr)
+		        h.answer(asked)     # too late
+		    p.request('q', ns='urn:other')
+		    asked = h.next()
+		    for line, logged in STRAY_LINES:
+		        before = p.stderr.count(logged)
+		        h.send(line.replace('%s', asked['id']))
+		        p.wait_stderr(logged, before + 1)
+		    p.nothing()
+		    h.answer(asked)
+		    p.result('q')
+		    # it cannot answer, nor spoil, what it was not asked
+		    outer, inner = p.asked('mine')
+		    before = p.stderr.count('no open request')
+		    h.send({'id': outer['id'], 'type': 'result'}, {'id': outer['id'], 'type': 'result', 'payload': 1})
+		    p.wait_stderr('no open request', before + 1)
+		    p.wait_stderr("'payload' is no list", 2)
+		    p.reply(outer, inner)
+		    p.result('mine')
+		    # of 17 KB of markup come 8 MB
+		    p.request('q', content="<query xmlns='urn:other' xmlns:p='urn:%s'>%s</query>" % ('x' * 14000, '<p:a/>' * 500))
+		    p.refused('q', 'cancel/service-unavailable')
+		    assert 'too large as JSON' in p.stderr
+		    p.request('q', ns='urn:other')
+		    h.next()
+		    h.die()
+		    p.refused('q', 'cancel/internal-server-error')
+	END
+}
+
 # --- clients as managing entities
 
 @test "a full client JID manages" {
@@ -559,6 +614,7 @@ delegation() { scenario delegation; }
 	wrong delegat --domain host.test --delegate urn:xmpp:delegation:1=e.test
 	wrong --identity --domain host.test --delegate urn:a=e.test --identity x
 	wrong --feature --domain host.test --delegate urn:a=e.test --feature ''
+	wrong OTHERWISE --domain host.test --delegate urn:a=e.test --json
 	wrong --secret-file --domain host.test --delegate urn:a=e.test --connect 127.0.0.1:1
 	wrong --delegation-version --domain host.test --delegate urn:a=e.test --delegation-version 3
 }

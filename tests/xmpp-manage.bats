@@ -728,6 +728,272 @@ delegation() { scenario delegation; }
 	END
 }
 
+# --- --json: the handler's pipe speaks it, standard input and output do not
+
+@test "--json: requests are objects, and so are the answers: both types, absent and right addresses" {
+	delegation <<-'END'
+		h = JsonHandler()
+		with Manage('--json', handler=h) as p:
+		    for kind in ('get', 'set'):
+		        p.send(envelope(ask("i'd<1>", kind)))
+		        asked = h.next()
+		        assert asked['id'] != "i'd<1>"
+		        assert asked == {'v': 1, 'kind': 'iq', 'type': kind, 'id': asked['id'], 'from': ALICE, 'to': HOST, 'attrs': {},
+		                         'ns': NS, 'name': 'query', 'payload': [{'name': 'query', 'ns': NS, 'attrs': {}, 'children': []}]}, asked
+		        h.answer(asked)
+		        p.result('o1', 'i&apos;d&lt;1&gt;')
+		    p.send(envelope(ask(to=None)))
+		    asked = h.next()
+		    assert 'to' not in asked, asked
+		    h.answer(asked, to=ALICE, **{'from': 'alice@vhost.test'})
+		    p.result('o1', from_='alice@vhost.test')
+		    # in short: no kind, no v, an empty element
+		    for short, content in (({'ns': 'urn:x', 'name': 'a'}, "<a xmlns='urn:x'/>"), ({}, ""), ({'payload': []}, ""), ({'kind': None, 'to': None}, "")):
+		        p.send(envelope(ask()))
+		        h.send({'id': h.next()['id'], 'type': 'result', **short})
+		        p.result('o1', content=content)
+	END
+}
+
+@test "--json: errors, in short and as payload, with their text and what else is in them" {
+	delegation <<-'END'
+		h = JsonHandler()
+		with Manage('--json', handler=h) as p:
+		    for said, condition in (({'condition': 'forbidden'}, 'cancel/forbidden'),
+		                            ({'type': 'modify', 'condition': 'not-acceptable', 'text': "l'<&>"}, 'modify/not-acceptable')):
+		        p.send(envelope(ask()))
+		        h.send({'id': h.next()['id'], 'type': 'error', 'error': said})
+		        p.failed('o1', condition)
+		    assert "l'&lt;&amp;&gt;</text>" in p.seen[-1].raw, p.seen[-1]
+		    payload = [*OK_OBJECT, {'name': 'error', 'attrs': {'type': 'auth'}, 'children': [
+		        {'name': 'conflict', 'ns': STANZAS}, {'name': 'too-bad', 'ns': 'urn:x'}]}]
+		    p.send(envelope(ask()))
+		    h.answer(h.next(), payload, 'error', error={'type': 'auth', 'condition': 'conflict', 'app': 'too-bad'})
+		    p.failed('o1', 'auth/conflict')
+		    assert "<too-bad xmlns='urn:x'/>" in p.seen[-1].raw, p.seen[-1]
+	END
+}
+
+@test "--json: namespaces, foreign attributes, xml:lang and xmlns='' survive, both ways" {
+	delegation <<-'END'
+		import xml.etree.ElementTree as ET
+		h = JsonHandler()
+		with Manage('--json', '--max-depth', '400', handler=h) as p:
+		    p.send("<iq xmlns:p='urn:test:one' type='set' id='o1' from='vhost.test' to='deleg.test'><delegation xmlns='urn:xmpp:delegation:2'>"
+		           "<forwarded xmlns='urn:xmpp:forward:0'><c:iq xmlns:c='jabber:client' xml:lang='de' c:d='e' type='get' id='1' from='%s' to='vhost.test'>"
+		           "<p:query p:a='1' a='2' xml:lang='en'><x xmlns=''><y/></x>t&#13;<c:z/><![CDATA[<&>]]> &#10;%s</p:query></c:iq></forwarded></delegation></iq>"
+		           % (ALICE, "<deep>" * 300 + "</deep>" * 300))
+		    asked = h.next()
+		    query, = asked['payload']
+		    assert asked['lang'] == 'de' and asked['attrs'] == {'{jabber:client}d': 'e'}, asked
+		    assert (query['ns'], query['attrs']) == (NS, {'{urn:test:one}a': '1', 'a': '2', '{http://www.w3.org/XML/1998/namespace}lang': 'en'}), query
+		    x, t, z, rest, deep = query['children']
+		    assert (x['ns'], x['children'][0]['name'], 'ns' in x['children'][0]) == ('', 'y', False), x
+		    assert (t, z['ns'], rest) == ('t\r', 'jabber:client', '<&> \n'), query
+		    h.answer(asked, asked['payload'], lang='fr', attrs=asked['attrs'])
+		    inner = inner_of(p.next())
+		    wanted = ET.fromstring("<p:query xmlns:p='urn:test:one' p:a='1' a='2' xml:lang='en'><x xmlns=''><y/></x>t&#13;<c:z xmlns:c='jabber:client'/>&lt;&amp;> &#10;%s</p:query>"
+		                           % ("<deep xmlns='urn:xmpp:forward:0'>" + "<deep>" * 299 + "</deep>" * 300))
+		    assert ET.canonicalize(ET.tostring(inner.element[0]), rewrite_prefixes=True) == ET.canonicalize(ET.tostring(wanted), rewrite_prefixes=True), p.seen[-1]
+		    assert inner['{http://www.w3.org/XML/1998/namespace}lang'] == 'fr' and inner['{jabber:client}d'] == 'e', p.seen[-1]
+		    # an element in no namespace at all, and one in the stanza's own
+		    for ns, tag in (({'ns': ''}, 'a'), ({}, '{jabber:client}a')):
+		        p.send(envelope(ask()))
+		        h.answer(h.next(), [{'name': 'a', **ns}])
+		        assert inner_of(p.next()).element[0].tag == tag, p.seen[-1]
+	END
+}
+
+@test "--json: a wrong object is one inner error at once to who it names, and the reason is logged" {
+	delegation <<-'END'
+		h = JsonHandler()
+		with Manage('--json', '--max-stanza-bytes', '20000', handler=h) as p:
+		    for n, (members, logged) in enumerate(BAD_OBJECTS):
+		        p.send(envelope(ask('q%d' % n), id='o%d' % n))
+		        asked = h.next()
+		        before = p.stderr.count(logged)
+		        h.send({'id': asked['id'], **members})
+		        p.failed('o%d' % n, 'cancel/internal-server-error', 'q%d' % n)
+		        assert p.stderr.count(logged) == before + 1, (logged, p.stderr)
+		        h.answer(asked)     # too late
+		    assert p.counters()['errors{reason="bad-reply"}'] == len(BAD_OBJECTS)
+		    p.send(envelope(ask('good')))
+		    h.answer(h.next())
+		    p.result('o1', 'good')
+		    p.nothing()
+	END
+}
+
+@test "--json: what names no open request is logged and dropped; then the timeout answers" {
+	delegation <<-'END'
+		h = JsonHandler()
+		with Manage('--json', '--max-stanza-bytes', '20000', handler=h) as p:
+		    p.send(envelope(ask('q')))
+		    asked = h.next()
+		    for line, logged in STRAY_LINES:
+		        before = p.stderr.count(logged)
+		        h.send(line.replace('%s', asked['id']))
+		        p.wait_stderr(logged, before + 1)
+		    h.connection.sendall(b'{"id":"' + asked['id'].encode() + b'","type":"result","name":"\xff"}\n')
+		    p.wait_stderr('not JSON', sum(logged == 'not JSON' for _, logged in STRAY_LINES) + 1)
+		    p.nothing()
+		    h.answer(asked)
+		    p.result('o1', 'q')
+		with Manage('--json', '--timeout', '0.3', handler=('sh', '-c', 'while read -r line; do echo garbage; done')) as p:
+		    p.send(envelope(ask()))
+		    p.failed('o1', 'wait/remote-server-timeout')
+		    assert 'not JSON' in p.stderr
+	END
+}
+
+@test "--json: a handler that dies in the middle of an object; its last whole ones count" {
+	delegation <<-'END'
+		h = JsonHandler()
+		with Manage('--json', handler=h) as p:
+		    p.send(envelope(ask('a'), id='oa'), envelope(ask('b'), id='ob'), envelope(ask('c'), id='oc'))
+		    a, b, c = h.next(), h.next(), h.next()
+		    h.answer(a)
+		    h.connection.sendall(json.dumps({'id': b['id'], 'type': 'result'}).encode()[:-1])
+		    h.die()
+		    p.result('oa', 'a')
+		    assert {p.next()['id'], p.next()['id']} == {'ob', 'oc'}
+		    assert all(inner_of(s).error == 'cancel/internal-server-error' for s in p.seen[-2:]), p.seen
+		    h.started()
+		    p.send(envelope(ask('d')))
+		    h.answer(h.next())
+		    p.result('o1', 'd')
+		    # without a newline at its very end
+		    p.send(envelope(ask('e')))
+		    h.connection.sendall(json.dumps({'id': h.next()['id'], 'type': 'result', 'payload': OK_OBJECT}).encode())
+		    h.die()
+		    p.result('o1', 'e')
+	END
+}
+
+@test "--json: what is too large as an object, or not read, is answered; memory is bounded" {
+	delegation <<-'END'
+		h = JsonHandler()
+		with Manage('--json', '--max-stanza-bytes', '20000', handler=h) as p:
+		    # of 17 KB of markup come 8 MB: each namespace is said again
+		    many = "<query xmlns='urn:test:one' xmlns:p='urn:%s'>%s</query>" % ('x' * 14000, '<p:a/>' * 500)
+		    p.send(envelope(ask(content=many)))
+		    p.failed('o1', 'cancel/service-unavailable')
+		    assert "too large as JSON" in p.stderr
+		    p.send(envelope(ask()))
+		    h.answer(h.next())
+		    p.result('o1')
+		with Manage('--json', '--per-request', '--max-stanza-bytes', '20000', handler=('touch', 'ran')) as p:
+		    p.send(envelope(ask(content=many)))
+		    p.failed('o1', 'cancel/service-unavailable')
+		    assert not os.path.exists('ran')
+		with Manage('--json', '--timeout', '0.5', '--max-queue-bytes', '65536', handler=('sleep', '100')) as p:
+		    for i in range(40):
+		        p.send(envelope(ask('q', content="<query xmlns='urn:test:one'>%s</query>" % ('x' * 9000)), id='o%d' % i))
+		    left = {'o%d' % i for i in range(40)}
+		    while left:
+		        stanza = p.next()
+		        assert inner_of(stanza).error in ('wait/remote-server-timeout', 'cancel/service-unavailable', 'cancel/internal-server-error'), stanza
+		        left.remove(stanza['id'])
+		    p.nothing()
+	END
+}
+
+@test "--json --per-request: one object in, one object out, on as many lines as it likes" {
+	delegation <<-'END'
+		with Manage('--json', '--per-request', handler=('sh', '-c', 'cat >seen; cat say')) as p:
+		    for say in ('{"type":"result","ns":"urn:x","name":"a"}', '{"type":"result","ns":"urn:x","name":"a"}\n',
+		                '\n{\n  "type": "result",\n  "payload": [\n    {"name": "a", "ns": "urn:x"}\n  ]\n}\n\n',
+		                json.dumps({'v': 1, 'kind': 'iq', 'id': "i'd", 'to': ALICE, 'from': HOST, 'type': 'result', 'ns': 'urn:x', 'name': 'a'})):
+		        with open('say', 'w') as f:
+		            f.write(say)
+		        p.send(envelope(ask("i'd")))
+		        p.result('o1', 'i&apos;d', content="<a xmlns='urn:x'/>")
+		    seen = open('seen').read()
+		    assert seen.count('\n') == 1 and seen.endswith('\n'), seen
+		    assert json.loads(seen) == {'v': 1, 'kind': 'iq', 'type': 'get', 'id': "i'd", 'from': ALICE, 'to': HOST, 'attrs': {}, 'ns': NS, 'name': 'query',
+		                                'payload': [{'name': 'query', 'ns': NS, 'attrs': {}, 'children': []}]}, seen
+		    with open('say', 'w') as f:
+		        f.write('{"type":"error","error":{"type":"wait","condition":"resource-constraint"}}')
+		    p.send(envelope(ask()))
+		    p.failed('o1', 'wait/resource-constraint')
+	END
+}
+
+@test "--json --per-request: exit status, garbage, two objects, wrong ids and addresses: internal-server-error" {
+	delegation <<-'END'
+		good = '{"type":"result"}'
+		with Manage('--json', '--per-request', '--max-stanza-bytes', '20000', handler=('sh', '-c', '. ./say')) as p:
+		    def bad(script, logged):
+		        with open('say', 'w') as f:
+		            f.write(script)
+		        before = p.stderr.count(logged)
+		        p.send(envelope(ask('1')))
+		        p.failed('o1', 'cancel/internal-server-error')
+		        assert p.stderr.count(logged) == before + 1, (script[:200], logged, p.stderr)
+		    for script, logged in (("echo '%s'; exit 3" % good, 'status 3'), ('kill -9 $$', 'status 137'), (':', 'not JSON'),
+		                           ("echo '%s%s'" % (good, good), 'not JSON'), ("echo '%s'; echo '%s'" % (good, good), 'not JSON'),
+		                           ("echo \"<iq type='result'/>\"", 'not JSON'), ("echo '[%s]'" % good, 'not an object'),
+		                           ("echo '%s'" % good[:-1], 'not JSON'), ("echo '%s' garbage" % good, 'not JSON'),
+		                           ("echo '%s'" % json.dumps({'type': 'result', 'id': 'other'}), 'another id'),
+		                           ("echo '%s'" % json.dumps({'type': 'get', 'ns': 'urn:x', 'name': 'a'}), 'neither a result nor an error'),
+		                           ('yes', 'wrote too much')):
+		        bad(script, logged)
+		    for members, logged in BAD_OBJECTS[::4]:
+		        bad("cat <<'END'\n%s\nEND\n" % json.dumps(members), logged)
+		    p.nothing()
+	END
+}
+
+@test "--json --handler-requests: the handler's own id comes back with the answer" {
+	delegation <<-'END'
+		h = JsonHandler()
+		with Manage('--json', '--handler-requests', handler=h) as p:
+		    for to in (HOST, 'alice@vhost.test'):
+		        h.send({'kind': 'iq', 'type': 'get', 'id': 'mine', 'to': to, 'ns': 'jabber:iq:roster', 'name': 'query'})
+		        sent = p.next()
+		        check(sent, "<iq type='get' id='{id}' from='deleg.test' to='%s'><query xmlns='jabber:iq:roster'/></iq>" % to)
+		        assert sent['id'] != 'mine'
+		        h.send({'id': sent['id'], 'type': 'bad'})       # not the handler's to answer
+		        p.wait_stderr('answers no open request')
+		        answer = "<iq type='result' id='%s' from='%s' to='deleg.test'><query xmlns='jabber:iq:roster'><item jid='a@b'><group>G</group></item></query></iq>"
+		        p.send(answer % (sent['id'], 'mallory@vhost.test'))
+		        p.send(answer % (sent['id'], to))
+		        p.send(answer % (sent['id'], to))               # once
+		        assert h.next() == {'v': 1, 'kind': 'iq', 'type': 'result', 'id': 'mine', 'from': to, 'to': D, 'attrs': {}, 'ns': 'jabber:iq:roster', 'name': 'query',
+		            'payload': [{'name': 'query', 'ns': 'jabber:iq:roster', 'attrs': {}, 'children': [
+		                {'name': 'item', 'attrs': {'jid': 'a@b'}, 'children': [{'name': 'group', 'attrs': {}, 'children': ['G']}]}]}]}
+		    # with the id of a delegated request, in the middle of it
+		    p.send(envelope(ask('q')))
+		    asked = h.next()
+		    h.send({'type': 'set', 'id': asked['id'], 'to': HOST, 'ns': 'urn:x', 'name': 'x'})
+		    sent = p.next()
+		    p.send("<iq type='error' id='%s' from='vhost.test' to='deleg.test'>%s</iq>" % (sent['id'], error('cancel/conflict')))
+		    back = h.next()
+		    assert (back['id'], back['error']) == (asked['id'], {'type': 'cancel', 'condition': 'conflict'}), back
+		    h.answer(asked)
+		    p.result('o1', 'q')
+		    # those that are not sent
+		    for members in ({'to': 'evil.test'}, {'to': 'alice@vhost.test/a1'}, {}, {'to': HOST, 'payload': []}):
+		        h.send({'type': 'get', 'id': 'm', 'ns': 'urn:x', 'name': 'x', **members} if 'payload' not in members else {'type': 'get', 'id': 'm', **members})
+		        back = h.next()
+		        assert (back['id'], back['type'], back['error']['condition']) == ('m', 'error', 'not-allowed'), back
+		    h.send({'type': 'get', 'id': 'm', 'to': HOST, 'payload': 1})
+		    p.wait_stderr("'payload' is no list")
+		    p.nothing()
+		h = JsonHandler('silence')
+		with Manage('--json', '--handler-requests', '--timeout', '0.3', handler=h) as p:
+		    h.send({'type': 'get', 'id': 'm', 'to': HOST, 'ns': 'urn:x', 'name': 'x'})
+		    p.next()
+		    back = h.next()
+		    assert (back['id'], back['error']['condition']) == ('m', 'remote-server-timeout'), back
+		h = JsonHandler('two')
+		with Manage('--json', handler=h) as p:
+		    h.send({'type': 'get', 'id': 'm', 'to': HOST, 'ns': 'urn:x', 'name': 'x'})
+		    assert h.next()['error']['condition'] == 'not-allowed'
+		    p.nothing()
+	END
+}
+
 # --- usage
 
 @test "usage errors: 64, two lines that say what" {

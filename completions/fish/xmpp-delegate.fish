@@ -7,6 +7,7 @@ complete -c xmpp-delegate -l identity -x -d 'identity of our own (may be given s
 complete -c xmpp-delegate -l feature -x -d 'feature of our own (may be given several times)'
 complete -c xmpp-delegate -l delegation-version -x -a '1 2' -d 'version of urn:xmpp:delegation the entities speak, 1 or 2 (default 2)'
 complete -c xmpp-delegate -s w -l timeout -x -d 'how long a request may take (default 30)'
+complete -c xmpp-delegate -l json -d 'OTHERWISE reads and writes objects as of stanza-to-json'
 complete -c xmpp-delegate -l max-pending -x -d 'most open requests (default 65536)'
 complete -c xmpp-delegate -l max-pending-bytes -x -d 'most memory for open requests (default 64M)'
 complete -c xmpp-delegate -s d -l domain -x -d 'the component\'s own domain'

@@ -91,7 +91,7 @@ class Handler:
         self.buffer = b""
         return self
 
-    def next(self):
+    def line(self):
         if not self.connection:
             self.started()
         while b"\n" not in self.buffer:
@@ -100,7 +100,10 @@ class Handler:
                 raise Mismatch("the handler's input has ended")
             self.buffer += got
         line, self.buffer = self.buffer.split(b"\n", 1)
-        return parse(line.decode())
+        return line.decode()
+
+    def next(self):
+        return parse(self.line())
 
     def send(self, *lines):
         self.connection.sendall("".join(line + "\n" for line in lines).encode())
@@ -113,6 +116,76 @@ class Handler:
     def die(self):
         self.connection.close()
         self.connection = None
+
+
+OK_OBJECT = [{"name": "query", "ns": NS, "attrs": {}, "children": [{"name": "ok"}]}]
+
+
+class JsonHandler(Handler):
+    """The handler of --json: next() is an object, and so is what it sends (or a string, as it is)."""
+
+    def next(self):
+        return json.loads(self.line())
+
+    def send(self, *objects):
+        super().send(*(o if isinstance(o, str) else json.dumps(o) for o in objects))
+
+    def answer(self, request, payload=OK_OBJECT, type="result", **members):
+        self.send({"kind": "iq", "type": type, "id": request["id"], "payload": payload, **members})
+
+
+# What has an id of an open request and cannot be its answer: (members beside the id, what is logged).
+BAD_OBJECTS = (
+    ({"kind": "message", "type": "result"}, "not an iq"),
+    ({"kind": "presence"}, "not an iq"),
+    ({"kind": "other", "type": "result"}, "'kind' is none of"),
+    ({"v": 2, "type": "result"}, "a version other than 1"),
+    ({}, "neither a result nor an error"),
+    ({"type": "other"}, "neither a result nor an error"),
+    ({"type": 1}, "are strings"),
+    ({"type": "result", "to": 1}, "are strings"),
+    ({"type": "result", "attrs": {"to": BOB}}, "a member of its own"),
+    ({"type": "result", "payload": {}}, "'payload' is no list"),
+    ({"type": "result", "payload": [{}]}, "without a name"),
+    ({"type": "result", "payload": [1]}, "neither an element nor a string"),
+    ({"type": "result", "payload": [{"name": "a><b"}]}, "without a name"),
+    ({"type": "result", "payload": ["\ufffe"]}, "string of XML characters"),
+    ({"type": "result", "payload": [{"name": "a", "ns": "http://www.w3.org/2000/xmlns/"}]}, "no namespace there can be"),
+    ({"type": "result", "payload": [{"name": "a", "ns": 1}]}, "no namespace there can be"),
+    ({"type": "result", "payload": [{"name": "a", "attrs": {"b": 1}}]}, "an attribute that is no string"),
+    ({"type": "result", "payload": [{"name": "a", "attrs": {"xmlns": "urn:x"}}]}, "an attribute name"),
+    # said twice, and not alike
+    ({"type": "result", "ns": "urn:other", "name": "query", "payload": OK_OBJECT}, "not those of the payload"),
+    ({"type": "result", "ns": NS, "name": "other", "payload": OK_OBJECT}, "not those of the payload"),
+    ({"type": "result", "ns": NS, "name": "query", "payload": []}, "not those of the payload"),
+    ({"type": "error", "error": {"condition": "conflict"}, "payload": OK_OBJECT}, "not that of the payload"),
+    ({"type": "result", "error": {"condition": "conflict"}}, "whose type is another"),
+    ({"type": "error", "error": {"type": "auth"}}, "without a condition"),
+    ({"type": "error", "error": {"condition": "a b"}}, "without a condition"),
+    ({"type": "error", "error": "forbidden"}, "'error' is no object"),
+    # stanzas, but no answers
+    ({"type": "error"}, "without its condition"),
+    ({"type": "error", "payload": OK_OBJECT}, "without its condition"),
+    ({"type": "result", "payload": OK_OBJECT + OK_OBJECT}, "more than one element"),
+    ({"type": "result", "to": BOB}, "addressed to somebody else"),
+    ({"type": "result", "to": ""}, "addressed to somebody else"),
+    ({"type": "result", "from": BOB}, "that was not asked"),
+    ({"type": "result", "payload": [{"name": "a", "children": ["x" * 30000]}]}, "over a limit"),
+    ({"type": "result", "payload": [{"name": "a", "children": ["&" * 80000]}]}, "too large"),
+)
+
+# What names no open request: logged, and nothing else.
+STRAY_LINES = (
+    ("garbage", "not JSON"), ("", "not JSON"), ("{", "not JSON"), ("null", "not an object"), ("[]", "not an object"),
+    ('"%s"', "not an object"), ('[{"id":"%s","type":"result"}]', "not an object"), ('{"id":"%s","type":"result"', "not JSON"),
+    ('{"id":"%s","type":"result"}{"id":"%s","type":"result"}', "not JSON"), ("{'id':'%s','type':'result'}", "not JSON"),
+    ('{"id":"%s","type":"result"} x', "not JSON"), ('{"id":"%s","type":"result","x":"\\u0000"}', "U+0000"),
+    ('{"id":"%s","type":"result","payload":' + "[" * 2000 + "]" * 2000 + "}", "nested too deeply"),
+    ('{"id":"%s","type":"result","payload":["' + "x" * 400000 + '"]}', "line too long"),
+    ('{"type":"result"}', "answers no open request"), ('{"id":"x%s","type":"result"}', "answers no open request"),
+    ('{"id":"x%s","type":"error","error":{}}', "without a condition"), ('{"id":["%s"],"type":"result"}', "are strings"),
+    ("<iq type='result' id='%s'/>", "not JSON"),
+)
 
 
 class Manage(Filter):
