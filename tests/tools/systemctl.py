@@ -3,11 +3,11 @@
 
   SYSTEMCTL_ROOT=DIR systemctl.py enable --now UNIT     start it, return when it is READY=1
   SYSTEMCTL_ROOT=DIR systemctl.py stop UNIT             SIGTERM, wait for its end
-  SYSTEMCTL_ROOT=DIR systemctl.py daemon-reload | restart UNIT
-                                                        nothing but a line in DIR/run/systemctl.log
+  SYSTEMCTL_ROOT=DIR systemctl.py restart UNIT          both, of one that runs here; else nothing
+  SYSTEMCTL_ROOT=DIR systemctl.py daemon-reload         nothing: units are read when they start
 
 Understands of DIR/usr/lib/systemd/system/UNIT.service and its drop-ins what our units use:
-EnvironmentFile, ExecStart, LoadCredential, StateDirectory, WorkingDirectory, and the sockets of
+Environment, EnvironmentFile, ExecStart, LoadCredential, StateDirectory, WorkingDirectory, and the sockets of
 Requires. Absolute paths are those below DIR, where they are. No sandbox, no user of its own, no
 restart: what a unit forbids is systemd-analyze's business. Log in DIR/run/UNIT.log.
 """
@@ -76,6 +76,9 @@ def sockets(settings):
 
 def environment_of(unit, settings):
     environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+    for assignment in settings.get("Environment", []):
+        key, value = assignment.split("=", 1)
+        environment[key] = value
     for name in settings.get("EnvironmentFile", []):
         with open(below(name)) as f:
             for line in f:
@@ -183,13 +186,14 @@ def stop(unit):
 
 def main():
     os.makedirs(RUN, exist_ok=True)
-    with open(RUN + "/systemctl.log", "a") as f:
-        f.write(" ".join(sys.argv[1:]) + "\n")
     if sys.argv[1:3] == ["enable", "--now"]:
         return start(sys.argv[3])
     if sys.argv[1] == "stop":
         return stop(sys.argv[2])
-    return 0 if sys.argv[1] in ("daemon-reload", "restart") else 64
+    if sys.argv[1] == "restart":
+        runs = os.path.exists("%s/%s.pid" % (RUN, sys.argv[2]))
+        return stop(sys.argv[2]) or start(sys.argv[2]) if runs else 0
+    return 0 if sys.argv[1] == "daemon-reload" else 64
 
 
 sys.exit(main())
