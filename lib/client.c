@@ -74,6 +74,7 @@ struct client {
 	bool broken;	   /* the peer has sent what is not XML */
 	bool up, closing, gone;
 	bool first; /* no stanza seen since the login */
+	uint64_t handed_over;
 	int paused;
 
 	/* what was seen of the login, to say what was wrong with it */
@@ -511,7 +512,8 @@ static void finish(struct client *c, int status)
 	if (c->gone)
 		return;
 	c->gone = true;
-	loop_timer_clear(c->loop, &c->tick);
+	/* one turn more: in this one the owner may have had his */
+	loop_timer_set(c->loop, &c->tick, 0);
 	unwatch(c);
 	trust_restore(c);
 	if (!c->closing)
@@ -673,10 +675,12 @@ static int stanza_came(xmpp_conn_t *conn, xmpp_stanza_t *node, void *context)
 	bytes = buf_span(&c->xml);
 	reader_feed(c->reader, bytes.p, bytes.n);
 	while ((event = reader_next(c->reader, &s)) != READER_MORE) {
-		if (event == READER_BAD)
+		if (event == READER_BAD) {
 			err_warn("dropped a stanza: %s", reader_error(c->reader));
-		else if (event == READER_STANZA && s.kind != STANZA_OTHER)
+		} else if (event == READER_STANZA && s.kind != STANZA_OTHER) {
+			c->handed_over++;
 			c->ops.stanza(c->context, &s);
+		}
 	}
 	return 1;
 }
@@ -717,8 +721,9 @@ static void run_once(struct client *c)
 	calling = NULL;
 }
 
-static void pump(struct client *c)
+static void pump(struct client *c, bool turn_ends)
 {
+	uint64_t handed_over = c->handed_over;
 	int runs, quiet = 0, on = 1;
 
 	if (c->gone)
@@ -767,7 +772,8 @@ static void pump(struct client *c)
 		}
 	}
 	watch(c);
-	if (quiet < QUIET_RUNS && c->paused == 0) /* others first, then more of this */
+	/* others first, then more of this; and who has had his turn gets another */
+	if ((quiet < QUIET_RUNS && c->paused == 0) || (turn_ends && c->handed_over != handed_over))
 		loop_timer_set(c->loop, &c->tick, loop_now_ms(c->loop));
 }
 
@@ -775,13 +781,13 @@ static void socket_ready(void *context, int fd, short revents)
 {
 	(void)fd;
 	(void)revents;
-	pump(context);
+	pump(context, false);
 }
 
 static void tick(void *context, int64_t now_ms)
 {
 	(void)now_ms;
-	pump(context);
+	pump(context, false);
 }
 
 /* Tell the loop what to wait for. */
@@ -812,7 +818,7 @@ static void end_of_turn(void *context)
 	struct client *c = context;
 
 	if (c->up && !c->gone && buf_length(&c->out) > 0)
-		pump(c);
+		pump(c, true);
 }
 
 /* --- from outside */
@@ -848,7 +854,7 @@ static void pump_until(struct client *c, bool (*done)(const struct client *), in
 		int64_t left = deadline_ms - io_now_ms();
 		struct pollfd p = {.events = POLLIN};
 
-		pump(c);
+		pump(c, false);
 		if (done(c) || left <= 0)
 			return;
 		p.fd = c->fd;

@@ -14,6 +14,10 @@ A script is steps, one a line or separated by " ; ":
                           "-" for none)
     handshake             wait for the client's, answer it, or end with not-authorized
     any-handshake         wait for the client's, say nothing
+    log-in JID            of a user instead: RFC 6120, PLAIN without TLS, any password
+    take N                wait for N more requests: their ids are @1, @2... in what is sent
+    serve N XML           send XML for each of N more requests, its id being @id
+    answer A B XML        send XML for each of the ids @A to @B, being @id
     send XML              as it stands; \\n, \\xHH and \\\\ are escapes
     drip XML              the same, one byte a packet
     repeat N XML          N times, %d is the number from 0
@@ -143,6 +147,7 @@ class Connection:
         self.number = number
         self.received = b""
         self.id = ""
+        self.ids = []
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def run(self, script):
@@ -235,8 +240,49 @@ class Connection:
         self.do_open("")
         self.do_handshake("")
 
+    def do_log_in(self, jid):
+        domain = jid.partition("/")[0].rpartition("@")[2]
+        mechanism = "<mechanism>PLAIN</mechanism>"
+        for feature in (
+            f"<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{mechanism}</mechanisms>",
+            "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>",
+        ):
+            self.do_expect(r"<stream:stream[^>]*>")
+            self.send(
+                "<?xml version='1.0'?><stream:stream xmlns='jabber:client' version='1.0' "
+                f"id='1' from='{domain}' xmlns:stream='http://etherx.jabber.org/streams'>"
+                f"<stream:features>{feature}</stream:features>".encode()
+            )
+            if "PLAIN" in feature:
+                self.do_expect(r"</auth>")
+                self.send(b"<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
+        self.do_expect(r"</iq>")
+        self.send(
+            "<iq type='result' id='_xmpp_bind1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
+            f"<jid>{jid}</jid></bind></iq>".encode()
+        )
+
+    def take(self):
+        return self.do_expect(r"<iq\b[^>]*?\bid=['\"]([^'\"]*)['\"]")[1]
+
+    def do_take(self, n):
+        self.ids += [self.take() for _ in range(int(n))]
+
+    def do_serve(self, rest):
+        n, _, text = rest.partition(" ")
+        text = unescape(text)
+        for _ in range(int(n)):
+            self.send(text.replace(b"@id", self.take()))
+
+    def do_answer(self, rest):
+        first, last, text = rest.split(" ", 2)
+        text = unescape(text)
+        ids = self.ids[int(first) - 1 : int(last)]
+        self.send(b"".join(text.replace(b"@id", taken) for taken in ids))
+
     def do_send(self, text):
-        self.send(unescape(text))
+        ids = {b"@%d" % (i + 1): taken for i, taken in enumerate(self.ids)}
+        self.send(re.sub(rb"@\d+", lambda m: ids.get(m[0], m[0]), unescape(text)))
 
     def do_drip(self, text):
         for byte in unescape(text):
