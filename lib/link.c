@@ -21,6 +21,8 @@
 #define TERMINAL_PIECE_BYTES 256
 /* Room above max_queue_bytes, in stanzas of the largest size read: a stanza grows on its way. */
 #define QUEUE_SLACK_STANZAS 8
+/* After a deadline: as much as a pipe can hold, so that one who writes for ever does not win. */
+#define LATE_READS 16
 /* Not watched by the loop. */
 #define UNWATCHED (-1)
 
@@ -433,6 +435,7 @@ static bool link_read(struct link *l)
 
 bool link_wait_end(struct link *l, int64_t deadline_ms)
 {
+	unsigned late_reads = 0;
 	bool ended;
 
 	link_enter(l);
@@ -447,10 +450,13 @@ bool link_wait_end(struct link *l, int64_t deadline_ms)
 			link_pump(l);
 			continue;
 		}
-		if (left_ms <= 0)
+		/* what is there already counts, however late it is */
+		if (left_ms <= 0 && late_reads++ == LATE_READS)
 			break;
-		if (poll(&p, 1, left_ms > 60000 ? 60000 : (int)left_ms) > 0)
+		if (poll(&p, 1, left_ms > 60000 ? 60000 : left_ms > 0 ? (int)left_ms : 0) > 0)
 			link_read(l);
+		else if (left_ms <= 0)
+			break;
 	}
 	ended = l->freed || l->input_over;
 	link_leave(l);

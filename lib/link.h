@@ -97,7 +97,8 @@ void link_lift_bound(struct link *link);
 bool link_flush(struct link *link, int64_t deadline_ms);
 /* errno of the write that failed, 0 if none has. */
 int link_write_error(const struct link *link);
-/* Read on (callbacks are called) until the input ends or deadline_ms; what is still to be written
+/* Read on (callbacks are called) until the input ends or deadline_ms (a time that has passed: what
+ * there is, without waiting); what is still to be written
  * is dropped. True if the input has ended. */
 bool link_wait_end(struct link *link, int64_t deadline_ms);
 

@@ -2,7 +2,7 @@
 
 const char *reply_wrong(const struct stanza *s, struct span from, struct span to, bool complete)
 {
-	const struct xml_node *error = xml_child(s->root, "", "error");
+	const struct xml_node *error = stanza_error_child(s), *other;
 
 	if (s->refusal)
 		return "over a limit";
@@ -20,7 +20,9 @@ const char *reply_wrong(const struct stanza *s, struct span from, struct span to
 		return s->root->children_count > 1 ? "more than one element in it" : NULL;
 	if (!stanza_error_condition(s).p)
 		return "an error without its condition";
-	if (s->root->children_count > 2 || xml_next(error, "", "error"))
+	other = s->root->first_child == error ? error->next : s->root->first_child;
+	if (s->root->children_count > 2 ||
+		(other && xml_is(other, "", "error") && xml_is_stanza_ns(other->ns)))
 		return "more than an error and one element in it";
 	return NULL;
 }

@@ -173,7 +173,7 @@ static void content(struct out *o, const struct stanza *s, const struct xml_node
 
 static void error_member(struct out *o, const struct stanza *s)
 {
-	const struct xml_node *error = xml_child(s->root, "", "error"), *node;
+	const struct xml_node *error = stanza_error_child(s), *node;
 	struct span type = xml_attribute(error, "type");
 	struct buf text;
 
@@ -452,6 +452,15 @@ static void text_in(struct json_object *list, struct buf *out)
 		buf_append_span(out, text_of(json_object_array_get_idx(list, i)));
 }
 
+/* The <error/> of a stanza, as stanza_error_child() has it. */
+static bool is_error(struct json_object *element)
+{
+	struct span ns = text_of(get(element, "ns"));
+
+	return span_is(text_of(get(element, "name")), "error") &&
+	       (ns.n == 0 || xml_is_stanza_ns(ns));
+}
+
 /* Whether 'error' says what the element says that it is made of (as error_member()). */
 static bool error_agrees(struct json_object *said, struct json_object *error)
 {
@@ -496,7 +505,7 @@ static const char *contradiction(struct json_object *o, struct json_object *payl
 				      : ns.p   ? ns
 					       : SPAN("")))
 		return "'ns' and 'name' are not those of the payload";
-	while (element && !span_is(text_of(get(element, "name")), "error"))
+	while (element && !is_error(element))
 		element = next_element(payload, &at);
 	/* the error said, its element NOLINTNEXTLINE(readability-suspicious-call-argument) */
 	if (error && (!element || !error_agrees(error, element)))

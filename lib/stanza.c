@@ -103,9 +103,19 @@ bool stanza_iq_valid(const struct stanza *s)
 	return stanza_is_request(s) && s->root->children_count == 1;
 }
 
+const struct xml_node *stanza_error_child(const struct stanza *s)
+{
+	const struct xml_node *node = xml_child(s->root, "", "error");
+
+	/* a payload of any namespace may have that name */
+	while (node && !xml_is_stanza_ns(node->ns))
+		node = xml_next(node, "", "error");
+	return node;
+}
+
 struct span stanza_error_condition(const struct stanza *s)
 {
-	const struct xml_node *error = xml_child(s->root, "", "error"), *node;
+	const struct xml_node *error = stanza_error_child(s), *node;
 
 	for (node = error ? error->first_child : NULL; node; node = node->next)
 		if (span_is(node->ns, NS_STANZAS) && !span_is(node->name, "text"))

@@ -90,6 +90,14 @@ stanzas=urn:ietf:params:xml:ns:xmpp-stanzas
 	assert_equal "$(jq -r '.ns + " " + .name' <<<"$output")" 'x q'
 	run -0 json-to-stanza <<<"$output"
 	assert_output "<iq type='error' id='1'><q xmlns='x'/><error type='cancel'><item-not-found xmlns='$stanzas'/><text xmlns='$stanzas'>no &lt;</text><a xmlns='b'/></error></iq>"
+	# a payload may have that name in a namespace of its own
+	stanza="<iq type='error' id='1'><error xmlns='x'/><error type='cancel'><conflict xmlns='$stanzas'/></error></iq>"
+	run -0 stanza-to-json <<<"$stanza"
+	assert_equal "$(jq -c .error <<<"$output")" '{"type":"cancel","condition":"conflict"}'
+	run -0 json-to-stanza <<<"$output"
+	assert_output "$stanza"
+	run -0 stanza-to-json <<<"<iq type='error' id='1'><error xmlns='x'><conflict xmlns='$stanzas'/></error></iq>"
+	assert_equal "$(jq -c .error <<<"$output")" null
 	# only what is of type error
 	run -0 stanza-to-json <<<"<message><error type='cancel'><item-not-found xmlns='$stanzas'/></error></message>"
 	assert_equal "$(jq -c .error <<<"$output")" null

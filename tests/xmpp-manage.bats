@@ -322,10 +322,15 @@ delegation() { scenario delegation; }
 		with Manage(handler=h) as p:
 		    for content, kind in (("<a xmlns='urn:x'/><b xmlns='urn:x'/>", 'result'), ("", 'error'), ("<error type='cancel'/>", 'error'),
 		                          (error('cancel/conflict') * 2, 'error'),
+		                          (error('cancel/conflict').replace('<error', "<error xmlns='urn:x'"), 'error'),
 		                          ("<a xmlns='urn:x'/><b xmlns='urn:x'/>" + error('cancel/conflict'), 'error')):
 		        p.send(envelope(ask()))
 		        h.answer(h.next(), content, kind)
 		        p.failed('o1', 'cancel/internal-server-error')
+		    # a payload of that name is no error
+		    p.send(envelope(ask()))
+		    h.answer(h.next(), "<error xmlns='urn:x'/>" + error('cancel/conflict'), 'error')
+		    assert '<conflict ' in p.next().raw, p.seen[-1]
 	END
 }
 
@@ -367,6 +372,33 @@ delegation() { scenario delegation; }
 		    p.send(envelope(ask('c')))
 		    h.answer(h.next())
 		    p.result('o1', 'c')
+	END
+}
+
+@test "what a handler has written before it ends counts, also when we learn of both at once" {
+	cat >once <<-'END'
+		#!/bin/sh
+		read -r request
+		echo $$ >pid.new && mv pid.new pid
+		until [ -e go ]; do sleep 0.02; done
+		id=$(expr "$request" : ".* id='\([^']*\)'")
+		echo "<iq type='result' id='$id'><query xmlns='urn:test:one'><ok/></query></iq>"
+	END
+	delegation <<-'END'
+		def wait_for(condition):
+		    while not condition():
+		        time.sleep(0.01)
+		def dead():
+		    return open('/proc/%s/stat' % pid).read().rsplit(')', 1)[1].split()[0] == 'Z'
+		with Manage(handler=('sh', './once')) as p:
+		    p.send(envelope(ask()))
+		    wait_for(lambda: os.path.exists('pid'))
+		    pid = open('pid').read().strip()
+		    p.signal(signal.SIGSTOP)
+		    open('go', 'w').close()
+		    wait_for(dead)
+		    p.signal(signal.SIGCONT)
+		    p.result('o1')
 	END
 }
 
