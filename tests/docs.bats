@@ -156,6 +156,14 @@ teardown_file()
 	assert_equal "$wrong" 0
 }
 
+@test "the defaults of --help are in the page, too" {
+	for program in $(programs); do
+		"$program" --help | manual defaults "$(page_of "$program")" 2>>checked | sed "s/^/$program: /"
+	done >missing
+	assert_equal "$(cat missing)" ''
+	assert [ "$(awk '{ n += $1 } END { print n }' checked)" -gt 50 ]
+}
+
 @test "the usage of --help is the page's SYNOPSIS" {
 	wrong=0
 	for program in $(programs); do

@@ -8,6 +8,8 @@
   manual.py examples PAGE DIR      every display of EXAMPLES into DIR/01, DIR/02...
   manual.py displays PAGE SECTION DIR
                                    every display of SECTION into DIR/SUBSECTION.1, DIR/SUBSECTION.2...
+  manual.py defaults PAGE <HELP    numbers that --help gives as defaults and the option's text in the
+                                   page does not
   manual.py help-usage <HELP       the same as synopsis, from what --help printed
   manual.py help-options <HELP     the same as options
 
@@ -97,6 +99,25 @@ def option(head):
     return name, letter, re.sub(r"^=|\s+", "", value)
 
 
+def defaults_missing(path, text):
+    # an option's lines in --help, and its item in the source of the page
+    helped = re.findall(r"(?m)^ {1,8}(?:-\w, )? *--([a-z0-9-]+)(.*(?:\n {9,}(?!-).*)*)", text)
+    with open(path) as f:
+        options = re.search(r"(?ms)^\.Sh OPTIONS\n(.*?)^\.Sh ", f.read()).group(1)
+    items = {}
+    for item in re.split(r"(?m)^\.It ", options)[1:]:
+        for name in re.findall(r"-([a-z0-9-]{2,})", item.split("\n", 1)[0]):
+            items[name] = item
+    checked = 0
+    for name, words in helped:
+        m = re.search(r"\(default ([0-9]\w*)\b", " ".join(words.split()))
+        if m:
+            checked += 1
+            if "default" not in items[name] or not re.search(r"\b%s\b" % m.group(1), items[name]):
+                print("--%s: default %s" % (name, m.group(1)))
+    print("%d checked" % checked, file=sys.stderr)
+
+
 def show_options(options):
     for o in sorted(options):
         print("\t".join(o))
@@ -124,6 +145,9 @@ def main():
             if m:
                 found.append(option(m.group(1).strip()))
         show_options(found)
+        return
+    if command == "defaults":
+        defaults_missing(args[0], sys.stdin.read())
         return
     page = Page(args[0])
     if command == "sections":
