@@ -58,6 +58,10 @@ on()
 	on prosody own_pipe
 }
 
+@test "Prosody: handlers that speak JSON: persistent, per request, our own pipe" {
+	on prosody json_handlers
+}
+
 @test "Prosody: what is announced stands in the host's and the accounts' disco#info" {
 	on prosody announced
 }
@@ -108,6 +112,10 @@ on()
 
 @test "ejabberd: without HANDLER: our own stdin and stdout are the pipe" {
 	on ejabberd own_pipe
+}
+
+@test "ejabberd: handlers that speak JSON: persistent, per request, our own pipe" {
+	on ejabberd json_handlers
 }
 
 @test "ejabberd: what is announced stands in the host's and the accounts' disco#info" {

@@ -4,6 +4,8 @@ urn:test:one for the host; proxy.test is the domain of xmpp-delegate, deleg2.tes
 jat2.test are its managing entities.
 """
 
+import json
+
 import delegation
 from delegation import Handler, envelope, error, features, identities, inner_of
 from proxyservers import *
@@ -225,6 +227,43 @@ def own_pipe():
             assert answered(alice, "q%d" % n)["type"] == "result"
         ask(alice, "last")
         m.process.stdout.readline()
+        m.process.stdin.close()     # nobody is there to answer any more
+        assert answered(alice, "last").error == "wait/recipient-unavailable"
+        m.ended(0)
+
+
+def json_handlers():
+    """--json: a handler in jq that stays, one per request, and our own pipe."""
+    alice = user("alice")
+    echo = '{id, type: "result", ns, name, payload: [.payload[0] | .children += [{name: "ok"}]]}'
+    with Manage("--json", handler=["jq", "--unbuffered", "-c", echo]):
+        for n, to in enumerate((HOST, ALICE, BOB)):
+            served(alice, "j%d" % n, to)
+        ask(alice, "deep", content="<query xmlns='urn:test:one' xmlns:p='urn:p' p:a='1' xml:lang='fr'><x xmlns=''>t</x></query>")
+        check(answered(alice, "deep"), "<iq type='result' id='deep' from='%s' to='%s'><query xmlns='urn:test:one' xmlns:p='urn:p' p:a='1' xml:lang='fr'>"
+              "<x xmlns=''>t</x><ok/></query></iq>" % (HOST, alice.jid))
+    with Manage("--json", "--per-request", handler=["echo", '{"type": "error", "error": {"type": "auth", "condition": "forbidden", "text": "no"}}']):
+        ask(alice, "p")
+        assert answered(alice, "p").error == "auth/forbidden"
+        once(alice, "p")
+    with Manage("--json", handler=(), pipes=True) as m:
+        def asked(id):
+            ask(alice, id)
+            return json.loads(m.process.stdout.readline())["id"]
+
+        def say(line):
+            m.process.stdin.write((line + "\n").encode())
+            m.process.stdin.flush()
+        say("garbage")
+        m.wait_stderr("stdin:1: not JSON")
+        id = asked("bad")
+        say(json.dumps({"id": id, "type": "result", "payload": [{}]}))
+        assert answered(alice, "bad").error == "cancel/internal-server-error"
+        say(json.dumps({"id": id, "type": "result"}))
+        once(alice, "bad")
+        say(json.dumps({"id": asked("good"), "type": "result", "payload": delegation.OK_OBJECT}))
+        check(answered(alice, "good"), "<iq type='result' id='good' from='%s' to='%s'>%s</iq>" % (HOST, alice.jid, ANSWER))
+        asked("last")
         m.process.stdin.close()     # nobody is there to answer any more
         assert answered(alice, "last").error == "wait/recipient-unavailable"
         m.ended(0)
