@@ -22,10 +22,10 @@ struct jsonlines;
 /* only_iq: an object that does not say its kind is an iq, and nothing else is taken. */
 struct jsonlines *jsonlines_new(const struct reader_config *limits, bool only_iq);
 void jsonlines_free(struct jsonlines *j);
-/* Read the object that is the whole text, as line `number`. Of a text that holds more values than the
- * largest stanza makes nothing is looked at: they would take hundreds of times its bytes. NULL, and *s is valid until the next
- * call; else what is wrong with it (static). *id is then the id it has, as far as it is an object
- * with one, else SPAN_NONE; also valid until the next call. */
+/* Read the object that is the whole text, as line `number`. Of a text that holds more values than
+ * the largest stanza makes nothing is looked at: they would take hundreds of times its bytes. NULL,
+ * and *s is valid until the next call; else what is wrong with it (static). *id is then the id it
+ * has, as far as it is an object with one, else SPAN_NONE; also valid until the next call. */
 const char *jsonlines_read(
 	struct jsonlines *j, struct span text, size_t number, struct stanza *s, struct span *id);
 
