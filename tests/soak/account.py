@@ -104,8 +104,8 @@ class Refreshes:
         self.open = {}            # id: (user, version)
         self.promised = {}        # the same: must be there in the end
         self.spooled = set()      # ids of those that were promised by the spool alone
-        self.excused = set()      # ids that were open when the listener ended
-        self.ending = False
+        self.excused = {}         # ids that were open when the listener ended: how it did
+        self.ending = None        # how, while it does
         self.counts = collections.Counter()
         self.wrong = []
 
@@ -114,7 +114,7 @@ class Refreshes:
 
     def connects(self, id):
         """What ended before is no reason for it any more."""
-        self.excused.discard(id)
+        self.excused.pop(id, None)
 
     def answer(self, id, updated, served_version):
         user, version = self.open.pop(id)
@@ -129,17 +129,18 @@ class Refreshes:
 
     def broke(self, id):
         self.open.pop(id)
-        self.counts["broken"] += 1
-        if not self.ending and id not in self.excused:
+        how = self.ending or self.excused.get(id)
+        self.counts["broken, listener %s" % how] += 1
+        if not how:
             self.wrong.append("unexplained: the connection of %s broke" % id)
 
-    def listener_ends(self):
-        self.ending = True
+    def listener_ends(self, how):
+        self.ending = how
 
     def listener_ended(self, spooled_users):
         """It is gone, and this is what its spool holds."""
-        self.ending = False
-        self.excused |= set(self.open)
+        self.excused.update((id, self.ending) for id in self.open)
+        self.ending = None
         for id, (user, version) in self.open.items():
             if user in spooled_users and id not in self.promised:
                 self.promised[id] = user, version

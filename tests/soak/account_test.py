@@ -130,7 +130,7 @@ class RefreshBooks(unittest.TestCase):
 
     def test_what_was_in_the_spool_is_promised(self):
         self.books.ask("2", "aaron", 3)
-        self.books.listener_ends()
+        self.books.listener_ends("killed")
         self.books.listener_ended({"john"})
         self.books.broke("1")
         self.books.broke("2")
@@ -138,7 +138,7 @@ class RefreshBooks(unittest.TestCase):
         self.assertEqual(self.books.faults({"john": 7}), [])
 
     def test_a_connection_breaks_only_with_the_listener(self):
-        self.books.listener_ends()
+        self.books.listener_ends("killed")
         self.books.listener_ended(set())
         self.books.broke("1")
         self.assertEqual(self.books.faults({}), [])

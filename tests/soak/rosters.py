@@ -86,7 +86,7 @@ class Listener:
 
     def end(self, number):
         with lock:
-            books.listener_ends()
+            books.listener_ends("killed" if number == signal.SIGKILL else "ended")
         self.process.send_signal(number)
         self.process.wait(PATIENCE_S)
         with lock:
@@ -209,7 +209,7 @@ final = {user: on_the_server(user) for user in USERS}
 lost = books.lost(final)
 print("roster-refresh-listen: %d refreshes of %d rosters in %.0f s"
       % (sum(books.counts.values()), len(USERS), time.monotonic() - started))
-for name in "updated", "refused", "broken":
+for name in "updated", "refused", "broken, listener killed", "broken, listener ended":
     print("  %-24s %d" % (name, books.counts[name]))
 print("  %-24s %d" % ("of these in the spool", len(books.spooled)))
 print("  %-24s %d" % ("lost", len(lost)))
