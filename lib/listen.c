@@ -18,6 +18,8 @@
 #define BACKLOG 64
 /* Without a descriptor for another client: until then nobody is accepted. */
 #define PAUSE_MS 200
+/* So many at once: whoever goes on connecting does not keep us. */
+#define WAITING_MAX 1024
 
 struct listen_socket {
 	int *fds;
@@ -25,6 +27,7 @@ struct listen_socket {
 	char *path; /* ours to remove, or NULL */
 	dev_t device;
 	ino_t inode;
+	bool inherited, held;
 	struct loop *loop;
 	void (*fn)(void *context, int fd);
 	void *context;
@@ -142,6 +145,7 @@ int listen_open(const char *path, const char *mode, struct listen_socket **out)
 	for (int i = 0; i < inherited; i++) {
 		if (!*out)
 			*out = listen_new();
+		(*out)->inherited = true;
 		add_fd(*out, LISTEN_FIRST_FD + i);
 	}
 	return EXIT_DONE;
@@ -204,6 +208,7 @@ struct listen_socket *listen_from(int fd)
 {
 	struct listen_socket *l = listen_new();
 
+	l->inherited = true;
 	add_fd(l, fd);
 	return l;
 }
@@ -245,6 +250,7 @@ void listen_hold(struct listen_socket *l, bool hold)
 		return;
 	loop_timer_clear(l->loop, &l->again);
 	watch(l, !hold);
+	l->held = hold;
 }
 
 static void on_again(void *context, int64_t now_ms)
@@ -286,6 +292,21 @@ void listen_start(struct listen_socket *l, struct loop *loop, void (*fn)(void *c
 	l->context = context;
 	loop_timer_init(&l->again, on_again, l);
 	watch(l, true);
+}
+
+void listen_take_waiting(struct listen_socket *l)
+{
+	if (!l || !l->loop || l->inherited)
+		return;
+	for (size_t i = 0; i < l->count; i++) {
+		for (int n = 0; n < WAITING_MAX && !l->held; n++) {
+			int client = accept4(l->fds[i], NULL, NULL, SOCK_CLOEXEC);
+
+			if (client < 0)
+				break;
+			l->fn(l->context, client);
+		}
+	}
 }
 
 void listen_stop(struct listen_socket *l)

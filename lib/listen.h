@@ -34,6 +34,9 @@ void listen_hold(struct listen_socket *l, bool hold);
 /* Call fn with each accepted client (blocking as accepted, close-on-exec; fn owns the fd). */
 void listen_start(struct listen_socket *l, struct loop *loop, void (*fn)(void *context, int fd),
 	void *context);
+/* Take those who have connected already: they would be thrown out with a socket of our own. Those
+ * at an inherited one are left to who gets it next. */
+void listen_take_waiting(struct listen_socket *l);
 /* Take no more clients; the socket file of our own is removed. NULL is allowed. */
 void listen_stop(struct listen_socket *l);
 void listen_free(struct listen_socket *l);

@@ -450,11 +450,13 @@ static void on_drain(void *self, struct writer *w, int64_t now_ms)
 
 	(void)w;
 	(void)now_ms;
-	rs->draining = true;
-	for (size_t i = 0; i < rs->sockets_count; i++)
-		listen_stop(rs->sockets[i]);
 	if (rs->http)
 		http_drain(rs->http);
+	for (size_t i = 0; i < rs->sockets_count; i++) {
+		listen_take_waiting(rs->sockets[i]);
+		listen_stop(rs->sockets[i]);
+	}
+	rs->draining = true;
 }
 
 static void on_finish(void *self, struct writer *w, int64_t now_ms)

@@ -451,6 +451,29 @@ answers()
 	run -64 roster-refresh-listen --listen 127.0.0.1:0 --tls-cert cert
 }
 
+@test "SIGTERM: who has connected before it gets an answer" {
+	listener -- ./worker
+	kill -STOP "$listener_pid"
+	for n in 1 2 3; do
+		start "client$n" curl -sS -m 30 -w '%{http_code}' -o /dev/null -d '["john"]' "$url"
+	done
+	# all of them in the kernel's queue, their requests sent
+	sent()
+	{
+		[[ $(awk -v at="0100007F:$(printf %04X "$port")" \
+			'$2 == at && $4 == "01" && $5 !~ /:00000000$/' /proc/net/tcp | wc -l) == 3 ]]
+	}
+	wait_for sent
+	kill -TERM "$listener_pid"
+	kill -CONT "$listener_pid"
+	for n in 1 2 3; do
+		await "client$n"
+		assert_equal "$(cat "client$n.out")" 503
+	done
+	await listener
+	assert_file_not_exist given
+}
+
 @test "SIGTERM waits for the open request" {
 	listener -- ./worker
 	touch hold.john
