@@ -427,7 +427,7 @@ _ups() { [[ $(grep -c ' up$' echo.err) == "$1" ]]; }
 }
 
 @test "a connection beyond this machine is warned about once" {
-	address=$(hostname -I | tr ' ' '\n' | grep -m1 '^[0-9.]*$') || skip 'no address but loopback'
+	address=$(hostname -I | tr ' ' '\n' | grep -m1 '^[0-9.]\+$') || not_here 'no address but loopback'
 	secret_file
 	server_free_port
 	start relay socat "TCP-LISTEN:$FREE_PORT,bind=$address,reuseaddr,fork" OPEN:/dev/null

@@ -436,11 +436,16 @@ answers()
 }
 
 @test "IPv6, TLS, bad certificates" {
-	start six roster-refresh-listen --listen '[::1]:0' -- ./worker
-	wait_for grep -q 'listening on' six.err
-	answers 200 1 0 --data '["john"]' \
-		"http://[::1]:$(sed -n 's/.*\]:\([0-9]*\)$/\1/p' six.err)/roster_admin/refresh"
-	end six
+	# there are machines without
+	if grep -qs '^0*1 ' /proc/net/if_inet6; then
+		start six roster-refresh-listen --listen '[::1]:0' -- ./worker
+		wait_for grep -q 'listening on' six.err
+		answers 200 1 0 --data '["john"]' \
+			"http://[::1]:$(sed -n 's/.*\]:\([0-9]*\)$/\1/p' six.err)/roster_admin/refresh"
+		end six
+	else
+		run -78 roster-refresh-listen --listen '[::1]:0' -- ./worker
+	fi
 	(umask 077 && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
 		-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout key -out cert 2>/dev/null)
 	listener --tls-cert cert --tls-key key -- ./worker

@@ -61,7 +61,7 @@ teardown()
 	for unit in "$R"/run/*.pid; do
 		[[ ! -e $unit ]] || "$R/stand-ins/systemctl" stop "$(basename "$unit" .pid)" || true
 	done
-	for pid in $(holders "$R/var/lib/outboard/*.lock"); do kill "$pid" || true; done
+	for pid in $(holders "$R"/var/lib/outboard/*.lock); do kill "$pid" || true; done
 	stop_all
 	[[ -n ${BATS_TEST_COMPLETED:-} ]] || tail -n 20 refreshed "$R"/run/*.log 2>/dev/null || true
 }
@@ -123,8 +123,14 @@ part()
 	}
 }
 
-# holders PATTERN: who has a file like it open
-holders() { find /proc/[0-9]*/fd -lname "$1" 2>/dev/null | cut -d/ -f3 | sort -u; }
+# holders FILE...: who has locked one. The open files of our programs (PR_SET_DUMPABLE) only root sees.
+holders()
+{
+	local file
+	for file; do
+		[[ ! -e $file ]] || awk -v at=":$(stat -c %i "$file")$" '$6 ~ at { print $5 }' /proc/locks
+	done
+}
 
 # client USER: logged in, accepts subscriptions, answers requests
 client()
