@@ -85,6 +85,13 @@ setup()
 	each_line filters out_of_memory
 }
 
+@test "xmpp-manage with a handler that speaks JSON, without memory: 75 and 'out of memory'" {
+	needs_injectors
+	cp envelopes in
+	each_fault FAILMALLOC=N 75! xmpp-manage --domain ent.example.org --host proxy.example.org \
+		--namespace urn:xmpp:ping --per-request --json -- echo '{"type":"result"}'
+}
+
 # Programs that connect to a server, to an address: the libc's search for a name does not survive
 # a lack of memory itself.
 connecting()
