@@ -1041,6 +1041,7 @@ delegation() { scenario delegation; }
 	wrong --host --domain deleg.test --namespace urn:x -- cat
 	wrong --namespace --domain deleg.test --host vhost.test -- cat
 	wrong HANDLER "${ok[@]}"
+	wrong HANDLER "${ok[@]}" --json
 	wrong HANDLER "${ok[@]}" --per-request --connect 127.0.0.1:1 --secret-file s
 	wrong --domain --domain a@b "${ok[@]:2}" -- cat
 	wrong --host "${ok[@]}" --host a@b -- cat
