@@ -156,6 +156,24 @@ teardown_file()
 	assert_equal "$wrong" 0
 }
 
+@test "an option that a page speaks of is one of some program" {
+	for program in $(programs); do
+		"$program" --help | grep -oE -- '(^|[ ,])--?[a-zA-Z][a-z0-9-]*' | tr -d ' ,'
+	done | sort -u >known
+	wrong=0
+	for page in $(pages); do
+		# .Fl - alone is what stands before a command
+		while read -r option; do
+			grep -qx -e "-$option" known || {
+				echo "$(basename "$page"): -$option"
+				wrong=1
+			}
+		done < <(grep -oE '(^\.| )Fl -?[a-zA-Z][a-z0-9-]*' "$page" | sed 's/.*Fl //' | sort -u)
+	done
+	assert_equal "$wrong" 0
+	assert [ "$(wc -l <known)" -gt 100 ]
+}
+
 @test "the defaults of --help are in the page, too" {
 	for program in $(programs); do
 		"$program" --help | manual defaults "$(page_of "$program")" 2>>checked | sed "s/^/$program: /"
