@@ -179,10 +179,11 @@ static enum json_tokener_error feed(struct json_tokener *tokener, struct span te
 		die_if_out_of_memory();
 		error = json_tokener_get_error(tokener);
 		if (error == json_tokener_success) {
-			p += json_tokener_get_parse_end(tokener);
-			while (p < end && memchr(" \t\r\n", *p, 4))
-				p++;
-			return p < end ? json_tokener_error_parse_unexpected : error;
+			size_t at = (size_t)(p - text.p) + json_tokener_get_parse_end(tokener);
+
+			while (at < text.n && memchr(" \t\r\n", text.p[at], 4))
+				at++;
+			return at < text.n ? json_tokener_error_parse_unexpected : error;
 		}
 		p = next;
 	}
