@@ -86,13 +86,7 @@ static void look(struct connect *c)
 /* --- open requests. What identifies an answer: who asked (a component has many addresses), who
  * was asked, the id. */
 
-static void key_part(struct buf *key, struct span part)
-{
-	buf_append_span(key, part);
-	buf_append_char(key, '\0');
-}
-
-/* People type addresses, answers come from normalised ones. */
+/* People type addresses; some servers answer for what was typed, others for what it means. */
 static void key_address(struct buf *key, struct span typed)
 {
 	if (!typed.p || !jid_normalise(typed, key))
@@ -100,36 +94,18 @@ static void key_address(struct buf *key, struct span typed)
 	buf_append_char(key, '\0');
 }
 
-static struct span request_key(struct connect *c, const struct stanza *s)
+/* A user asks from one address; without another it is the own account that is asked, or answers
+ * (RFC 6120 8.1.1.1, 8.1.2.1). */
+static struct span key_of(struct connect *c, struct span asker, struct span asked, struct span id)
 {
 	struct span bare = span_of(login_bare(c->login));
+	bool component = login_is_component(c->login);
 
 	buf_reset(&c->key);
-	if (login_is_component(c->login)) {
-		key_address(&c->key, s->from.n ? s->from : bare);
-		key_address(&c->key, s->to);
-	} else {
-		key_part(&c->key, SPAN_NONE);
-		/* without `to` it is for the own account (RFC 6120 8.1.1.1) */
-		key_address(&c->key, s->to.n ? s->to : bare);
-	}
-	buf_append_span(&c->key, s->id);
-	return buf_span(&c->key);
-}
-
-static struct span answer_key(struct connect *c, const struct stanza *s)
-{
-	struct span bare = span_of(login_bare(c->login));
-
-	buf_reset(&c->key);
-	if (login_is_component(c->login)) {
-		key_part(&c->key, s->to.n ? s->to : bare);
-		key_part(&c->key, s->from);
-	} else {
-		key_part(&c->key, SPAN_NONE);
-		key_part(&c->key, s->from.n ? s->from : bare);
-	}
-	buf_append_span(&c->key, s->id);
+	if (component)
+		key_address(&c->key, asker.n ? asker : bare);
+	key_address(&c->key, asked.n || component ? asked : bare);
+	buf_append_span(&c->key, id);
 	return buf_span(&c->key);
 }
 
@@ -142,7 +118,7 @@ static void request_opened(struct connect *c, const struct stanza *s)
 			c->source_name, s->line);
 		return;
 	}
-	if (!route_add(c->pending, request_key(c, s), 0, deadline_ms)) {
+	if (!route_add(c->pending, key_of(c, s->from, s->to, s->id), 0, deadline_ms)) {
 		err_warn("%s:%zu: too many open requests: its answer is not waited for",
 			c->source_name, s->line);
 		c->unanswered++;
@@ -151,7 +127,8 @@ static void request_opened(struct connect *c, const struct stanza *s)
 
 static void request_closed(struct connect *c, const struct stanza *s)
 {
-	struct route_entry *e = s->id.n ? route_find(c->pending, answer_key(c, s)) : NULL;
+	struct route_entry *e =
+		s->id.n ? route_find(c->pending, key_of(c, s->to, s->from, s->id)) : NULL;
 
 	if (!e)
 		return;

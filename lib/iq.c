@@ -247,14 +247,15 @@ static void print(struct iq *q)
 
 /* From the server -------------------------------------------------------- */
 
-/* Whether s comes from whom the request went to. What the own account says comes without an address
- * or with the account's (RFC 6120 8.1.2.1); where nobody was named, the account's server may also
- * give its own. */
+/* Whether s comes from whom the request went to: some servers answer for an address as it was
+ * typed, others as it should have been. What the own account says comes without an address or with
+ * the account's (RFC 6120 8.1.2.1); where nobody was named, the account's server may also give its
+ * own. */
 static bool from_expected(const struct iq *q, const struct slot *slot, const struct stanza *s)
 {
 	const char *own = login_bare(q->login);
 
-	if (slot->expected && span_is(s->from, slot->expected))
+	if (slot->expected && (span_is(s->from, slot->expected) || span_is(s->from, slot->to)))
 		return true;
 	if (login_is_component(q->login) || (slot->expected && strcmp(slot->expected, own) != 0))
 		return false;

@@ -3,7 +3,8 @@
 # Component streams for tests; loaded after lib.
 #
 #   fake [OPTION...] SCRIPT...   start servers/fake-component-server.py; its port in $FAKE_PORT,
-#                           what it prints in fake.out; `await fake` is 0 if all went as expected
+#                           what it prints in fake.out; `await fake` is 0 if all went as expected;
+#                           ends the one before
 #   echo_service OPTION...  start build/tools/echo-service as "echo" for the component jat.test
 #                           with the secret "secret" on $FAKE_PORT (or $COMPONENT_PORT)
 #   echo_counters PATTERN   have it print its counters: whether they match (for wait_for)
@@ -17,6 +18,7 @@ secret_file()
 
 fake()
 {
+	[[ -z ${started[fake]:-} ]] || end fake || true
 	rm -f fake.out
 	start fake "$TESTS/servers/fake-component-server.py" "$@"
 	wait_for grep -q '^port ' fake.out

@@ -142,6 +142,11 @@ user_asks_the_server()
 		--password-file "$PASSWORD_FILE" --wait 20 >out \
 		<<<"<iq type='get' id='a1' to='VHOST.TEST'>$disco</iq>"
 	assert_file_contains out "type='result'"
+	for kind in prosody ejabberd; do # one answers for what it means, one for what was typed
+		on "$kind"
+		as_component jat.test <<<"<iq type='get' id='a1' to='VHOST.TEST' from='X@jat.test'>$disco</iq>" >out
+		assert_file_contains out "type='result'"
+	done
 }
 
 @test "no TLS: on loopback addresses only" {

@@ -35,13 +35,18 @@ as_user()
 		--tls-ca "$TLS_CA" -q "$@"
 }
 
-both() { for who in as_component as_user; do "$@" || return 1; done; }
+both()
+{
+	for who in as_component as_user; do
+		"$@"
+	done
+}
 
 asks()
 {
 	run -0 "$who" --to "$XMPP_HOST" --disco-info
 	assert_output --regexp "^<query .*http://jabber.org/protocol/disco#info.*</query>$"
-	run -0 "$who" --to "$XMPP_HOST" --ping
+	run -0 "$who" --to "${XMPP_HOST^^}" --ping
 	assert_output ""
 	run -0 "$who" --to "$XMPP_HOST" --disco-items --json
 	assert_equal "$(jq -r '.type + " " + .from' <<<"$output")" "result $XMPP_HOST"
@@ -223,6 +228,16 @@ forged=(
 	assert_line --index 1 "${reply/@1/2}"
 	assert_equal "${#lines[@]}" 2
 	await fake
+	# an address may be typed
+	fake "up
+		take 2
+		send ${reply/vhost/Vhost}
+		send ${reply/vhost/VHOST}
+		send ${reply/@1/@2}
+		wait-close"
+	run -0 ask --to VHOST.test --batch < <(requests 2)
+	assert_line --index 0 --partial VHOST.test
+	assert_line --index 1 --partial vhost.test
 }
 
 @test "where a user names nobody, the account answers, with its address, none or the server's" {
@@ -501,6 +516,9 @@ ended()
 	ask --batch --json --max-pending 1 < <(requests 3) >out || status=$?
 	assert_equal "$status" 75
 	assert_equal "$(jq -r .error.condition out | sort | uniq -c | xargs)" '3 recipient-unavailable'
+	ask --batch --json --max-pending 1 < <(requests 3 | tr -d '\n') >out || status=$?
+	assert_equal "$status" 75
+	assert_equal "$(jq -r '.id + " " + .error.text' out | paste -sd,)" '1 connection lost,2 not sent,3 not sent'
 	run -75 --separate-stderr ask --ping --stanza
 	assert_output ''
 }
@@ -541,6 +559,13 @@ ended()
 	seq 10000 | sed 's/.*/{"kind":"iq","type":"get","id":"&","ns":"urn:q","name":"q"}/' >objects
 	ask --batch --json --unordered <objects >out
 	assert_equal "$(jq -r .id out | sort -n | paste -sd, | md5sum)" "$(seq 10000 | paste -sd, | md5sum)"
+	# all on one line
+	fake --forever "up ; serve 500 <iq type='result' from='vhost.test' id='@id'/> ; wait-close"
+	for json in '' --json; do
+		# shellcheck disable=SC2086
+		ask --batch $json --max-pending 3 < <(requests 500 | tr -d '\n') >out
+		assert_equal "$(grep -o "id[=:'\"]*[0-9]*" out | grep -o '[0-9]*' | paste -sd,)" "$(seq 500 | paste -sd,)"
+	done
 }
 
 # reads NAME BYTES: how far NAME has come in the file that is its standard input
@@ -566,29 +591,43 @@ thrifty()
 	assert_equal "$(ids_of asking.out | md5sum)" "$(seq 2500 | paste -sd, | md5sum)"
 }
 
-@test "a reader that does not read: bounded, nothing lost, and nothing is late for it" {
-	requests 1500 >in
-	body=$(printf %010000d 1)
-	for order in '' --unordered; do
-		fake "up ; serve 1500 <iq type='result' from='vhost.test' id='@id'><q xmlns='urn:q'>$body</q></iq> ; wait-close"
-		rm -f slow
-		mkfifo slow
-		exec {slow}<>slow
-		read_from=in write_to=slow start asking asking --batch --max-queue-bytes 256K \
-			--max-stanza-bytes 16K --reply-timeout 0.5 $order
-		# full, and for longer than a reply may take
-		wait_for python3 -c '
-import array, fcntl, os, sys, termios, time
+# held_up FIFO SECONDS: there is more for it than it takes, for so long
+held_up()
+{
+	python3 -c '
+import array, fcntl, sys, termios, time
 held = array.array("i", [0])
 fcntl.ioctl(int(sys.argv[1]), termios.FIONREAD, held)
 if held[0] < 60000: sys.exit(1)
-time.sleep(1)' "$slow"
+time.sleep(float(sys.argv[2]))' "$1" "$2"
+}
+
+@test "a reader that does not read: bounded, nothing lost, and nothing is late for it" {
+	requests 1500 >in
+	body=$(printf %010000d 1)
+	fake --forever "up ; serve 1500 <iq type='result' from='vhost.test' id='@id'><q xmlns='urn:q'>$body</q></iq> ; wait-close"
+	mkfifo slow
+	exec {slow}<>slow
+	# longer than a reply may take
+	for options in '2 --reply-timeout 1.5' '0 --unordered'; do
+		# shellcheck disable=SC2086
+		read_from=in write_to=slow start asking asking --batch --max-pending 20 \
+			--max-queue-bytes 256K --max-stanza-bytes 16K ${options#* }
+		wait_for held_up "$slow" "${options%% *}"
 		thrifty asking 16000
-		head -n 1500 <slow >out
+		head -n 1500 <slow | cut -c 1-100 >out
 		await asking
-		exec {slow}>&-
-		assert_equal "$(ids_of out | tr , '\n' | sort -n | paste -sd, | md5sum)" "$(seq 1500 | paste -sd, | md5sum)"
+		assert_equal "$(ids_of out | md5sum)" "$(seq 1500 | paste -sd, | md5sum)"
 	done
+	# those who are asked to end do not wait for it for ever
+	read_from=in write_to=slow start asking asking --batch --max-queue-bytes 256K --max-stanza-bytes 16K
+	wait_for held_up "$slow" 0
+	kill -TERM "$asking_pid"
+	wait_for grep -q interrupted asking.err
+	status=0
+	end asking || status=$?
+	assert_equal "$status" 75
+	exec {slow}>&-
 }
 
 @test "replies that wait for an earlier one are bounded in bytes: it is given up" {
