@@ -288,6 +288,9 @@ static void jobs_start(struct manageservice *ms)
 			.deadline_ms = job->deadline_ms,
 			.max_output_bytes = ms->max_reply_bytes};
 
+		/* nobody waits for it any more: it is about to be taken away */
+		if (job->deadline_ms <= loop_now_ms(ms->loop))
+			return;
 		job_unqueue(job);
 		ms->running++;
 		job->running = handler_job_start(ms->loop, &config, on_job_done, job);
