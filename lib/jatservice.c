@@ -288,7 +288,8 @@ static size_t metrics(const void *self, struct metric *out, size_t max)
 	return jatproxy_metrics(((const struct jatservice *)self)->proxy, out, max);
 }
 
-static const struct service_ops ops = {.up = on_up,
+static const struct service_ops ops = {.fold = true,
+	.up = on_up,
 	.down = on_down,
 	.stanza = on_stanza,
 	.tick = on_tick,

@@ -205,6 +205,24 @@ bool jid_normalise(struct span text, struct buf *out)
 	return false;
 }
 
+bool jid_fold(struct span text, struct buf *out)
+{
+	size_t upper = 0, n = 0, kept;
+
+	for (; n < text.n && text.p[n] != '/'; n++)
+		upper += text.p[n] >= 'A' && text.p[n] <= 'Z';
+	kept = n > 1 && text.p[n - 1] == '.' ? n - 1 : n;
+	if (upper == 0 && kept == n)
+		return false;
+	for (size_t i = 0; i < kept; i++) {
+		char c = text.p[i];
+
+		buf_append_char(out, c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c);
+	}
+	buf_append_span(out, span_from(text, n));
+	return true;
+}
+
 bool jid_resource_survives(struct span text)
 {
 	char prepared[PREPARED_BYTES];

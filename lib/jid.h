@@ -42,6 +42,11 @@ bool jid_at_domain(struct span text, struct span domain);
  */
 bool jid_normalise(struct span text, struct buf *out);
 
+/* What a server that does not normalise addresses (ejabberd passes them on as users write them)
+ * should have made of one on a stanza: append it to out with the ASCII letters of its bare part in
+ * lower case and without a dot behind the domain. False (out unchanged) if that is what it is. */
+bool jid_fold(struct span text, struct buf *out);
+
 /* Whether resourceprep leaves these bytes as they are and they fit a resourcepart
  * (1..1023 bytes): what a token must pass to survive a server. */
 bool jid_resource_survives(struct span text);

@@ -566,7 +566,8 @@ static void on_detach(void *self)
 		on_over(ms, e->key);
 }
 
-static const struct service_ops ops = {.up = on_up,
+static const struct service_ops ops = {.fold = true,
+	.up = on_up,
 	.stanza = on_stanza,
 	.tick = on_tick,
 	.deadline = deadline,

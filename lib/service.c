@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "err.h"
+#include "jid.h"
 #include "notify.h"
 #include "stanza-error.h"
 
@@ -53,6 +54,7 @@ struct service {
 	struct loop_timer tick, drain, end, metrics, watchdog, status_line;
 	uint64_t told;	 /* stanzas when the last status was sent */
 	struct buf late; /* answers to what came after the end of the stream */
+	struct buf folded_to, folded_from;
 	size_t late_count;
 };
 
@@ -455,6 +457,19 @@ static void on_gave_up(void *context, int status)
 	}
 }
 
+static void hand_over(struct service *s, const struct stanza *stanza, struct writer *w)
+{
+	struct stanza folded = *stanza;
+
+	buf_reset(&s->folded_to);
+	buf_reset(&s->folded_from);
+	if (s->ops.fold && jid_fold(stanza->to, &s->folded_to))
+		folded.to = buf_span(&s->folded_to);
+	if (s->ops.fold && jid_fold(stanza->from, &s->folded_from))
+		folded.from = buf_span(&s->folded_from);
+	s->ops.stanza(s->self, &folded, w, service_now_ms(s));
+}
+
 static void on_component_stanza(void *context, const struct stanza *stanza)
 {
 	struct service *s = context;
@@ -462,7 +477,7 @@ static void on_component_stanza(void *context, const struct stanza *stanza)
 	if (stanza->refusal != STANZA_WHOLE)
 		err_info("a stanza from '%.*s' is over a limit: its content was not read",
 			SPAN_ARG(stanza->from));
-	s->ops.stanza(s->self, stanza, component_writer(s->component), service_now_ms(s));
+	hand_over(s, stanza, component_writer(s->component));
 }
 
 static void on_filter_stanza(void *context, const struct stanza *stanza)
@@ -482,7 +497,7 @@ static void on_filter_stanza(void *context, const struct stanza *stanza)
 	}
 	if (stanza->refusal != STANZA_WHOLE)
 		err_error("stdin:%zu: %s", stanza->line, refusals[stanza->refusal]);
-	s->ops.stanza(s->self, stanza, link_writer(s->link), service_now_ms(s));
+	hand_over(s, stanza, link_writer(s->link));
 }
 
 static void on_filter_bad(void *context, const char *what, size_t line)
@@ -654,6 +669,8 @@ static void service_close(struct service *s)
 	if (s->component)
 		component_end(s);
 	buf_free(&s->late);
+	buf_free(&s->folded_to);
+	buf_free(&s->folded_from);
 	component_free(s->component);
 	link_free(s->link);
 	notify_free(s->notify);
@@ -688,6 +705,8 @@ int service_run(const struct service_config *config, const struct service_ops *o
 	loop_timer_init(&s->watchdog, on_watchdog, s);
 	loop_timer_init(&s->status_line, on_status_line, s);
 	buf_init(&s->late, LATE_MAX_BYTES);
+	buf_init(&s->folded_to, BUF_NO_MAX);
+	buf_init(&s->folded_from, BUF_NO_MAX);
 	loop_turn(s->loop, on_turn, s);
 	if (!service_open(s)) {
 		notify_free(s->notify);

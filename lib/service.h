@@ -106,6 +106,9 @@ struct service;
  * that pass while the link is congested. A drain that began while the link was down is told after
  * up. Fields may be NULL. */
 struct service_ops {
+	/* to and from of stanzas are compared with addresses: they are folded (jid_fold()), for not
+	 * every server has normalised them */
+	bool fold;
 	/* link up: after each handshake; once at the start of a filter */
 	void (*up)(void *self, struct writer *w, int64_t now_ms);
 	void (*down)(void *self, int64_t now_ms);

@@ -107,6 +107,9 @@ component_asks_the_server()
 	assert_file_contains out " to='jat.test'"
 	run grep -c xmlns=.jabber:component out
 	assert_output 0
+	# ejabberd answers from the address as it was typed
+	as_component jat.test >out <<<"<iq type='get' id='a1' to='${XMPP_HOST^^}'>$disco</iq>"
+	assert_file_contains out "^<iq .*type='result'.*</iq>$"
 }
 @test "a component asks the server and gets its answer (prosody)" { component_asks_the_server prosody; }
 @test "a component asks the server and gets its answer (ejabberd)" { component_asks_the_server ejabberd; }
@@ -116,6 +119,8 @@ user_asks_the_server()
 	on "$1"
 	# required, the certificate checked against the domain although the address is another
 	as_user alice >out <<<"<iq type='get' id='a1' to='$XMPP_HOST'>$disco</iq>"
+	assert_file_contains out "^<iq .*type='result'.*</iq>$"
+	as_user alice >out <<<"<iq type='get' id='a1' to='${XMPP_HOST^^}'>$disco</iq>"
 	assert_file_contains out "^<iq .*type='result'.*</iq>$"
 	# without to: the own account answers, with its address or none
 	as_user "alice@$XMPP_HOST" >out <<<"<iq type='get' id='r1'><query xmlns='jabber:iq:roster'/></iq>"

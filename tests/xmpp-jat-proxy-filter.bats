@@ -387,6 +387,20 @@ teardown() { stop_all; }
 	END
 }
 
+@test "addresses that no server has normalised: letters of either case are one, also a target's" {
+	scenario <<-'END'
+		with Proxy('--encoding', 'plain') as p:
+		    p.send("<presence from='Impl@VHOST.test/A' to='Proxy.test'/>")
+		    p.send("<iq type='get' id='1' from='Alice@VHOST.test/Res' to='X@PROXY.test./R'><query xmlns='urn:x'/></iq>")
+		    p.expect("<iq type='get' id='1' from='proxy.test/{}' to='impl@vhost.test/A'><query xmlns='urn:x'/></iq>")
+		    p.send("<iq type='result' id='1' from='IMPL@vhost.test/A' to='%s'/>" % p.seen[-1]['from'].replace('proxy', 'PROXY'))
+		    p.expect("<iq type='result' id='1' from='x@proxy.test/R' to='alice@vhost.test/Res'/>")
+		    foreign = "<iq type='get' id='1' from='Alice@VHOST.test' to='Other.TEST'><query xmlns='urn:x'/></iq>"
+		    p.send(foreign)
+		    assert p.next().raw == foreign
+	END
+}
+
 @test "stanzas for other domains pass through unchanged" {
 	scenario <<-'END'
 		foreign = ["<message to='other.test' from=\"alice@vhost.test/a\"><body>a &amp; b<![CDATA[<]]></body></message>",

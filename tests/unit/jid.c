@@ -355,6 +355,29 @@ static void properties(void)
 	buf_free(&twice);
 }
 
+static const char *folded(const char *text)
+{
+	static char out[8192];
+	struct buf b;
+
+	buf_init(&b, BUF_NO_MAX);
+	snprintf(out, sizeof(out), "%s", jid_fold(span_of(text), &b) ? buf_string(&b) : "same");
+	buf_free(&b);
+	return out;
+}
+
+static void fold_is_of_the_bare_part(void)
+{
+	CHECK_EQ_STR(folded("Alice@VHOST.test/Res.A"), "alice@vhost.test/Res.A");
+	CHECK_EQ_STR(folded("a.b@c.test."), "a.b@c.test");
+	CHECK_EQ_STR(folded("C.test./."), "c.test/.");
+	CHECK_EQ_STR(folded("alice@vhost.test/A."), "same");
+	CHECK_EQ_STR(folded("c"), "same");
+	CHECK_EQ_STR(folded("."), "same");
+	CHECK_EQ_STR(folded(""), "same");
+	CHECK_EQ_STR(folded("/A."), "same");
+}
+
 int main(void)
 {
 	TEST(split_cuts);
@@ -366,6 +389,7 @@ int main(void)
 	TEST(normalise_refuses);
 	TEST(normalise_bounded);
 	TEST(survive);
+	TEST(fold_is_of_the_bare_part);
 	TEST(properties);
 	return check_done();
 }
