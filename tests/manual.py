@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
 """What a manual page says, for tests to hold against the programs.
 
-  manual.py sections PAGE          its sections, one a line
-  manual.py synopsis PAGE          the SYNOPSIS, one form a line
-  manual.py options PAGE           OPTIONS: NAME TAB LETTER TAB VALUE, sorted
+  manual.py pages DIR PAGE...      of each PAGE, as its base name in DIR: .sections, one a line; .synopsis,
+                                   one form a line; .options, NAME TAB LETTER TAB VALUE, sorted; .statuses,
+                                   the numbers in EXIT STATUS
+  manual.py helps DIR PAGE...      the same of what the program of PAGE prints with --help: .synopsis and
+                                   .options; .defaults, numbers that are defaults there and not in the
+                                   option's text in the page; prints how many were looked up
   manual.py statuses PAGE          the numbers in EXIT STATUS
   manual.py examples PAGE DIR      every display of EXAMPLES into DIR/01, DIR/02...
   manual.py displays PAGE SECTION DIR
                                    every display of SECTION into DIR/SUBSECTION.1, DIR/SUBSECTION.2...
-  manual.py defaults PAGE <HELP    numbers that --help gives as defaults and the option's text in the
-                                   page does not
-  manual.py help-usage <HELP       the same as synopsis, from what --help printed
-  manual.py help-options <HELP     the same as options
 
 Pages are read as mandoc renders them, so what is compared (and, for examples, executed)
 is what a reader sees.
@@ -99,7 +98,31 @@ def option(head):
     return name, letter, re.sub(r"^=|\s+", "", value)
 
 
+def help_usage(text):
+    usage = []
+    for line in text.splitlines():
+        if not line.strip():
+            break
+        program = usage[0].split()[0] if usage else ""
+        line = line.removeprefix("usage:").strip()
+        if not usage or line.split()[0] == program:
+            usage.append(line)
+        else:
+            usage[-1] += " " + line
+    return [tight(u) for u in usage]
+
+
+def help_options(text):
+    found = []
+    for line in text.splitlines():
+        m = re.match(r"\s{1,8}((?:-\w, |\s*)--[a-z0-9].*?)(?:\s{2,}.*)?$", line.rstrip())
+        if m:
+            found.append(option(m.group(1).strip()))
+    return found
+
+
 def defaults_missing(path, text):
+    """(how many were looked up, those that are not in the page)"""
     # an option's lines in --help, and its item in the source of the page
     helped = re.findall(r"(?m)^ {1,8}(?:-\w, )? *--([a-z0-9-]+)(.*(?:\n {9,}(?!-).*)*)", text)
     with open(path) as f:
@@ -108,58 +131,64 @@ def defaults_missing(path, text):
     for item in re.split(r"(?m)^\.It ", options)[1:]:
         for name in re.findall(r"-([a-z0-9-]{2,})", item.split("\n", 1)[0]):
             items[name] = item
-    checked = 0
+    checked, missing = 0, []
     for name, words in helped:
         m = re.search(r"\(default ([0-9]\w*)\b", " ".join(words.split()))
         if m:
             checked += 1
-            if "default" not in items[name] or not re.search(r"\b%s\b" % m.group(1), items[name]):
-                print("--%s: default %s" % (name, m.group(1)))
-    print("%d checked" % checked, file=sys.stderr)
+            item = items.get(name, "")
+            if "default" not in item or not re.search(r"\b%s\b" % m.group(1), item):
+                missing.append("--%s: default %s" % (name, m.group(1)))
+    return checked, missing
 
 
-def show_options(options):
-    for o in sorted(options):
-        print("\t".join(o))
+def write(folder, path, kind, lines):
+    with open("%s/%s.%s" % (folder, os.path.basename(path), kind), "w") as f:
+        f.write("".join(line + "\n" for line in lines))
+
+
+def options_lines(options):
+    return ["\t".join(o) for o in sorted(options)]
+
+
+def statuses(page):
+    return [n for dt in page.section("EXIT STATUS")["dt"] for n in re.findall(r"\d+", dt)]
+
+
+def pages(folder, paths):
+    for path in paths:
+        page = Page(path)
+        write(folder, path, "sections", page.sections)
+        if path.endswith(".7"):
+            continue
+        write(folder, path, "synopsis", [tight(row) for row in page.section("SYNOPSIS")["row"]])
+        write(folder, path, "options", options_lines(
+            option(dt) for dt in page.section("OPTIONS")["dt"] if dt.startswith("-")))
+        write(folder, path, "statuses", statuses(page))
+
+
+def helps(folder, paths):
+    total = 0
+    for path in paths:
+        program = os.path.basename(path).rsplit(".", 1)[0]
+        text = subprocess.run([program, "--help"], stdout=subprocess.PIPE, check=True).stdout.decode()
+        write(folder, path, "synopsis", help_usage(text))
+        write(folder, path, "options", options_lines(help_options(text)))
+        checked, missing = defaults_missing(path, text)
+        total += checked
+        write(folder, path, "defaults", missing)
+    print(total)
 
 
 def main():
     command, args = sys.argv[1], sys.argv[2:]
-    if command == "help-usage":
-        usage = []
-        for line in sys.stdin:
-            if not line.strip():
-                break
-            program = usage[0].split()[0] if usage else ""
-            line = line.removeprefix("usage:").strip()
-            if not usage or line.split()[0] == program:
-                usage.append(line)
-            else:
-                usage[-1] += " " + line
-        print("\n".join(tight(u) for u in usage))
-        return
-    if command == "help-options":
-        found = []
-        for line in sys.stdin:
-            m = re.match(r"\s{1,8}((?:-\w, |\s*)--[a-z0-9].*?)(?:\s{2,}.*)?$", line.rstrip())
-            if m:
-                found.append(option(m.group(1).strip()))
-        show_options(found)
-        return
-    if command == "defaults":
-        defaults_missing(args[0], sys.stdin.read())
-        return
+    if command == "pages":
+        return pages(args[0], args[1:])
+    if command == "helps":
+        return helps(args[0], args[1:])
     page = Page(args[0])
-    if command == "sections":
-        print("\n".join(page.sections))
-    elif command == "synopsis":
-        print("\n".join(tight(row) for row in page.section("SYNOPSIS")["row"]))
-    elif command == "options":
-        show_options(option(dt) for dt in page.section("OPTIONS")["dt"] if dt.startswith("-"))
-    elif command == "statuses":
-        for dt in page.section("EXIT STATUS")["dt"]:
-            for number in re.findall(r"\d+", dt):
-                print(number)
+    if command == "statuses":
+        print("\n".join(statuses(page)))
     elif command == "examples":
         displays = page.section("EXAMPLES")["pre"]
         for i, (literal, text, _) in enumerate(displays, 1):
