@@ -521,6 +521,9 @@ static void link_write_failed(struct link *l, int error)
 			link_pump(l);
 		while (!l->freed && !l->input_over && l->hungry && link_read(l))
 			buf_reset(&l->out);
+	} else if (l->config.partner) {
+		/* its last answers: a program that ends hangs up on both sides at once */
+		link_wait_end(l, loop_now_ms(l->loop));
 	}
 	if (!l->freed && !l->over)
 		link_end(l, LINK_WRITE_ERROR, error, NULL);
