@@ -72,7 +72,7 @@ struct iq {
 	bool news;	       /* something can be printed, or the input has ended */
 	bool ending, finished; /* nothing is sent any more, what there is is printed */
 	const char *why;       /* ... because of this */
-	int64_t drain_deadline_ms;
+	int64_t drain_deadline_ms, close_ms;
 	bool failed, timed_out, bad;
 	int status;
 };
@@ -767,6 +767,7 @@ static void on_terminate(void *context, int signal_number)
 
 	(void)signal_number;
 	if (q->drain_deadline_ms != LOOP_NEVER) {
+		q->close_ms = 0;
 		stop(q, EXIT_TEMPORARY);
 		return;
 	}
@@ -872,6 +873,7 @@ static void iq_init(struct iq *q)
 	q->null_out = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	q->last = &q->first;
 	q->drain_deadline_ms = LOOP_NEVER;
+	q->close_ms = CLOSE_MS;
 	q->max_held_bytes = login_queue_bytes(&c->login);
 	io_random(seed, sizeof(seed));
 	io_random(q->run, sizeof(q->run));
@@ -929,7 +931,7 @@ int iq_run(const struct iq_config *config)
 	status = loop_run(q.loop);
 	q.stopping = true;
 	if (q.up)
-		login_close(q.login, io_now_ms() + CLOSE_MS);
+		login_close(q.login, io_now_ms() + q.close_ms);
 	if (status == EXIT_DONE)
 		status = q.bad				 ? EXIT_DATA
 			 : q.timed_out && !config->batch ? EXIT_TIMED_OUT

@@ -107,6 +107,8 @@ start()
 	shift
 	# An earlier one of this name goes on, to be ended by stop_all.
 	[[ -z ${started[$name]:-} ]] || started[$name.${started[$name]}]=${started[$name]}
+	# What an earlier one said is not taken for the words of this one.
+	rm -f "$name.out" "$name.err"
 	# Descriptor 3 is bats' own: a process that outlives the test would hold the run up.
 	"$@" >"$name.out" 2>"$name.err" 3>&- &
 	# shellcheck disable=SC2034 # for the caller

@@ -603,9 +603,9 @@ time.sleep(float(sys.argv[2]))' "$1" "$2"
 }
 
 @test "a reader that does not read: bounded, nothing lost, and nothing is late for it" {
-	requests 1500 >in
+	requests 800 >in
 	body=$(printf %010000d 1)
-	fake --forever "up ; serve 1500 <iq type='result' from='vhost.test' id='@id'><q xmlns='urn:q'>$body</q></iq> ; wait-close"
+	fake --forever "up ; serve 800 <iq type='result' from='vhost.test' id='@id'><q xmlns='urn:q'>$body</q></iq> ; wait-close"
 	mkfifo slow
 	exec {slow}<>slow
 	# longer than a reply may take
@@ -614,10 +614,10 @@ time.sleep(float(sys.argv[2]))' "$1" "$2"
 		read_from=in write_to=slow start asking asking --batch --max-pending 20 \
 			--max-queue-bytes 256K --max-stanza-bytes 16K ${options#* }
 		wait_for held_up "$slow" "${options%% *}"
-		thrifty asking 16000
-		head -n 1500 <slow | cut -c 1-100 >out
+		thrifty asking 8000
+		head -n 800 <slow | cut -c 1-100 >out
 		await asking
-		assert_equal "$(ids_of out | md5sum)" "$(seq 1500 | paste -sd, | md5sum)"
+		assert_equal "$(ids_of out | md5sum)" "$(seq 800 | paste -sd, | md5sum)"
 	done
 	# those who are asked to end do not wait for it for ever
 	read_from=in write_to=slow start asking asking --batch --max-queue-bytes 256K --max-stanza-bytes 16K
@@ -642,7 +642,7 @@ time.sleep(float(sys.argv[2]))' "$1" "$2"
 	requests 300 >in
 	read_from=in start asking asking --batch --max-queue-bytes 1M --max-stanza-bytes 64K
 	wait_for grep -q "id='300'" asking.out
-	thrifty asking 24000
+	thrifty asking 10000
 	touch go
 	status=0
 	await asking || status=$?
