@@ -342,6 +342,11 @@ static const char *request_wrong(
 	return NULL;
 }
 
+static int64_t reply_timeout_ms(const struct iq_config *config)
+{
+	return config->reply_timeout_ms ? config->reply_timeout_ms : config->login.timeout_ms;
+}
+
 static void send_request(struct iq *q, struct slot *slot, const struct stanza *s)
 {
 	struct stanza_edit edit = {.to = s->to.n ? SPAN_NONE : span_of(slot->to)};
@@ -355,7 +360,7 @@ static void send_request(struct iq *q, struct slot *slot, const struct stanza *s
 	switch (writer_stanza(login_writer(q->login), s, &edit)) {
 	case WRITER_OK:
 		slot->e = route_add(q->open, edit.id, sizeof(struct slot *),
-			clock_ms(q) + q->config->reply_timeout_ms);
+			clock_ms(q) + reply_timeout_ms(q->config));
 		*(struct slot **)route_record(slot->e) = slot;
 		break;
 	case WRITER_TOO_LARGE:

@@ -33,13 +33,13 @@ struct iq_config {
 	bool ping, disco_info, disco_items, version_of; /* payloads of our own */
 	bool stanza, json;				/* what is printed */
 	bool batch, unordered;
-	int64_t reply_timeout_ms;
+	int64_t reply_timeout_ms; /* 0: as login.timeout_ms */
 	int64_t max_pending;
 };
 
 #define IQ_CONFIG_INIT                                                                             \
 	{                                                                                          \
-		.login = LOGIN_CONFIG_INIT, .reply_timeout_ms = 30000, .max_pending = 1000         \
+		.login = LOGIN_CONFIG_INIT, .max_pending = 1000                                    \
 	}
 
 /* What is wrong with the combination of options, NULL if nothing. */

@@ -365,6 +365,9 @@ caught()
 
 @test "no reply in time: 124; in a batch an error in its place, in order, and 1" {
 	fake 'up ; take 1 ; wait-close'
+	run -124 --separate-stderr ask --ping --timeout 0.5
+	assert_equal "$stderr" 'xmpp-iq: no reply'
+	fake 'up ; take 1 ; wait-close'
 	run -124 --separate-stderr ask --ping --json --reply-timeout 0.1
 	assert_output ''
 	assert_equal "$stderr" 'xmpp-iq: no reply'
