@@ -16,6 +16,7 @@
 #   await NAME              wait for its own end, at most WAIT_S seconds; its exit status
 #   stop_all                in teardown: what start began and nobody ended; on failure of the
 #                           test it shows the tails of all *.err in the folder
+#   listens PATH            whether somebody does, on the unix socket bound as PATH (for wait_for)
 #   wrapped COMMAND...      COMMAND under $WRAP (make valgrind), where a test wants that
 #   skip REASON             fails when STRICT=1
 #   not_here REASON         skips even then: what this configuration cannot test
@@ -99,6 +100,9 @@ wrapped()
 	# shellcheck disable=SC2086
 	${WRAP:-} "$@"
 }
+
+# listens PATH: this unix socket takes connections; its file is there a moment before
+listens() { awk -v path="$1" '$4 == "00010000" && $8 == path { found = 1 } END { exit !found }' /proc/net/unix; }
 
 declare -gA started=()
 start()

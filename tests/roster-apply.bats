@@ -656,7 +656,7 @@ logins()
 listening()
 {
 	start apply roster-apply "${how[@]}" --listen-unix sock "$@"
-	wait_for test -S sock
+	wait_for listens sock
 }
 # client_of NAME: the same in the background
 client_of()
@@ -715,7 +715,7 @@ roster_has() { roster_of "$1" | grep -q "$2"; }
 @test "LISTEN_FDS: a socket of systemd-socket-activate" {
 	server ejabberd
 	start apply systemd-socket-activate -l "$PWD/sock" "$BINDIR/roster-apply" -q "${how[@]}"
-	wait_for test -S sock
+	wait_for listens "$PWD/sock"
 	run -0 client < <(record "$a" "$b")
 	assert_output "$(changes "$a" 1 0 0)"
 	run -0 client < <(record "$a" "$b")

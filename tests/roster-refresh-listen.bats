@@ -368,7 +368,7 @@ answers()
 
 @test "a unix socket, several clients" {
 	start listener roster-refresh-listen --unix "$PWD/sock" -- ./worker
-	wait_for test -S sock
+	wait_for listens "$PWD/sock"
 	assert_equal "$(stat -c %a sock)" 600
 	for i in 1 2 3; do
 		start "client$i" curl --silent --unix-socket sock --data "[\"john$i\"]" http://x/roster_admin/refresh

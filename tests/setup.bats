@@ -269,7 +269,7 @@ forget()
 	for job in 1 2 3; do start "job$job" cron "$job"; done
 	wait_for client_serves
 	wait_for note_is_told
-	wait_for test -S "$R/var/lib/outboard/rosters.sock"
+	wait_for listens "$R/var/lib/outboard/rosters.sock"
 	# the next minute: they are there, and it says nothing
 	for job in 1 2 3; do
 		run cron "$job"
@@ -308,7 +308,7 @@ forget()
 	PATH=$R/stand-ins:$R/usr/bin:$PATH
 	start manage sh -c 'exec 3>/dev/null "$0"' "$R/etc/outboard/s6/xmpp-manage/run"
 	for job in 1 3; do start "job$job" sh -c "$(<"$job.command")"; done
-	wait_for test -S "$R/var/lib/outboard/rosters.sock"
+	wait_for listens "$R/var/lib/outboard/rosters.sock"
 	wait_for refresh '["john"]'
 	assert_equal "$(contacts john)" marie@example.org
 	wait_for note_is_told
