@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # What every program does when memory, descriptors, disks or pipes fail it.
+# takes long
 
 load lib
 load faults

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # The tarball and the Debian package: complete, reproducible, built and tested from what is in them.
+# takes long
 
 load lib
 
