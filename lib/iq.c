@@ -497,6 +497,7 @@ static void batch_end(struct iq *q)
 		link_free(q->in);
 	}
 	q->in = NULL;
+	q->in_paused = false;
 	q->input_over = true;
 }
 

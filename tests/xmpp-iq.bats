@@ -630,6 +630,16 @@ time.sleep(float(sys.argv[2]))' "$1" "$2"
 	status=0
 	end asking || status=$?
 	assert_equal "$status" 75
+	# nor are they ended by a reader who takes the rest after all
+	read_from=in write_to=slow start asking asking --batch --max-pending 20 --max-queue-bytes 256K --max-stanza-bytes 16K
+	wait_for held_up "$slow" 0
+	kill -TERM "$asking_pid"
+	wait_for grep -q interrupted asking.err
+	start reader cat slow
+	status=0
+	await asking || status=$?
+	assert_equal "$status" 75
+	end reader || true
 	exec {slow}>&-
 }
 
