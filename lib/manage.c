@@ -329,6 +329,25 @@ static void on_disco(struct manage *m, const struct stanza *s, struct writer *w)
 		answer_outer(m, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
 }
 
+/* Tell the handler that its own request has failed. */
+static void tell_error(struct manage *m, struct span from, struct span id, enum stanza_error e)
+{
+	struct reader_config config = {.kind = READER_PIPE};
+	struct reader *reader = reader_new(&config);
+	struct writer w;
+	struct buf text;
+	struct stanza s;
+
+	buf_init(&text, BUF_NO_MAX);
+	writer_init(&w, &text, WRITER_PIPE, 0);
+	stanza_error_send(&w, "iq", m->config.domain, from, id, e, NULL);
+	reader_feed(reader, buf_span(&text).p, buf_length(&text));
+	if (reader_next(reader, &s) == READER_STANZA)
+		m->config.tell(m->config.context, &s, SPAN_NONE);
+	buf_free(&text);
+	reader_free(reader);
+}
+
 /* The answer to a request of the handler: from whom it was sent to, with our id, once. */
 static bool on_answer(struct manage *m, const struct stanza *s)
 {
@@ -337,8 +356,8 @@ static bool on_answer(struct manage *m, const struct stanza *s)
 
 	if (!r || r->version || !span_equal(r->outer_from, s->from))
 		return false;
-	if (!s->refusal)
-		m->config.tell(m->config.context, s, r->id);
+	if (s->refusal || !m->config.tell(m->config.context, s, r->id))
+		tell_error(m, r->outer_from, r->id, ERROR_POLICY_VIOLATION);
 	request_remove(m, r);
 	return true;
 }
@@ -438,25 +457,6 @@ static void on_reply(struct manage *m, struct request *r, const struct stanza *s
 	request_remove(m, r);
 }
 
-/* Tell the handler that its own request has failed. */
-static void tell_error(struct manage *m, struct span from, struct span id, enum stanza_error e)
-{
-	struct reader_config config = {.kind = READER_PIPE};
-	struct reader *reader = reader_new(&config);
-	struct writer w;
-	struct buf text;
-	struct stanza s;
-
-	buf_init(&text, BUF_NO_MAX);
-	writer_init(&w, &text, WRITER_PIPE, 0);
-	stanza_error_send(&w, "iq", m->config.domain, from, id, e, NULL);
-	reader_feed(reader, buf_span(&text).p, buf_length(&text));
-	if (reader_next(reader, &s) == READER_STANZA)
-		m->config.tell(m->config.context, &s, SPAN_NONE);
-	buf_free(&text);
-	reader_free(reader);
-}
-
 /* A request of the handler's own (--handler-requests). */
 static void on_handler_request(
 	struct manage *m, const struct stanza *s, struct writer *w, int64_t now_ms)
@@ -554,9 +554,22 @@ static void fail_all(struct manage *m, enum stanza_error error, enum counter why
 	}
 }
 
+/* To change a deadline moves entries: they are gathered first. */
+struct gathered {
+	struct route_entry **list;
+	size_t count;
+};
+
+static void gather(void *context, struct route_entry *e)
+{
+	struct gathered *all = context;
+
+	all->list[all->count++] = e;
+}
+
 void manage_handler_died(struct manage *m, struct writer *w, int64_t now_ms)
 {
-	struct route_entry *e;
+	struct gathered all = {0};
 
 	(void)now_ms;
 	if (w) {
@@ -564,8 +577,11 @@ void manage_handler_died(struct manage *m, struct writer *w, int64_t now_ms)
 		return;
 	}
 	/* the server is away: they are answered as soon as it is back */
-	while ((e = route_earliest(m->requests)) && e->deadline_ms > 0)
-		route_deadline_set(m->requests, e, 0);
+	all.list = xcalloc(route_count(m->requests) + 1, sizeof(struct route_entry *));
+	route_each(m->requests, gather, &all);
+	for (size_t i = 0; i < all.count; i++)
+		route_deadline_set(m->requests, all.list[i], 0);
+	free(all.list);
 }
 
 /* Time ------------------------------------------------------------------- */

@@ -43,8 +43,8 @@ struct manage_config {
 	/* A request is over before it was replied to (its id): a job can be killed; may be NULL */
 	void (*over)(void *context, struct span id);
 	/* A stanza for the persistent handler: the answer to its own request, to be given this
-	 * id; SPAN_NONE: it has the right one. */
-	void (*tell)(void *context, const struct stanza *s, struct span id);
+	 * id; SPAN_NONE: it has the right one. False: it is too large for the handler. */
+	bool (*tell)(void *context, const struct stanza *s, struct span id);
 	void *context;
 	uint64_t (*random)(void *context);
 	void *random_context;

@@ -398,12 +398,14 @@ static bool on_hand(void *context, const struct manage_request *request, int64_t
 	return w && put(ms, request->inner, request->id, w) == WRITER_OK;
 }
 
-static void on_tell(void *context, const struct stanza *s, struct span id)
+static bool on_tell(void *context, const struct stanza *s, struct span id)
 {
 	struct writer *w = handler_out(context);
+	enum writer_status status = w ? put(context, s, id, w) : WRITER_OK;
 
-	if (w && put(context, s, id, w) != WRITER_OK)
+	if (status == WRITER_FULL)
 		err_warn("an answer does not reach the handler: its queue is full");
+	return status != WRITER_TOO_LARGE;
 }
 
 static void on_handler_stanza(void *context, const struct stanza *s)
@@ -539,7 +541,10 @@ static void on_drain(void *self, struct writer *w, int64_t now_ms)
 
 static void on_finish(void *self, struct writer *w, int64_t now_ms)
 {
-	manage_finish(((struct manageservice *)self)->manage, w, now_ms);
+	struct manageservice *ms = self;
+
+	ms->config->jobs = 0; /* the end of one is not the turn of the next */
+	manage_finish(ms->manage, w, now_ms);
 }
 
 static size_t open_requests(const void *self)

@@ -3,6 +3,7 @@
 # installcheck
 
 load lib
+load stream
 load tools/scenario
 
 teardown() { stop_all; }
@@ -402,6 +403,34 @@ delegation() { scenario delegation; }
 	END
 }
 
+manage()
+{
+	exec xmpp-manage --domain deleg.test --host vhost.test --namespace urn:test:one \
+		--connect "127.0.0.1:$FAKE_PORT" --secret-file secret "$@"
+}
+
+@test "a handler that dies while the server is away: all that it had is answered when that is back" {
+	secret_file
+	inner="<iq xmlns='jabber:client' type='get' id='i%d' from='alice@vhost.test/a' to='vhost.test'><q xmlns='urn:test:one'/></iq>"
+	inner="<forwarded xmlns='urn:xmpp:forward:0'>$inner</forwarded>"
+	fake "up
+		repeat 3 <iq type='set' id='o%d' from='vhost.test' to='deleg.test'><delegation xmlns='urn:xmpp:delegation:2'>${inner//i%d/i}</delegation></iq>
+		wait-for handed
+		close" \
+		"wait-for died
+		up
+		count 3 remote-server-timeout
+		end"
+	start manage manage --timeout 600 -- \
+		sh -c 'head -n 3 >/dev/null; : >handed; until [ -e away ]; do sleep 0.1; done; exit 9'
+	wait_for grep -q 'next attempt' manage.err
+	: >away
+	wait_for grep -q 'status 9' manage.err
+	: >died
+	await fake
+	end manage
+}
+
 @test "while the handler is not there, and when it cannot be started: service-unavailable" {
 	delegation <<-'END'
 		with Manage(handler=('/nonexistent/handler',)) as p:
@@ -613,6 +642,13 @@ delegation() { scenario delegation; }
 		    back = h.next()
 		    assert back.error == 'wait/remote-server-timeout' and back['id'] == 'm', back
 		    p.nothing()
+		h = Handler('large')
+		with Manage('--handler-requests', '--max-stanza-bytes', '20000', handler=h) as p:
+		    p.expected_status = 65
+		    h.send("<iq type='get' id='m' to='vhost.test'><x xmlns='urn:x'/></iq>")
+		    p.send("<iq type='result' id='%s' from='vhost.test' to='deleg.test'><x xmlns='urn:x'>%s</x></iq>" % (p.next()['id'], 'x' * 30000))
+		    back = h.next()
+		    assert (back['id'], back['from'], back.error) == ('m', HOST, 'modify/policy-violation'), back
 		h = Handler('two')
 		with Manage(handler=h) as p:
 		    h.send("<iq type='get' id='m' to='vhost.test'><x xmlns='urn:x'/></iq>")
@@ -757,6 +793,20 @@ delegation() { scenario delegation; }
 		    p.signal(signal.SIGTERM)
 		    rest = p.ended(0)
 		    assert len(rest) == 1 and inner_of(rest[0]).error == 'wait/recipient-unavailable', rest
+	END
+}
+
+@test "--per-request: what waits for its turn is answered when the program ends, not run" {
+	delegation <<-'END'
+		with Manage('--per-request', '--jobs', '1', handler=('sh', '-c', 'echo $XMPP_ID >>ran; exec sleep 100')) as p:
+		    p.send(*(envelope(ask(str(i)), id='o%d' % i) for i in range(100)))
+		    p.nothing()
+		    p.signal(signal.SIGTERM)
+		    p.wait_stderr('')
+		    p.signal(signal.SIGTERM)
+		    rest = p.ended(0)
+		    assert len(rest) == 100 and all(inner_of(s).error == 'wait/recipient-unavailable' for s in rest), rest
+		    assert open('ran').read() == '0\n', open('ran').read()
 	END
 }
 
@@ -1018,6 +1068,12 @@ delegation() { scenario delegation; }
 		    p.next()
 		    back = h.next()
 		    assert (back['id'], back['error']['condition']) == ('m', 'remote-server-timeout'), back
+		h = JsonHandler('large')
+		with Manage('--json', '--handler-requests', '--max-stanza-bytes', '20000', handler=h) as p:
+		    h.send({'type': 'get', 'id': 'm', 'to': HOST, 'ns': 'urn:x', 'name': 'x'})
+		    p.send("<iq type='result' id='%s' from='vhost.test' to='deleg.test'><x xmlns='urn:x' xmlns:p='urn:%s'>%s</x></iq>" % (p.next()['id'], 'x' * 14000, '<p:a/>' * 500))
+		    back = h.next()
+		    assert (back['id'], back['from'], back['error']['condition']) == ('m', HOST, 'policy-violation'), back
 		h = JsonHandler('two')
 		with Manage('--json', handler=h) as p:
 		    h.send({'type': 'get', 'id': 'm', 'to': HOST, 'ns': 'urn:x', 'name': 'x'})
