@@ -293,7 +293,7 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 			.max_queue_bytes = (size_t)as->config->service.max_queue_bytes,
 			.max_line_bytes = 1};
 
-		as->nothing_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		as->nothing_fd = io_open_null(O_RDONLY);
 		as->out = link_new(loop, as->nothing_fd, 1, &config, &out_ops, as);
 		listen_start(as->listening, loop, on_client, as);
 	} else {

@@ -649,8 +649,8 @@ int connect_run(struct connect_config *config)
 	io_random(seed, sizeof(seed));
 	c.loop = loop_new();
 	c.notify = notify_new((int)config->ready_fd);
-	c.null_in = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	c.null_out = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	c.null_in = io_open_null(O_RDONLY);
+	c.null_out = io_open_null(O_WRONLY);
 	c.pending = route_new((size_t)config->max_pending, PENDING_MAX_BYTES, seed);
 	buf_init(&c.key, BUF_NO_MAX);
 	loop_timer_init(&c.deadline, on_deadline, &c);
@@ -670,8 +670,9 @@ int connect_run(struct connect_config *config)
 
 	c.login = login_new(c.loop, &config->login, &ops, &c, &status);
 	if (c.login) {
-		loop_run(c.loop);
-		status = final_status(&c);
+		status = loop_run(c.loop);
+		if (status == EXIT_DONE)
+			status = final_status(&c);
 	}
 	loop_timer_clear(c.loop, &c.deadline);
 	login_free(c.login);

@@ -180,7 +180,8 @@ const char *delegate_rules_json(struct delegate_rules *r, struct span text, stru
 	return wrong;
 }
 
-/* All rules of options and file, checked. EXIT_DONE, EXIT_CONFIG (logged), or EXIT_USAGE. */
+/* All rules of options and file, checked. EXIT_DONE, EXIT_CONFIG or EXIT_TEMPORARY
+ * (logged), or EXIT_USAGE. */
 static int read_rules(struct delegateservice *ds, struct delegate_rules *rules, const char **wrong)
 {
 	const struct delegateservice_config *c = ds->config;
@@ -205,7 +206,7 @@ static int read_rules(struct delegateservice *ds, struct delegate_rules *rules, 
 			err_error("'%s': %s%s%s%s", c->config_file, buf_length(&key) ? "'" : "",
 				buf_string(&key), buf_length(&key) ? "': " : "", bad);
 		if (error || bad)
-			status = EXIT_CONFIG;
+			status = error ? io_config_status(error) : EXIT_CONFIG;
 	}
 	if (status == EXIT_DONE) {
 		const char *bad =

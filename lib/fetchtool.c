@@ -110,8 +110,9 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 	(void)text;
 	t->input_ended = true;
 	if (why == LINK_READ_ERROR) {
+		/* the link is over, for what is in hand as well */
 		err_error("cannot read standard input: %s", strerror(error));
-		t->status = EXIT_IO;
+		loop_stop(t->loop, EXIT_IO);
 	} else if (why == LINK_WRITE_ERROR || why == LINK_STALLED) {
 		err_error("cannot write standard output: %s", strerror(error));
 		loop_stop(t->loop, EXIT_IO);
@@ -232,12 +233,8 @@ int fetchtool_run(
 		*wrong = said;
 	} else {
 		t.loop = loop_new();
-		if (t.operands) {
-			in_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-			if (in_fd < 0)
-				err_die(EXIT_TEMPORARY, "cannot open '/dev/null': %s",
-					strerror(errno));
-		}
+		if (t.operands)
+			in_fd = io_open_null(O_RDONLY);
 		t.fetch = fetch_new(t.loop, &t.config, on_record, &t, &status);
 		if (t.fetch)
 			status = run(&t, in_fd);

@@ -277,26 +277,37 @@ bool http_has_room(const struct http *h)
 	return h->connections_count < h->config.max_connections;
 }
 
-void http_accept(struct http *h, int fd)
+bool http_accept(struct http *h, int fd)
 {
 	struct sockaddr_storage peer = {0};
 	socklen_t n = sizeof(peer);
 	int one = 1;
+	bool taken;
 
 	if (getpeername(fd, (struct sockaddr *)&peer, &n) < 0) {
+		/* it has gone already */
 		close(fd);
-		return;
+		return true;
 	}
 	if (peer.ss_family == AF_INET || peer.ss_family == AF_INET6)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	io_nonblocking(fd);
-	if (MHD_add_connection(h->daemon, fd, (struct sockaddr *)&peer, n) != MHD_YES)
+	taken = MHD_add_connection(h->daemon, fd, (struct sockaddr *)&peer, n) == MHD_YES;
+	if (!taken)
 		err_warn("a connection was not taken: %s", strerror(errno));
 	h->full = !http_has_room(h);
 	run_soon(h);
+	return taken;
 }
 
 /* Answers ------------------------------------------------------------------------- */
+
+/* Ours are well-formed: there is one reason for a refusal. */
+static void header_add(struct MHD_Response *response, const char *name, const char *value)
+{
+	if (MHD_add_response_header(response, name, value) != MHD_YES)
+		err_die(EXIT_TEMPORARY, "out of memory");
+}
 
 static void count_answer(struct http *h, unsigned status)
 {
@@ -322,12 +333,12 @@ static enum MHD_Result answer(struct http_request *r, unsigned status, bool ok, 
 	buf_free(&body);
 	if (!response)
 		err_die(EXIT_TEMPORARY, "out of memory");
-	MHD_add_response_header(response, "Content-Type", "application/json");
-	MHD_add_response_header(response, "Cache-Control", "no-store");
+	header_add(response, "Content-Type", "application/json");
+	header_add(response, "Cache-Control", "no-store");
 	if (name)
-		MHD_add_response_header(response, name, value);
+		header_add(response, name, value);
 	if (h->draining)
-		MHD_add_response_header(response, "Connection", "close");
+		header_add(response, "Connection", "close");
 	result = MHD_queue_response(c->mhd, status, response);
 	MHD_destroy_response(response);
 	r->answered = true;
@@ -610,7 +621,7 @@ static void on_log(void *context, const char *format, va_list arguments)
 }
 
 struct http *http_new(struct loop *loop, const struct http_config *config,
-	const struct http_ops *ops, void *context)
+	const struct http_ops *ops, void *context, int *status)
 {
 	struct http *h = xcalloc(1, sizeof(*h));
 	const union MHD_DaemonInfo *info;
@@ -630,6 +641,7 @@ struct http *http_new(struct loop *loop, const struct http_config *config,
 		tls[1] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)config->key};
 		tls[2] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
 	}
+	errno = 0;
 	h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, h,
 		MHD_OPTION_EXTERNAL_LOGGER, on_log, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
 		h, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_URI_LOG_CALLBACK,
@@ -639,6 +651,9 @@ struct http *http_new(struct loop *loop, const struct http_config *config,
 		MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
 	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
 	if (!info) {
+		if (errno == ENOMEM)
+			err_die(EXIT_TEMPORARY, "out of memory");
+		*status = errno == EMFILE || errno == ENFILE ? EXIT_TEMPORARY : EXIT_CONFIG;
 		err_error("cannot serve HTTP%s: %s", config->cert ? " with this certificate" : "",
 			errno ? strerror(errno) : "libmicrohttpd does not start");
 		free(h);

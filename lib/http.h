@@ -42,14 +42,14 @@ struct http_ops {
 	void (*room)(void *context);
 };
 
-/* NULL after logging. */
+/* NULL after logging; *status: EXIT_CONFIG, or EXIT_TEMPORARY without descriptors. */
 struct http *http_new(struct loop *loop, const struct http_config *config,
-	const struct http_ops *ops, void *context);
+	const struct http_ops *ops, void *context, int *status);
 /* All requests must have been answered. */
 void http_free(struct http *h);
 /* Serve a connection; owns the fd. Without a token, one whose local address is beyond loopback
- * gets nothing but 403. */
-void http_accept(struct http *h, int fd);
+ * gets nothing but 403. False if it could not be, after logging. */
+bool http_accept(struct http *h, int fd);
 bool http_has_room(const struct http *h);
 /* Whether the socket's own address is one that only this machine reaches. */
 bool http_is_local(int fd);

@@ -28,6 +28,15 @@ void io_sanitise(bool ignore_sigpipe)
 		signal(SIGPIPE, SIG_IGN);
 }
 
+int io_open_null(int access)
+{
+	int fd = open("/dev/null", access | O_CLOEXEC);
+
+	if (fd < 0)
+		err_die(EXIT_TEMPORARY, "cannot open '/dev/null': %s", strerror(errno));
+	return fd;
+}
+
 int io_nonblocking(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -79,6 +88,12 @@ int io_read_fd(int fd, size_t max_bytes, struct buf *out)
 		n = (size_t)got;
 		buf_commit(out, n);
 	}
+}
+
+int io_config_status(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM ? EXIT_TEMPORARY
+									: EXIT_CONFIG;
 }
 
 int io_read_file(const char *path, size_t max_bytes, struct buf *out)
@@ -264,8 +279,8 @@ int io_secret_read(const struct io_secret *secret, const char *what, struct buf 
 	}
 	if (path) {
 		fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
-			status = EXIT_TEMPORARY;
+		if (fd < 0)
+			status = io_config_status(-errno);
 		reason = fd < 0 ? strerror(errno) : bad_mode(fd, path);
 	} else {
 		snprintf(fd_name, sizeof fd_name, "file descriptor %d", fd);

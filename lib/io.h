@@ -14,9 +14,14 @@
  * that using them still fails), ignore SIGPIPE where `ignore_sigpipe`. Call early in main(). */
 void io_sanitise(bool ignore_sigpipe);
 
+/* /dev/null, close-on-exec, for O_RDONLY, O_WRONLY or O_RDWR; exits 75 when out of descriptors. */
+int io_open_null(int access);
 int io_nonblocking(int fd);
 int io_cloexec(int fd);
 
+/* What a file that is needed and cannot be read for this reason (negative errno) means: the exit
+ * status EXIT_TEMPORARY where descriptors or memory are short, else EXIT_CONFIG. */
+int io_config_status(int error);
 /* Append up to max_bytes of the file (or of fd until end) to out; -EFBIG when larger. */
 int io_read_file(const char *path, size_t max_bytes, struct buf *out);
 int io_read_fd(int fd, size_t max_bytes, struct buf *out);

@@ -875,8 +875,8 @@ static void iq_init(struct iq *q)
 	loop_timer_init(&q->timer, on_timer, q);
 	loop_signal(q->loop, SIGTERM, on_terminate, q);
 	loop_signal(q->loop, SIGINT, on_terminate, q);
-	q->null_in = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	q->null_out = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	q->null_in = io_open_null(O_RDONLY);
+	q->null_out = io_open_null(O_WRONLY);
 	q->last = &q->first;
 	q->drain_deadline_ms = LOOP_NEVER;
 	q->close_ms = CLOSE_MS;

@@ -212,7 +212,7 @@ static void out_start(struct refreshservice *rs)
 	static const struct link_ops ops = {.line = ignore_line, .ended = on_out_ended};
 	const struct link_config config = {.max_line_bytes = 1024};
 
-	rs->nothing_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	rs->nothing_fd = io_open_null(O_RDONLY);
 	rs->out = link_new(rs->loop, rs->nothing_fd, 1, &config, &ops, rs);
 }
 
@@ -400,10 +400,9 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 	rs->service = service;
 	rs->loop = loop;
 	rs->refresh = refresh_new((size_t)c->max_pending, &refresh_ops, rs);
-	rs->http = http_new(loop, &http, &http_ops, rs);
+	rs->http = http_new(loop, &http, &http_ops, rs, &rs->status);
 	if (!rs->http) {
-		rs->status = EXIT_CONFIG;
-		service_stop(service, EXIT_CONFIG);
+		service_stop(service, rs->status);
 		return;
 	}
 	if (rs->spool)
@@ -419,8 +418,11 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 		for (size_t j = 0; j < listen_count(rs->sockets[i]); j++)
 			address_say(listen_fd(rs->sockets[i], j));
 	}
-	if (rs->connection >= 0)
-		http_accept(rs->http, rs->connection);
+	if (rs->connection >= 0 && !http_accept(rs->http, rs->connection)) {
+		rs->connection = -1;
+		rs->status = EXIT_TEMPORARY;
+		service_stop(service, EXIT_TEMPORARY);
+	}
 }
 
 static void on_detach(void *self)
@@ -434,6 +436,7 @@ static void on_detach(void *self)
 	for (size_t i = 0; i < rs->sockets_count; i++)
 		listen_stop(rs->sockets[i]);
 	if (rs->http) {
+		http_drain(rs->http); /* nobody would answer what is still read */
 		refresh_finish(rs->refresh);
 		http_flush(rs->http);
 	}
@@ -548,7 +551,7 @@ static int read_pem(const char *path, struct buf *out)
 
 	if (error)
 		err_error("cannot read '%s': %s", path, strerror(-error));
-	return error ? EXIT_CONFIG : EXIT_DONE;
+	return error ? io_config_status(error) : EXIT_DONE;
 }
 
 static int secrets_read(struct refreshservice *rs)

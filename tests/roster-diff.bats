@@ -105,16 +105,3 @@ roster-diff: new:1: no roster to compare: timeout"
 	assert_success
 	stop_all
 }
-
-@test "not without descriptors: 75" {
-	[[ -e $BUILDDIR/preload/failcall.so ]] || not_here "not with sanitizers"
-	load faults
-	: >in
-	each_fault FAILCALL=open:N:EMFILE 75! roster-diff old -
-	each_fault FAILCALL=read:N:EIO 74! roster-diff old -
-	each_fault FAILCALL=write:N:ENOSPC 74! roster-diff old -
-	for call in read write; do
-		each_fault FAILCALL=$call:N:EINTR same roster-diff old -
-		each_fault FAILCALL=$call:N:EAGAIN same roster-diff old -
-	done
-}

@@ -22,10 +22,11 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define EACH_UP_TO 200
-#define LAST_NOFILE 40
+#define LAST_NOFILE 24
 #define HANG_MS 30000
 
 static _Noreturn void give_up(const char *what)
@@ -84,21 +85,19 @@ static bool ended(pid_t child)
 	return gone;
 }
 
-static void preload_start(void)
+/* One setting, in a folder of its own. Returns in the children. */
+static bool in_child(const char *setting, const char *input, const char *dir, bool by_socket)
 {
-	const char *setting = getenv("SWEEP"), *input = getenv("SWEEP_INPUT"),
-		   *dir = getenv("SWEEP_DIR");
-	bool by_socket = getenv("SWEEP_SOCKET");
-	const char *value = setting ? strchr(setting, '=') : NULL,
-		   *n_at = value ? strchr(value, 'N') : NULL;
-	if (!setting)
-		return;
-	if (!n_at || !input || !dir) {
+	const char *value = strchr(setting, '='), *n_at = value ? strchr(value, 'N') : NULL;
+	bool nofile = strncmp(setting, "NOFILE=", 7) == 0;
+	char name[32], text[256], path[600];
+
+	if (!n_at) {
 		fputs("sweep: SWEEP is not understood\n", stderr);
 		_exit(99);
 	}
-	bool nofile = strncmp(setting, "NOFILE=", 7) == 0;
-	char name[32], text[256], base[512], path[600];
+	if (mkdir(dir, 0700) != 0)
+		give_up(dir);
 	snprintf(name, sizeof name, "%.*s", (int)(value - setting), setting);
 	snprintf(path, sizeof path, "%s/statuses", dir);
 	int statuses = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -109,7 +108,6 @@ static void preload_start(void)
 		int theirs = -1, ours = by_socket ? connection(input, &theirs) : -1;
 		snprintf(text, sizeof text, "%.*s%ld%s", (int)(n_at - value - 1), value + 1, n,
 			n_at + 1);
-		snprintf(base, sizeof base, "%s/%ld", dir, n);
 		pid_t child = fork();
 		if (child < 0)
 			give_up("fork");
@@ -121,24 +119,20 @@ static void preload_start(void)
 				close(ours);
 			} else {
 				put(STDIN_FILENO, input, O_RDONLY);
-				snprintf(path, sizeof path, "%s.out", base);
+				snprintf(path, sizeof path, "%s/%ld.out", dir, n);
 				put(STDOUT_FILENO, path, O_WRONLY | O_CREAT | O_TRUNC);
 			}
-			snprintf(path, sizeof path, "%s.err", base);
+			snprintf(path, sizeof path, "%s/%ld.err", dir, n);
 			put(STDERR_FILENO, path, O_WRONLY | O_CREAT | O_TRUNC);
-			snprintf(path, sizeof path, "%s.fault", base);
+			snprintf(path, sizeof path, "%s/%ld.fault", dir, n);
 			setenv("FAULT_MARK", path, 1);
-			unsetenv("SWEEP");
-			unsetenv("SWEEP_INPUT");
-			unsetenv("SWEEP_DIR");
-			unsetenv("SWEEP_SOCKET");
 			close(statuses);
-			if (nofile && setrlimit(RLIMIT_NOFILE,
-					      &(struct rlimit){(rlim_t)n, (rlim_t)n}) != 0)
-				give_up("setrlimit");
 			if (!nofile)
 				setenv(name, text, 1);
-			return;
+			else if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)n, (rlim_t)n}) !=
+				 0)
+				give_up("setrlimit");
+			return true;
 		}
 		int status;
 		bool alone = ended(child);
@@ -146,17 +140,44 @@ static void preload_start(void)
 			give_up("waitpid");
 		if (by_socket) {
 			close(theirs);
-			snprintf(path, sizeof path, "%s.out", base);
+			snprintf(path, sizeof path, "%s/%ld.out", dir, n);
 			keep(ours, path);
 		}
-		snprintf(path, sizeof path, "%s.fault", base);
+		snprintf(path, sizeof path, "%s/%ld.fault", dir, n);
 		more = nofile ? n < LAST_NOFILE : access(path, F_OK) == 0;
 		if (alone)
-			dprintf(statuses, "%ld %d %ld\n", n,
-				WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status),
-				more);
+			dprintf(statuses, "%ld %d\n", n,
+				WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
 		else
-			dprintf(statuses, "%ld hang %ld\n", n, more);
+			dprintf(statuses, "%ld hang\n", n);
+	}
+	close(statuses);
+	return false;
+}
+
+static void preload_start(void)
+{
+	const char *settings = getenv("SWEEP"), *input = getenv("SWEEP_INPUT"),
+		   *given_dir = getenv("SWEEP_DIR");
+	char copy[1024], top[256], dir[300], *rest = NULL;
+	bool by_socket = getenv("SWEEP_SOCKET");
+	int number = 0;
+
+	if (!settings)
+		return;
+	if (!input || !given_dir)
+		give_up("SWEEP_INPUT, SWEEP_DIR");
+	snprintf(copy, sizeof copy, "%s", settings);
+	snprintf(top, sizeof top, "%s", given_dir);
+	input = strdup(input);
+	unsetenv("SWEEP");
+	unsetenv("SWEEP_INPUT");
+	unsetenv("SWEEP_DIR");
+	unsetenv("SWEEP_SOCKET");
+	for (char *one = strtok_r(copy, " ", &rest); one; one = strtok_r(NULL, " ", &rest)) {
+		snprintf(dir, sizeof dir, "%s/%d", top, ++number);
+		if (in_child(one, input, dir, by_socket))
+			return;
 	}
 	_exit(0);
 }

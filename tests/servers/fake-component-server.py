@@ -24,6 +24,7 @@ A script is steps, one a line or separated by " ; ":
     flood XML             again and again until nothing has fitted for a second; prints how many
     expect REGEX          read until it matches what has come since the last expect
     count N REGEX         read until it has matched N times
+    reply [N] XML         to each of the next N (1) requests; %i is its id
     silent S REGEX        reads S seconds; it must not match what comes
     end                   </stream:stream>
     error NAME [TEXT]     a stream error, </stream:stream>, close
@@ -203,6 +204,15 @@ class Connection:
             self.received = self.received[end:]
             if seen < int(n) and not self.read(deadline, f"count {rest} (have {seen})"):
                 raise Failed(f"count {rest}: closed after {seen}")
+
+    def do_reply(self, rest):
+        n, _, text = rest.partition(" ")
+        if not n.isdigit():
+            n, text = "1", rest
+        for _ in range(int(n)):
+            request = rb"<iq [^>]*?\bid=['\"]([^'\"]*)['\"]"
+            given = self.do_expect(request)[1]
+            self.send(unescape(text).replace(b"%i", given))
 
     def do_silent(self, rest):
         seconds, _, pattern = rest.partition(" ")
