@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # The failure matrix: data/matrix says what every program does about every fault, matrix.bash makes
 # them. One test a row.
+# takes long
 # shellcheck disable=SC2154 # the table's: matrix.bash
 
 load lib
