@@ -120,22 +120,6 @@ static struct quirks quirks_find(xmpp_ctx_t *ctx)
 	};
 }
 
-bool client_library_affected(void)
-{
-	xmpp_log_t silent = {NULL, NULL};
-	xmpp_ctx_t *ctx;
-	bool affected;
-
-	xmpp_initialize();
-	ctx = xmpp_ctx_new(NULL, &silent);
-	if (!ctx)
-		err_die(EXIT_TEMPORARY, "out of memory");
-	affected = quirks_find(ctx).prefixes_dropped;
-	xmpp_ctx_free(ctx);
-	xmpp_shutdown();
-	return affected;
-}
-
 /* --- the library's tree to bytes: no recursion, no loss beyond the library's own */
 
 static bool print_attributes(struct buf *out, xmpp_stanza_t *node, bool lang_bare)

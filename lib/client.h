@@ -84,7 +84,5 @@ void client_resume(struct client *c);
  * EXIT_DONE if the server confirmed with its own end tag, else logged and EXIT_TEMPORARY, or what a
  * stream error says. */
 int client_close(struct client *c, int64_t deadline_ms);
-/* Whether the installed library lets prefixed attributes overwrite plain ones. */
-bool client_library_affected(void);
 
 #endif

@@ -373,11 +373,6 @@ void handler_free(struct handler *h, int64_t deadline_ms)
 	free(h);
 }
 
-bool handler_is_up(const struct handler *h)
-{
-	return h->link != NULL;
-}
-
 struct writer *handler_writer(struct handler *h)
 {
 	return h->link ? link_writer(h->link) : NULL;

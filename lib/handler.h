@@ -49,7 +49,6 @@ struct handler *handler_new(struct loop *loop, const struct handler_config *conf
 /* Closes its stdin, reads past what it says until its end, at most until deadline_ms, then kills.
  * No callbacks any more. */
 void handler_free(struct handler *h, int64_t deadline_ms);
-bool handler_is_up(const struct handler *h);
 /* Stanzas appended here go to its stdin at the end of the turn; NULL while it is down. */
 struct writer *handler_writer(struct handler *h);
 /* One line to its stdin; false while it is down or full. */

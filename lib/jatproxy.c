@@ -278,11 +278,6 @@ size_t jatproxy_open_requests(const struct jatproxy *p)
 	return route_count(p->requests);
 }
 
-size_t jatproxy_sessions(const struct jatproxy *p)
-{
-	return session_count(p->sessions);
-}
-
 size_t jatproxy_metrics(const struct jatproxy *p, struct metric *out, size_t max)
 {
 	const struct metric gauges[] = {

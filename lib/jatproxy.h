@@ -69,7 +69,6 @@ void jatproxy_drain(struct jatproxy *p, struct writer *w, int64_t now_ms);
  * subscribers. */
 void jatproxy_finish(struct jatproxy *p, struct writer *w, int64_t now_ms);
 size_t jatproxy_open_requests(const struct jatproxy *p);
-size_t jatproxy_sessions(const struct jatproxy *p);
 size_t jatproxy_metrics(const struct jatproxy *p, struct metric *out, size_t max);
 
 #endif

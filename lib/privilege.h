@@ -31,8 +31,8 @@ struct privilege_config {
 	size_t max_pending, max_online;
 	/* A user has come online. */
 	void (*login)(void *context, struct span user);
-	/* Nothing will come of it: words (static lines, already without secrets) and EXIT_CONFIG.
-	 */
+	/* Nothing will come of it: the server does not grant what is needed. What to configure has
+	 * been logged; the owner ends with EXIT_CONFIG. */
 	void (*refused)(void *context);
 	void *context;
 	uint64_t (*random)(void *context);
