@@ -106,10 +106,20 @@ static struct span take_line(struct span *rest, struct span name)
 	return value;
 }
 
+static bool validator_usable(struct span v)
+{
+	if (!v.p || v.n == 0 || v.n > FETCHCACHE_VALIDATOR_MAX_BYTES)
+		return false;
+	for (size_t i = 0; i < v.n; i++)
+		if ((unsigned char)v.p[i] < 0x20 || v.p[i] == 0x7f)
+			return false;
+	return true;
+}
+
 bool fetchcache_parse(struct fetchcache_entry *e, struct span url)
 {
 	struct span rest = buf_span(&e->all), bytes;
-	size_t n = 0;
+	uint64_t n = 0;
 
 	if (!span_equal(take_line(&rest, SPAN("outboard-fetch ")), SPAN("1")) ||
 		!span_equal(take_line(&rest, SPAN("url: ")), url))
@@ -122,10 +132,12 @@ bool fetchcache_parse(struct fetchcache_entry *e, struct span url)
 	for (size_t i = 0; i < bytes.n; i++) {
 		if (bytes.p[i] < '0' || bytes.p[i] > '9')
 			return false;
-		n = n * 10 + (size_t)(bytes.p[i] - '0');
+		n = n * 10 + (uint64_t)(bytes.p[i] - '0');
 	}
 	e->body = span_from(rest, 1);
-	return e->body.n == n && (e->etag.p || e->modified.p);
+	return e->body.n == n && (e->etag.p || e->modified.p) &&
+	       (!e->etag.p || validator_usable(e->etag)) &&
+	       (!e->modified.p || validator_usable(e->modified));
 }
 
 bool fetchcache_load(
@@ -142,16 +154,6 @@ bool fetchcache_load(
 		fetchcache_entry_free(out);
 	buf_free(&path);
 	return ok;
-}
-
-static bool validator_usable(struct span v)
-{
-	if (!v.p || v.n == 0 || v.n > FETCHCACHE_VALIDATOR_MAX_BYTES)
-		return false;
-	for (size_t i = 0; i < v.n; i++)
-		if ((unsigned char)v.p[i] < 0x20 || v.p[i] == 0x7f)
-			return false;
-	return true;
 }
 
 int fetchcache_store(

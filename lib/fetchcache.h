@@ -37,7 +37,9 @@ int fetchcache_store(
 /* There is no such answer any more. */
 void fetchcache_remove(const char *dir, struct span url);
 
-/* Parse a file's content, which stays owned by e->all. Pure; for the fuzzer, too. */
+/* Parse a file's content, which stays owned by e->all. False: it is not the answer of this URL, not
+ * whole, or its validators are none that fetchcache_store() would keep. Pure; for the fuzzer, too.
+ */
 bool fetchcache_parse(struct fetchcache_entry *e, struct span url);
 
 #endif
