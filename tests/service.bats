@@ -264,15 +264,13 @@ sys.exit(int.from_bytes(n, "little") < 60000)' "$1"; }
 	wait_for grep -q '^WATCHDOG=1' notify.out
 	kill -HUP "$echo_pid"
 	wait_for grep -q '^RELOADING=1 MONOTONIC_USEC=[0-9]' notify.out
-	wait_for _ready_again
+	wait_for ready_again
 	grep -q ': reloaded$' echo.err
 	end echo
 	grep -q '^STOPPING=1' notify.out
 	grep -q '^STATUS=stopping' notify.out
 	exec {in}>&-
 }
-
-_ready_again() { sed -n '/^RELOADING/,$p' notify.out | grep -q '^READY=1'; }
 
 @test "a component is ready after the handshake, not before, and its status tells where it stands" {
 	supervisor

@@ -10,6 +10,7 @@
 #   echo_counters PATTERN   have it print its counters: whether they match (for wait_for)
 #   hwm_kib PID             the most memory it ever had
 #   supervisor              a socket in $NOTIFY_SOCKET: what is said to it in notify.out, a datagram a line
+#   ready_again             whether it has heard READY after RELOADING (for wait_for)
 
 secret_file()
 {
@@ -64,3 +65,5 @@ while True:
 	wait_for grep -q bound notify.out
 	export NOTIFY_SOCKET=$PWD/notify
 }
+
+ready_again() { sed -n '/^RELOADING/,$p' notify.out | grep -q '^READY=1'; }

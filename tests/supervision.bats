@@ -104,7 +104,7 @@ notified()
 	wait_for grep -q '^WATCHDOG=1' notify.out
 	kill -HUP "$daemon_pid"
 	wait_for grep -q '^RELOADING=1 MONOTONIC_USEC=[0-9]' notify.out
-	wait_for _ready_again
+	wait_for ready_again
 	end daemon
 	await fake
 	grep -q '^STOPPING=1' notify.out
@@ -116,8 +116,6 @@ notified()
 	end notify || true
 	unset NOTIFY_SOCKET
 }
-
-_ready_again() { sed -n '/^RELOADING/,$p' notify.out | grep -q '^READY=1'; }
 
 @test "READY after the handshake, STATUS, WATCHDOG, RELOADING, READY again, STOPPING" {
 	each_daemon notified
@@ -223,6 +221,9 @@ s6_again()
 @test "under s6: ready by its descriptor, started again after a crash, down by s6-svc" {
 	each_daemon under_s6
 }
+
+# What reads metrics files as a scraper would; absent: not what it says of a file
+metrics_parser_here() { /usr/bin/python3 -c 'import prometheus_client.openmetrics.parser' 2>/dev/null; }
 
 counters()
 {
@@ -428,7 +429,7 @@ refresh() { curl -sS -m 20 -d "$1" "http://127.0.0.1:$FREE_PORT/roster_admin/ref
 	wait_for grep -q '^WATCHDOG=1' notify.out
 	kill -HUP "$daemon_pid"
 	wait_for grep -q '^RELOADING=1 MONOTONIC_USEC=[0-9]' notify.out
-	wait_for _ready_again
+	wait_for ready_again
 	end daemon
 	grep -q '^STOPPING=1' notify.out
 	assert_equal "$(<daemon.out)" john
@@ -445,7 +446,8 @@ refresh() { curl -sS -m 20 -d "$1" "http://127.0.0.1:$FREE_PORT/roster_admin/ref
 	kill -USR1 "$daemon_pid"
 	wait_for grep -q '=' daemon.err
 	end daemon
-	/usr/bin/python3 - metrics daemon.err <<-'END' || skip 'no prometheus_client here'
+	metrics_parser_here || skip 'no prometheus_client here'
+	/usr/bin/python3 - metrics daemon.err <<-'END'
 		import json, sys
 		from prometheus_client.openmetrics.parser import text_string_to_metric_families
 		families = list(text_string_to_metric_families(open(sys.argv[1]).read()))
@@ -513,7 +515,8 @@ GRANTED="up ; $GRANT ; wait-close"
 	wait_for grep -q 'jobs=0' daemon.err
 	end daemon
 	end fake || true
-	/usr/bin/python3 - metrics daemon.err <<-'END' || skip 'no prometheus_client here'
+	metrics_parser_here || skip 'no prometheus_client here'
+	/usr/bin/python3 - metrics daemon.err <<-'END'
 		import json, sys
 		from prometheus_client.openmetrics.parser import text_string_to_metric_families
 		samples = [s for f in text_string_to_metric_families(open(sys.argv[1]).read()) for s in f.samples]
