@@ -95,3 +95,18 @@ each_is_up_and_ends()
 	assert_output --partial 'prosody in'
 	assert_output --partial 'did not start'
 }
+
+@test "tests/run: a file whose run is killed, and one that is never begun, have failed" {
+	printf '@test "ok" {\n%s\n}\n' true >first.bats
+	cp first.bats never.bats
+	# of those above it, the one that runs this file
+	# shellcheck disable=SC2016
+	printf '@test "ok" {\n%s\n}\n' 'pid=$$
+		until [[ $(tr "\0" " " </proc/$pid/cmdline) == "bash -c one_file "*killed.bats* ]]; do
+			pid=$(sed -n "s/^PPid:[[:space:]]*//p" /proc/$pid/status)
+			((pid > 1))
+		done
+		kill -KILL "$pid"' >killed.bats
+	run -1 env BUILD="$PWD/build" "$TESTS/run" -j 1 "$PWD/first.bats" "$PWD/killed.bats" "$PWD/never.bats"
+	assert_line 'tests: 1 ok, 2 not ok, 0 skipped'
+}
