@@ -131,10 +131,20 @@ static void job_done(struct apply *a, struct apply_job *job)
 
 /* Jobs ------------------------------------------------------------------- */
 
-static bool user_busy(const struct apply *a, const struct apply_job *job)
+/* The one has the other as a contact, who does not have it. */
+static bool at_odds(struct apply_job *one, struct apply_job *other)
 {
-	for (const struct apply_job *other = a->first; other != job; other = other->next)
-		if (span_equal(buf_span(&other->jid), buf_span(&job->jid)))
+	return (roster_find(&one->record.roster, buf_string(&other->jid)) != NULL) !=
+	       (roster_find(&other->record.roster, buf_string(&one->jid)) != NULL);
+}
+
+/* Whether an older job is in the way, or a change of one. Nobody waits for a newer one, so two
+ * never wait for each other. */
+static bool user_busy(const struct apply *a, struct apply_job *job)
+{
+	for (struct apply_job *other = a->first; other != job; other = other->next)
+		if (span_equal(buf_span(&other->jid), buf_span(&job->jid)) ||
+			(a->backend.touches && at_odds(other, job)))
 			return true;
 	return a->backend.touches && a->backend.touches(a->backend.context, buf_span(&job->jid));
 }

@@ -44,7 +44,9 @@ struct apply_backend {
 	/* The job is over (also in the middle): forget it. */
 	void (*forget)(void *context, struct apply_job *job);
 	/* Whether a change on the way, of another's roster, still touches the roster of jid: a job
-	 * of that user waits for its apply_changed(). NULL: no change ever does. */
+	 * of that user waits for its apply_changed(). NULL: no change ever does. Else, too, of two
+	 * users whose records disagree on whether they are contacts the newer waits for the older.
+	 */
 	bool (*touches)(void *context, struct span jid);
 	void *context;
 	size_t pipeline; /* changes of one job on the way at once */

@@ -116,7 +116,8 @@ static void on_line(void *context, struct span line, size_t number)
 	if (!roster_record_parse(line, &record, &why)) {
 		err_error("%s:%zu: %s", input->fd < 0 ? "stdin" : "client", number, why);
 		as->bad |= input->fd < 0;
-		return;
+		if (!record.user)
+			return;
 	}
 	if (as->privilege)
 		privilege_writer(as->privilege, service_writer(as->service), loop_now_ms(as->loop));

@@ -12,7 +12,7 @@ const char *delegation_ns(int version)
 
 const char *delegation_unwrap(const struct stanza *outer, struct stanza *inner, int *version)
 {
-	const struct xml_node *delegation = outer->root->first_child, *forwarded;
+	const struct xml_node *delegation = outer->root->first_child, *forwarded, *iq, *delay;
 
 	*version = 0;
 	if (!delegation || !span_is(delegation->name, "delegation") ||
@@ -23,9 +23,16 @@ const char *delegation_unwrap(const struct stanza *outer, struct stanza *inner, 
 	forwarded = delegation->first_child;
 	if (delegation->children_count != 1 || !xml_is(forwarded, NS_FORWARD, "forwarded"))
 		return "not exactly one forwarded element";
-	if (forwarded->children_count != 1 || !xml_is(forwarded->first_child, "", "iq"))
+	iq = forwarded->first_child;
+	delay = iq ? iq->next : NULL;
+	if (xml_is(iq, NS_DELAY, "delay")) {
+		delay = iq;
+		iq = iq->next;
+	}
+	if (forwarded->children_count != (xml_is(delay, NS_DELAY, "delay") ? 2 : 1) ||
+		!xml_is(iq, "", "iq"))
 		return "not exactly one iq forwarded";
-	stanza_of_node(outer, forwarded->first_child, NS_CLIENT, inner);
+	stanza_of_node(outer, iq, NS_CLIENT, inner);
 	return inner->kind == STANZA_IQ ? NULL : "the forwarded iq is not in jabber:client";
 }
 

@@ -25,9 +25,9 @@ const char *delegation_ns(int version);
 #define DELEGATION_INDEX_DEPTH 6
 
 /* The inner iq of an envelope: exactly one delegation, in it exactly one forwarded, in it exactly
- * one iq in jabber:client. NULL if all is well and *inner (views that live as long as outer's) and
- * *version are set; else what is wrong (static). *version is set whenever there is a delegation
- * element. */
+ * one iq in jabber:client (and perhaps one delay, XEP-0297 section 3, which is not looked at). NULL
+ * if all is well and *inner (views that live as long as outer's) and *version are set; else what is
+ * wrong (static). *version is set whenever there is a delegation element. */
 const char *delegation_unwrap(const struct stanza *outer, struct stanza *inner, int *version);
 
 /* Build an envelope around what is written between the two: */

@@ -75,6 +75,7 @@ static void add(struct difftool *t, struct records *r, struct span line, size_t 
 	if (!roster_record_parse(line, &record, &why)) {
 		err_error("%s:%zu: %s", r->path, number, why);
 		t->bad = true;
+		roster_record_free(&record);
 		return;
 	}
 	if (r->count == r->size) {

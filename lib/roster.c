@@ -542,16 +542,31 @@ bool roster_record_parse(struct span line, struct roster_record *out, const char
 {
 	struct json_object *object;
 	struct buf message;
+	bool event;
+	char *user;
 
 	*out = (struct roster_record){0};
 	buf_init(&message, BUF_NO_MAX);
 	*why = json_parse(line, JSON_DEPTH, &object, &message) == JSON_OK ? read_record(object, out)
 									  : "not JSON";
+	event = json_object_is_type(object, json_type_object) &&
+		json_object_object_get_ex(object, "event", NULL);
 	json_object_put(object);
 	buf_free(&message);
-	if (*why)
-		roster_record_free(out);
-	return !*why;
+	if (!*why)
+		return true;
+	user = out->user;
+	out->user = NULL;
+	roster_record_free(out);
+	if (user && roster_user_valid(span_of(user)) && !event) {
+		out->user = user;
+		out->status = RECORD_ERROR;
+		out->error = xstrdup("invalid-roster");
+		out->message = xstrdup(*why);
+	} else {
+		free(user);
+	}
+	return false;
 }
 
 /* Differences ------------------------------------------------------------ */

@@ -89,7 +89,9 @@ struct roster_record {
 };
 
 void roster_record_free(struct roster_record *r);
-/* Parse one line. False if it is no record (*why: static). An event is none. */
+/* Parse one line. False if it is no record (*why: static); where it still says whose it would be,
+ * out is an error record of that user with *why as its message. An event is none, and nobody's.
+ * Free out in any case. */
 bool roster_record_parse(struct span line, struct roster_record *out, const char **why);
 /* Append one line with its newline. Invalid UTF-8 in the user name is impossible: see
  * roster_user_valid(). */

@@ -20,6 +20,7 @@
 #define NS_STANZAS "urn:ietf:params:xml:ns:xmpp-stanzas"
 #define NS_STREAM_ERRORS "urn:ietf:params:xml:ns:xmpp-streams"
 #define NS_XML "http://www.w3.org/XML/1998/namespace"
+#define NS_DELAY "urn:xmpp:delay"
 #define NS_FORWARD "urn:xmpp:forward:0"
 #define NS_DISCO_INFO "http://jabber.org/protocol/disco#info"
 #define NS_DISCO_ITEMS "http://jabber.org/protocol/disco#items"

@@ -152,6 +152,13 @@ delegation() { scenario delegation; }
 		    p.failed('o1', 'modify/bad-request')
 		    p.send(envelope(ask(content=" ")))
 		    p.failed('o1', 'modify/bad-request')
+		    # one delay is no harm (XEP-0297), two are
+		    delay = "<delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/>"
+		    p.send("<iq type='set' id='o1' from='%s' to='%s'>%s</iq>" % (HOST, D, d % (f % (delay * 2))))
+		    p.error('modify/bad-request', 'o1', HOST, D)
+		    for both in (delay + ask(content=" "), ask(content=" ") + delay):
+		        p.send("<iq type='set' id='o1' from='%s' to='%s'>%s</iq>" % (HOST, D, d % (f % both)))
+		        p.failed('o1', 'modify/bad-request')
 		    # after all that the next request is the first the handler sees
 		    p.send(envelope(ask('good')))
 		    h.answer(h.next())

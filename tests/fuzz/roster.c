@@ -82,7 +82,8 @@ static void check_record(struct span line)
 	struct buf first, second;
 
 	if (!roster_record_parse(line, &record, &why)) {
-		require(why != NULL);
+		require(why != NULL && (!record.user || record.status == RECORD_ERROR));
+		roster_record_free(&record);
 		return;
 	}
 	buf_init(&first, BUF_NO_MAX);

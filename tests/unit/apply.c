@@ -211,6 +211,11 @@ static void touched_waits(void)
 	touched = NULL;
 	apply_changed(apply, jobs[0], &jobs[0]->changes[0], NULL, NULL, 0);
 	CHECK(says(&asked, "get b@h;"));
+	/* who keeps a contact that drops him waits for him, and the other way round */
+	give("d", "{\"b@h\":{}}", NULL);
+	CHECK(says(&asked, ""));
+	got(jobs[2], "{}");
+	CHECK(says(&asked, "get d@h;"));
 	end();
 }
 

@@ -244,6 +244,15 @@ static void no_record(const char *line, const char *expected)
 
 	CHECK(!roster_record_parse(span_of(line), &record, &why));
 	CHECK_EQ_STR(why, expected);
+	/* of somebody all the same */
+	CHECK((record.user != NULL) ==
+		(strstr(line, "\"user\":\"john\"") && !strstr(line, "\"event\"")));
+	if (record.user) {
+		CHECK(record.status == RECORD_ERROR);
+		CHECK_EQ_STR(record.error, "invalid-roster");
+		CHECK_EQ_STR(record.message, expected);
+	}
+	roster_record_free(&record);
 }
 
 static void records(void)
