@@ -99,21 +99,19 @@ static bool declares_none(const struct xml_node *node)
 	return false;
 }
 
-/* Whether an element is in the namespace of the stanza because nothing on the way says another. */
-static bool is_stanzas_own(const struct xml_node *node)
+/* Whether an element says another namespace than that of the stanza for what is in it. */
+static bool is_other(const struct xml_node *node)
 {
-	for (; node->parent; node = node->parent)
-		if (node->ns.p || declares_none(node))
-			return false;
-	return !node->ns.p;
+	return node->ns.p || declares_none(node);
 }
 
 /* What an element says of its namespace; SPAN_NONE: that of its parent. xmlns='' in a stanza
- * without namespace is said: on a server's stream the stanza has one. */
-static struct span namespace_of(const struct xml_node *node)
+ * without namespace is said: on a server's stream the stanza has one. inside: of so many others. */
+static struct span namespace_of(const struct stanza *s, const struct xml_node *node, size_t inside)
 {
-	if (span_equal(node->ns, node->parent->ns) &&
-		!(!node->ns.p && declares_none(node) && is_stanzas_own(node->parent)))
+	bool own = inside == 0 && !s->root->ns.p;
+
+	if (span_equal(node->ns, node->parent->ns) && !(!node->ns.p && own && declares_none(node)))
 		return SPAN_NONE;
 	return node->ns.p ? node->ns : SPAN("");
 }
@@ -141,7 +139,7 @@ static void text_between(struct out *o, const struct stanza *s, size_t from, siz
 static void content(struct out *o, const struct stanza *s, const struct xml_node *top)
 {
 	const struct xml_node *node = top, *child = top->first_child;
-	size_t at = top->open_end;
+	size_t at = top->open_end, inside = 0;
 	bool first = true;
 
 	raw(o, "[");
@@ -150,10 +148,11 @@ static void content(struct out *o, const struct stanza *s, const struct xml_node
 		if (child) {
 			raw(o, first ? "{\"name\":" : ",{\"name\":");
 			string(o, child->name);
-			member(o, "ns", namespace_of(child));
+			member(o, "ns", namespace_of(s, child, inside));
 			raw(o, ",");
 			attributes(o, child, false);
 			raw(o, ",\"children\":[");
+			inside += is_other(child);
 			node = child;
 			at = node->open_end;
 			child = node->first_child;
@@ -164,6 +163,7 @@ static void content(struct out *o, const struct stanza *s, const struct xml_node
 		if (node == top)
 			return;
 		raw(o, "}");
+		inside -= is_other(node);
 		at = node->end;
 		child = node->next;
 		node = node->parent;
@@ -215,7 +215,7 @@ bool stanza_json_format(const struct stanza *s, struct buf *out)
 	raw(&o, ",");
 	attributes(&o, s->root, true);
 	if (payload) {
-		struct span ns = namespace_of(payload);
+		struct span ns = namespace_of(s, payload, 0);
 
 		/* whatever the stanza's own is called where it comes from */
 		member(&o, "ns", ns.p ? ns : SPAN(""));

@@ -216,6 +216,14 @@ stanzas=urn:ietf:params:xml:ns:xmpp-stanzas
 	python3 -c "print('<message>' + '<a/>' * 500000 + '</message>')" |
 		timeout 60 stanza-to-json --max-stanza-bytes 512M | jq -c '.payload | length' >out
 	assert_equal "$(cat out)" 500000
+	# elements that say xmlns='' deep inside of others that say much: each is looked at once
+	python3 -c "if True:
+	import itertools
+	names = itertools.count()
+	outer = ['<a%s>' % ''.join(\" xmlns:p%d='u'\" % next(names) for i in range(250)) for depth in range(250)]
+	print('<message>%s%s%s</message>' % (''.join(outer), \"<a xmlns=''/>\" * 400000, '</a>' * 250))" >deep
+	timeout 30 stanza-to-json --max-stanza-bytes 8M <deep >out
+	assert_equal "$(grep -o '"ns":""' out | wc -l)" 400001
 }
 
 @test "the second pass is byte-stable, valid JSON whatever the payload" {
