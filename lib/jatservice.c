@@ -176,10 +176,13 @@ static int marks_open(struct jatservice *j)
 {
 	struct stat is;
 
-	j->marks_fd =
-		open(j->answered, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	/* what is no file, as a FIFO that nobody reads, must not be waited for */
+	j->marks_fd = open(j->answered,
+		O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 	if (j->marks_fd < 0 || fstat(j->marks_fd, &is) < 0)
 		return -errno;
+	if (!S_ISREG(is.st_mode))
+		return -ENXIO;
 	j->marks_bytes = (size_t)is.st_size;
 	if (j->marks_bytes % MARK_LINE_BYTES) { /* a full disk has cut the last one off */
 		j->marks_bytes -= j->marks_bytes % MARK_LINE_BYTES;

@@ -1296,6 +1296,25 @@ teardown() { stop_all; }
 	END
 }
 
+@test "marks that cannot be written, or would wait for a reader: said once, and nobody waits" {
+	echo "k $(printf '%064d' 7)" >keys
+	chmod 600 keys
+	mkdir fifo folder folder/answered link
+	mkfifo fifo/answered
+	ln -s ../aim link/answered
+	scenario <<-'END'
+		for state in ('fifo', 'folder', 'link'):
+		    with Proxy('--key-file', 'keys', '--state-dir', state, '--timeout', '0.2') as p:
+		        p.online('a')
+		        for id in ('1', '2'):
+		            p.ask(id)
+		            p.error('wait/remote-server-timeout', id, ALICE, 'proxy.test')
+		        p.end()
+		        assert p.stderr.count("cannot write '%s/answered'" % state) == 1, p.stderr
+		assert not os.path.exists('aim')
+	END
+}
+
 @test "killed after it has answered itself: in the grace the session's late answer is not taken" {
 	echo "k $(printf '%064d' 7)" >keys
 	chmod 600 keys
