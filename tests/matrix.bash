@@ -913,6 +913,7 @@ fault_help_full_disk()
 	tested[$1]=1
 	status=0
 	"$1" --help >&- 2>err || status=$?
+	assert_equal "$1 $status" "$1 74"
 	as_said_of badout
 	status=0
 	"$1" --help >/dev/full 2>err || status=$?
