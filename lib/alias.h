@@ -24,6 +24,7 @@ struct alias_config {
 
 struct alias_table;
 
+/* *config is copied; what it points to is borrowed until the end. */
 struct alias_table *alias_table_new(const struct alias_config *config);
 void alias_table_free(struct alias_table *t);
 /* Append the name of jid as seen by `asked` (made if there is none) to out; its life begins anew.

@@ -65,6 +65,7 @@ struct apply_config {
 
 struct apply;
 
+/* *config is copied; what it points to is borrowed until the end. */
 struct apply *apply_new(const struct apply_config *config);
 void apply_free(struct apply *a);
 void apply_backend_set(struct apply *a, const struct apply_backend *backend);

@@ -41,6 +41,7 @@ struct delegate;
 const char *delegate_rules_wrong(
 	const struct delegate_rule *rules, size_t count, struct span domain, size_t *at);
 
+/* *config is copied; what it points to is borrowed until the end. */
 struct delegate *delegate_new(const struct delegate_config *config);
 void delegate_free(struct delegate *d);
 /* New rules (copied); w NULL while the link is down. Entities are told; requests in flight finish.

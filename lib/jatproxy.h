@@ -47,6 +47,7 @@ struct jatproxy_config {
 
 struct jatproxy;
 
+/* *config is copied; what it points to is borrowed until the end. */
 struct jatproxy *jatproxy_new(const struct jatproxy_config *config);
 void jatproxy_free(struct jatproxy *p);
 /* Subscribers kept from an earlier run, in the form of subscribers_changed. */

@@ -19,7 +19,8 @@ enum writer_status jsonlines_append(
 
 struct jsonlines;
 
-/* only_iq: an object that does not say its kind is an iq, and nothing else is taken. */
+/* *limits is copied. only_iq: an object that does not say its kind is an iq, and nothing else is
+ * taken. */
 struct jsonlines *jsonlines_new(const struct reader_config *limits, bool only_iq);
 void jsonlines_free(struct jsonlines *j);
 /* Read the object that is the whole text, as line `number`. Of a text that holds more values than

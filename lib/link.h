@@ -4,8 +4,7 @@
  * another (or the same, a socket). Invariants: reads are big, all stanzas of a read are
  * decided before one write at the end of the turn; while more than half of
  * max_queue_bytes waits to be written the link stops reading (with `partner`, all of it); it never
- * blocks
- * (a pipe or terminal shared with others is not set O_NONBLOCK: it is reopened
+ * blocks (a pipe or terminal shared with others is not set O_NONBLOCK: it is reopened
  * through /proc/self/fd, or written in pieces that poll says fit; files and devices that are
  * always ready are written as they are).
  * A failed write to a READER_PIPE link is an I/O error (EPIPE, ENOSPC), and so is a reader that

@@ -52,6 +52,7 @@ struct manage_config {
 
 struct manage;
 
+/* *config is copied; what it points to is borrowed until the end. */
 struct manage *manage_new(const struct manage_config *config);
 void manage_free(struct manage *m);
 void manage_up(struct manage *m, struct writer *w, int64_t now_ms);

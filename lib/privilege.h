@@ -41,6 +41,7 @@ struct privilege_config {
 
 struct privilege;
 
+/* *config is copied; what it points to is borrowed until the end. */
 struct privilege *privilege_new(const struct privilege_config *config);
 void privilege_free(struct privilege *p);
 /* The backend to give to apply_backend_set(). */

@@ -63,6 +63,7 @@ enum reader_event {
 
 struct reader;
 
+/* *config is copied. */
 struct reader *reader_new(const struct reader_config *config);
 void reader_free(struct reader *r);
 /* Begin again with a fresh stream (reconnect); limits stay. */

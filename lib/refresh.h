@@ -30,6 +30,7 @@ struct refresh_ops {
 	void (*settled)(void *context, struct span name);
 };
 
+/* *ops is copied. */
 struct refresh *refresh_new(size_t max_users, const struct refresh_ops *ops, void *context);
 /* Answers nobody. */
 void refresh_free(struct refresh *r);

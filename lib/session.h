@@ -49,6 +49,7 @@ struct session_config {
 
 struct session_table;
 
+/* *config is copied; what it points to is borrowed until the end. */
 struct session_table *session_table_new(const struct session_config *config);
 void session_table_free(struct session_table *t);
 
