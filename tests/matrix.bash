@@ -192,7 +192,7 @@ job()
 		;;
 	'xmpp-manage json')
 		words+=(--domain d.test --host vhost.test --namespace urn:other --per-request --json)
-		tail=(-- echo '{"type":"result"}') in=$made/envelopes
+		tail=(-- sh -c 'read -r line; echo "{\"type\":\"result\"}"') in=$made/envelopes
 		;;
 	'xmpp-jat-proxy connected' | 'xmpp-delegate connected' | 'xmpp-manage connected')
 		served "$1"
@@ -243,6 +243,8 @@ local_ways_of()
 	ways_of "$1"
 	ways=("${ways[@]/#jid/}")
 	ways=("${ways[@]/#connected/}")
+	# what cannot be told its handler is answered without it
+	ways=("${ways[@]/#json/}")
 	ways=("${ways[@]/#addresses/}")
 	mapfile -t ways < <(printf '%s\n' "${ways[@]}" | awk '!seen[$0]++')
 	[[ $1 != roster-refresh-listen ]] || ways=(connection)
