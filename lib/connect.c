@@ -46,6 +46,7 @@ struct connect {
 	pid_t command; /* 0: none, or it has ended */
 	int command_in, command_out;
 	int command_status;
+	int command_signal; /* that we were sent and have passed on to it; 0: none */
 	struct rlimit stack; /* as we found it */
 
 	struct route *pending;
@@ -420,6 +421,9 @@ static void command_ended(void *context, int signal_number)
 		return;
 	c->command = 0;
 	c->command_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	/* it has ended as it was told to: it does not catch the signal, or not yet */
+	if (WIFSIGNALED(status) && WTERMSIG(status) == c->command_signal)
+		c->command_status = 0;
 	if (c->closed)
 		loop_stop(c->loop, 0);
 	else
@@ -541,6 +545,7 @@ static void on_signal(void *context, int signal_number)
 	struct connect *c = context;
 
 	if (c->command) {
+		c->command_signal = signal_number;
 		kill(c->command, signal_number);
 		if (!c->interrupted && !c->closed) {
 			c->interrupted = true; /* it ends, and we with it */

@@ -685,6 +685,19 @@ commanded()
 	wait_for grep -qs hello seen
 	kill -TERM "$commanded_pid"
 	ends commanded 5
+	# one that does not catch it ends as it was told to; of another signal it dies
+	for signal in TERM KILL; do
+		rm seen
+		cat >script <<-'END'
+			echo $$ >script.pid
+			echo "<message to='$XMPP_JID' id='hello'/>"
+			while read -r line; do echo "$line" >>seen; done
+		END
+		start commanded commanded
+		wait_for grep -qs hello seen
+		if [[ $signal == TERM ]]; then kill -TERM "$commanded_pid"; else kill -KILL "$(<script.pid)"; fi
+		ends commanded "$([[ $signal == TERM ]] && echo 0 || echo 137)"
+	done
 	# one that goes on all the same: the second signal closes the stream, and it finds the end
 	cat >script <<-'END'
 		exec python3 -c '
