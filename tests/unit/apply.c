@@ -237,6 +237,32 @@ static void dry_run_and_bounds(void)
 	CHECK(forgotten > 0);
 }
 
+/* What is skipped is not removed; many of both are no product. */
+static void skipped_stay(void)
+{
+	const size_t many = 20000;
+	struct buf skipped, server;
+
+	buf_init(&skipped, BUF_NO_MAX);
+	buf_init(&server, BUF_NO_MAX);
+	buf_append_string(&skipped, "{},\"skipped\":[{\"contact\":\"no@@address\",\"why\":\"\"}");
+	buf_append_string(&server, "{\"x0@h\":{}");
+	for (size_t i = 1; i < many; i++) {
+		buf_printf(&skipped, ",{\"contact\":\"X%zu@h/r\",\"why\":\"\"}", 2 * i);
+		buf_printf(&server, ",\"x%zu@h\":{}", i);
+	}
+	buf_append_char(&skipped, ']');
+	buf_append_char(&server, '}');
+	begin(-1, true);
+	apply_up(apply, 0);
+	give("a", buf_string(&skipped), NULL);
+	got(jobs[0], buf_string(&server));
+	CHECK(says(&results, "- " OK("a", 0, 0, 10001)));
+	end();
+	buf_free(&skipped);
+	buf_free(&server);
+}
+
 int main(void)
 {
 	err_init("apply");
@@ -244,5 +270,6 @@ int main(void)
 	TEST(failures);
 	TEST(touched_waits);
 	TEST(dry_run_and_bounds);
+	TEST(skipped_stay);
 	return check_done();
 }
