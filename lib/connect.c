@@ -46,7 +46,7 @@ struct connect {
 	pid_t command; /* 0: none, or it has ended */
 	int command_in, command_out;
 	int command_status;
-	int command_signal; /* that we were sent and have passed on to it; 0: none */
+	int command_signal;  /* that we were sent and have passed on to it; 0: none */
 	struct rlimit stack; /* as we found it */
 
 	struct route *pending;
