@@ -649,6 +649,7 @@ static void component_end(struct service *s)
 	int status = component_close(s->component, deadline_ms);
 
 	s->phase = PHASE_LATE;
+	loop_timer_clear(s->loop, &s->metrics); /* the last ones are written */
 	loop_timer_set(s->loop, &s->end, deadline_ms);
 	for (int streams = 0; s->late_count && status == EXIT_DONE && streams < LATE_STREAMS &&
 			      io_now_ms() < deadline_ms;
