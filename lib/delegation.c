@@ -24,7 +24,9 @@ const char *delegation_unwrap(const struct stanza *outer, struct stanza *inner, 
 	if (delegation->children_count != 1 || !xml_is(forwarded, NS_FORWARD, "forwarded"))
 		return "not exactly one forwarded element";
 	iq = forwarded->first_child;
-	delay = iq ? iq->next : NULL;
+	if (!iq)
+		return "not exactly one iq forwarded";
+	delay = iq->next;
 	if (xml_is(iq, NS_DELAY, "delay")) {
 		delay = iq;
 		iq = iq->next;
