@@ -433,12 +433,11 @@ static bool link_read(struct link *l)
 	return true;
 }
 
-bool link_wait_end(struct link *l, int64_t deadline_ms)
+/* Entered. */
+static void read_to_end(struct link *l, int64_t deadline_ms)
 {
 	unsigned late_reads = 0;
-	bool ended;
 
-	link_enter(l);
 	while (!l->freed && !l->input_over) {
 		int64_t left_ms = deadline_ms - io_now_ms();
 		struct pollfd p = {.fd = l->in_fd, .events = POLLIN};
@@ -458,6 +457,14 @@ bool link_wait_end(struct link *l, int64_t deadline_ms)
 		else if (left_ms <= 0)
 			break;
 	}
+}
+
+bool link_wait_end(struct link *l, int64_t deadline_ms)
+{
+	bool ended;
+
+	link_enter(l);
+	read_to_end(l, deadline_ms);
 	ended = l->freed || l->input_over;
 	link_leave(l);
 	return ended;
@@ -523,7 +530,7 @@ static void link_write_failed(struct link *l, int error)
 			buf_reset(&l->out);
 	} else if (l->config.partner) {
 		/* its last answers: a program that ends hangs up on both sides at once */
-		link_wait_end(l, loop_now_ms(l->loop));
+		read_to_end(l, loop_now_ms(l->loop));
 	}
 	if (!l->freed && !l->over)
 		link_end(l, LINK_WRITE_ERROR, error, NULL);
