@@ -4,21 +4,11 @@
  * Asserted: what is taken has a namespace and an entity for each rule, and what is refused has
  * words; rules that pass all checks can be given to the decisions.
  */
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "delegateservice.h"
 #include "jid.h"
+#include "require.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
-#define REQUIRE(what)                                                                              \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what);         \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 static uint64_t no_random(void *context)
 {

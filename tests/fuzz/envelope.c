@@ -5,22 +5,12 @@
  * same; an answer that is accepted has the addresses it must have and at most one payload, and is
  * still accepted when it has been copied.
  */
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "delegation.h"
 #include "reader.h"
 #include "reply.h"
+#include "require.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
-#define REQUIRE(what)                                                                              \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what);         \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 static struct reader *new_reader(void)
 {

@@ -1,17 +1,10 @@
 /* A file of roster-fetch's cache, of which a crash or somebody else may have made anything. */
-#include <stdlib.h>
-
 #include "fetchcache.h"
+#include "require.h"
 
 #define URL "http://a/b"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
-static void require(bool so)
-{
-	if (!so)
-		abort();
-}
 
 static bool header_value(struct span v)
 {
@@ -32,9 +25,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	if (fetchcache_parse(&e, SPAN(URL))) {
 		const struct span all = buf_span(&e.all);
 
-		require(e.etag.p || e.modified.p);
-		require(header_value(e.etag) && header_value(e.modified));
-		require(e.body.n < all.n && e.body.p + e.body.n == all.p + all.n);
+		REQUIRE(e.etag.p || e.modified.p);
+		REQUIRE(header_value(e.etag) && header_value(e.modified));
+		REQUIRE(e.body.n < all.n && e.body.p + e.body.n == all.p + all.n);
 	}
 	fetchcache_entry_free(&e);
 	return 0;

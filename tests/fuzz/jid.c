@@ -1,17 +1,11 @@
 /* Addresses: what splits joins again, what is normalised stays so, what survives is itself. */
 #include <stdint.h>
-#include <stdlib.h>
 
 #include "jid.h"
+#include "require.h"
 #include "xml.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
-static void require(bool so)
-{
-	if (!so)
-		abort();
-}
 
 static size_t part_length(struct span part)
 {
@@ -27,26 +21,26 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	buf_init(&once, BUF_NO_MAX);
 	buf_init(&twice, BUF_NO_MAX);
 	if (jid_split(text, &jid)) {
-		require(part_length(jid.local) + jid.domain.n + part_length(jid.resource) == n);
-		require(span_equal(jid.domain, jid_domain(text)));
-		require(span_equal(jid.resource, jid_resource(text)));
-		require(jid_at_domain(text, jid.domain));
-		require(xml_characters_valid(text) && !memchr(text.p, '\0', n));
+		REQUIRE(part_length(jid.local) + jid.domain.n + part_length(jid.resource) == n);
+		REQUIRE(span_equal(jid.domain, jid_domain(text)));
+		REQUIRE(span_equal(jid.resource, jid_resource(text)));
+		REQUIRE(jid_at_domain(text, jid.domain));
+		REQUIRE(xml_characters_valid(text) && !memchr(text.p, '\0', n));
 	}
 	if (jid_normalise(text, &once)) {
-		require(jid_split(buf_span(&once), &jid));
-		require(jid_normalise(buf_span(&once), &twice));
-		require(span_equal(buf_span(&once), buf_span(&twice)));
+		REQUIRE(jid_split(buf_span(&once), &jid));
+		REQUIRE(jid_normalise(buf_span(&once), &twice));
+		REQUIRE(span_equal(buf_span(&once), buf_span(&twice)));
 	} else {
-		require(buf_length(&once) == 0);
+		REQUIRE(buf_length(&once) == 0);
 	}
 	if (jid_resource_survives(text)) {
 		buf_reset(&once);
 		buf_reset(&twice);
 		buf_append_string(&once, "h/");
 		buf_append_span(&once, text);
-		require(jid_normalise(buf_span(&once), &twice));
-		require(span_equal(buf_span(&once), buf_span(&twice)));
+		REQUIRE(jid_normalise(buf_span(&once), &twice));
+		REQUIRE(span_equal(buf_span(&once), buf_span(&twice)));
 	}
 	buf_free(&once);
 	buf_free(&twice);

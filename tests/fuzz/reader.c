@@ -6,10 +6,10 @@
  * stand on one line, mean the same and, copied again, are the same bytes.
  */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "../unit/infoset.h"
 #include "../unit/transcript.h"
+#include "require.h"
 #include "stanza-error.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
@@ -17,14 +17,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 #define HEADER                                                                                     \
 	"<stream:stream xmlns='jabber:component:accept' xmlns:z='urn:z' "                          \
 	"xmlns:stream='http://etherx.jabber.org/streams'>"
-
-#define REQUIRE(what)                                                                              \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what);         \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 static bool same_bytes(const struct buf *a, const struct buf *b)
 {

@@ -1,18 +1,12 @@
 /* What others say to roster-refresh-listen. The first byte says whose words the rest is: the body
  * of a request, or a line of the worker. */
 #include <stdint.h>
-#include <stdlib.h>
 
 #include "refresh.h"
+#include "require.h"
 #include "roster.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
-static void require(bool so)
-{
-	if (!so)
-		abort();
-}
 
 /* Whatever is accepted is names that may be written into a line each, and each once. */
 static void body(struct span text)
@@ -22,13 +16,13 @@ static void body(struct span text)
 
 	if (refresh_names_parse(text, &names, &why)) {
 		for (size_t i = 0; i < names.count; i++) {
-			require(roster_user_valid(names.list[i]));
-			require(!memchr(names.list[i].p, '\n', names.list[i].n));
+			REQUIRE(roster_user_valid(names.list[i]));
+			REQUIRE(!memchr(names.list[i].p, '\n', names.list[i].n));
 			for (size_t j = 0; j < i && i < 100; j++)
-				require(!span_equal(names.list[i], names.list[j]));
+				REQUIRE(!span_equal(names.list[i], names.list[j]));
 		}
 	} else {
-		require(why != NULL);
+		REQUIRE(why != NULL);
 	}
 	refresh_names_free(&names);
 }
@@ -41,7 +35,7 @@ static void line(struct span text)
 
 	buf_init(&user, BUF_NO_MAX);
 	kind = refresh_line_parse(text, &user, &ok);
-	require((kind == REFRESH_RECORD || kind == REFRESH_LOGIN) || buf_length(&user) == 0);
+	REQUIRE((kind == REFRESH_RECORD || kind == REFRESH_LOGIN) || buf_length(&user) == 0);
 	buf_free(&user);
 }
 

@@ -2,18 +2,12 @@
 #include "roster.h"
 
 #include <stdint.h>
-#include <stdlib.h>
 
 #include "jid.h"
+#include "require.h"
 #include "xml.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
-static void require(bool so)
-{
-	if (!so)
-		abort();
-}
 
 static void count(void *context, const struct roster_change *c)
 {
@@ -31,19 +25,19 @@ static void check_roster(const struct roster *r)
 		const struct roster_item *item = &r->items[i];
 
 		buf_reset(&jid);
-		require(jid_normalise(span_of(item->jid), &jid));
-		require(span_is(buf_span(&jid), item->jid) && !jid_is_full(buf_span(&jid)));
-		require(roster_find(r, item->jid) == item);
-		require(!item->name || (*item->name && xml_characters_valid(span_of(item->name))));
+		REQUIRE(jid_normalise(span_of(item->jid), &jid));
+		REQUIRE(span_is(buf_span(&jid), item->jid) && !jid_is_full(buf_span(&jid)));
+		REQUIRE(roster_find(r, item->jid) == item);
+		REQUIRE(!item->name || (*item->name && xml_characters_valid(span_of(item->name))));
 		for (size_t k = 0; k < item->groups_count; k++)
-			require(*item->groups[k] &&
+			REQUIRE(*item->groups[k] &&
 				xml_characters_valid(span_of(item->groups[k])) &&
 				(k == 0 || strcmp(item->groups[k - 1], item->groups[k]) < 0));
 	}
 	roster_diff(r, r, count, &changes);
-	require(changes == 0);
+	REQUIRE(changes == 0);
 	roster_diff(&(struct roster){0}, r, count, &changes);
-	require(changes == r->count);
+	REQUIRE(changes == r->count);
 	buf_free(&jid);
 }
 
@@ -57,17 +51,17 @@ static void check_json(struct span json)
 	buf_init(&text, BUF_NO_MAX);
 	if (roster_parse(json, SPAN("own@example.org"), false, &r, &skips, &message) == ROSTER_OK) {
 		check_roster(&r);
-		require(!roster_find(&r, "own@example.org"));
+		REQUIRE(!roster_find(&r, "own@example.org"));
 		roster_format(&r, &text);
-		require(roster_parse(buf_span(&text), SPAN_NONE, true, &again, &none, &message) ==
+		REQUIRE(roster_parse(buf_span(&text), SPAN_NONE, true, &again, &none, &message) ==
 			ROSTER_OK);
 		buf_reset(&message);
 		roster_format(&again, &message);
-		require(span_equal(buf_span(&text), buf_span(&message)));
+		REQUIRE(span_equal(buf_span(&text), buf_span(&message)));
 		roster_free(&again);
 		roster_skips_free(&none);
 	} else {
-		require(buf_length(&message) > 0);
+		REQUIRE(buf_length(&message) > 0);
 	}
 	roster_free(&r);
 	roster_skips_free(&skips);
@@ -82,23 +76,23 @@ static void check_record(struct span line)
 	struct buf first, second;
 
 	if (!roster_record_parse(line, &record, &why)) {
-		require(why != NULL && (!record.user || record.status == RECORD_ERROR));
+		REQUIRE(why != NULL && (!record.user || record.status == RECORD_ERROR));
 		roster_record_free(&record);
 		return;
 	}
 	buf_init(&first, BUF_NO_MAX);
 	buf_init(&second, BUF_NO_MAX);
-	require(roster_user_valid(span_of(record.user)));
+	REQUIRE(roster_user_valid(span_of(record.user)));
 	check_roster(&record.roster);
 	roster_record_format(&record, &first);
-	require(memchr(buf_span(&first).p, '\n', buf_length(&first)) ==
+	REQUIRE(memchr(buf_span(&first).p, '\n', buf_length(&first)) ==
 		buf_span(&first).p + buf_length(&first) - 1);
-	require(roster_record_parse(buf_span(&first), &again, &why));
-	require(again.skips.count == record.skips.count && again.status == record.status);
+	REQUIRE(roster_record_parse(buf_span(&first), &again, &why));
+	REQUIRE(again.skips.count == record.skips.count && again.status == record.status);
 	roster_record_format(&again, &second);
 	/* the reason of a skip is not kept */
 	if (record.skips.count == 0)
-		require(span_equal(buf_span(&first), buf_span(&second)));
+		REQUIRE(span_equal(buf_span(&first), buf_span(&second)));
 	roster_record_free(&record);
 	roster_record_free(&again);
 	buf_free(&first);

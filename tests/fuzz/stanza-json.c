@@ -1,15 +1,8 @@
 /* Stanzas as JSON. An input that begins with '<' is stanzas (round trip, infosets), any other is a
  * line of JSON: refused, or a stanza that is the same from then on. */
-#include <stdio.h>
-#include <stdlib.h>
+#include "require.h"
 
-#define ROUND_TRIP_CHECK(what)                                                                     \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what);         \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
+#define ROUND_TRIP_CHECK(what) REQUIRE(what)
 #include "../unit/round-trip.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
@@ -33,8 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	buf_init(&xml2, BUF_NO_MAX);
 	buf_init(&again2, BUF_NO_MAX);
 	if (!round_trip_line(input, &xml, &again)) {
-		ROUND_TRIP_CHECK(!round_trip_line(buf_span(&again), &xml2, &again2));
-		ROUND_TRIP_CHECK(span_equal(buf_span(&again), buf_span(&again2)));
+		REQUIRE(!round_trip_line(buf_span(&again), &xml2, &again2));
+		REQUIRE(span_equal(buf_span(&again), buf_span(&again2)));
 	}
 	buf_free(&xml);
 	buf_free(&again);

@@ -1,20 +1,14 @@
 /* Tokens. The first byte says what the rest is: a token to decode in each encoding, a key file, or
  * (address asked, newline, JID) to encode and decode. */
 #include <stdint.h>
-#include <stdlib.h>
 
 #include "jat.h"
 #include "jid.h"
+#include "require.h"
 
 #define DOMAIN "proxy.test"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
-static void require(bool so)
-{
-	if (!so)
-		abort();
-}
 
 static struct jat_keys *keys(void)
 {
@@ -42,16 +36,16 @@ static void decode(struct jat *jat, struct span token)
 	buf_init(&out, BUF_NO_MAX);
 	buf_init(&again, BUF_NO_MAX);
 	if (jat_decode(jat, token, &out, &jid, &asked) == JAT_OK) {
-		require(jid_split(jid, &parts) && jid_split(asked, &parts));
-		require(buf_length(&out) == jid.n + asked.n);
+		REQUIRE(jid_split(jid, &parts) && jid_split(asked, &parts));
+		REQUIRE(buf_length(&out) == jid.n + asked.n);
 		if (jat->encoding == JAT_PLAIN || token.p[0] == 'a') {
 			enum jat_status status = jat_encode(jat, asked, jid, &again);
 
-			require(status == JAT_OK ? span_equal(buf_span(&again), token)
+			REQUIRE(status == JAT_OK ? span_equal(buf_span(&again), token)
 						 : !jid_resource_survives(token));
 		}
 	} else {
-		require(buf_length(&out) == 0);
+		REQUIRE(buf_length(&out) == 0);
 	}
 	buf_free(&out);
 	buf_free(&again);
@@ -65,16 +59,16 @@ static void encode(struct jat *jat, struct span asked, struct span jid)
 	buf_init(&token, BUF_NO_MAX);
 	buf_init(&out, BUF_NO_MAX);
 	if (jat_encode(jat, asked, jid, &token) == JAT_OK) {
-		require(jid_resource_survives(buf_span(&token)));
-		require(jat_decode(jat, buf_span(&token), &out, &out_jid, &out_asked) == JAT_OK);
-		require(span_equal(out_jid, jid));
+		REQUIRE(jid_resource_survives(buf_span(&token)));
+		REQUIRE(jat_decode(jat, buf_span(&token), &out, &out_jid, &out_asked) == JAT_OK);
+		REQUIRE(span_equal(out_jid, jid));
 		if (jat->encoding != JAT_PLAIN) {
-			require(jat_form(buf_span(&token)) == jat->encoding);
-			require(asked.n ? span_equal(out_asked, asked)
+			REQUIRE(jat_form(buf_span(&token)) == jat->encoding);
+			REQUIRE(asked.n ? span_equal(out_asked, asked)
 					: span_is(out_asked, DOMAIN));
 		}
 	} else {
-		require(buf_length(&token) == 0);
+		REQUIRE(buf_length(&token) == 0);
 	}
 	buf_free(&token);
 	buf_free(&out);
@@ -104,7 +98,7 @@ static void parse_keys(struct span rest)
 
 	jat.keys = jat_keys_parse(rest, &line);
 	if (jat.keys) {
-		require(line == 0 && jat_keys_count(jat.keys) >= 1 &&
+		REQUIRE(line == 0 && jat_keys_count(jat.keys) >= 1 &&
 			jat_keys_count(jat.keys) <= JAT_MAX_KEYS);
 		encode(&jat, SPAN("x@" DOMAIN), SPAN("a@b/c"));
 	}

@@ -3,15 +3,10 @@
 
 #include <curl/curl.h>
 #include <stdint.h>
-#include <stdlib.h>
+
+#include "require.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
-static void require(bool so)
-{
-	if (!so)
-		abort();
-}
 
 static size_t count(const char *text, char c)
 {
@@ -36,28 +31,28 @@ static void compare(const char *one, const char *other)
 	static const CURLUPart same[] = {CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_PORT};
 	CURLU *a = curl_url(), *b = curl_url();
 
-	require(a && b);
+	REQUIRE(a && b);
 	/* what curl does not like of a template it likes with no name */
 	if (curl_url_set(a, CURLUPART_URL, one, CURLU_PATH_AS_IS) == CURLUE_OK) {
 		char *x, *y;
 
-		require(curl_url_set(b, CURLUPART_URL, other, CURLU_PATH_AS_IS) == CURLUE_OK);
+		REQUIRE(curl_url_set(b, CURLUPART_URL, other, CURLU_PATH_AS_IS) == CURLUE_OK);
 		for (int i = 0; i < 3; i++) {
 			x = part(a, same[i]);
 			y = part(b, same[i]);
-			require(x && y && strcmp(x, y) == 0);
+			REQUIRE(x && y && strcmp(x, y) == 0);
 			curl_free(x);
 			curl_free(y);
 		}
 		x = part(a, CURLUPART_PATH);
 		y = part(b, CURLUPART_PATH);
-		require(count(x, '/') == count(y, '/'));
-		require(!part(b, CURLUPART_FRAGMENT) && !part(b, CURLUPART_USER));
+		REQUIRE(count(x, '/') == count(y, '/'));
+		REQUIRE(!part(b, CURLUPART_FRAGMENT) && !part(b, CURLUPART_USER));
 		curl_free(x);
 		curl_free(y);
 		x = part(a, CURLUPART_QUERY);
 		y = part(b, CURLUPART_QUERY);
-		require(!x == !y && count(x, '&') == count(y, '&') &&
+		REQUIRE(!x == !y && count(x, '&') == count(y, '&') &&
 			count(x, '=') == count(y, '='));
 		curl_free(x);
 		curl_free(y);
@@ -73,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	struct buf url, plain;
 	char *newline;
 
-	require(text != NULL);
+	REQUIRE(text != NULL);
 	if (n)
 		memcpy(text, bytes, n);
 	text[n] = '\0';
@@ -85,12 +80,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	buf_init(&url, BUF_NO_MAX);
 	buf_init(&plain, BUF_NO_MAX);
 	if (!url_template_check(text)) {
-		require(url_template_expand(text, SPAN("x"), &plain));
+		REQUIRE(url_template_expand(text, SPAN("x"), &plain));
 		if (url_template_expand(text, user, &url)) {
-			require(strlen(buf_string(&url)) == buf_length(&url));
+			REQUIRE(strlen(buf_string(&url)) == buf_length(&url));
 			compare(buf_string(&plain), buf_string(&url));
 		} else {
-			require(buf_length(&url) == 0);
+			REQUIRE(buf_length(&url) == 0);
 		}
 	}
 	buf_free(&url);
