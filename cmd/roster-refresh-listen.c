@@ -36,16 +36,7 @@ static const struct opt options[] = {
 		&config.max_pending, .min = 1, .max = 100000000},
 	{"max-record-bytes", 0, OPT_BYTES, "BYTES", "largest line read from WORKER (default 16M)",
 		&config.max_record_bytes, .min = 1024, .max = 1 << 30},
-	{"drain-time", 0, OPT_SECONDS, "SECONDS",
-		"how long SIGTERM waits for open requests (default 5)", &config.service.drain_ms,
-		.min = 0, .max = 86400000},
-	{"ready-fd", 0, OPT_INT, "FD", "write a newline to this file descriptor when ready",
-		&config.service.ready_fd, .min = 0, .max = 65535},
-	{"metrics", 0, OPT_STRING, "FILE", "keep counters in this file as OpenMetrics text",
-		&config.service.metrics_file, .complete = "file"},
-	{"metrics-interval", 0, OPT_SECONDS, "SECONDS",
-		"how often the metrics file is replaced (default 15)",
-		&config.service.metrics_interval_ms, .min = 100, .max = 86400000},
+	SERVICE_DAEMON_OPTIONS(config.service),
 	{0},
 };
 static const struct opt *const tables[] = {options, NULL};

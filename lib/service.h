@@ -70,18 +70,7 @@ struct service_config {
 			.min = 0, .max = 65535},                                                   \
 		{"retries", 0, OPT_INT, "N", retries_words, &(c).retries, .min = -1,               \
 			.max = 1000000000},                                                        \
-		{"drain-time", 0, OPT_SECONDS, "SECONDS",                                          \
-			"how long SIGTERM waits for open requests (default 5)", &(c).drain_ms,     \
-			.min = 0, .max = 86400000},                                                \
-		{"ready-fd", 0, OPT_INT, "FD",                                                     \
-			"write a newline to this file descriptor when ready", &(c).ready_fd,       \
-			.min = 0, .max = 65535},                                                   \
-		{"metrics", 0, OPT_STRING, "FILE",                                                 \
-			"keep counters in this file as OpenMetrics text", &(c).metrics_file,       \
-			.complete = "file"},                                                       \
-		{"metrics-interval", 0, OPT_SECONDS, "SECONDS",                                    \
-			"how often the metrics file is replaced (default 15)",                     \
-			&(c).metrics_interval_ms, .min = 100, .max = 86400000},                    \
+		SERVICE_DAEMON_OPTIONS(c),                                                         \
 		{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza read (default 1M)",    \
 			&(c).max_stanza_bytes, .min = 1024, .max = 1 << 30},                       \
 		{"max-depth", 0, OPT_INT, "N", "deepest nesting read (default 256)",               \
@@ -96,6 +85,24 @@ struct service_config {
 		"max-queue-bytes", 0, OPT_BYTES, "BYTES",                                          \
 			"most output waiting to be written (default 16M)", &(c).max_queue_bytes,   \
 			.min = 65536, .max = 1 << 30                                               \
+	}
+
+/* Of these the ones of every daemon, whatever it serves: --drain-time --ready-fd --metrics
+ * --metrics-interval */
+#define SERVICE_DAEMON_OPTIONS(c)                                                                  \
+	{"drain-time", 0, OPT_SECONDS, "SECONDS",                                                  \
+		"how long SIGTERM waits for open requests (default 5)", &(c).drain_ms, .min = 0,   \
+		.max = 86400000},                                                                  \
+		{"ready-fd", 0, OPT_INT, "FD",                                                     \
+			"write a newline to this file descriptor when ready", &(c).ready_fd,       \
+			.min = 0, .max = 65535},                                                   \
+		{"metrics", 0, OPT_STRING, "FILE",                                                 \
+			"keep counters in this file as OpenMetrics text", &(c).metrics_file,       \
+			.complete = "file"},                                                       \
+	{                                                                                          \
+		"metrics-interval", 0, OPT_SECONDS, "SECONDS",                                     \
+			"how often the metrics file is replaced (default 15)",                     \
+			&(c).metrics_interval_ms, .min = 100, .max = 86400000                      \
 	}
 
 struct service;
