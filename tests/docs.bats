@@ -315,20 +315,25 @@ run_example()
 	fi
 }
 
+# example_works WHAT FILE FOLDER: run in that new folder; what it is and what it says if it does not work
+example_works()
+{
+	mkdir "$3"
+	(cd "$3" && run_example "$2") && return
+	echo "--- $1:"
+	cat "$2"
+	echo "--- says:"
+	tail -n 20 "$3"/.{output,errors}
+	return 1
+}
+
 @test "every command of the README works" {
 	wrong=0
 	awk '/^```$/ { inside = 0 } inside { print >sprintf("readme.%02d", n) } /^```sh$/ { inside = 1; n++ }' \
 		"$ROOT/README.md"
 	for example in "$PWD"/readme.*; do
 		assert [ -s "$example" ]
-		mkdir "run.${example##*.}"
-		(cd "run.${example##*.}" && run_example "$example") || {
-			echo "--- README.md:"
-			cat "$example"
-			echo "--- says:"
-			tail -n 20 "run.${example##*.}"/.{output,errors}
-			wrong=1
-		}
+		example_works README.md "$example" "run.${example##*.}" || wrong=1
 	done
 	assert_equal "$wrong" 0
 }
@@ -345,14 +350,7 @@ run_example()
 		fi
 		for example in "$PWD/$name/examples"/*; do
 			[[ -f $example ]] || continue
-			mkdir "$name/run.${example##*/}"
-			(cd "$name/run.${example##*/}" && run_example "$example") || {
-				echo "--- $name, example ${example##*/}:"
-				cat "$example"
-				echo "--- says:"
-				tail -n 20 "$name/run.${example##*/}"/.{output,errors}
-				wrong=1
-			}
+			example_works "$name, example ${example##*/}" "$example" "$name/run.${example##*/}" || wrong=1
 		done
 	done
 	assert_equal "$wrong" 0
