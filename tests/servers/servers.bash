@@ -4,7 +4,7 @@
 #   . tests/servers/servers.bash
 #   prosody_start DIR [OPTION...]     ejabberd_start DIR [OPTION...]    nginx_start DIR [OPTION...]
 #   prosody_stop DIR                  ejabberd_stop DIR                 nginx_stop DIR
-#   prosody_restart DIR               ejabberd_restart DIR              nginx_restart DIR
+#   prosody_restart DIR               ejabberd_restart DIR
 #
 # A server lives in DIR (made if missing, yours to remove): configuration, state, server.log
 # (what it logged) and stderr. It listens on free ports of 127.0.0.1 only and is ended by its own
@@ -757,4 +757,3 @@ nginx_start()
 }
 
 nginx_stop() { _servers_stop "$1"; }
-nginx_restart() { _servers_restart nginx "$1"; }
