@@ -387,26 +387,30 @@ static void send_nesting(struct delegate *d, const struct rule *rule, bool bare,
 	writer_end(w);
 }
 
+/* Whether it has answered all nesting queries. */
+static bool entity_answered(const struct delegate *d, const struct entity *entity)
+{
+	for (size_t i = 0; i < d->rules_count; i++)
+		if (&d->entities[d->rules[i].entity] == entity &&
+			!(d->rules[i].host_known && d->rules[i].bare_known))
+			return false;
+	return true;
+}
+
 /* The advertisement, then the nesting queries that are not answered yet. */
 static void entity_tell(struct delegate *d, size_t index, struct writer *w)
 {
 	struct entity *entity = &d->entities[index];
-	bool missing = false;
 
 	entity->next_ms = LOOP_NEVER;
 	if (!entity_address(entity).p)
 		return;
-	for (size_t i = 0; i < d->rules_count && !missing; i++)
-		missing = d->rules[i].entity == index &&
-			  !(d->rules[i].host_known && d->rules[i].bare_known);
-	if (missing || entity->changed)
+	entity->told = entity_answered(d, entity);
+	if (!entity->told || entity->changed)
 		send_advertisement(d, index, w);
 	entity->changed = false;
-	if (!missing) {
-		entity->told = true;
+	if (entity->told)
 		return;
-	}
-	entity->told = false;
 	for (size_t i = 0; i < d->rules_count; i++) {
 		if (d->rules[i].entity != index)
 			continue;
@@ -896,12 +900,19 @@ static void on_nesting_answer(struct delegate *d, struct request *r, const struc
 		for (size_t i = 0; i < d->rules_count; i++) {
 			struct rule *rule = &d->rules[i];
 			struct disco_info *info = node.bare ? &rule->bare : &rule->host;
+			struct entity *entity = &d->entities[rule->entity];
 
-			if (!span_equal(rule->ns, node.ns))
+			/* it may have been given to another entity since */
+			if (!span_equal(rule->ns, node.ns) ||
+				!span_equal(entity_address(entity), r->asked_jid))
 				continue;
 			disco_reset(info);
 			disco_add_query(info, s, query, NULL, NULL);
 			*(node.bare ? &rule->bare_known : &rule->host_known) = true;
+			if (entity_answered(d, entity)) {
+				entity->told = true;
+				entity->next_ms = LOOP_NEVER;
+			}
 		}
 	else
 		err_info("'%.*s' has not told what it does about '%.*s'", SPAN_ARG(r->asked_jid),

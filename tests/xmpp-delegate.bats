@@ -657,6 +657,17 @@ delegation() { scenario delegation; }
 		    p.wait_stderr("'urn:a'")
 		    p.reply(*p.asked('again', 'third.test', ns='urn:a'))
 		    p.result('again')
+		    # what an entity tells of a namespace that is another's by then
+		    queries = {}
+		    for entity in ('fourth.test', 'fifth.test'):
+		        config(a=(entity,))
+		        p.signal(signal.SIGHUP)
+		        p.advertised(entity, 'urn:a')
+		        queries[entity] = p.nesting(entity, ('urn:a',))
+		    for entity, told in (('fourth.test', []), ('fifth.test', ['urn:f:fifth.test'])):
+		        for q in queries[entity]:
+		            p.answer_nesting(q, "<feature var='urn:f:%s'/>" % entity)
+		        assert [f for f in features(p.info()) if f.startswith('urn:f:')] == told
 	END
 }
 
