@@ -777,7 +777,7 @@ manage()
 
 @test "--per-request: what waits for its turn too long is answered, never run" {
 	delegation <<-'END'
-		with Manage('--per-request', '--jobs', '1', '--timeout', '0.5', handler=('sh', '-c', 'echo $XMPP_ID >>ran; sleep 100')) as p:
+		with Manage('--per-request', '--jobs', '1', '--timeout', '1.5', handler=('sh', '-c', 'echo $XMPP_ID >>ran; sleep 100')) as p:
 		    p.send(envelope(ask('1'), id='o1'), envelope(ask('2'), id='o2'))
 		    assert {p.next()['id'], p.next()['id']} == {'o1', 'o2'}
 		    assert all(inner_of(s).error == 'wait/remote-server-timeout' for s in p.seen[-2:])
@@ -796,7 +796,7 @@ manage()
 		    p.send(envelope(ask()))
 		    p.nothing()
 		    p.signal(signal.SIGTERM)
-		    p.wait_stderr('') 
+		    p.counters()        # the first is not the second as well
 		    p.signal(signal.SIGTERM)
 		    rest = p.ended(0)
 		    assert len(rest) == 1 and inner_of(rest[0]).error == 'wait/recipient-unavailable', rest
@@ -805,11 +805,12 @@ manage()
 
 @test "--per-request: what waits for its turn is answered when the program ends, not run" {
 	delegation <<-'END'
-		with Manage('--per-request', '--jobs', '1', handler=('sh', '-c', 'echo $XMPP_ID >>ran; exec sleep 100')) as p:
+		with Manage('--per-request', '--jobs', '1', handler=('sh', '-c', 'echo $XMPP_ID >>ran; echo runs >&2; exec sleep 100')) as p:
 		    p.send(*(envelope(ask(str(i)), id='o%d' % i) for i in range(100)))
+		    p.wait_stderr('runs')
 		    p.nothing()
 		    p.signal(signal.SIGTERM)
-		    p.wait_stderr('')
+		    p.counters()
 		    p.signal(signal.SIGTERM)
 		    rest = p.ended(0)
 		    assert len(rest) == 100 and all(inner_of(s).error == 'wait/recipient-unavailable' for s in rest), rest
