@@ -225,6 +225,8 @@ struct login *login_new(struct loop *loop, const struct login_config *config,
 	}
 	if (l->client || l->component)
 		return l;
+	if (*status == EXIT_USAGE) /* told in two lines, as opt_usage_error() does */
+		err_error("try '%s --help'", err_program());
 	login_free(l);
 	return NULL;
 }

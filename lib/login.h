@@ -46,7 +46,7 @@ struct login_config {
 	{"domain", 'd', OPT_STRING, "DOMAIN", "connect as the component with this domain",         \
 		&(c).domain},                                                                      \
 		{"jid", 'j', OPT_STRING, "JID", "log in as this user instead", &(c).jid},          \
-		{"connect", 'c', OPT_STRING, "HOST:PORT",                                          \
+		{"connect", 'c', OPT_SERVER, "HOST:PORT",                                          \
 			"the server (default 127.0.0.1:5347; with --jid by SRV)", &(c).connect,    \
 			.complete = "host"},                                                       \
 		{"secret-file", 's', OPT_STRING, "FILE", "file that holds the component secret",   \

@@ -202,6 +202,15 @@ static const char *parse_number(
 	return room;
 }
 
+static const char *server_wrong(const char *text)
+{
+	char *host = NULL, *port = NULL;
+	bool ok = io_split_host_port(text, &host, &port);
+	free(host);
+	free(port);
+	return ok ? NULL : "not HOST:PORT";
+}
+
 /* The index of value in "a|b|c", -1 if none. */
 static int choice_index(const char *choices, const char *value)
 {
@@ -548,6 +557,10 @@ static void apply(const struct opt_program *program, const struct opt *o, const 
 		break;
 	case OPT_COUNT:
 		*(int *)o->target += o->min ? (int)o->min : 1;
+		break;
+	case OPT_SERVER:
+		wrong = server_wrong(value);
+		*(const char **)o->target = value;
 		break;
 	case OPT_STRING:
 	case OPT_OPTIONAL:

@@ -24,6 +24,7 @@ enum opt_kind {
 	OPT_FLAG = 1, /* bool *target = true */
 	OPT_COUNT,    /* int *target += step (min field: step; -q is -1) */
 	OPT_STRING,   /* const char **target, borrowed from argv */
+	OPT_SERVER,   /* the same; what io_split_host_port() takes */
 	OPT_OPTIONAL, /* --name[=VALUE]: const char **target; "" when no value */
 	OPT_INT,      /* int64_t *target, min..max, decimal only */
 	OPT_BYTES,    /* int64_t *target, min..max; K, M, G suffix are 1024s */

@@ -61,7 +61,7 @@ struct service_config {
 /* The same for programs of which --connect and --retries say something else. */
 #define SERVICE_OPTIONS_SAYING(c, connect_words, retries_words)                                    \
 	{"domain", 'd', OPT_STRING, "DOMAIN", "the component's own domain", &(c).domain},          \
-		{"connect", 'c', OPT_STRING, "HOST:PORT", connect_words, &(c).connect,             \
+		{"connect", 'c', OPT_SERVER, "HOST:PORT", connect_words, &(c).connect,             \
 			.complete = "host"},                                                       \
 		{"secret-file", 's', OPT_STRING, "FILE", "file that holds the component secret",   \
 			&(c).secret.file, .complete = "file"},                                     \

@@ -124,7 +124,8 @@ REQUEST="<iq type='get' id='q%d' from='u@h.test/r' to='jat.test'><x xmlns='urn:x
 	secret_file
 	run "$BUILDDIR/tools/echo-service" --domain jat.test --secret-file secret --connect nonsense
 	assert_failure 64
-	assert_output "echo-service: 'nonsense' is not HOST:PORT"
+	assert_output "echo-service: invalid value 'nonsense' for --connect: not HOST:PORT
+echo-service: try 'echo-service --help'"
 	run "$BUILDDIR/tools/echo-service" --secret-file secret --connect 127.0.0.1:5347
 	assert_failure 64
 	run "$BUILDDIR/tools/echo-service" --domain jat.test --connect 127.0.0.1:5347

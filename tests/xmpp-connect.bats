@@ -305,7 +305,11 @@ wrong_secrets()
 
 @test "wrong use: 64" {
 	on prosody
-	use() { run xmpp-connect "$@" </dev/null; }
+	use()
+	{
+		run xmpp-connect "$@" </dev/null
+		((status != 64)) || assert_equal "${#lines[@]}" 2
+	}
 	use
 	assert_failure 64
 	assert_line --index 1 --partial "try 'xmpp-connect --help'"
@@ -329,8 +333,10 @@ wrong_secrets()
 	done
 	for address in nowhere 127.0.0.1: 127.0.0.1:x '[::1]' 127.0.0.1:0; do
 		use --jid a@b --password-file "$PASSWORD_FILE" --connect "$address"
-		assert_failure
+		assert_failure 64
 	done
+	use --jid a@b --password-file "$PASSWORD_FILE" --tls off --connect 192.0.2.1:5222
+	assert_failure 64
 }
 
 @test "a server that says nothing: 124 after --timeout" {
