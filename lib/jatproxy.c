@@ -26,6 +26,8 @@
  * without a bound one user and one silent session could keep us busy. */
 #define MAX_SAME 256
 #define AFFINITY_MS (60 * 60 * 1000)
+/* After the link is up: until then a session may come that subscribers see already. */
+#define SHOW_WAIT_MS 2000
 #define MARK_BYTES (JATPROXY_MARK_CHARS / 2)
 
 /* One IQ request we have handed on and that has not got its answer. The route entry's deadline is
@@ -121,7 +123,11 @@ struct jatproxy {
 	char (*marks)[JATPROXY_MARK_CHARS]; /* of predecessors, sorted */
 	size_t marks_count;
 	bool draining, shown;
-	struct reader *again; /* to parse a stanza once more for another try */
+	/* Subscribers may see us available, but no session is known: none has come back yet after
+	 * the link went down, or a run before this one could not tell them. */
+	bool unsure;
+	int64_t unsure_until_ms; /* LOOP_NEVER without link */
+	struct reader *again;	 /* to parse a stanza once more for another try */
 	struct buf key, address, scratch;
 	uint64_t counters[COUNTERS];
 	int64_t now_ms; /* of the call under way, for callbacks of the session table */
@@ -167,6 +173,7 @@ struct jatproxy *jatproxy_new(const struct jatproxy_config *config)
 		subscriber_table_new(config->max_subscribers, config->max_pending_bytes, p->seed);
 	p->graced = route_new(config->max_pending, config->max_pending_bytes, p->seed);
 	p->grace_until_ms = config->grace ? LOOP_NEVER : 0;
+	p->unsure_until_ms = LOOP_NEVER;
 	p->again = reader_new(&again);
 	buf_init(&p->key, BUF_NO_MAX);
 	buf_init(&p->address, BUF_NO_MAX);
@@ -1079,15 +1086,21 @@ static void show_one(void *context, struct span user, struct span address)
 	send_presence(to->p, to->w, user, address, to->p->shown ? NULL : "unavailable");
 }
 
-/* Tell the subscribers when the service comes or goes. */
-static void show(struct jatproxy *p, bool shown, struct writer *w)
+static void show_all(struct jatproxy *p, bool shown, struct writer *w)
 {
 	struct showing to = {.p = p, .w = w};
 
-	if (!p->config.show_presence || p->shown == shown)
-		return;
 	p->shown = shown;
+	p->unsure = false;
+	p->unsure_until_ms = LOOP_NEVER;
 	subscriber_each(p->subscribers, show_one, &to);
+}
+
+/* Tell the subscribers when the service comes or goes. */
+static void show(struct jatproxy *p, bool shown, struct writer *w)
+{
+	if (p->config.show_presence && p->shown != shown)
+		show_all(p, shown, w);
 }
 
 static void subscribers_save(struct jatproxy *p)
@@ -1103,8 +1116,9 @@ static void subscribers_save(struct jatproxy *p)
 	buf_free(&text);
 }
 
-void jatproxy_restore_subscribers(struct jatproxy *p, struct span all)
+void jatproxy_restore_subscribers(struct jatproxy *p, struct span all, bool unsure)
 {
+	p->unsure = unsure;
 	subscriber_parse(p->subscribers, all);
 }
 
@@ -1225,6 +1239,8 @@ void jatproxy_up(struct jatproxy *p, struct writer *w, int64_t now_ms)
 	p->now_ms = now_ms;
 	if (p->grace_until_ms == LOOP_NEVER)
 		p->grace_until_ms = now_ms + p->config.timeout_ms;
+	if (p->unsure)
+		p->unsure_until_ms = now_ms + SHOW_WAIT_MS;
 	session_up(p->sessions, w, now_ms);
 }
 
@@ -1232,7 +1248,9 @@ void jatproxy_down(struct jatproxy *p, int64_t now_ms)
 {
 	p->now_ms = now_ms;
 	session_down(p->sessions, now_ms);
-	p->shown = false; /* the server tells our subscribers, or is gone itself */
+	p->unsure |= p->shown; /* servers do not tell our subscribers that we are gone */
+	p->unsure_until_ms = LOOP_NEVER;
+	p->shown = false;
 }
 
 void jatproxy_resubscribe(struct jatproxy *p, struct writer *w, int64_t now_ms)
@@ -1245,7 +1263,7 @@ int64_t jatproxy_deadline(const struct jatproxy *p)
 {
 	int64_t deadline_ms = route_deadline(p->requests);
 	int64_t others[] = {session_deadline(p->sessions), subscriber_save_ms(p->subscribers),
-		route_deadline(p->graced)};
+		route_deadline(p->graced), p->unsure_until_ms};
 
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i] < deadline_ms)
@@ -1273,6 +1291,8 @@ void jatproxy_tick(struct jatproxy *p, struct writer *w, int64_t now_ms)
 	while ((e = route_earliest(p->graced)) && e->deadline_ms <= now_ms)
 		route_remove(p->graced, e);
 	session_tick(p->sessions, w, now_ms);
+	if (p->unsure_until_ms <= now_ms)
+		show_all(p, false, w);
 	if (subscriber_save_ms(p->subscribers) <= now_ms)
 		subscribers_save(p);
 }
@@ -1292,7 +1312,8 @@ void jatproxy_finish(struct jatproxy *p, struct writer *w, int64_t now_ms)
 	p->draining = true;
 	while ((e = route_earliest(p->requests)))
 		answer_request(p, route_record(e), ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
-	show(p, false, w);
+	if (p->shown || p->unsure)
+		show_all(p, false, w);
 	if (subscriber_save_ms(p->subscribers) != LOOP_NEVER)
 		subscribers_save(p);
 }

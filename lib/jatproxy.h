@@ -50,8 +50,10 @@ struct jatproxy;
 /* *config is copied; what it points to is borrowed until the end. */
 struct jatproxy *jatproxy_new(const struct jatproxy_config *config);
 void jatproxy_free(struct jatproxy *p);
-/* Subscribers kept from an earlier run, in the form of subscribers_changed. */
-void jatproxy_restore_subscribers(struct jatproxy *p, struct span all);
+/* Subscribers kept from an earlier run, in the form of subscribers_changed. unsure: it did not stop
+ * cleanly, so that they may still see a session; when none is there soon after the start they are
+ * told. */
+void jatproxy_restore_subscribers(struct jatproxy *p, struct span all, bool unsure);
 /* What predecessors have marked, a mark a line: in the grace answers to that are too late. */
 void jatproxy_restore_marks(struct jatproxy *p, struct span all);
 /* The keys were re-read (SIGHUP); the old ones are no longer used. */

@@ -110,7 +110,7 @@ static int open_state(struct jatservice *j, bool *crashed)
 	return status;
 }
 
-static void restore_subscribers(struct jatservice *j)
+static void restore_subscribers(struct jatservice *j, bool crashed)
 {
 	struct buf all;
 	int error;
@@ -121,7 +121,7 @@ static void restore_subscribers(struct jatservice *j)
 	error = io_read_file(j->subscribers, SUBSCRIBERS_MAX_BYTES, &all);
 	if (error && error != -ENOENT)
 		err_warn("cannot read '%s': %s", j->subscribers, strerror(-error));
-	jatproxy_restore_subscribers(j->proxy, buf_span(&all));
+	jatproxy_restore_subscribers(j->proxy, buf_span(&all), crashed);
 	buf_free(&all);
 }
 
@@ -420,7 +420,7 @@ int jatservice_run(const struct jatservice_config *config, const char **wrong)
 		if (crashed)
 			err_note("the last run did not stop cleanly");
 		j.proxy = make_proxy(&j, crashed);
-		restore_subscribers(&j);
+		restore_subscribers(&j, crashed);
 		if (crashed)
 			marks_restore(&j);
 		service.index_depth = 1; /* payloads are handed on, not looked at */

@@ -1065,6 +1065,28 @@ teardown() { stop_all; }
 	END
 }
 
+@test "--show-presence: killed, and the session is not there any more: the subscribers are told" {
+	mkdir state
+	scenario <<-'END'
+		available = "<presence from='impl@vhost.test/a' to='proxy.test'/>"
+		shown = "<presence to='alice@vhost.test' from='x@proxy.test'/>"
+		gone = "<presence type='unavailable' to='alice@vhost.test' from='x@proxy.test'/>"
+		with Proxy('--show-presence', '--state-dir', 'state') as p:
+		    p.send("<presence type='subscribe' from='alice@vhost.test' to='x@proxy.test'/>", available)
+		    p.expect("<presence type='subscribed' to='alice@vhost.test' from='x@proxy.test'/>", shown)
+		    p.kill()
+		with Proxy('--show-presence', '--state-dir', 'state') as p:
+		    p.nothing()          # the server has not said yet who is there
+		    p.expect(gone)
+		    p.send(available)
+		    p.expect(shown)
+		    p.kill()
+		# who is stopped before he knows says so, too
+		with Proxy('--show-presence', '--state-dir', 'state') as p:
+		    assert [s.raw for s in p.end()] == [gone]
+	END
+}
+
 # --- start and end
 
 @test "end of input: each open request is answered recipient-unavailable, exit 0" {
