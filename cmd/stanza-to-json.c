@@ -4,7 +4,15 @@
 
 static struct jsontool_config config = JSONTOOL_CONFIG_INIT;
 
-static const struct opt options[] = {JSONTOOL_OPTIONS(config), {0}};
+static const struct opt options[] = {
+	{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza (default 1M)",
+		&config.service.max_stanza_bytes, .min = 1024, .max = 1 << 30},
+	{"max-depth", 0, OPT_INT, "N", "deepest nesting (default 256)", &config.service.max_depth,
+		.min = 2, .max = 500},
+	{"max-attributes", 0, OPT_INT, "N", "most attributes of one element (default 256)",
+		&config.service.max_attributes, .min = 8, .max = 100000},
+	{0},
+};
 static const struct opt *const tables[] = {options, NULL};
 static const char *const usage[] = {"[OPTION...]", NULL};
 static const struct opt_program program = {

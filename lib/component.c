@@ -776,11 +776,6 @@ void component_free(struct component *c)
 	free(c);
 }
 
-bool component_is_up(const struct component *c)
-{
-	return c->state == STATE_UP;
-}
-
 struct writer *component_writer(struct component *c)
 {
 	return c->state == STATE_UP ? link_writer(c->link) : NULL;
@@ -864,13 +859,4 @@ bool component_reload(struct component *c)
 		io_secret_wipe(&fresh);
 	}
 	return ok;
-}
-
-void component_abort(struct component *c, const char *condition)
-{
-	if (!c->link || c->state == STATE_CLOSING)
-		return;
-	send_stream_error(c, condition);
-	component_fail(
-		c, FAILED_PROTOCOL, "stream to %s ended by us: %s", c->config.connect, condition);
 }

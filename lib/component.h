@@ -29,7 +29,6 @@
 #include "io.h"
 #include "link.h"
 
-#define COMPONENT_RETRIES_FOREVER (-1)
 #define COMPONENT_BACKOFF_MIN_MS 500
 #define COMPONENT_BACKOFF_MAX_MS 60000
 #define COMPONENT_CONFLICT_BACKOFF_MS 15000
@@ -73,8 +72,7 @@ struct component;
 struct component *component_new(struct loop *loop, const struct component_config *config,
 	const struct component_ops *ops, void *context, int *status);
 void component_free(struct component *c);
-bool component_is_up(const struct component *c);
-/* NULL while not up. */
+/* Both NULL while not up. */
 struct writer *component_writer(struct component *c);
 struct link *component_link(struct component *c);
 /* Whether there ever was a TCP connection. */
@@ -98,7 +96,5 @@ int component_close(struct component *c, int64_t deadline_ms);
 void component_reopen(struct component *c);
 /* SIGHUP: read the secret again; used at the next connection. False if it could not be read. */
 bool component_reload(struct component *c);
-/* end the stream with a stream error and connect again (RFC 6120 4.9.3 condition name) */
-void component_abort(struct component *c, const char *condition);
 
 #endif

@@ -907,7 +907,7 @@ static void on_nesting_answer(struct delegate *d, struct request *r, const struc
 				!span_equal(entity_address(entity), r->asked_jid))
 				continue;
 			disco_reset(info);
-			disco_add_query(info, s, query, NULL, NULL);
+			disco_add_query(info, s, query);
 			*(node.bare ? &rule->bare_known : &rule->host_known) = true;
 			if (entity_answered(d, entity)) {
 				entity->told = true;

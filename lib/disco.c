@@ -182,15 +182,14 @@ const char *disco_add_json(struct disco_info *info, struct json_object *object)
 
 /* Answers ---------------------------------------------------------------- */
 
-void disco_add_query(struct disco_info *info, const struct stanza *s, const struct xml_node *query,
-	bool (*skip)(void *context, struct span feature), void *context)
+void disco_add_query(struct disco_info *info, const struct stanza *s, const struct xml_node *query)
 {
 	for (const struct xml_node *n = query->first_child; n; n = n->next) {
 		struct writer w = piece_writer(&info->forms);
 		struct span var = xml_attribute(n, "var");
 
 		if (xml_is(n, NS_DISCO_INFO, "feature")) {
-			if (var.n && !(skip && skip(context, var)))
+			if (var.n)
 				disco_add_feature(info, var);
 		} else if (xml_is(n, NS_DISCO_INFO, "identity")) {
 			put_identity(info, xml_attribute(n, "category"), xml_attribute(n, "type"),

@@ -27,10 +27,8 @@ bool disco_add_identity(struct disco_info *info, struct span text);
  * "c/t/n"],"features":["..."],"forms":[{"FORM_TYPE":"...", "field":"value" or ["value",...]}]}.
  * NULL, or what is wrong (static). */
 const char *disco_add_json(struct disco_info *info, struct json_object *object);
-/* Take over identity, feature and form elements of a query element (an answer to disco#info),
- * except features for which skip says true. */
-void disco_add_query(struct disco_info *info, const struct stanza *s, const struct xml_node *query,
-	bool (*skip)(void *context, struct span feature), void *context);
+/* Take over identity, feature and form elements of a query element (an answer to disco#info). */
+void disco_add_query(struct disco_info *info, const struct stanza *s, const struct xml_node *query);
 void disco_add_all(struct disco_info *info, const struct disco_info *other);
 /* The query element with the node (absent: none) as a piece of a stanza. */
 void disco_write(const struct disco_info *info, struct span node, struct writer *w);

@@ -252,8 +252,6 @@ static void on_bad(void *context, const char *what, size_t line)
 	struct handler *h = context;
 
 	err_warn("'%s' wrote what cannot be read (line %zu): %s", h->config.argv[0], line, what);
-	if (h->ops.bad)
-		h->ops.bad(h->context, what);
 }
 
 /* It closed its stdout or does not take its stdin: of no use any more. */
@@ -264,7 +262,10 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 	(void)why;
 	(void)error;
 	(void)text;
-	handler_kill(h);
+	if (!child_find(h))
+		return;
+	child_signal(h, SIGTERM);
+	loop_timer_set(h->loop, &h->killer, loop_now_ms(h->loop) + GRACE_MS);
 }
 
 /* Each turn's end: has the pipe to it drained? */
@@ -284,8 +285,7 @@ static void handler_start(struct handler *h)
 		.stanza = on_stanza, .line = on_line, .bad = on_bad, .ended = on_ended};
 
 	h->started_ms = loop_now_ms(h->loop);
-	if (!child_start(h->loop, h->config.argv, h->config.environment, on_handler_ended, h,
-		    &h->in, &h->out)) {
+	if (!child_start(h->loop, h->config.argv, NULL, on_handler_ended, h, &h->in, &h->out)) {
 		handler_again(h);
 		h->ops.died(h->context, -1);
 		return;
@@ -390,14 +390,6 @@ bool handler_send_line(struct handler *h, struct span line)
 bool handler_congested(const struct handler *h)
 {
 	return h->link && link_congested(h->link);
-}
-
-void handler_kill(struct handler *h)
-{
-	if (!child_find(h))
-		return;
-	child_signal(h, SIGTERM);
-	loop_timer_set(h->loop, &h->killer, loop_now_ms(h->loop) + GRACE_MS);
 }
 
 /* Per request ------------------------------------------------------------ */

@@ -5,8 +5,9 @@
  * Per request (handler_job): started for one piece of input, its whole output is the
  * answer. Both: argv array, no shell; own process group, killed (SIGTERM, 2 s later SIGKILL) at a
  * deadline and at the end; a clean environment: PATH, HOME, LANG, LC_*, TZ, TMPDIR of ours (never
- * NOTIFY_SOCKET, CREDENTIALS_DIRECTORY, LISTEN_*), plus what the caller adds; all other fds closed;
- * no signal ignored or blocked; stderr is ours. The module takes SIGCHLD of the loop for itself.
+ * NOTIFY_SOCKET, CREDENTIALS_DIRECTORY, LISTEN_*), for a job plus what the caller adds; all other
+ * fds closed; no signal ignored or blocked; stderr is ours. The module takes SIGCHLD of the loop
+ * for itself.
  *
  * The stream to a persistent handler is either stanzas (reader and writer in
  * their pipe form, through link.h) or lines (NDJSON or names).
@@ -20,18 +21,16 @@ enum handler_kind { HANDLER_STANZAS, HANDLER_LINES };
 
 struct handler_config {
 	enum handler_kind kind;
-	char *const *argv;		/* NULL ended, borrowed */
-	const char *const *environment; /* "NAME=value", NULL ended, added; borrowed, may be NULL */
+	char *const *argv; /* NULL ended, borrowed */
 	/* limits; reader.kind is set by the module; HANDLER_LINES needs max_line_bytes */
 	struct link_config link;
 };
 
 struct handler_ops {
-	/* one stanza (any kind) or one line (without newline) of its output */
+	/* one stanza (any kind) or one line (without newline) of its output; what is neither is
+	 * logged */
 	void (*stanza)(void *context, const struct stanza *s);
 	void (*line)(void *context, struct span line);
-	/* output that is neither; already logged */
-	void (*bad)(void *context, const char *what);
 	/* it is there (again) and may be given work */
 	void (*started)(void *context);
 	/* it died, or could not be started (wait_status -1; already logged): what it held is lost
@@ -54,8 +53,6 @@ struct writer *handler_writer(struct handler *h);
 /* One line to its stdin; false while it is down or full. */
 bool handler_send_line(struct handler *h, struct span line);
 bool handler_congested(const struct handler *h);
-/* Kill it (it will be restarted): what it does is wrong. */
-void handler_kill(struct handler *h);
 
 struct handler_job_config {
 	char *const *argv;

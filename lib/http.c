@@ -315,7 +315,7 @@ static void count_answer(struct http *h, unsigned status)
 		h->answers[i] += counted[i].status == status;
 }
 
-/* extra: "Name: value" or NULL. */
+/* With one more header, or NULL. */
 static enum MHD_Result answer(struct http_request *r, unsigned status, bool ok, size_t updated,
 	size_t errors, const char *message, const char *name, const char *value)
 {

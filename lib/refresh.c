@@ -11,12 +11,10 @@
 #define LINE_MAX_DEPTH 16
 
 struct request;
-struct user;
 
 /* One request waits for one user. */
 struct wait {
 	struct request *request;
-	struct user *user;
 	struct wait **at, *next; /* in the user's list; at NULL: over */
 };
 
@@ -223,7 +221,7 @@ bool refresh_ask(struct refresh *r, void *client, const struct span *names, size
 
 		u->again = u->busy;
 		if (q) {
-			q->waits[i] = (struct wait){.request = q, .user = u};
+			q->waits[i] = (struct wait){.request = q};
 			wait_add(&u->later, &q->waits[i]);
 		}
 	}
