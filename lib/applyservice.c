@@ -122,7 +122,6 @@ static void on_line(void *context, struct span line, size_t number)
 	if (as->privilege)
 		privilege_writer(as->privilege, service_writer(as->service), loop_now_ms(as->loop));
 	apply_take(as->apply, &record, input, loop_now_ms(as->loop));
-	service_changed(as->service);
 	if (apply_full(as->apply) && !input->paused) {
 		input->paused = true;
 		link_pause(input->link);

@@ -265,7 +265,6 @@ static void on_handler_stanza(void *context, const struct stanza *s)
 
 	delegate_handler_stanza(
 		ds->delegate, s, service_writer(ds->service), loop_now_ms(ds->loop));
-	service_changed(ds->service);
 }
 
 static void on_handler_line(void *context, struct span line)
@@ -282,7 +281,6 @@ static void on_handler_line(void *context, struct span line)
 	err_warn("what '%s' wrote is no reply: %s (id '%.*s')", ds->config->otherwise[0], wrong,
 		SPAN_ARG(id));
 	delegate_handler_bad(ds->delegate, id, service_writer(ds->service), loop_now_ms(ds->loop));
-	service_changed(ds->service);
 }
 
 static void on_handler_died(void *context, int wait_status)
@@ -291,7 +289,6 @@ static void on_handler_died(void *context, int wait_status)
 
 	(void)wait_status;
 	delegate_handler_died(ds->delegate, service_writer(ds->service), loop_now_ms(ds->loop));
-	service_changed(ds->service);
 }
 
 /* While the handler does not take more, no more is taken from the server. */

@@ -276,7 +276,6 @@ static void on_job_done(void *context, int status, struct span output)
 		loop_now_ms(ms->loop));
 	job_remove(job);
 	jobs_start(ms);
-	service_changed(ms->service);
 }
 
 static void jobs_start(struct manageservice *ms)
@@ -414,7 +413,6 @@ static void on_handler_stanza(void *context, const struct stanza *s)
 	struct manageservice *ms = context;
 
 	manage_handler_stanza(ms->manage, s, service_writer(ms->service), loop_now_ms(ms->loop));
-	service_changed(ms->service);
 }
 
 /* A line of the handler with --json; number 0: not known. */
@@ -434,7 +432,6 @@ static void handler_object(struct manageservice *ms, struct span line, size_t nu
 		err_warn("what '%s' wrote is no reply: %s (id '%.*s')", ms->config->handler[0],
 			wrong, SPAN_ARG(id));
 	manage_handler_bad(ms->manage, id, service_writer(ms->service), loop_now_ms(ms->loop));
-	service_changed(ms->service);
 }
 
 static void on_handler_line(void *context, struct span line)
@@ -453,7 +450,6 @@ static void on_handler_died(void *context, int wait_status)
 
 	(void)wait_status;
 	manage_handler_died(ms->manage, service_writer(ms->service), loop_now_ms(ms->loop));
-	service_changed(ms->service);
 }
 
 static void on_pipe_bad(void *context, const char *what, size_t line)

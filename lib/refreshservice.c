@@ -96,7 +96,6 @@ static void on_refresh(
 	refresh_ask(
 		rs->refresh, request, names, count, loop_now_ms(rs->loop) + rs->config->timeout_ms);
 	refresh_pump(rs->refresh);
-	service_changed(rs->service);
 }
 
 static void on_left_behind(void *context, struct span name)
@@ -148,7 +147,6 @@ static void on_worker_line(void *context, struct span line)
 	}
 	buf_free(&user);
 	refresh_pump(rs->refresh);
-	service_changed(rs->service);
 }
 
 static void on_worker_ready(void *context)
@@ -169,7 +167,6 @@ static void on_worker_died(void *context, int wait_status)
 	rs->failed += failed;
 	if (failed)
 		err_warn("%zu rosters were with two workers that died: given up", failed);
-	service_changed(rs->service);
 }
 
 static void worker_start(struct refreshservice *rs)

@@ -370,12 +370,6 @@ static void on_turn(void *context)
 		end_soon(s);
 }
 
-void service_changed(struct service *s)
-{
-	/* A turn is always followed by on_turn(). */
-	(void)s;
-}
-
 /* Link --------------------------------------------------------------------------- */
 
 void service_pause(struct service *s)

@@ -111,7 +111,8 @@ struct service;
  * None of these is called while the link is down, except down, deadline, open_requests, metrics,
  * reload (w NULL): deadlines that pass meanwhile are ticked when it is up again, and so are those
  * that pass while the link is congested. A drain that began while the link was down is told after
- * up. Fields may be NULL. */
+ * up. deadline and open_requests are asked at the end of each turn of the loop. Fields may be NULL.
+ */
 struct service_ops {
 	/* to and from of stanzas are compared with addresses: they are folded (jid_fold()), for not
 	 * every server has normalised them */
@@ -151,8 +152,6 @@ struct service_ops {
 int service_run(const struct service_config *config, const struct service_ops *ops, void *self);
 /* For attached modules (handlers): the link's writer, NULL while down. */
 struct writer *service_writer(struct service *s);
-/* Ask the service to look at deadline() and open_requests() again. */
-void service_changed(struct service *s);
 /* Hold back / let go the link's reading (a handler's pipe is full). Counted. */
 void service_pause(struct service *s);
 void service_resume(struct service *s);
