@@ -115,13 +115,6 @@ const char *delegate_rules_option(struct delegate_rules *r, struct span text)
 	return set_entity(rule, span_from(text, (size_t)(equals - text.p) + 1));
 }
 
-static struct span string_of(struct json_object *o)
-{
-	if (!json_object_is_type(o, json_type_string))
-		return SPAN_NONE;
-	return (struct span){json_object_get_string(o), (size_t)json_object_get_string_len(o)};
-}
-
 static const char *rule_from_json(struct delegate_rule *rule, struct json_object *entry)
 {
 	const char *wrong = NULL;
@@ -131,7 +124,7 @@ static const char *rule_from_json(struct delegate_rule *rule, struct json_object
 	json_object_object_foreach(entry, name, value)
 	{
 		if (strcmp(name, "jid") == 0) {
-			wrong = string_of(value).n ? set_entity(rule, string_of(value))
+			wrong = json_text(value).n ? set_entity(rule, json_text(value))
 						   : "jid is no string";
 		} else if (strcmp(name, "filtering") != 0) {
 			wrong = "only jid and filtering are known";
@@ -140,7 +133,7 @@ static const char *rule_from_json(struct delegate_rule *rule, struct json_object
 		} else {
 			for (size_t i = 0; i < json_object_array_length(value) && !wrong; i++) {
 				struct span attribute =
-					string_of(json_object_array_get_idx(value, i));
+					json_text(json_object_array_get_idx(value, i));
 
 				if (attribute.n)
 					add_attribute(rule, attribute);

@@ -84,31 +84,18 @@ bool disco_add_identity(struct disco_info *info, struct span text)
 
 /* JSON ------------------------------------------------------------------- */
 
-static struct span string_of(struct json_object *o)
-{
-	if (!json_object_is_type(o, json_type_string))
-		return SPAN_NONE;
-	return (struct span){json_object_get_string(o), (size_t)json_object_get_string_len(o)};
-}
-
-static struct span member(struct json_object *o, const char *name)
-{
-	struct json_object *value;
-
-	return json_object_object_get_ex(o, name, &value) ? string_of(value) : SPAN_NONE;
-}
-
 static bool identity_from_json(struct disco_info *info, struct json_object *o)
 {
 	if (json_object_is_type(o, json_type_string))
-		return disco_add_identity(info, string_of(o));
+		return disco_add_identity(info, json_text(o));
 	return json_object_is_type(o, json_type_object) &&
-	       put_identity(info, member(o, "category"), member(o, "type"), member(o, "name"));
+	       put_identity(info, json_member_text(o, "category"), json_member_text(o, "type"),
+		       json_member_text(o, "name"));
 }
 
 static bool form_value(struct writer *w, struct json_object *value)
 {
-	struct span text = string_of(value);
+	struct span text = json_text(value);
 
 	if (!text.p || !xml_characters_valid(text))
 		return false;
@@ -125,7 +112,7 @@ static bool form_from_json(struct disco_info *info, struct json_object *form)
 	bool ok = true;
 
 	if (json_object_is_type(form, json_type_object))
-		form_type = member(form, "FORM_TYPE");
+		form_type = json_member_text(form, "FORM_TYPE");
 	if (!form_type.n || !xml_characters_valid(form_type))
 		return false;
 	writer_raw(&w, "<x xmlns='jabber:x:data' type='result'>"
@@ -165,7 +152,7 @@ const char *disco_add_json(struct disco_info *info, struct json_object *object)
 			return "identities, features and forms are lists";
 		for (size_t i = 0; i < json_object_array_length(list); i++) {
 			struct json_object *item = json_object_array_get_idx(list, i);
-			struct span var = string_of(item);
+			struct span var = json_text(item);
 
 			if (features && (!var.n || !xml_characters_valid(var)))
 				return "a feature is a string";

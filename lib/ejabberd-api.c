@@ -83,30 +83,18 @@ static struct span local_part(struct span jid)
 	return jid_split(jid, &parts) && parts.local.p ? parts.local : SPAN("");
 }
 
-static struct span text_of(struct json_object *o, const char *name)
-{
-	struct json_object *value;
-
-	if (!json_object_object_get_ex(o, name, &value) ||
-		!json_object_is_type(value, json_type_string))
-		return SPAN_NONE;
-	return (struct span){
-		json_object_get_string(value), (size_t)json_object_get_string_len(value)};
-}
-
 static void add_groups(struct roster_item *item, struct json_object *entry)
 {
 	struct json_object *groups;
-	struct span group = text_of(entry, "group");
+	struct span group = json_member_text(entry, "group");
 
 	if (json_object_object_get_ex(entry, "groups", &groups) &&
 		json_object_is_type(groups, json_type_array))
 		for (size_t i = 0; i < json_object_array_length(groups); i++) {
-			struct json_object *g = json_object_array_get_idx(groups, i);
+			struct span g = json_text(json_object_array_get_idx(groups, i));
 
-			if (json_object_is_type(g, json_type_string) &&
-				json_object_get_string_len(g) > 0)
-				roster_item_group(item, span_of(json_object_get_string(g)));
+			if (g.n)
+				roster_item_group(item, g);
 		}
 	while (group.n) { /* "G1;G2" */
 		const char *semicolon = memchr(group.p, ';', group.n);
@@ -144,10 +132,10 @@ static bool read_roster(struct span text, struct roster *out)
 		struct span nick, subscription;
 
 		entry = json_object_array_get_idx(list, i);
-		nick = text_of(entry, "nick");
-		subscription = text_of(entry, "subscription");
+		nick = json_member_text(entry, "nick");
+		subscription = json_member_text(entry, "subscription");
 		buf_reset(&jid);
-		if (!jid_normalise(text_of(entry, "jid"), &jid))
+		if (!jid_normalise(json_member_text(entry, "jid"), &jid))
 			continue;
 		there = find_item(out, buf_string(&jid));
 		if (there) {

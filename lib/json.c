@@ -233,6 +233,21 @@ enum json_status json_parse(
 	return status;
 }
 
+struct span json_text(struct json_object *value)
+{
+	if (!json_object_is_type(value, json_type_string))
+		return SPAN_NONE;
+	return (struct span){
+		json_object_get_string(value), (size_t)json_object_get_string_len(value)};
+}
+
+struct span json_member_text(struct json_object *object, const char *name)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(object, name, &value) ? json_text(value) : SPAN_NONE;
+}
+
 /* Writing ---------------------------------------------------------------- */
 
 bool json_string(struct buf *out, struct span s)

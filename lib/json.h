@@ -19,6 +19,11 @@ enum json_status {
 enum json_status json_parse(
 	struct span text, int depth, struct json_object **object, struct buf *message);
 
+/* The bytes of a string, borrowed from it; absent if the value is none. */
+struct span json_text(struct json_object *value);
+/* The same of an object's member; absent if there is none, or no object. */
+struct span json_member_text(struct json_object *object, const char *name);
+
 /* Append s as a JSON string with its quotes; always valid JSON: bytes that are no UTF-8 become
  * U+FFFD. False if out is full (some of it may have been appended). */
 bool json_string(struct buf *out, struct span s);

@@ -50,10 +50,7 @@ struct refresh {
 
 static int compare(const void *a, const void *b)
 {
-	const struct span *x = a, *y = b;
-	int order = memcmp(x->p, y->p, x->n < y->n ? x->n : y->n);
-
-	return order ? order : (x->n > y->n) - (x->n < y->n);
+	return span_compare(*(const struct span *)a, *(const struct span *)b);
 }
 
 static void list_add(struct user_list *list, struct user *u)
@@ -352,12 +349,6 @@ size_t refresh_busy(const struct refresh *r)
 
 /* JSON ---------------------------------------------------------------------------- */
 
-static struct span string_of(struct json_object *object)
-{
-	return (struct span){
-		json_object_get_string(object), (size_t)json_object_get_string_len(object)};
-}
-
 static int compare_places(const void *a, const void *b)
 {
 	const struct span *const *x = a, *const *y = b;
@@ -407,14 +398,13 @@ bool refresh_names_parse(struct span body, struct refresh_names *out, const char
 	}
 	out->list = xcalloc(json_object_array_length(array) + 1, sizeof(struct span));
 	for (size_t i = 0; i < json_object_array_length(array); i++) {
-		struct json_object *name = json_object_array_get_idx(array, i);
+		struct span name = json_text(json_object_array_get_idx(array, i));
 
-		if (!json_object_is_type(name, json_type_string) ||
-			!roster_user_valid(string_of(name))) {
+		if (!name.p || !roster_user_valid(name)) {
 			*why = "not every element is a user name";
 			return false;
 		}
-		out->list[out->count++] = string_of(name);
+		out->list[out->count++] = name;
 	}
 	names_once(out);
 	return true;
@@ -429,28 +419,24 @@ void refresh_names_free(struct refresh_names *names)
 
 enum refresh_line refresh_line_parse(struct span line, struct buf *user, bool *ok)
 {
-	struct json_object *object = NULL, *name = NULL, *status = NULL, *event = NULL;
+	struct json_object *object = NULL;
+	struct span name, status, event;
 	enum refresh_line kind = REFRESH_BAD;
 	struct buf message;
 
 	buf_init(&message, 256);
-	if (json_parse(line, LINE_MAX_DEPTH, &object, &message) == JSON_OK &&
-		json_object_is_type(object, json_type_object)) {
-		json_object_object_get_ex(object, "user", &name);
-		json_object_object_get_ex(object, "status", &status);
-		json_object_object_get_ex(object, "event", &event);
-		if (!json_object_is_type(name, json_type_string))
-			name = NULL;
-		if (json_object_is_type(status, json_type_string) && name)
-			kind = REFRESH_RECORD;
-		else if (json_object_is_type(event, json_type_string))
-			kind = name && span_is(string_of(event), "login") ? REFRESH_LOGIN
-									  : REFRESH_OTHER;
-	}
+	json_parse(line, LINE_MAX_DEPTH, &object, &message); /* what is bad is no object */
+	name = json_member_text(object, "user");
+	status = json_member_text(object, "status");
+	event = json_member_text(object, "event");
+	if (name.p && status.p)
+		kind = REFRESH_RECORD;
+	else if (event.p)
+		kind = name.p && span_is(event, "login") ? REFRESH_LOGIN : REFRESH_OTHER;
 	if (kind == REFRESH_RECORD)
-		*ok = span_is(string_of(status), "ok") || span_is(string_of(status), "unchanged");
+		*ok = span_is(status, "ok") || span_is(status, "unchanged");
 	if (kind == REFRESH_RECORD || kind == REFRESH_LOGIN)
-		buf_append_span(user, string_of(name));
+		buf_append_span(user, name);
 	json_object_put(object);
 	buf_free(&message);
 	return kind;

@@ -146,11 +146,6 @@ static bool text_valid(struct span s)
 	return xml_characters_valid(s);
 }
 
-static struct span string_of(struct json_object *o)
-{
-	return (struct span){json_object_get_string(o), (size_t)json_object_get_string_len(o)};
-}
-
 /* While a contact is read, its name and groups are borrowed from json-c's object (which has no
  * U+0000 in it); pack_item() copies them. */
 struct draft {
@@ -225,11 +220,9 @@ static const char *read_groups(struct json_object *value, struct draft *d)
 		size_t n = json_object_array_length(value);
 
 		for (size_t i = 0; i < n && !why; i++) {
-			struct json_object *group = json_object_array_get_idx(value, i);
+			struct span group = json_text(json_object_array_get_idx(value, i));
 
-			why = json_object_is_type(group, json_type_string)
-				      ? add_group(d, string_of(group))
-				      : "group that is no string";
+			why = group.p ? add_group(d, group) : "group that is no string";
 		}
 	} else if (json_object_is_type(value, json_type_object)) {
 		json_object_object_foreach(value, key, on)
@@ -251,13 +244,12 @@ static const char *read_groups(struct json_object *value, struct draft *d)
 
 static const char *read_name(struct json_object *value, struct draft *d)
 {
-	struct span name;
+	struct span name = json_text(value);
 
 	if (!value)
 		return NULL;
-	if (!json_object_is_type(value, json_type_string))
+	if (!name.p)
 		return "name that is no string";
-	name = string_of(value);
 	if (!text_valid(name))
 		return "name with characters that are not allowed";
 	d->name = name;
@@ -266,10 +258,10 @@ static const char *read_name(struct json_object *value, struct draft *d)
 
 static const char *read_subscription(struct json_object *value, struct draft *d)
 {
-	if (json_object_is_type(value, json_type_string) &&
-		(size_t)json_object_get_string_len(value) ==
-			strlen(json_object_get_string(value)) &&
-		roster_subscription_parse(json_object_get_string(value), &d->subscription))
+	struct span name = json_text(value);
+
+	if (name.p && name.n == strlen(name.p) &&
+		roster_subscription_parse(name.p, &d->subscription))
 		return NULL;
 	return "subscription that is none of none, to, from, both";
 }
@@ -473,12 +465,9 @@ void roster_record_free(struct roster_record *r)
 
 static char *take_string(struct json_object *object, const char *name)
 {
-	struct json_object *value;
+	struct span text = json_member_text(object, name);
 
-	if (!json_object_object_get_ex(object, name, &value) ||
-		!json_object_is_type(value, json_type_string))
-		return NULL;
-	return xstrdup(json_object_get_string(value));
+	return text.p ? xstrdup(text.p) : NULL;
 }
 
 /* The contacts an earlier program left out: they stay left out. */
@@ -491,12 +480,12 @@ static const char *read_skipped(struct json_object *object, struct roster_skips 
 	if (!json_object_is_type(list, json_type_array))
 		return "'skipped' is no list";
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
-		struct json_object *entry = json_object_array_get_idx(list, i), *contact;
+		struct json_object *entry = json_object_array_get_idx(list, i);
+		struct span contact = json_member_text(entry, "contact");
 
-		if (!json_object_object_get_ex(entry, "contact", &contact) ||
-			!json_object_is_type(contact, json_type_string))
+		if (!contact.p)
 			return "'skipped' holds what is no contact";
-		skip(skips, string_of(contact), "skipped before");
+		skip(skips, contact, "skipped before");
 	}
 	return NULL;
 }

@@ -42,6 +42,14 @@ static inline bool span_is(struct span a, const char *string)
 	return a.p && a.n == strlen(string) && memcmp(a.p, string, a.n) == 0;
 }
 
+/* As memcmp(), the shorter of two that begin alike first. Not for absent ones. */
+static inline int span_compare(struct span a, struct span b)
+{
+	int order = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
+
+	return order ? order : (a.n > b.n) - (a.n < b.n);
+}
+
 static inline bool span_starts(struct span a, struct span prefix)
 {
 	return a.p && a.n >= prefix.n && memcmp(a.p, prefix.p, prefix.n) == 0;

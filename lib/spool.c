@@ -40,10 +40,7 @@ struct spool {
 
 static int compare(const void *a, const void *b)
 {
-	const struct span *x = a, *y = b;
-	int order = memcmp(x->p, y->p, x->n < y->n ? x->n : y->n);
-
-	return order ? order : (x->n > y->n) - (x->n < y->n);
+	return span_compare(*(const struct span *)a, *(const struct span *)b);
 }
 
 static void set_add(struct spool *s, struct span name)

@@ -232,13 +232,6 @@ bool stanza_json_format(const struct stanza *s, struct buf *out)
 
 /* From JSON -------------------------------------------------------------- */
 
-static struct span text_of(struct json_object *o)
-{
-	if (!json_object_is_type(o, json_type_string))
-		return SPAN_NONE;
-	return (struct span){json_object_get_string(o), (size_t)json_object_get_string_len(o)};
-}
-
 /* Expat knows which characters beyond ASCII are letters. */
 static bool is_name_to_expat(struct span s)
 {
@@ -282,7 +275,7 @@ static bool is_name(struct span s)
 static const char *write_attribute(struct writer *w, struct span name, struct json_object *value,
 	bool root, unsigned *prefixes)
 {
-	struct span text = text_of(value), ns = SPAN_NONE;
+	struct span text = json_text(value), ns = SPAN_NONE;
 	struct buf qualified;
 
 	if (!text.p || !xml_characters_valid(text))
@@ -355,7 +348,7 @@ static bool has_content(struct json_object *list)
 {
 	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
 		struct json_object *child = json_object_array_get_idx(list, i);
-		struct span text = text_of(child);
+		struct span text = json_text(child);
 
 		if (!text.p || text.n)
 			return true;
@@ -365,7 +358,7 @@ static bool has_content(struct json_object *list)
 
 static const char *write_element(struct writer *w, struct json_object *element, struct scope scope)
 {
-	struct span name = text_of(get(element, "name")), ns = text_of(get(element, "ns"));
+	struct span name = json_text(get(element, "name")), ns = json_text(get(element, "ns"));
 	struct json_object *children = get(element, "children");
 	const char *wrong, *prefix = "";
 
@@ -409,7 +402,7 @@ static const char *write_children(struct writer *w, struct json_object *list, st
 {
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *child = json_object_array_get_idx(list, i);
-		struct span text = text_of(child);
+		struct span text = json_text(child);
 		const char *wrong = NULL;
 
 		if (json_object_is_type(child, json_type_object))
@@ -427,7 +420,7 @@ static const char *write_children(struct writer *w, struct json_object *list, st
 /* What is said twice must be said alike. */
 static bool agrees(struct json_object *said, struct span with)
 {
-	return !said || span_equal(text_of(said), with);
+	return !said || span_equal(json_text(said), with);
 }
 
 /* The next element of a list from *at on. */
@@ -449,30 +442,30 @@ static void text_in(struct json_object *list, struct buf *out)
 	for (size_t i = 0; list && json_object_is_type(list, json_type_array) &&
 			   i < json_object_array_length(list);
 		i++)
-		buf_append_span(out, text_of(json_object_array_get_idx(list, i)));
+		buf_append_span(out, json_text(json_object_array_get_idx(list, i)));
 }
 
 /* The <error/> of a stanza, as stanza_error_child() has it. */
 static bool is_error(struct json_object *element)
 {
-	struct span ns = text_of(get(element, "ns"));
+	struct span ns = json_text(get(element, "ns"));
 
-	return span_is(text_of(get(element, "name")), "error") &&
+	return span_is(json_text(get(element, "name")), "error") &&
 	       (ns.n == 0 || xml_is_stanza_ns(ns));
 }
 
 /* Whether 'error' says what the element says that it is made of (as error_member()). */
 static bool error_agrees(struct json_object *said, struct json_object *error)
 {
-	struct span outer = text_of(get(error, "ns")), condition = SPAN_NONE, app = SPAN_NONE;
+	struct span outer = json_text(get(error, "ns")), condition = SPAN_NONE, app = SPAN_NONE;
 	struct json_object *child, *text = NULL, *type = get(get(error, "attrs"), "type");
 	struct buf words;
 	size_t at = 0;
 	bool ok;
 
 	while ((child = next_element(get(error, "children"), &at))) {
-		struct span name = text_of(get(child, "name"));
-		struct span ns = get(child, "ns") ? text_of(get(child, "ns")) : outer;
+		struct span name = json_text(get(child, "name"));
+		struct span ns = get(child, "ns") ? json_text(get(child, "ns")) : outer;
 
 		if (!span_is(ns, NS_STANZAS))
 			app = app.p ? app : name;
@@ -483,7 +476,7 @@ static bool error_agrees(struct json_object *said, struct json_object *error)
 	}
 	buf_init(&words, BUF_NO_MAX);
 	text_in(get(text, "children"), &words);
-	ok = agrees(get(said, "type"), type ? text_of(type) : SPAN("")) &&
+	ok = agrees(get(said, "type"), type ? json_text(type) : SPAN("")) &&
 	     agrees(get(said, "condition"), condition) &&
 	     agrees(get(said, "text"), text ? buf_span(&words) : SPAN_NONE) &&
 	     agrees(get(said, "app"), app);
@@ -499,8 +492,8 @@ static const char *contradiction(struct json_object *o, struct json_object *payl
 	size_t at = 0;
 
 	element = next_element(payload, &at);
-	ns = text_of(get(element, "ns"));
-	if (!agrees(get(o, "name"), text_of(get(element, "name"))) ||
+	ns = json_text(get(element, "ns"));
+	if (!agrees(get(o, "name"), json_text(get(element, "name"))) ||
 		!agrees(get(o, "ns"), !element ? SPAN_NONE
 				      : ns.p   ? ns
 					       : SPAN("")))
@@ -517,7 +510,7 @@ static const char *contradiction(struct json_object *o, struct json_object *payl
 static const char *write_short(struct writer *w, struct json_object *o)
 {
 	struct json_object *error = get(o, "error");
-	struct span name = text_of(get(o, "name")), ns = text_of(get(o, "ns"));
+	struct span name = json_text(get(o, "name")), ns = json_text(get(o, "ns"));
 	struct span type, condition, text;
 
 	if (get(o, "name") || get(o, "ns")) {
@@ -532,9 +525,9 @@ static const char *write_short(struct writer *w, struct json_object *o)
 	}
 	if (!error)
 		return NULL;
-	type = text_of(get(error, "type"));
-	condition = text_of(get(error, "condition"));
-	text = text_of(get(error, "text"));
+	type = json_text(get(error, "type"));
+	condition = json_text(get(error, "condition"));
+	text = json_text(get(error, "text"));
 	if (!is_name(condition) || span_is(condition, "text"))
 		return "an 'error' without a condition";
 	if ((get(error, "type") && !type.p) || (get(error, "text") && !text.p) ||
@@ -559,7 +552,7 @@ static const char *write_short(struct writer *w, struct json_object *o)
 static const char *write_stanza(struct writer *w, struct json_object *o, const char *unsaid)
 {
 	static const char *const common[] = {"type", "id", "from", "to", "lang"};
-	struct span kind = get(o, "kind") ? text_of(get(o, "kind")) : span_of(unsaid);
+	struct span kind = get(o, "kind") ? json_text(get(o, "kind")) : span_of(unsaid);
 	struct json_object *payload = get(o, "payload"), *version = get(o, "v");
 	const char *wrong;
 
@@ -571,7 +564,7 @@ static const char *write_stanza(struct writer *w, struct json_object *o, const c
 	if (payload && !json_object_is_type(payload, json_type_array))
 		return "'payload' is no list";
 	if (get(o, "error") && (!json_object_is_type(get(o, "error"), json_type_object) ||
-				       !span_is(text_of(get(o, "type")), "error")))
+				       !span_is(json_text(get(o, "type")), "error")))
 		return "'error' is no object, or in a stanza whose type is another";
 	wrong = payload ? contradiction(o, payload) : NULL;
 	if (wrong)
@@ -580,7 +573,7 @@ static const char *write_stanza(struct writer *w, struct json_object *o, const c
 	writer_raw_span(w, kind);
 	for (int i = 0; i < 5; i++) {
 		struct json_object *value = get(o, common[i]);
-		struct span text = text_of(value);
+		struct span text = json_text(value);
 
 		if (value && (!text.p || !xml_characters_valid(text)))
 			return "type, id, from, to and lang are strings";
@@ -626,7 +619,7 @@ const char *stanza_json_write_as(struct span line, const char *kind, struct buf 
 		wrong = "not an object";
 	if (!wrong) {
 		if (id)
-			buf_append_span(id, text_of(get(o, "id")));
+			buf_append_span(id, json_text(get(o, "id")));
 		writer_begin(w);
 		wrong = write_stanza(w, o, kind);
 		if (wrong)
