@@ -39,20 +39,12 @@ struct applyservice {
 	struct link *out; /* stdout: events, and results of stdin's records */
 	int nothing_fd;	  /* what out reads where stdin is not used */
 	struct listen_socket *listening;
+	struct io_random_numbers random;
 	struct buf domain, host;
 	bool failed, bad, refused, draining, up;
 	bool dropped;	/* events: nobody reads them */
 	bool io_failed; /* standard input or output: said */
 };
-
-static uint64_t next_random(void *context)
-{
-	uint64_t r;
-
-	(void)context;
-	io_random(&r, sizeof(r));
-	return r;
-}
 
 /* Output ----------------------------------------------------------------- */
 
@@ -433,14 +425,6 @@ static const struct service_ops ops = {.fold = true,
 
 /* Configuration ---------------------------------------------------------- */
 
-static bool is_domain(const char *text, struct buf *out)
-{
-	struct jid jid;
-
-	return jid_normalise(span_of(text), out) && jid_split(buf_span(out), &jid) &&
-	       !jid.local.p && !jid.resource.p;
-}
-
 static const char *check(struct applyservice *as)
 {
 	const struct applyservice_config *c = as->config;
@@ -448,13 +432,13 @@ static const char *check(struct applyservice *as)
 
 	if (!c->host)
 		return "--host is needed";
-	if (!is_domain(c->host, &as->host))
+	if (!jid_normalise_domain(span_of(c->host), &as->host))
 		return "--host is not a domain";
 	if (c->login_events && *c->login_events && strcmp(c->login_events, "all") != 0)
 		return "--login-events takes nothing or 'all'";
 	if (component && !c->service.domain)
 		return "--domain is needed";
-	if (component && !is_domain(c->service.domain, &as->domain))
+	if (component && !jid_normalise_domain(span_of(c->service.domain), &as->domain))
 		return "--domain is not a domain";
 	if (component && !io_secret_given(&c->service.secret))
 		return "--secret-file is needed";
@@ -494,7 +478,8 @@ static void make(struct applyservice *as)
 			.login = on_login,
 			.refused = on_refused,
 			.context = as,
-			.random = next_random};
+			.random = io_random_number,
+			.random_context = &as->random};
 
 		as->privilege = privilege_new(&privilege);
 	}

@@ -23,8 +23,7 @@ struct delegateservice {
 	size_t max_line_bytes;	/* with it */
 	struct buf domain;
 	struct disco_info own;
-	uint64_t random[32]; /* drawn at once: two go into each request */
-	size_t random_left;
+	struct io_random_numbers random;
 	bool held; /* the link is paused because of the handler's pipe */
 };
 
@@ -221,20 +220,6 @@ static int read_rules(struct delegateservice *ds, struct delegate_rules *rules, 
 
 /* Service ---------------------------------------------------------------- */
 
-static uint64_t next_random(void *context)
-{
-	struct delegateservice *ds = context;
-	uint64_t r;
-
-	if (ds->random_left == 0) {
-		io_random(ds->random, sizeof(ds->random));
-		ds->random_left = sizeof(ds->random) / sizeof(ds->random[0]);
-	}
-	r = ds->random[--ds->random_left];
-	ds->random[ds->random_left] = 0;
-	return r;
-}
-
 static bool on_hand(void *context, const struct stanza *s, struct span id)
 {
 	struct delegateservice *ds = context;
@@ -423,12 +408,10 @@ static const struct service_ops ops = {.fold = true,
 static const char *check(struct delegateservice *ds)
 {
 	const struct delegateservice_config *c = ds->config;
-	struct jid jid;
 
 	if (!c->service.domain)
 		return "--domain is needed";
-	if (!jid_normalise(span_of(c->service.domain), &ds->domain) ||
-		!jid_split(buf_span(&ds->domain), &jid) || jid.local.p || jid.resource.p)
+	if (!jid_normalise_domain(span_of(c->service.domain), &ds->domain))
 		return "--domain is not a domain";
 	if (!c->config_file && !c->delegations.count)
 		return "--delegate or --config is needed";
@@ -462,8 +445,8 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 		.passthrough = !service.connect,
 		.hand = c->otherwise ? on_hand : NULL,
 		.context = ds,
-		.random = next_random,
-		.random_context = ds};
+		.random = io_random_number,
+		.random_context = &ds->random};
 	int status;
 
 	service.index_depth = DELEGATION_INDEX_DEPTH;

@@ -196,7 +196,6 @@ static int run(struct fetchtool *t, int in_fd)
 static const char *check(struct fetch_config *c, struct buf *host, struct buf *words)
 {
 	const char *wrong;
-	struct jid jid;
 
 	if (!c->url)
 		return "--url is needed";
@@ -208,8 +207,7 @@ static const char *check(struct fetch_config *c, struct buf *host, struct buf *w
 	if (!c->tls_cert != !c->tls_key)
 		return "--tls-cert and --tls-key belong together";
 	if (c->host) {
-		if (!jid_normalise(span_of(c->host), host) || !jid_split(buf_span(host), &jid) ||
-			jid.local.p || jid.resource.p)
+		if (!jid_normalise_domain(span_of(c->host), host))
 			return "--host is not a domain";
 		c->host = buf_string(host);
 	}

@@ -343,6 +343,20 @@ void io_random(void *bytes, size_t n)
 	}
 }
 
+uint64_t io_random_number(void *context)
+{
+	struct io_random_numbers *n = context;
+	uint64_t number;
+
+	if (n->left == 0) {
+		io_random(n->drawn, sizeof(n->drawn));
+		n->left = sizeof(n->drawn) / sizeof(n->drawn[0]);
+	}
+	number = n->drawn[--n->left];
+	n->drawn[n->left] = 0;
+	return number;
+}
+
 int64_t io_now_ms(void)
 {
 	struct timespec t;

@@ -64,6 +64,14 @@ void io_no_core(void);
 
 /* Cryptographically secure random bytes (getrandom); exits 75 when the kernel has none. */
 void io_random(void *bytes, size_t n);
+/* The next of random numbers that are drawn many at a time, for the pure modules that are given a
+ * function for them; context: a struct io_random_numbers, at first all 0. None stays in it once it
+ * was given out. */
+struct io_random_numbers {
+	uint64_t drawn[32];
+	size_t left;
+};
+uint64_t io_random_number(void *context);
 /* CLOCK_MONOTONIC in milliseconds. */
 int64_t io_now_ms(void);
 

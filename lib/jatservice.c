@@ -31,20 +31,8 @@ struct jatservice {
 	int marks_fd;					      /* of answered; -1 */
 	size_t marks_bytes;
 	bool marks_failing;
-	uint64_t random[32];
-	size_t random_left;
+	struct io_random_numbers random;
 };
-
-static uint64_t next_random(void *context)
-{
-	struct jatservice *j = context;
-
-	if (j->random_left == 0) {
-		io_random(j->random, sizeof(j->random));
-		j->random_left = sizeof(j->random) / sizeof(j->random[0]);
-	}
-	return j->random[--j->random_left];
-}
 
 /* Keys ------------------------------------------------------------------- */
 
@@ -346,8 +334,7 @@ static const char *addresses(struct jatservice *j)
 		return "--domain is needed";
 	if (config->targets.count == 0)
 		return "--target is needed";
-	if (!jid_normalise(span_of(config->service.domain), &j->domain) ||
-		!jid_split(buf_span(&j->domain), &jid) || jid.local.p || jid.resource.p)
+	if (!jid_normalise_domain(span_of(config->service.domain), &j->domain))
 		return "--domain is not a domain";
 	for (size_t i = 0; i < config->targets.count; i++) {
 		buf_init(&j->target_texts[i], BUF_NO_MAX);
@@ -391,8 +378,8 @@ static struct jatproxy *make_proxy(struct jatservice *j, bool crashed)
 		.max_subscribers = (size_t)config->max_subscribers,
 		.handle_ttl_ms = 60 * 60 * 1000 + config->timeout_ms,
 		.grace = crashed && has_grace(j),
-		.random = next_random,
-		.random_context = j,
+		.random = io_random_number,
+		.random_context = &j->random,
 		.subscribers_changed = save_subscribers,
 		.subscribers_context = j,
 		.marked = has_grace(j) ? save_mark : NULL,

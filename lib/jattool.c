@@ -267,12 +267,10 @@ static int run_stanzas(struct jattool *t)
 static const char *check_addresses(struct jattool *t)
 {
 	const struct jattool_config *c = t->config;
-	struct jid jid;
 
 	if (!c->service.domain)
 		return "--domain is needed";
-	if (!jid_normalise(span_of(c->service.domain), &t->domain) ||
-		!jid_split(buf_span(&t->domain), &jid) || jid.local.p || jid.resource.p)
+	if (!jid_normalise_domain(span_of(c->service.domain), &t->domain))
 		return "--domain is not a domain";
 	t->jat.domain = buf_span(&t->domain);
 	if (!c->asked)

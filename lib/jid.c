@@ -205,6 +205,13 @@ bool jid_normalise(struct span text, struct buf *out)
 	return false;
 }
 
+bool jid_normalise_domain(struct span text, struct buf *out)
+{
+	struct jid jid = cut(text);
+
+	return !jid.local.p && !jid.resource.p && jid_normalise(text, out);
+}
+
 bool jid_fold(struct span text, struct buf *out)
 {
 	size_t upper = 0, n = 0, kept;

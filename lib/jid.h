@@ -42,6 +42,9 @@ bool jid_at_domain(struct span text, struct span domain);
  */
 bool jid_normalise(struct span text, struct buf *out);
 
+/* The same for what is to be a domain: false also if there are other parts. */
+bool jid_normalise_domain(struct span text, struct buf *out);
+
 /* What a server that does not normalise addresses (ejabberd passes them on as users write them)
  * should have made of one on a stanza: append it to out with the ASCII letters of its bare part in
  * lower case and without a dot behind the domain. False (out unchanged) if that is what it is. */

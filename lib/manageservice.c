@@ -40,19 +40,11 @@ struct manageservice {
 	struct jsonlines *json; /* --json, or NULL */
 	size_t max_reply_bytes; /* as stanza or object; an object for the handler is no longer
 				   either */
+	struct io_random_numbers random;
 	struct buf domain, *host_texts;
 	struct span *hosts;
 	bool held; /* the link is paused because of the handler's pipe */
 };
-
-static uint64_t next_random(void *context)
-{
-	uint64_t r;
-
-	(void)context;
-	io_random(&r, sizeof(r));
-	return r;
-}
 
 /* Options ---------------------------------------------------------------- */
 
@@ -583,21 +575,13 @@ static const struct service_ops ops = {.fold = true,
 
 /* Configuration ---------------------------------------------------------- */
 
-static bool normalised_domain(const char *text, struct buf *out)
-{
-	struct jid jid;
-
-	return jid_normalise(span_of(text), out) && jid_split(buf_span(out), &jid) &&
-	       !jid.local.p && !jid.resource.p;
-}
-
 static const char *check(struct manageservice *ms)
 {
 	struct manageservice_config *c = ms->config;
 
 	if (!c->service.domain)
 		return "--domain is needed";
-	if (!normalised_domain(c->service.domain, &ms->domain))
+	if (!jid_normalise_domain(span_of(c->service.domain), &ms->domain))
 		return "--domain is not a domain";
 	if (c->hosts.count == 0)
 		return "--host is needed";
@@ -605,7 +589,7 @@ static const char *check(struct manageservice *ms)
 		return "--namespace is needed";
 	for (size_t i = 0; i < c->hosts.count; i++) {
 		buf_init(&ms->host_texts[i], BUF_NO_MAX);
-		if (!normalised_domain(c->hosts.items[i], &ms->host_texts[i]))
+		if (!jid_normalise_domain(span_of(c->hosts.items[i]), &ms->host_texts[i]))
 			return "--host is not a domain";
 		ms->hosts[i] = buf_span(&ms->host_texts[i]);
 	}
@@ -639,9 +623,10 @@ static void make_manage(struct manageservice *ms)
 		.over = on_over,
 		.tell = on_tell,
 		.context = ms,
-		.random = next_random};
+		.random = io_random_number,
+		.random_context = &ms->random};
 	const struct reader_config replies = reply_limits(c);
-	const uint64_t seed[2] = {next_random(NULL), next_random(NULL)};
+	const uint64_t seed[2] = {io_random_number(&ms->random), io_random_number(&ms->random)};
 
 	ms->manage = manage_new(&config);
 	ms->jobs = route_new((size_t)c->max_pending, buf_bytes(c->max_pending_bytes), seed);

@@ -453,6 +453,14 @@ static void randomness(void)
 	for (size_t i = 0; i < 256; i++)
 		kinds += seen[i];
 	CHECK(kinds > 200);
+	struct io_random_numbers numbers = {{0}, 0};
+	uint64_t given[100];
+	for (size_t i = 0; i < 100; i++) {
+		given[i] = io_random_number(&numbers);
+		CHECK(numbers.drawn[numbers.left] == 0);
+		for (size_t j = 0; j < i; j++)
+			CHECK(given[i] != given[j]);
+	}
 	int64_t before_ms = io_now_ms();
 	poll(NULL, 0, 3);
 	CHECK(io_now_ms() >= before_ms + 2);

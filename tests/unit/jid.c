@@ -218,6 +218,20 @@ static void normalise_refuses(void)
 	buf_free(&out);
 }
 
+static void normalise_domain(void)
+{
+	static const char *const wrong[] = {"", "a@h", "h/r", "a@h/r", "h/", "@h", "a h", "h.."};
+	struct buf b;
+
+	buf_init(&b, BUF_NO_MAX);
+	CHECK(jid_normalise_domain(SPAN("Capulet.LIT."), &b));
+	CHECK_EQ_STR(buf_string(&b), "capulet.lit");
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		CHECK_MSG(!jid_normalise_domain(span_of(wrong[i]), &b), "%s", wrong[i]);
+	CHECK_EQ_STR(buf_string(&b), "capulet.lit");
+	buf_free(&b);
+}
+
 static void normalise_bounded(void)
 {
 	struct buf b;
@@ -387,6 +401,7 @@ int main(void)
 	TEST(pieces);
 	TEST(normalise_known);
 	TEST(normalise_refuses);
+	TEST(normalise_domain);
 	TEST(normalise_bounded);
 	TEST(survive);
 	TEST(fold_is_of_the_bare_part);
