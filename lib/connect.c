@@ -162,19 +162,11 @@ static void put(struct connect *c, const struct stanza *s)
 static void put_error(struct connect *c, struct span to, struct span from, struct span id,
 	enum stanza_error e, const char *text)
 {
-	struct reader_config limits = c->limits;
-	struct reader *reader = reader_new(&limits);
-	struct writer w;
-	struct buf bytes;
+	struct reader *reader = reader_new(&c->limits);
 	struct stanza s;
 
-	buf_init(&bytes, BUF_NO_MAX);
-	writer_init(&w, &bytes, WRITER_PIPE, 0);
-	stanza_error_send(&w, "iq", to, from, id, e, text);
-	reader_feed(reader, buf_span(&bytes).p, buf_length(&bytes));
-	if (reader_next(reader, &s) == READER_STANZA)
+	if (stanza_error_made(reader, to, from, id, e, text, &s))
 		put(c, &s);
-	buf_free(&bytes);
 	reader_free(reader);
 }
 

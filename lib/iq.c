@@ -159,14 +159,11 @@ static bool format(struct iq *q, struct slot *slot, const struct stanza *s, size
 
 static void say_error(const struct stanza *s)
 {
-	const struct xml_node *error = xml_child(s->root, "", "error");
-	const struct xml_node *text = xml_child(error, NS_STANZAS, "text");
 	struct span condition = stanza_error_condition(s);
 	struct buf words;
 
 	buf_init(&words, 4096);
-	if (text)
-		xml_node_text(s->text, text, &words);
+	stanza_error_text(s, &words);
 	err_error("%.*s%s%s", SPAN_ARG(condition.n ? condition : SPAN("undefined-condition")),
 		buf_length(&words) ? ": " : "", buf_string(&words));
 	buf_free(&words);
@@ -203,21 +200,14 @@ static void answered(struct iq *q, struct slot *slot, const struct stanza *s)
 /* An answer that we give ourselves: read back, so that it goes the way of the others. */
 static void answer_error(struct iq *q, struct slot *slot, enum stanza_error error, const char *text)
 {
-	struct buf bytes;
-	struct writer w;
 	struct stanza s;
 
 	closed(q, slot);
-	buf_init(&bytes, BUF_NO_MAX);
-	writer_init(&w, &bytes, WRITER_PIPE, 0);
-	stanza_error_send(
-		&w, "iq", span_of(slot->from), span_of(slot->to), span_of(slot->id), error, text);
-	reader_feed(q->errors, buf_span(&bytes).p, buf_length(&bytes));
-	while (reader_next(q->errors, &s) == READER_STANZA) {
-		format(q, slot, &s, BUF_NO_MAX);
-		answered(q, slot, &s);
-	}
-	buf_free(&bytes);
+	if (!stanza_error_made(q->errors, span_of(slot->from), span_of(slot->to), span_of(slot->id),
+		    error, text, &s))
+		return;
+	format(q, slot, &s, BUF_NO_MAX);
+	answered(q, slot, &s);
 }
 
 /* Whether standard output takes more. */

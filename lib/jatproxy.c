@@ -743,10 +743,7 @@ static void try_another(struct jatproxy *p, struct request *r, struct writer *w)
 		return;
 	}
 	edit.to = session->jid;
-	reader_reset(p->again);
-	reader_feed(p->again, r->stanza.p, r->stanza.n);
-	if (reader_next(p->again, &s) != READER_STANZA ||
-		writer_stanza(w, &s, &edit) != WRITER_OK) {
+	if (!reader_one(p->again, r->stanza, &s) || writer_stanza(w, &s, &edit) != WRITER_OK) {
 		answer_request(p, r, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
 		return;
 	}
@@ -808,16 +805,13 @@ static bool says_undelivered(const struct stanza *s)
  * is unavailable. Its words tell such an error from one of a client, which must not wait. */
 static bool may_be_bounce(const struct stanza *s)
 {
-	const struct xml_node *text =
-		xml_child(xml_child(s->root, "", "error"), NS_STANZAS, "text");
 	struct buf words;
 	bool same;
 
-	if (!text || !says_undelivered(s))
+	if (!says_undelivered(s))
 		return false;
 	buf_init(&words, 64);
-	same = xml_node_text(s->text, text, &words) &&
-	       span_is(buf_span(&words), "User session not found");
+	same = stanza_error_text(s, &words) && span_is(buf_span(&words), "User session not found");
 	buf_free(&words);
 	return same;
 }
@@ -852,9 +846,7 @@ static void release_bounce(struct jatproxy *p, struct request *r, struct writer 
 		try_another(p, r, w);
 		return;
 	}
-	reader_reset(p->again);
-	reader_feed(p->again, r->bounce, r->bounce_bytes);
-	if (reader_next(p->again, &s) == READER_STANZA)
+	if (reader_one(p->again, (struct span){r->bounce, r->bounce_bytes}, &s))
 		deliver(p, r, &s, w);
 	else
 		answer_request(p, r, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, w);

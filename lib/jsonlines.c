@@ -108,9 +108,7 @@ const char *jsonlines_read(
 		return wrong;
 	if (status != WRITER_OK)
 		return "stanza too large";
-	reader_reset(j->reader);
-	reader_feed(j->reader, buf_span(&j->xml).p, buf_length(&j->xml));
-	if (reader_next(j->reader, s) != READER_STANZA)
+	if (!reader_one(j->reader, buf_span(&j->xml), s))
 		return "a start tag that is too large";
 	s->line = number;
 	return j->only_iq && s->kind != STANZA_IQ ? "not an iq" : NULL;

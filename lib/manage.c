@@ -334,17 +334,10 @@ static void tell_error(struct manage *m, struct span from, struct span id, enum 
 {
 	struct reader_config config = {.kind = READER_PIPE};
 	struct reader *reader = reader_new(&config);
-	struct writer w;
-	struct buf text;
 	struct stanza s;
 
-	buf_init(&text, BUF_NO_MAX);
-	writer_init(&w, &text, WRITER_PIPE, 0);
-	stanza_error_send(&w, "iq", m->config.domain, from, id, e, NULL);
-	reader_feed(reader, buf_span(&text).p, buf_length(&text));
-	if (reader_next(reader, &s) == READER_STANZA)
+	if (stanza_error_made(reader, m->config.domain, from, id, e, NULL, &s))
 		m->config.tell(m->config.context, &s, SPAN_NONE);
-	buf_free(&text);
 	reader_free(reader);
 }
 

@@ -621,6 +621,13 @@ void reader_feed(struct reader *r, const char *bytes, size_t n)
 		buf_append(&r->in, bytes, n);
 }
 
+bool reader_one(struct reader *r, struct span bytes, struct stanza *out)
+{
+	reader_reset(r);
+	reader_feed(r, bytes.p, bytes.n);
+	return reader_next(r, out) == READER_STANZA;
+}
+
 void reader_end(struct reader *r)
 {
 	r->ended = true;

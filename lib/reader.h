@@ -73,6 +73,8 @@ void reader_feed(struct reader *r, const char *bytes, size_t n);
 /* No more bytes will come: what is unfinished becomes READER_BAD ("truncated stanza"). */
 void reader_end(struct reader *r);
 enum reader_event reader_next(struct reader *r, struct stanza *out);
+/* Begin again with bytes that are one stanza, and give that. False if they are none. */
+bool reader_one(struct reader *r, struct span bytes, struct stanza *out);
 /* After READER_BAD: what was wrong (static text) and the line (0 on a socket). */
 const char *reader_error(const struct reader *r);
 size_t reader_error_line(const struct reader *r);

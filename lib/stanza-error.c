@@ -18,16 +18,6 @@ static const struct {
 	[ERROR_SERVICE_UNAVAILABLE] = {"cancel", "service-unavailable"},
 };
 
-const char *stanza_error_type(enum stanza_error e)
-{
-	return errors[e].type;
-}
-
-const char *stanza_error_name(enum stanza_error e)
-{
-	return errors[e].name;
-}
-
 void stanza_error_element(struct writer *w, enum stanza_error e, const char *text)
 {
 	writer_raw(w, "<error type='");
@@ -61,14 +51,26 @@ enum writer_status stanza_error_send(struct writer *w, const char *kind, struct 
 	return writer_end(w);
 }
 
+bool stanza_error_made(struct reader *r, struct span to, struct span from, struct span id,
+	enum stanza_error e, const char *text, struct stanza *out)
+{
+	struct buf bytes;
+	struct writer w;
+	bool made;
+
+	buf_init(&bytes, BUF_NO_MAX);
+	writer_init(&w, &bytes, WRITER_PIPE, 0);
+	stanza_error_send(&w, "iq", to, from, id, e, text);
+	made = reader_one(r, buf_span(&bytes), out);
+	buf_free(&bytes);
+	return made;
+}
+
 enum writer_status stanza_error_reply(
 	struct writer *w, const struct stanza *s, enum stanza_error e, const char *text)
 {
-	static const char *const kinds[] = {
-		[STANZA_IQ] = "iq", [STANZA_MESSAGE] = "message", [STANZA_PRESENCE] = "presence"};
-
 	if (s->kind == STANZA_OTHER || s->type == TYPE_ERROR || s->from.n == 0 ||
 		(s->kind == STANZA_IQ && s->type == TYPE_RESULT))
 		return WRITER_OK;
-	return stanza_error_send(w, kinds[s->kind], s->from, s->to, s->id, e, text);
+	return stanza_error_send(w, stanza_kind_name(s->kind), s->from, s->to, s->id, e, text);
 }

@@ -3,6 +3,7 @@
 #ifndef OUTBOARD_STANZA_ERROR_H
 #define OUTBOARD_STANZA_ERROR_H
 
+#include "reader.h"
 #include "writer.h"
 
 enum stanza_error {
@@ -22,10 +23,6 @@ enum stanza_error {
 	ERROR_COUNT,
 };
 
-/* Error type ("cancel") and condition ("service-unavailable") on the wire. */
-const char *stanza_error_type(enum stanza_error e);
-const char *stanza_error_name(enum stanza_error e);
-
 /* Append the <error type=.../> element as a piece; text may be NULL. */
 void stanza_error_element(struct writer *w, enum stanza_error e, const char *text);
 
@@ -39,5 +36,9 @@ enum writer_status stanza_error_reply(
  * left out. */
 enum writer_status stanza_error_send(struct writer *w, const char *kind, struct span to,
 	struct span from, struct span id, enum stanza_error e, const char *text);
+/* An iq of our own as if it had come: for an answer that goes the way of those of others. *out is
+ * read with r, and valid until its next call. False if it is beyond what r reads. */
+bool stanza_error_made(struct reader *r, struct span to, struct span from, struct span id,
+	enum stanza_error e, const char *text, struct stanza *out);
 
 #endif

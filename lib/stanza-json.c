@@ -182,13 +182,10 @@ static void error_member(struct out *o, const struct stanza *s)
 	raw(o, ",\"error\":{\"type\":");
 	string(o, type.p ? type : SPAN(""));
 	member(o, "condition", stanza_error_condition(s));
-	node = xml_child(error, NS_STANZAS, "text");
-	if (node) {
-		buf_init(&text, BUF_NO_MAX);
-		xml_node_text(s->text, node, &text);
+	buf_init(&text, BUF_NO_MAX);
+	if (stanza_error_text(s, &text))
 		member(o, "text", buf_span(&text));
-		buf_free(&text);
-	}
+	buf_free(&text);
 	for (node = error->first_child; node; node = node->next)
 		if (!span_is(node->ns, NS_STANZAS)) {
 			member(o, "app", node->name);
@@ -199,14 +196,12 @@ static void error_member(struct out *o, const struct stanza *s)
 
 bool stanza_json_format(const struct stanza *s, struct buf *out)
 {
-	static const char *const kinds[] = {
-		[STANZA_IQ] = "iq", [STANZA_MESSAGE] = "message", [STANZA_PRESENCE] = "presence"};
 	const struct xml_node *payload = stanza_payload(s);
 	size_t begin = buf_length(out);
 	struct out o = {.buf = out};
 
 	raw(&o, "{\"v\":1");
-	member(&o, "kind", span_of(kinds[s->kind]));
+	member(&o, "kind", span_of(stanza_kind_name(s->kind)));
 	member(&o, "type", xml_attribute(s->root, "type"));
 	member(&o, "id", s->id);
 	member(&o, "from", s->from);

@@ -21,6 +21,14 @@ static const struct {
 	{"probe", TYPE_PROBE, 1u << STANZA_PRESENCE},
 };
 
+const char *stanza_kind_name(enum stanza_kind kind)
+{
+	static const char *const names[] = {
+		[STANZA_IQ] = "iq", [STANZA_MESSAGE] = "message", [STANZA_PRESENCE] = "presence"};
+
+	return kind < STANZA_OTHER ? names[kind] : NULL;
+}
+
 const char *stanza_type_name(enum stanza_type type)
 {
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
@@ -121,4 +129,11 @@ struct span stanza_error_condition(const struct stanza *s)
 		if (span_is(node->ns, NS_STANZAS) && !span_is(node->name, "text"))
 			return node->name;
 	return SPAN_NONE;
+}
+
+bool stanza_error_text(const struct stanza *s, struct buf *out)
+{
+	const struct xml_node *text = xml_child(stanza_error_child(s), NS_STANZAS, "text");
+
+	return text && xml_node_text(s->text, text, out);
 }

@@ -71,8 +71,12 @@ const struct xml_node *stanza_payload(const struct stanza *s);
 bool stanza_iq_valid(const struct stanza *s);
 /* Name of the defined condition in its <error/> child (RFC 6120 8.3.3), SPAN_NONE if none. */
 struct span stanza_error_condition(const struct stanza *s);
+/* Append the words of its <error/>, if there are any. False if there are none, or out is full. */
+bool stanza_error_text(const struct stanza *s, struct buf *out);
 /* Its <error/>, which is in the stanza's namespace; NULL if there is none. */
 const struct xml_node *stanza_error_child(const struct stanza *s);
+/* "iq", "message", "presence"; NULL for OTHER. */
+const char *stanza_kind_name(enum stanza_kind kind);
 /* Name of the type as it stands on the wire, NULL for NONE and UNKNOWN. */
 const char *stanza_type_name(enum stanza_type type);
 

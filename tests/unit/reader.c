@@ -976,6 +976,7 @@ static void memory_is_bounded(void)
 
 static void error_conditions(void)
 {
+	struct buf text;
 	struct stanza s;
 	struct reader *r = read_one(&s,
 		"<iq type='error'><query xmlns='urn:q'><error/></query><error type='cancel'><x "
@@ -983,6 +984,15 @@ static void error_conditions(void)
 		"<item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>");
 
 	CHECK_EQ_SPAN(stanza_error_condition(&s), "item-not-found");
+	reader_free(r);
+	r = read_one(&s,
+		"<iq type='error'><error xmlns='urn:e'><text "
+		"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>no</text></error><error type='wait'>"
+		"<text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>words</text></error></iq>");
+	buf_init(&text, BUF_NO_MAX);
+	CHECK(stanza_error_text(&s, &text));
+	CHECK_EQ_STR(buf_string(&text), "words");
+	buf_free(&text);
 	reader_free(r);
 	r = read_one(&s, "<iq type='error'><error type='cancel'/></iq>");
 	CHECK(stanza_error_condition(&s).p == NULL);

@@ -594,13 +594,36 @@ static void error_replies(void)
 		reader_free(r);
 		buf_free(&out);
 	}
-	for (int e = 0; e < ERROR_COUNT; e++) {
-		const char *type = stanza_error_type((enum stanza_error)e);
+}
 
-		CHECK(strlen(stanza_error_name((enum stanza_error)e)) > 5);
-		CHECK(strcmp(type, "modify") == 0 || strcmp(type, "cancel") == 0 ||
-			strcmp(type, "auth") == 0 || strcmp(type, "wait") == 0);
+static void errors_of_our_own(void)
+{
+	struct reader *r = reader_for(READER_PIPE);
+	struct stanza s;
+	struct buf words;
+
+	buf_init(&words, BUF_NO_MAX);
+	for (int e = 0; e < ERROR_COUNT; e++) {
+		struct span type;
+
+		CHECK(stanza_error_made(
+			r, SPAN("a&"), SPAN("b"), SPAN_NONE, (enum stanza_error)e, "no <why>", &s));
+		CHECK(s.kind == STANZA_IQ && s.type == TYPE_ERROR);
+		CHECK_EQ_SPAN(s.to, "a&");
+		CHECK_EQ_SPAN(s.from, "b");
+		CHECK(!s.id.p);
+		CHECK(stanza_error_condition(&s).n > 5);
+		type = xml_attribute(stanza_error_child(&s), "type");
+		CHECK(span_is(type, "modify") || span_is(type, "cancel") || span_is(type, "auth") ||
+			span_is(type, "wait"));
+		buf_reset(&words);
+		CHECK(stanza_error_text(&s, &words));
+		CHECK_EQ_STR(buf_string(&words), "no <why>");
 	}
+	CHECK(stanza_error_made(r, SPAN_NONE, SPAN_NONE, SPAN_NONE, ERROR_FORBIDDEN, NULL, &s));
+	CHECK(!stanza_error_text(&s, &words));
+	reader_free(r);
+	buf_free(&words);
 }
 
 int main(void)
@@ -621,5 +644,6 @@ int main(void)
 	TEST(full);
 	TEST(refused);
 	TEST(error_replies);
+	TEST(errors_of_our_own);
 	return check_done();
 }
