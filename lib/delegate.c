@@ -337,10 +337,8 @@ static void entity_forgets(struct delegate *d, struct entity *entity)
 
 static void send_advertisement(struct delegate *d, size_t index, struct writer *w)
 {
-	writer_begin(w);
-	writer_raw(w, "<message");
-	writer_attribute(w, "to", entity_address(&d->entities[index]));
-	writer_attribute(w, "from", d->config.domain);
+	writer_start(w, "message", NULL, SPAN_NONE, entity_address(&d->entities[index]),
+		d->config.domain);
 	writer_raw(w, "><delegation xmlns='");
 	writer_raw(w, delegation_ns(d->config.version));
 	writer_raw(w, "'>");
@@ -376,11 +374,7 @@ static void send_nesting(struct delegate *d, const struct rule *rule, bool bare,
 	delegation_node_format(&node, &d->node);
 	if (!request_add(d, REQUEST_NESTING, id, address, SPAN_NONE, SPAN_NONE, buf_span(&d->node)))
 		return;
-	writer_begin(w);
-	writer_raw(w, "<iq type='get'");
-	writer_attribute(w, "id", id);
-	writer_attribute(w, "to", address);
-	writer_attribute(w, "from", d->config.domain);
+	writer_start(w, "iq", "get", id, address, d->config.domain);
 	writer_raw(w, "><query xmlns='" NS_DISCO_INFO "'");
 	writer_attribute(w, "node", buf_span(&d->node));
 	writer_raw(w, "/></iq>");
@@ -788,15 +782,7 @@ static void answer_disco(struct delegate *d, const struct stanza *s, bool accoun
 	disco_add_feature(&info, span_of(delegation_ns(d->config.version)));
 	for (size_t i = 0; i < d->rules_count; i++)
 		disco_add_all(&info, account ? &d->rules[i].bare : &d->rules[i].host);
-	writer_begin(w);
-	writer_raw(w, "<iq type='result'");
-	writer_attribute(w, "id", s->id);
-	writer_attribute(w, "to", s->from);
-	writer_attribute(w, "from", s->to);
-	writer_raw(w, ">");
-	disco_write(&info, SPAN_NONE, w);
-	writer_raw(w, "</iq>");
-	if (writer_end(w) != WRITER_OK)
+	if (disco_answer(&info, s, SPAN_NONE, w) != WRITER_OK)
 		answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
 	disco_free(&info);
 }
@@ -950,11 +936,8 @@ static void on_presence(struct delegate *d, const struct stanza *s, struct write
 		/* an account that manages may want to see us, too; nobody else has a reason */
 		bool known = d->sessions && session_target(d->sessions, s->from) >= 0;
 
-		writer_begin(w);
-		writer_raw(
-			w, known ? "<presence type='subscribed'" : "<presence type='unsubscribed'");
-		writer_attribute(w, "to", jid_bare(s->from));
-		writer_attribute(w, "from", s->to);
+		writer_start(w, "presence", known ? "subscribed" : "unsubscribed", SPAN_NONE,
+			jid_bare(s->from), s->to);
 		writer_raw(w, "/>");
 		writer_end(w);
 	} else {

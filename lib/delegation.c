@@ -41,13 +41,7 @@ const char *delegation_unwrap(const struct stanza *outer, struct stanza *inner, 
 void delegation_begin(struct writer *w, int version, const char *type, struct span to,
 	struct span from, struct span id)
 {
-	writer_begin(w);
-	writer_raw(w, "<iq type='");
-	writer_raw(w, type);
-	writer_raw(w, "'");
-	writer_attribute(w, "id", id);
-	writer_attribute(w, "to", to);
-	writer_attribute(w, "from", from);
+	writer_start(w, "iq", type, id, to, from);
 	writer_raw(w, "><delegation xmlns='");
 	writer_raw(w, delegation_ns(version));
 	writer_raw(w, "'><forwarded xmlns='" NS_FORWARD "'>");

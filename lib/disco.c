@@ -195,9 +195,11 @@ void disco_add_all(struct disco_info *info, const struct disco_info *other)
 		disco_add_feature(info, span_of(other->features[i]));
 }
 
-void disco_write(const struct disco_info *info, struct span node, struct writer *w)
+enum writer_status disco_answer(const struct disco_info *info, const struct stanza *query,
+	struct span node, struct writer *w)
 {
-	writer_raw(w, "<query xmlns='" NS_DISCO_INFO "'");
+	writer_start(w, "iq", "result", query->id, query->from, query->to);
+	writer_raw(w, "><query xmlns='" NS_DISCO_INFO "'");
 	writer_attribute(w, "node", node);
 	writer_raw(w, ">");
 	writer_raw_span(w, buf_span(&info->identities));
@@ -207,5 +209,6 @@ void disco_write(const struct disco_info *info, struct span node, struct writer 
 		writer_raw(w, "/>");
 	}
 	writer_raw_span(w, buf_span(&info->forms));
-	writer_raw(w, "</query>");
+	writer_raw(w, "</query></iq>");
+	return writer_end(w);
 }

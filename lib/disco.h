@@ -30,7 +30,8 @@ const char *disco_add_json(struct disco_info *info, struct json_object *object);
 /* Take over identity, feature and form elements of a query element (an answer to disco#info). */
 void disco_add_query(struct disco_info *info, const struct stanza *s, const struct xml_node *query);
 void disco_add_all(struct disco_info *info, const struct disco_info *other);
-/* The query element with the node (absent: none) as a piece of a stanza. */
-void disco_write(const struct disco_info *info, struct span node, struct writer *w);
+/* Answer a query of a node (absent: none). */
+enum writer_status disco_answer(const struct disco_info *info, const struct stanza *query,
+	struct span node, struct writer *w);
 
 #endif

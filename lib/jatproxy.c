@@ -1056,11 +1056,7 @@ static void on_message(struct jatproxy *p, const struct stanza *s, struct writer
 static void send_presence(
 	struct jatproxy *p, struct writer *w, struct span to, struct span from, const char *type)
 {
-	writer_begin(w);
-	writer_raw(w, "<presence");
-	writer_attribute(w, "type", span_of(type));
-	writer_attribute(w, "to", to);
-	writer_attribute(w, "from", from);
+	writer_start(w, "presence", type, SPAN_NONE, to, from);
 	writer_raw(w, "/>");
 	if (writer_end(w) != WRITER_OK)
 		p->counters[COUNT_QUEUE_FULL]++;

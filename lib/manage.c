@@ -317,15 +317,7 @@ static void on_disco(struct manage *m, const struct stanza *s, struct writer *w)
 		answer_outer(m, s, ERROR_ITEM_NOT_FOUND, COUNT_UNLISTED, w);
 		return;
 	}
-	writer_begin(w);
-	writer_raw(w, "<iq type='result'");
-	writer_attribute(w, "id", s->id);
-	writer_attribute(w, "to", s->from);
-	writer_attribute(w, "from", s->to);
-	writer_raw(w, ">");
-	disco_write(info, node, w);
-	writer_raw(w, "</iq>");
-	if (writer_end(w) != WRITER_OK)
+	if (disco_answer(info, s, node, w) != WRITER_OK)
 		answer_outer(m, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
 }
 

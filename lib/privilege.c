@@ -148,13 +148,7 @@ static struct query *query_new(struct privilege *p, enum query_kind kind, struct
 
 static void query_begin(struct privilege *p, const char *type, struct span to, const char *id)
 {
-	writer_begin(p->w);
-	writer_raw(p->w, "<iq type='");
-	writer_raw(p->w, type);
-	writer_raw(p->w, "'");
-	writer_attribute(p->w, "id", span_of(id));
-	writer_attribute(p->w, "to", to);
-	writer_attribute(p->w, "from", p->config.domain);
+	writer_start(p->w, "iq", type, span_of(id), to, p->config.domain);
 	writer_raw(p->w, "><query xmlns='" NS_ROSTER "'");
 }
 
@@ -237,12 +231,7 @@ static void send_presence(
 	struct privilege *p, struct show *show, const char *type, struct span from, struct span to)
 {
 	show->sent = true;
-	writer_begin(p->w);
-	writer_raw(p->w, "<presence type='");
-	writer_raw(p->w, type);
-	writer_raw(p->w, "'");
-	writer_attribute(p->w, "from", from);
-	writer_attribute(p->w, "to", to);
+	writer_start(p->w, "presence", type, SPAN_NONE, to, from);
 	writer_raw(p->w, "/>");
 	writer_end(p->w);
 }
@@ -284,12 +273,8 @@ static void ask_sync(struct privilege *p, struct apply_job *job)
 		job->deadline_ms = 0;
 		return;
 	}
-	writer_begin(p->w);
-	writer_raw(p->w, "<iq type='get'");
-	writer_attribute(p->w, "id", span_of(id));
-	writer_attribute(p->w, "to", p->config.host);
-	writer_attribute(p->w, "from", p->config.domain);
-	writer_raw(p->w, "><ping xmlns='urn:xmpp:ping'/></iq>");
+	writer_start(p->w, "iq", "get", span_of(id), p->config.host, p->config.domain);
+	writer_raw(p->w, "><ping xmlns='" NS_PING "'/></iq>");
 	if (writer_end(p->w) != WRITER_OK)
 		job->deadline_ms = 0;
 }

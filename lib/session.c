@@ -158,12 +158,7 @@ static void remove_some(struct session_table *t, struct span full, size_t target
 static void send_presence(
 	struct session_table *t, struct writer *w, size_t target, const char *type)
 {
-	writer_begin(w);
-	writer_raw(w, "<presence type='");
-	writer_raw(w, type);
-	writer_raw(w, "'");
-	writer_attribute(w, "to", t->config.targets[target]);
-	writer_attribute(w, "from", t->config.domain);
+	writer_start(w, "presence", type, SPAN_NONE, t->config.targets[target], t->config.domain);
 	writer_raw(w, "/>");
 	writer_end(w);
 }

@@ -36,13 +36,7 @@ void stanza_error_element(struct writer *w, enum stanza_error e, const char *tex
 enum writer_status stanza_error_send(struct writer *w, const char *kind, struct span to,
 	struct span from, struct span id, enum stanza_error e, const char *text)
 {
-	writer_begin(w);
-	writer_raw(w, "<");
-	writer_raw(w, kind);
-	writer_raw(w, " type='error'");
-	writer_attribute(w, "id", id);
-	writer_attribute(w, "to", to);
-	writer_attribute(w, "from", from);
+	writer_start(w, kind, "error", id, to, from);
 	writer_raw(w, ">");
 	stanza_error_element(w, e, text);
 	writer_raw(w, "</");

@@ -25,6 +25,18 @@ void writer_begin(struct writer *w)
 	w->failed = false;
 }
 
+void writer_start(struct writer *w, const char *kind, const char *type, struct span id,
+	struct span to, struct span from)
+{
+	writer_begin(w);
+	note(w, buf_append_char(w->out, '<'));
+	writer_raw(w, kind);
+	writer_attribute(w, "type", span_of(type));
+	writer_attribute(w, "id", id);
+	writer_attribute(w, "to", to);
+	writer_attribute(w, "from", from);
+}
+
 void writer_abort(struct writer *w)
 {
 	buf_truncate(w->out, w->mark);

@@ -57,6 +57,10 @@ void writer_begin(struct writer *w);
 enum writer_status writer_end(struct writer *w);
 /* Give up the stanza begun. */
 void writer_abort(struct writer *w);
+/* writer_begin and the start tag of kind ("iq") without its '>', with these attributes but those
+ * that are absent (type: NULL). */
+void writer_start(struct writer *w, const char *kind, const char *type, struct span id,
+	struct span to, struct span from);
 void writer_raw(struct writer *w, const char *xml);	 /* markup, as it is */
 void writer_raw_span(struct writer *w, struct span xml); /* well-formed; put on one line */
 void writer_text(struct writer *w, struct span text);	 /* escaped */
