@@ -248,6 +248,32 @@ struct span json_member_text(struct json_object *object, const char *name)
 	return json_object_object_get_ex(object, name, &value) ? json_text(value) : SPAN_NONE;
 }
 
+/* Whether \uD8XX..\uDBXX (high) or \uDCXX..\uDFXX stands at p. */
+static bool is_surrogate(const char *p, const char *end, bool high)
+{
+	return end - p >= 6 && p[0] == '\\' && p[1] == 'u' && (p[2] == 'd' || p[2] == 'D') &&
+	       p[3] && strchr(high ? "89abAB" : "cdefCDEF", p[3]);
+}
+
+bool json_surrogates_paired(struct span text)
+{
+	const char *p = text.p, *end = p + text.n;
+
+	while (p < end && (p = memchr(p, '\\', (size_t)(end - p)))) {
+		if (is_surrogate(p, end, false))
+			return false;
+		if (is_surrogate(p, end, true)) {
+			p += 6;
+			if (!is_surrogate(p, end, false))
+				return false;
+			p += 6;
+			continue;
+		}
+		p += 2;
+	}
+	return true;
+}
+
 /* Writing ---------------------------------------------------------------- */
 
 bool json_string(struct buf *out, struct span s)

@@ -24,6 +24,10 @@ struct span json_text(struct json_object *value);
 /* The same of an object's member; absent if there is none, or no object. */
 struct span json_member_text(struct json_object *object, const char *name);
 
+/* Whether each half of a pair of surrogates (\uD83D\uDE00) in a JSON text stands with the other:
+ * one that is alone, which is no character, leaves json_parse() as U+FFFD. */
+bool json_surrogates_paired(struct span text);
+
 /* Append s as a JSON string with its quotes; always valid JSON: bytes that are no UTF-8 become
  * U+FFFD. False if out is full (some of it may have been appended). */
 bool json_string(struct buf *out, struct span s);

@@ -6,8 +6,6 @@
 
 /* `<b/>` against {"name":"b","attrs":{},"children":[]}, with its comma */
 #define GROWTH 16
-/* Members of a stanza that are no payload. */
-#define OWN_MARKS 64
 
 struct jsonlines {
 	bool only_iq;
@@ -66,30 +64,6 @@ void jsonlines_free(struct jsonlines *j)
 	free(j);
 }
 
-/* Whether the text holds more than comes of the largest stanza. Parsed, the two bytes `{}` take
- * 700, so this is known before. Of the four bytes `<b/>` come two objects, and six marks that begin
- * a value; nothing has more of them in a byte. */
-static bool too_many(const struct jsonlines *j, struct span text)
-{
-	size_t objects = 0, marks = 0;
-	bool string = false;
-
-	for (size_t i = 0; i < text.n; i++) {
-		char c = text.p[i];
-
-		if (c == '"')
-			string = !string;
-		else if (string)
-			i += c == '\\';
-		else if (c == '{')
-			objects++, marks++;
-		else if (c == '[' || c == ',')
-			marks++;
-	}
-	return objects > j->max_stanza_bytes / 2 + OWN_MARKS ||
-	       marks > j->max_stanza_bytes / 2 * 3 + OWN_MARKS;
-}
-
 const char *jsonlines_read(
 	struct jsonlines *j, struct span text, size_t number, struct stanza *s, struct span *id)
 {
@@ -99,8 +73,9 @@ const char *jsonlines_read(
 	buf_reset(&j->xml);
 	buf_reset(&j->id);
 	*id = SPAN_NONE;
-	if (too_many(j, text))
-		return "too much for a stanza";
+	wrong = stanza_json_excess(text, j->max_stanza_bytes);
+	if (wrong)
+		return wrong;
 	wrong = stanza_json_write_as(text, j->only_iq ? "iq" : NULL, &j->id, &j->writer, &status);
 	if (buf_length(&j->id))
 		*id = buf_span(&j->id);

@@ -50,9 +50,11 @@ static void report(struct to_stanzas *t, const char *what, size_t line)
 static void on_line(void *context, struct span line, size_t number)
 {
 	struct to_stanzas *t = context;
-	enum writer_status status;
-	const char *wrong = stanza_json_write(line, link_writer(t->link), &status);
+	enum writer_status status = WRITER_OK;
+	const char *wrong = stanza_json_excess(line, (size_t)t->config->service.max_stanza_bytes);
 
+	if (!wrong)
+		wrong = stanza_json_write(line, link_writer(t->link), &status);
 	if (wrong)
 		report(t, wrong, number);
 	else if (status != WRITER_OK)

@@ -23,6 +23,9 @@
 /* Append the object, without a newline. False if out is full. */
 bool stanza_json_format(const struct stanza *s, struct buf *out);
 
+/* What is wrong with a line that holds more values than come of the largest stanza, NULL if it does
+ * not. To be asked before the line is parsed: they would take hundreds of times its bytes. */
+const char *stanza_json_excess(struct span line, size_t max_stanza_bytes);
 /* Write the stanza that a line of JSON says. NULL if all is well and *status is what writer_end()
  * said; else what is wrong with it (static), and nothing is written. */
 const char *stanza_json_write(struct span line, struct writer *w, enum writer_status *status);

@@ -52,7 +52,7 @@ teardown() { stop_all; }
 }
 
 @test "what no XML can hold is refused" {
-	for bad in '"\u0000"' '"\u0001"' '"\uffff"' $'"\x01"' $'"\xff"' $'"\xed\xa0\x80"'; do
+	for bad in '"\u0000"' '"\u0001"' '"\uffff"' '"\ud83d"' '"\uDE00\uD83D"' '"\ud83d\\\ude00"' $'"\x01"' $'"\xff"' $'"\xed\xa0\x80"'; do
 		refused '{"kind":"iq","id":'"$bad}"
 		refused '{"kind":"iq","attrs":{"a":'"$bad}}"
 		refused '{"kind":"iq","payload":['"$bad]}"
@@ -92,6 +92,14 @@ teardown() { stop_all; }
 	run -65 --separate-stderr json-to-stanza --max-stanza-bytes 1024 < <(printf '{"kind":"iq","id":"%02000d"}\n{"kind":"iq"}\n' 1)
 	assert_output "<iq/>"
 	assert_equal "$stderr" "json-to-stanza: stdin:1: stanza too large"
+	# two bytes of JSON that would take hundreds
+	run -65 --separate-stderr json-to-stanza --max-stanza-bytes 1024 < <(
+		printf '{"kind":"iq","x":['
+		printf '{},%.0s' {1..2000}
+		printf '{}]}\n{"kind":"iq"}\n'
+	)
+	assert_output "<iq/>"
+	assert_equal "$stderr" "json-to-stanza: stdin:1: too much for a stanza"
 }
 
 @test "each stanza is there as soon as it was read" {
