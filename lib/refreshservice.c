@@ -475,7 +475,8 @@ static size_t on_open_requests(const void *self)
 {
 	const struct refreshservice *rs = self;
 
-	return rs->http ? refresh_requests(rs->refresh) + http_requests(rs->http) : 0;
+	/* those that refresh.h holds are among them */
+	return rs->http ? http_requests(rs->http) : 0;
 }
 
 static int64_t on_deadline(const void *self)

@@ -52,7 +52,9 @@ struct service {
 	char why[256];	 /* while waiting for the next connection */
 	int64_t tick_ms; /* what the timer is set to */
 	struct loop_timer tick, drain, end, metrics, watchdog, status_line;
-	uint64_t told;	 /* stanzas when the last status was sent */
+	/* stanzas and open requests when the last status was sent */
+	uint64_t told;
+	size_t told_open;
 	struct buf late; /* answers to what came after the end of the stream */
 	struct buf folded_to, folded_from;
 	size_t late_count;
@@ -109,13 +111,15 @@ static void service_status(struct service *s)
 		notify_status(s->notify, "not connected to %s%s%s; %s", s->config->connect,
 			*s->why ? ": " : "", s->why, counts);
 	s->told = n->stanzas_in + n->stanzas_out;
+	s->told_open = open_requests(s);
 }
 
 static void on_status_line(void *context, int64_t now_ms)
 {
 	struct service *s = context;
 
-	if (s->told != s->counts.stanzas_in + s->counts.stanzas_out)
+	if (s->told != s->counts.stanzas_in + s->counts.stanzas_out ||
+		s->told_open != open_requests(s))
 		service_status(s);
 	loop_timer_set(s->loop, &s->status_line, now_ms + STATUS_INTERVAL_MS);
 }
@@ -135,6 +139,8 @@ static size_t service_metrics(const struct service *s, struct metric *out)
 	uint64_t unknown = s->component ? component_unknown(s->component) : s->unknown;
 	uint64_t connections = s->component ? component_connections(s->component) : 0;
 	const struct metric own[] = {
+		{"open_requests", NULL, "Requests that wait for an answer", METRIC_GAUGE,
+			open_requests(s)},
 		{"stanzas", "direction=\"in\"", "Stanzas read and written", METRIC_COUNTER,
 			n->stanzas_in},
 		{"stanzas", "direction=\"out\"", "Stanzas read and written", METRIC_COUNTER,
@@ -155,14 +161,13 @@ static size_t service_metrics(const struct service *s, struct metric *out)
 		{"reconnects", NULL, "Streams opened after the first", METRIC_COUNTER,
 			connections ? connections - 1 : 0},
 		{"up", NULL, "Whether the stream is up", METRIC_GAUGE, link != NULL},
-		{"open_requests", NULL, "Requests that wait for an answer", METRIC_GAUGE,
-			open_requests(s)},
 		{"queued_bytes", NULL, "Output waiting to be written", METRIC_GAUGE,
 			link ? link_queued_bytes(link) : 0},
 	};
-	size_t count = sizeof(own) / sizeof(own[0]);
+	/* who has no stream tells nothing of it: it is not down */
+	size_t count = s->config->detached ? 1 : sizeof(own) / sizeof(own[0]);
 
-	memcpy(out, own, sizeof(own));
+	memcpy(out, own, count * sizeof(own[0]));
 	if (s->ops.metrics)
 		count += s->ops.metrics(s->self, out + count, METRICS_MAX - count);
 	return count;

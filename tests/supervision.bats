@@ -435,6 +435,16 @@ refresh() { curl -sS -m 20 -d "$1" "http://127.0.0.1:$FREE_PORT/roster_admin/ref
 	assert_equal "$(<daemon.out)" john
 }
 
+@test "roster-refresh-listen: STATUS tells of the requests that are open" {
+	supervisor
+	listener -- sleep infinity
+	wait_for grep -q '^STATUS=serving; 0 requests open' notify.out
+	refresh '["john"]' &
+	wait_for grep -q '^STATUS=serving; 1 requests open' notify.out
+	end daemon
+	wait "$!" || true
+}
+
 @test "roster-refresh-listen: --ready-fd, SIGUSR1, --metrics, the journal, JSON lines" {
 	mkfifo ready
 	exec {ready}<>ready
@@ -453,6 +463,8 @@ refresh() { curl -sS -m 20 -d "$1" "http://127.0.0.1:$FREE_PORT/roster_admin/ref
 		families = list(text_string_to_metric_families(open(sys.argv[1]).read()))
 		samples = [s for f in families for s in f.samples]
 		assert any(s.value == 1 for s in samples), samples
+		# it has no stream that could be down
+		assert not [s for s in samples if s.name in ("outboard_up", "outboard_connections_total")], samples
 		assert all(s.labels["program"] == "roster-refresh-listen" for s in samples), samples
 		for line in open(sys.argv[2], encoding="utf-8"):
 		    assert json.loads(line)["message"], line
