@@ -43,8 +43,8 @@ bool jid_at_domain(struct span text, struct span domain)
 
 /* Parts ------------------------------------------------------------------ */
 
-/* Where a byte must not stand, and what makes a text more than ASCII. */
-enum { NOT_LOCAL = 1, NOT_DOMAIN = 2, NOT_RESOURCE = 4, NOT_ASCII = 8 };
+/* Where a byte must not stand, what makes a text more than ASCII, and what is folded. */
+enum { NOT_LOCAL = 1, NOT_DOMAIN = 2, NOT_RESOURCE = 4, NOT_ASCII = 8, UPPER_CASE = 16 };
 #define NOWHERE (NOT_LOCAL | NOT_DOMAIN | NOT_RESOURCE)
 
 /* A table: every stanza's addresses go through here, byte by byte. */
@@ -60,6 +60,7 @@ static const unsigned char class[256] = {
 	['<'] = NOT_LOCAL | NOT_DOMAIN,
 	['>'] = NOT_LOCAL | NOT_DOMAIN,
 	['@'] = NOT_LOCAL | NOT_DOMAIN,
+	['A' ... 'Z'] = UPPER_CASE,
 	[0x80 ... 0xff] = NOT_ASCII,
 };
 
@@ -214,19 +215,17 @@ bool jid_normalise_domain(struct span text, struct buf *out)
 
 bool jid_fold(struct span text, struct buf *out)
 {
-	size_t upper = 0, n = 0, kept;
+	struct span bare = jid_bare(text);
+	size_t kept = bare.n > 1 && bare.p[bare.n - 1] == '.' ? bare.n - 1 : bare.n;
 
-	for (; n < text.n && text.p[n] != '/'; n++)
-		upper += text.p[n] >= 'A' && text.p[n] <= 'Z';
-	kept = n > 1 && text.p[n - 1] == '.' ? n - 1 : n;
-	if (upper == 0 && kept == n)
+	if (kept == bare.n && !(classes(bare) & UPPER_CASE))
 		return false;
 	for (size_t i = 0; i < kept; i++) {
-		char c = text.p[i];
+		char c = bare.p[i];
 
 		buf_append_char(out, c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c);
 	}
-	buf_append_span(out, span_from(text, n));
+	buf_append_span(out, span_from(text, bare.n));
 	return true;
 }
 

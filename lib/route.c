@@ -62,26 +62,25 @@ static uint64_t rotate(uint64_t x, int bits)
 	return x << bits | x >> (64 - bits);
 }
 
-static void sip_rounds(uint64_t v[4], int rounds)
+static inline void sip_round(uint64_t v[4])
 {
-	while (rounds-- > 0) {
-		v[0] += v[1];
-		v[2] += v[3];
-		v[1] = rotate(v[1], 13) ^ v[0];
-		v[3] = rotate(v[3], 16) ^ v[2];
-		v[0] = rotate(v[0], 32);
-		v[2] += v[1];
-		v[0] += v[3];
-		v[1] = rotate(v[1], 17) ^ v[2];
-		v[3] = rotate(v[3], 21) ^ v[0];
-		v[2] = rotate(v[2], 32);
-	}
+	v[0] += v[1];
+	v[2] += v[3];
+	v[1] = rotate(v[1], 13) ^ v[0];
+	v[3] = rotate(v[3], 16) ^ v[2];
+	v[0] = rotate(v[0], 32);
+	v[2] += v[1];
+	v[0] += v[3];
+	v[1] = rotate(v[1], 17) ^ v[2];
+	v[3] = rotate(v[3], 21) ^ v[0];
+	v[2] = rotate(v[2], 32);
 }
 
-static void sip_word(uint64_t v[4], uint64_t word)
+static inline void sip_word(uint64_t v[4], uint64_t word)
 {
 	v[3] ^= word;
-	sip_rounds(v, 2);
+	sip_round(v);
+	sip_round(v);
 	v[0] ^= word;
 }
 
@@ -104,7 +103,8 @@ uint64_t route_hash(const uint64_t seed[2], struct span s)
 		last |= (uint64_t)(unsigned char)s.p[i] << (8 * (i - whole));
 	sip_word(v, last);
 	v[2] ^= 0xff;
-	sip_rounds(v, 4);
+	for (int i = 0; i < 4; i++)
+		sip_round(v);
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
