@@ -68,7 +68,6 @@ struct link {
 	bool quiet;    /* errors are returned, not told through ended */
 	int64_t progress_ms;
 	struct loop_timer stall, kick;
-	char *bytes;
 };
 
 static void link_pump(struct link *l);
@@ -172,7 +171,6 @@ static void link_destroy(struct link *l)
 	reader_free(l->reader);
 	buf_free(&l->lines);
 	buf_free(&l->out);
-	free(l->bytes);
 	free(l);
 }
 
@@ -266,7 +264,6 @@ struct link *link_new(struct loop *loop, int in_fd, int out_fd, const struct lin
 				  stanza_bytes ? stanza_bytes : READER_MAX_STANZA_BYTES));
 	writer_init(
 		&l->writer, &l->out, pipe ? WRITER_PIPE : WRITER_SOCKET, config->max_send_bytes);
-	l->bytes = xmalloc(READ_BYTES);
 	l->in_kind = fd_open(in_fd, O_RDONLY, &l->our_in);
 	l->our_out = -1;
 	l->out_kind = in_fd == out_fd && l->in_kind == FD_SOCKET
@@ -403,12 +400,17 @@ static void acknowledge(int fd)
 /* Read once. False when there was nothing to read. */
 static bool link_read(struct link *l)
 {
+	char *bytes;
 	ssize_t n;
 
-	if (l->in_kind == FD_SOCKET)
-		n = recv(l->in_fd, l->bytes, READ_BYTES, MSG_DONTWAIT);
+	if (l->reader)
+		bytes = reader_room(l->reader, READ_BYTES);
 	else
-		n = read(l->in_fd, l->bytes, READ_BYTES);
+		bytes = buf_reserve(&l->lines, READ_BYTES);
+	if (l->in_kind == FD_SOCKET)
+		n = recv(l->in_fd, bytes, READ_BYTES, MSG_DONTWAIT);
+	else
+		n = read(l->in_fd, bytes, READ_BYTES);
 	if (n < 0) {
 		if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
 			return false;
@@ -418,9 +420,9 @@ static bool link_read(struct link *l)
 	if (n > 0) {
 		l->counts->bytes_in += (uint64_t)n;
 		if (l->reader)
-			reader_feed(l->reader, l->bytes, (size_t)n);
+			reader_filled(l->reader, (size_t)n);
 		else
-			buf_append(&l->lines, l->bytes, (size_t)n);
+			buf_commit(&l->lines, (size_t)n);
 	} else {
 		l->eof = true;
 		if (l->reader && l->config.reader.kind == READER_PIPE)

@@ -150,23 +150,26 @@ static enum answer begins_stanza(struct span s)
 
 /* Arena ------------------------------------------------------------------ */
 
-static void *arena_take(struct reader *r, size_t n)
+static void arena_grow(struct reader *r, size_t n)
 {
-	struct chunk *c = r->arena;
+	size_t size = n > ARENA_CHUNK ? n : ARENA_CHUNK;
+	struct chunk *c = xmalloc(sizeof(*c) + size);
+
+	c->next = r->arena;
+	c->used = 0;
+	c->size = size;
+	r->arena = c;
+}
+
+static inline void *arena_take(struct reader *r, size_t n)
+{
 	void *p;
 
 	n = (n + 7) & ~(size_t)7;
-	if (!c || c->size - c->used < n) {
-		size_t size = n > ARENA_CHUNK ? n : ARENA_CHUNK;
-
-		c = xmalloc(sizeof(*c) + size);
-		c->next = r->arena;
-		c->used = 0;
-		c->size = size;
-		r->arena = c;
-	}
-	p = c->bytes + c->used;
-	c->used += n;
+	if (!r->arena || r->arena->size - r->arena->used < n)
+		arena_grow(r, n);
+	p = r->arena->bytes + r->arena->used;
+	r->arena->used += n;
 	return p;
 }
 
@@ -202,21 +205,29 @@ static const char forwarded_name[] = NS_FORWARD "\x1f"
 /* More elements than index_nodes, for errors. */
 #define ERROR_NODES 16
 
-static void split_name(struct reader *r, const char *name, struct span *ns, struct span *local)
+/* Both stay where expat has them. Returns the bytes they need when they are kept. */
+static size_t split_name(const char *name, struct span *ns, struct span *local)
 {
-	size_t n = strlen(name);
-	const char *separator = memchr(name, SEPARATOR, n);
-	struct span whole = arena_copy(r, name, n);
+	const char *end = strchrnul(name, SEPARATOR);
 
-	if (separator) {
-		size_t at = (size_t)(separator - name);
-
-		*ns = (struct span){whole.p, at};
-		*local = span_from(whole, at + 1);
-	} else {
-		*ns = SPAN_NONE;
-		*local = whole;
+	if (*end) {
+		*ns = (struct span){name, (size_t)(end - name)};
+		*local = span_of(end + 1);
+		return ns->n + 1 + local->n + 1;
 	}
+	*ns = SPAN_NONE; /* most attributes */
+	*local = (struct span){name, (size_t)(end - name)};
+	return local->n + 1;
+}
+
+/* Have *s stand at `text`, with the byte that ends it. Returns where the next one may stand. */
+static char *keep(struct span *s, char *text)
+{
+	if (!s->p)
+		return text;
+	memcpy(text, s->p, s->n + 1);
+	s->p = text;
+	return text + s->n + 1;
 }
 
 static size_t event_offset(const struct reader *r)
@@ -280,20 +291,29 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 	struct xml_node *node = arena_take(r, sizeof(*node));
 	struct xml_attribute *attributes;
 	uint32_t count = (uint32_t)XML_GetSpecifiedAttributeCount(r->parser) / 2;
-	char after;
+	size_t bytes;
+	char *text, after;
 
 	memset(node, 0, sizeof(*node));
-	split_name(r, name, &node->ns, &node->name);
+	bytes = split_name(name, &node->ns, &node->name);
 	attributes = count ? arena_take(r, count * sizeof(*attributes)) : NULL;
 	for (uint32_t i = 0; i < count; i++) {
-		split_name(r, atts[2 * i], &attributes[i].ns, &attributes[i].name);
-		attributes[i].value = arena_copy(r, atts[2 * i + 1], strlen(atts[2 * i + 1]));
+		bytes += split_name(atts[2 * i], &attributes[i].ns, &attributes[i].name);
+		attributes[i].value = span_of(atts[2 * i + 1]);
+		bytes += attributes[i].value.n + 1;
+	}
+	text = arena_take(r, bytes);
+	text = keep(&node->ns, text);
+	text = keep(&node->name, text);
+	for (uint32_t i = 0; i < count; i++) {
+		text = keep(&attributes[i].ns, text);
+		text = keep(&attributes[i].name, text);
+		text = keep(&attributes[i].value, text);
 	}
 	node->attributes = attributes;
 	node->attributes_count = count;
 	if (r->pending_count) {
-		size_t bytes = r->pending_count * sizeof(*r->pending);
-
+		bytes = r->pending_count * sizeof(*r->pending);
 		node->declarations = memcpy(arena_take(r, bytes), r->pending, bytes);
 		node->declarations_count = r->pending_count;
 	}
@@ -426,7 +446,8 @@ static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
 			refuse(r, STANZA_TOO_MANY_ATTRIBUTES);
 		else
 			open_child(r, name, atts, at);
-		if (strcmp(name, forwarded_name) == 0)
+		/* only in a pipe is it asked where a stanza may begin */
+		if (r->config.kind == READER_PIPE && strcmp(name, forwarded_name) == 0)
 			r->forwarded_level = r->level;
 	}
 	r->pending_count = 0;
@@ -619,6 +640,16 @@ void reader_feed(struct reader *r, const char *bytes, size_t n)
 {
 	if (!r->dead)
 		buf_append(&r->in, bytes, n);
+}
+
+char *reader_room(struct reader *r, size_t n)
+{
+	return buf_reserve(&r->in, n);
+}
+
+void reader_filled(struct reader *r, size_t n)
+{
+	buf_commit(&r->in, r->dead ? 0 : n);
 }
 
 bool reader_one(struct reader *r, struct span bytes, struct stanza *out)

@@ -70,6 +70,9 @@ void reader_free(struct reader *r);
 void reader_reset(struct reader *r);
 /* Take n bytes (copied). Only after reader_next() said READER_MORE. */
 void reader_feed(struct reader *r, const char *bytes, size_t n);
+/* The same without a copy: room for n bytes, until the next call, and how many were put there. */
+char *reader_room(struct reader *r, size_t n);
+void reader_filled(struct reader *r, size_t n);
 /* No more bytes will come: what is unfinished becomes READER_BAD ("truncated stanza"). */
 void reader_end(struct reader *r);
 enum reader_event reader_next(struct reader *r, struct stanza *out);

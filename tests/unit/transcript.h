@@ -84,11 +84,17 @@ __attribute__((unused)) static void transcript(struct buf *out, const struct rea
 			piece = 1 + dice_roll(dice, piece);
 		if (piece > n - i)
 			piece = n - i;
-		/* exactly its size, so that memory checkers see a read beyond */
-		copy = malloc(piece);
-		memcpy(copy, bytes + i, piece);
-		reader_feed(r, copy, piece);
-		free(copy);
+		if (dice && dice_roll(dice, 2)) {
+			/* as a link reads: into more room than is filled */
+			memcpy(reader_room(r, piece + 100), bytes + i, piece);
+			reader_filled(r, piece);
+		} else {
+			/* exactly its size, so that memory checkers see a read beyond */
+			copy = malloc(piece);
+			memcpy(copy, bytes + i, piece);
+			reader_feed(r, copy, piece);
+			free(copy);
+		}
 		i += piece;
 		transcript_drain(out, r);
 	}
