@@ -386,6 +386,32 @@ static bool token_matches(const struct http *h, struct MHD_Connection *mhd)
 	return text.n == token.n && memeql_sec(text.p, token.p, token.n);
 }
 
+static enum MHD_Result count_length(
+	void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	size_t *count = context;
+	size_t n = strcspn(name, " \t"); /* some take "Content-Length : 8" for one, some do not */
+
+	(void)kind;
+	(void)value;
+	if ((n == strlen("Content-Length") && strncasecmp(name, "Content-Length", n) == 0) ||
+		(n == strlen("Transfer-Encoding") &&
+			strncasecmp(name, "Transfer-Encoding", n) == 0))
+		*count += name[n] ? 2 : 1;
+	return MHD_YES;
+}
+
+/* Whether it is clear where the request ends (RFC 9112 6.3). Where it is not, a proxy in front may
+ * have seen another end than libmicrohttpd does, and somebody else's request behind it. */
+static bool length_clear(struct MHD_Connection *mhd)
+{
+	const char *coding = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Transfer-Encoding");
+	size_t count = 0;
+
+	MHD_get_connection_values(mhd, MHD_HEADER_KIND, count_length, &count);
+	return count <= 1 && (!coding || strcasecmp(coding, "chunked") == 0);
+}
+
 /* What the header alone says. False: answered. */
 static bool header_accepted(
 	struct http_request *r, const char *path, const char *method, enum MHD_Result *result)
@@ -397,7 +423,10 @@ static bool header_accepted(
 	const char *length = MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, "Content-Length");
 	bool token = buf_length(h->config.token) > 0;
 
-	if (c->forbidden && !token)
+	if (!length_clear(c->mhd))
+		*result = refuse(
+			r, 400, "it is not clear how long the body is", "Connection", "close");
+	else if (c->forbidden && !token)
 		*result = refuse(r, 403, "only from this machine, as no token is set", NULL, NULL);
 	else if (strcmp(path, REFRESH_PATH) != 0 && (!one || !*user || strchr(user, '/')))
 		*result = refuse(r, 404, "there is nothing here", NULL, NULL);

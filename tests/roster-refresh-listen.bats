@@ -161,6 +161,23 @@ answers()
 	run -78 roster-refresh-listen --listen 127.0.0.1:0 --token-file token
 }
 
+@test "a request whose end is not clear: 400, and nothing behind it is taken for another" {
+	listener -- ./worker
+	smuggled=$'["john"]GET /roster_admin/refresh/smuggled HTTP/1.1\r\nHost: x\r\n\r\n'
+	for header in $'Content-Length: 8\r\nContent-Length: 9' $'Content-Length : 8\r\nContent-Length: 8' \
+		'Content-Length : 8' $'Content-Length: 8\r\nTransfer-Encoding: chunked' \
+		'Transfer-Encoding: gzip, chunked' 'Transfer-Encoding: xchunked'; do
+		exec {fd}<>"/dev/tcp/127.0.0.1/$port"
+		printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n%s' "$header" "$smuggled" >&"$fd"
+		run timeout 10 cat <&"$fd"
+		exec {fd}>&-
+		assert_line --index 0 $'HTTP/1.1 400 Bad Request\r'
+		assert_equal "$(grep -c '^HTTP/' <<<"$output")" 1
+	done
+	answers 200 1 0 --data '["marie"]' "$url"
+	assert_equal "$(cat given)" marie
+}
+
 @test "413: at once by Content-Length, after a chunked body within twice the limit, closed beyond" {
 	listener --max-body-bytes 1000 -- ./worker
 	head -c 1001 /dev/zero >over
@@ -336,6 +353,8 @@ answers()
 }
 
 @test "two processes share a spool: neither takes the other's names" {
+	mkdir spool
+	mkfifo spool/names.fifo # is nobody's
 	listener --spool spool -- ./worker
 	touch hold.john
 	start one curl --silent --data '["john"]' "$url"
@@ -347,7 +366,7 @@ answers()
 	rm hold.john
 	await one
 	end listener
-	assert_equal "$(ls spool)" lock
+	assert_equal "$(ls spool)" $'lock\nnames.fifo'
 }
 
 @test "a spool on a full disk: 503, nothing accepted" {
