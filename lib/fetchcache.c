@@ -148,7 +148,7 @@ bool fetchcache_load(
 
 	fetchcache_entry_free(out);
 	path_of(dir, url, &path);
-	ok = io_read_file(buf_string(&path), max_bytes + HEAD_MAX_BYTES, &out->all) == 0 &&
+	ok = io_read_own_file(buf_string(&path), max_bytes + HEAD_MAX_BYTES, &out->all) == 0 &&
 	     fetchcache_parse(out, url) && out->body.n <= max_bytes;
 	if (!ok)
 		fetchcache_entry_free(out);

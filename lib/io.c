@@ -106,6 +106,29 @@ int io_read_file(const char *path, size_t max_bytes, struct buf *out)
 	return error;
 }
 
+int io_open_own_at(int dir_fd, const char *path)
+{
+	struct stat is;
+	int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	int error = fstat(fd, &is) < 0 ? -errno : S_ISREG(is.st_mode) ? 0 : -ENXIO;
+	if (!error)
+		return fd;
+	close(fd);
+	return error;
+}
+
+int io_read_own_file(const char *path, size_t max_bytes, struct buf *out)
+{
+	int fd = io_open_own_at(AT_FDCWD, path);
+	if (fd < 0)
+		return fd;
+	int error = io_read_fd(fd, max_bytes, out);
+	close(fd);
+	return error;
+}
+
 int io_write_all(int fd, const void *bytes, size_t n)
 {
 	const char *p = bytes;

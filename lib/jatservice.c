@@ -106,7 +106,7 @@ static void restore_subscribers(struct jatservice *j, bool crashed)
 	if (!j->subscribers || !j->config->show_presence)
 		return;
 	buf_init(&all, SUBSCRIBERS_MAX_BYTES);
-	error = io_read_file(j->subscribers, SUBSCRIBERS_MAX_BYTES, &all);
+	error = io_read_own_file(j->subscribers, SUBSCRIBERS_MAX_BYTES, &all);
 	if (error && error != -ENOENT)
 		err_warn("cannot read '%s': %s", j->subscribers, strerror(-error));
 	jatproxy_restore_subscribers(j->proxy, buf_span(&all), crashed);
@@ -140,7 +140,7 @@ static void marks_restore(struct jatservice *j)
 	buf_init(&all, 4 * MARKS_MAX_BYTES);
 	buf_init(&marks, BUF_NO_MAX);
 	for (int i = 0; i < 2; i++) {
-		int error = io_read_file(files[i], 2 * MARKS_MAX_BYTES, &all);
+		int error = io_read_own_file(files[i], 2 * MARKS_MAX_BYTES, &all);
 
 		if (error && error != -ENOENT)
 			err_warn("cannot read '%s': %s", files[i], strerror(-error));

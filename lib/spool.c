@@ -216,6 +216,17 @@ static int orphan_take(struct spool *s, const char *name, int fd)
 	return error;
 }
 
+/* Not so when its process has just put a new journal in the place of the one that we opened: what
+ * is under this name now is not ours to take away. */
+static bool still_named(const struct spool *s, const char *name, int fd)
+{
+	struct stat opened, named;
+
+	return fstat(fd, &opened) == 0 &&
+	       fstatat(s->dir_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
 /* What no process holds any more. */
 static int orphans_take(struct spool *s)
 {
@@ -232,10 +243,10 @@ static int orphans_take(struct spool *s)
 		if (strncmp(d->d_name, PREFIX, strlen(PREFIX)) != 0 ||
 			strcmp(d->d_name, s->name) == 0)
 			continue;
-		fd = openat(s->dir_fd, d->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		fd = io_open_own_at(s->dir_fd, d->d_name);
 		if (fd < 0)
 			continue;
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0 && still_named(s, d->d_name, fd))
 			error = orphan_take(s, d->d_name, fd);
 		close(fd);
 	}

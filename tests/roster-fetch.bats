@@ -348,6 +348,10 @@ fails()
 			cp kept "$file"
 		done
 	done
+	# what is no file is not waited for
+	for file in cache/*; do rm "$file" && mkfifo "$file"; done
+	run --separate-stderr from etag --cache cache
+	assert_equal "$(jq -c '.roster' <<<"$output")" "$marie"
 	# without validators, with no-store: nothing is kept
 	rm -r cache
 	from ok --cache cache

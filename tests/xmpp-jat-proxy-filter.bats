@@ -1322,11 +1322,11 @@ teardown() { stop_all; }
 	echo "k $(printf '%064d' 7)" >keys
 	chmod 600 keys
 	mkdir fifo folder folder/answered link
-	mkfifo fifo/answered
+	mkfifo fifo/answered fifo/answered.old fifo/subscribers
 	ln -s ../aim link/answered
 	scenario <<-'END'
 		for state in ('fifo', 'folder', 'link'):
-		    with Proxy('--key-file', 'keys', '--state-dir', state, '--timeout', '0.2') as p:
+		    with Proxy('--key-file', 'keys', '--state-dir', state, '--timeout', '0.2', '--show-presence') as p:
 		        p.online('a')
 		        for id in ('1', '2'):
 		            p.ask(id)
