@@ -281,7 +281,8 @@ static int compare_texts(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* What the web application could not say rightly stays on the server as it is. */
+/* What the web application could not say rightly stays on the server as it is, and so does what it
+ * says of the user's own address. */
 static void keep_skipped(struct apply_job *job)
 {
 	char **skipped = xcalloc(job->record.skips.count + 1, sizeof(*skipped));
@@ -302,10 +303,13 @@ static void keep_skipped(struct apply_job *job)
 	qsort(skipped, count, sizeof(*skipped), compare_texts);
 	for (size_t i = 0; i < job->changes_count; i++) {
 		struct apply_change *c = &job->changes[i];
+		const struct roster_item *item = c->old ? c->old : c->new;
 
-		if (c->kind != CHANGE_REMOVE ||
-			!bsearch(&c->old->jid, skipped, count, sizeof(*skipped), compare_texts))
-			job->changes[kept++] = *c;
+		if (span_is(buf_span(&job->jid), item->jid) ||
+			(c->kind == CHANGE_REMOVE && bsearch(&item->jid, skipped, count,
+							     sizeof(*skipped), compare_texts)))
+			continue;
+		job->changes[kept++] = *c;
 	}
 	job->changes_count = kept;
 	while (count > 0)

@@ -8,6 +8,7 @@
 
 #define MAX_RESPONSE_BYTES (64 * 1024 * 1024)
 #define PIPELINE 8
+#define NO_LIST "get_roster gave no list"
 
 enum step {
 	STEP_ACCOUNT, /* is there such a user? */
@@ -83,10 +84,41 @@ static struct span local_part(struct span jid)
 	return jid_split(jid, &parts) && parts.local.p ? parts.local : SPAN("");
 }
 
+/* "G1;G2", as versions before /v1 write groups: so none has a semicolon in its name. */
+static void split_groups(struct roster_item *item, struct span groups)
+{
+	while (groups.n) {
+		const char *semicolon = memchr(groups.p, ';', groups.n);
+		size_t n = semicolon ? (size_t)(semicolon - groups.p) : groups.n;
+
+		if (n)
+			roster_item_group(item, (struct span){groups.p, n});
+		groups = span_from(groups, semicolon ? n + 1 : n);
+	}
+}
+
+/* What the server will make of an item's groups; otherwise they would differ in each run. */
+static void item_as_split(struct roster_item *item)
+{
+	struct roster_item split = {.subscription = item->subscription};
+	bool any = false;
+
+	for (size_t i = 0; i < item->groups_count && !any; i++)
+		any = strchr(item->groups[i], ';') != NULL;
+	if (!any)
+		return;
+	split.jid = xstrdup(item->jid);
+	split.name = item->name ? xstrdup(item->name) : NULL;
+	for (size_t i = 0; i < item->groups_count; i++)
+		split_groups(&split, span_of(item->groups[i]));
+	roster_item_groups_sort(&split);
+	roster_item_free(item);
+	*item = split;
+}
+
 static void add_groups(struct roster_item *item, struct json_object *entry)
 {
 	struct json_object *groups;
-	struct span group = json_member_text(entry, "group");
 
 	if (json_object_object_get_ex(entry, "groups", &groups) &&
 		json_object_is_type(groups, json_type_array))
@@ -96,23 +128,28 @@ static void add_groups(struct roster_item *item, struct json_object *entry)
 			if (g.n)
 				roster_item_group(item, g);
 		}
-	while (group.n) { /* "G1;G2" */
-		const char *semicolon = memchr(group.p, ';', group.n);
-		size_t n = semicolon ? (size_t)(semicolon - group.p) : group.n;
-
-		if (n)
-			roster_item_group(item, (struct span){group.p, n});
-		group = span_from(group, semicolon ? n + 1 : n);
-	}
+	split_groups(item, json_member_text(entry, "group"));
 	roster_item_groups_sort(item);
 }
 
-static struct roster_item *find_item(struct roster *r, const char *jid)
+/* Of a sorted roster: entries of one contact become one item that has the groups of all. */
+static void merge_repeated(struct roster *r)
 {
-	for (size_t i = 0; i < r->count; i++)
-		if (strcmp(r->items[i].jid, jid) == 0)
-			return &r->items[i];
-	return NULL;
+	struct roster_item *last = r->items;
+
+	for (size_t i = 1; i < r->count; i++) {
+		struct roster_item *item = &r->items[i];
+
+		if (strcmp(last->jid, item->jid) != 0) {
+			*++last = *item;
+			continue;
+		}
+		for (size_t g = 0; g < item->groups_count; g++)
+			roster_item_group(last, span_of(item->groups[g]));
+		roster_item_groups_sort(last);
+		roster_item_free(item);
+	}
+	r->count = (size_t)(last - r->items) + 1;
 }
 
 /* get_roster's answer: a list of {jid, nick, subscription, ask, group}; a contact in several groups
@@ -128,7 +165,7 @@ static bool read_roster(struct span text, struct roster *out)
 	ok = json_parse(text, 16, &list, &jid) == JSON_OK &&
 	     json_object_is_type(list, json_type_array);
 	for (size_t i = 0; ok && i < json_object_array_length(list); i++) {
-		struct roster_item *there, item = {.subscription = ROSTER_NONE};
+		struct roster_item item = {.subscription = ROSTER_NONE};
 		struct span nick, subscription;
 
 		entry = json_object_array_get_idx(list, i);
@@ -137,11 +174,6 @@ static bool read_roster(struct span text, struct roster *out)
 		buf_reset(&jid);
 		if (!jid_normalise(json_member_text(entry, "jid"), &jid))
 			continue;
-		there = find_item(out, buf_string(&jid));
-		if (there) {
-			add_groups(there, entry);
-			continue;
-		}
 		item.jid = xstrdup(buf_string(&jid));
 		if (nick.n)
 			item.name = xstrndup(nick.p, nick.n);
@@ -150,7 +182,8 @@ static bool read_roster(struct span text, struct roster *out)
 		add_groups(&item, entry);
 		roster_add_take(out, &item);
 	}
-	roster_sort(out);
+	if (!roster_sort(out))
+		merge_repeated(out);
 	buf_free(&jid);
 	json_object_put(list);
 	return ok;
@@ -277,7 +310,7 @@ static void call_done(struct call *call, const char *error, const char *message)
 	roster_init(&roster);
 	if (!error && step == STEP_ROSTER && !read_roster(buf_span(&call->response), &roster)) {
 		error = "rejected";
-		buf_append_string(&words, "get_roster gave no list");
+		buf_append_string(&words, NO_LIST);
 	}
 	call_free(call);
 	if (!job)
@@ -297,7 +330,8 @@ static bool drops(const struct ejabberd_api *e, struct span contact, struct buf 
 {
 	const struct roster_record *record = apply_record_of(e->config.apply, contact);
 
-	return record && !roster_find(&record->roster, buf_string(user));
+	return record && !roster_find(&record->roster, buf_string(user)) &&
+	       !roster_skips_has(&record->skips, buf_string(user));
 }
 
 /* The user's item has been deleted, and that took the contact's own down, who keeps the user: make
@@ -308,6 +342,8 @@ static void mend(struct call *call, struct span contact, const struct roster *af
 	const struct roster_item *before = roster_find(&call->contact, buf_string(user));
 	const struct roster_item *now = roster_find(after, before->jid);
 	const struct roster_record *record = apply_record_of(call->api->config.apply, contact);
+	const struct roster_item *wanted =
+		record ? roster_find(&record->roster, buf_string(user)) : NULL;
 	struct roster_item item = now ? *now : *before;
 
 	if (drops(call->api, contact, user) || (now && now->subscription == before->subscription)) {
@@ -315,8 +351,8 @@ static void mend(struct call *call, struct span contact, const struct roster *af
 		return;
 	}
 	item.subscription = before->subscription;
-	if (record)
-		item = *roster_find(&record->roster, buf_string(user));
+	if (wanted)
+		item = *wanted;
 	add_item(call, STEP_RESTORE, contact, &item);
 }
 
@@ -339,9 +375,10 @@ static void call_next(struct call *call)
 			ask_user(call, STEP_ROSTER, "get_roster", user);
 		return;
 	case STEP_BEFORE:
-		if (!read_roster(buf_span(&call->response), &call->contact))
-			roster_init(&call->contact);
-		delete_item(call, user, contact);
+		if (read_roster(buf_span(&call->response), &call->contact))
+			delete_item(call, user, contact);
+		else
+			call_done(call, "rejected", NO_LIST);
 		return;
 	case STEP_DELETE:
 		before = roster_find(&call->contact, buf_string(&call->job->jid));
@@ -354,7 +391,7 @@ static void call_next(struct call *call)
 		if (read_roster(buf_span(&call->response), &after))
 			mend(call, contact, &after);
 		else
-			call_done(call, NULL, NULL);
+			call_done(call, "rejected", NO_LIST);
 		roster_free(&after);
 		return;
 	case STEP_ROSTER:
@@ -400,6 +437,10 @@ static void on_done(void *context, CURL *easy, CURLcode code)
 
 static void on_get(void *context, struct apply_job *job)
 {
+	const struct ejabberd_api *e = context;
+
+	for (size_t i = 0; i < job->record.roster.count && !e->v1; i++)
+		item_as_split(&job->record.roster.items[i]);
 	ask_user(call_new(context, job, NULL), STEP_ACCOUNT, "check_account", buf_span(&job->jid));
 }
 

@@ -48,6 +48,21 @@ void roster_skips_free(struct roster_skips *s)
 	*s = (struct roster_skips){0};
 }
 
+bool roster_skips_has(const struct roster_skips *s, const char *jid)
+{
+	struct buf normal;
+	bool has = false;
+
+	buf_init(&normal, BUF_NO_MAX);
+	for (size_t i = 0; i < s->count && !has; i++) {
+		buf_reset(&normal);
+		has = jid_normalise(span_of(s->list[i].contact), &normal) &&
+		      span_is(jid_bare(buf_span(&normal)), jid);
+	}
+	buf_free(&normal);
+	return has;
+}
+
 void roster_add_take(struct roster *r, struct roster_item *item)
 {
 	if (r->count == r->size) {
@@ -501,7 +516,7 @@ static const char *read_record(struct json_object *object, struct roster_record 
 	if (!json_object_is_type(object, json_type_object))
 		return "not an object";
 	out->user = take_string(object, "user");
-	if (!out->user || !roster_user_valid(span_of(out->user)))
+	if (!out->user)
 		return "no valid 'user'";
 	status = take_string(object, "status");
 	why = !status				 ? "no 'status'"
@@ -517,6 +532,9 @@ static const char *read_record(struct json_object *object, struct roster_record 
 		out->message = take_string(object, "message");
 		return out->error ? NULL : "an error without 'error'";
 	}
+	/* of an error it is the line that asked, whatever that was */
+	if (!roster_user_valid(span_of(out->user)))
+		return "no valid 'user'";
 	if (!json_object_object_get_ex(object, "roster", &roster))
 		return "no 'roster'";
 	buf_init(&message, BUF_NO_MAX);
@@ -547,7 +565,7 @@ bool roster_record_parse(struct span line, struct roster_record *out, const char
 	user = out->user;
 	out->user = NULL;
 	roster_record_free(out);
-	if (user && roster_user_valid(span_of(user)) && !event) {
+	if (user && !event) {
 		out->user = user;
 		out->status = RECORD_ERROR;
 		out->error = xstrdup("invalid-roster");

@@ -43,6 +43,8 @@ struct roster_skips {
 void roster_init(struct roster *r);
 void roster_free(struct roster *r);
 void roster_skips_free(struct roster_skips *s);
+/* Whether one of them is this bare JID, or a resource of it. */
+bool roster_skips_has(const struct roster_skips *s, const char *jid);
 
 /* Take an item over (its pointers are owned by the roster from now on). The order is made by
  * roster_sort(). */
@@ -81,7 +83,7 @@ enum roster_status roster_from_json(struct json_object *object, struct span own,
 enum record_status { RECORD_OK, RECORD_UNCHANGED, RECORD_ERROR };
 
 struct roster_record {
-	char *user;
+	char *user; /* valid (roster_user_valid()), unless RECORD_ERROR: any line */
 	enum record_status status;
 	struct roster roster;	   /* unless RECORD_ERROR */
 	struct roster_skips skips; /* unless RECORD_ERROR */
@@ -93,8 +95,8 @@ void roster_record_free(struct roster_record *r);
  * out is an error record of that user with *why as its message. An event is none, and nobody's.
  * Free out in any case. */
 bool roster_record_parse(struct span line, struct roster_record *out, const char **why);
-/* Append one line with its newline. Invalid UTF-8 in the user name is impossible: see
- * roster_user_valid(). */
+/* Append one line with its newline. Invalid UTF-8 in the user name is impossible: it has come out
+ * of JSON. */
 void roster_record_format(const struct roster_record *r, struct buf *out);
 /* An error record in one call. message may be NULL. */
 void roster_error_format(struct span user, const char *error, const char *message, struct buf *out);

@@ -231,10 +231,13 @@ bounds()
 	assert_output "$(changes "$a" 0 0 0)"
 	run -0 apply --max-removals 0 < <(record "$a" "$b")
 	assert_output "$(changes "$a" 0 0 0)"
+	# and so does what it says of the user's own address
+	run -0 apply < <(record "$a" "$a=Self" "$b")
+	assert_output "$(changes "$a" 0 0 0)"
 }
 
-@test "Prosody: --dry-run, --max-removals, skipped contacts" { bounds prosody; }
-@test "ejabberd: --dry-run, --max-removals, skipped contacts" { bounds ejabberd; }
+@test "Prosody: --dry-run, --max-removals, skipped contacts, the user's own address" { bounds prosody; }
+@test "ejabberd: --dry-run, --max-removals, skipped contacts, the user's own address" { bounds ejabberd; }
 
 passes()
 {
@@ -245,6 +248,12 @@ passes()
 	assert_line "$(changes "$a" 1 0 0)"
 	assert_equal "$(printf '%s\n' "${lines[@]}" | jq -r 'select(.status == "error") | "\(.user) \(.error)"' | sort)" \
 		"$(printf '%s\n' 'a b bad-user' 'b@d bad-user' 'x y http-404')"
+	# of a line that is no name, or is too long for one, roster-fetch says so with that line
+	error='{"user":"","status":"error","error":"bad-user","message":"no"}'
+	run -1 apply <<<"$error"
+	assert_output "$error"
+	run -65 apply <<<'{"user":"","status":"ok","roster":{}}'
+	assert_line '{"user":"","status":"error","error":"invalid-roster","message":"no valid '"'user'"'"}'
 	run -1 apply < <(record nobody "$b")
 	assert_equal "$(jq -r '"\(.user) \(.error)"' <<<"$output")" 'nobody rejected'
 	run -0 apply </dev/null
@@ -312,11 +321,52 @@ one_sided()
 		run -0 apply < <(record "$a" "$b=Bob=G")
 		assert_output "$(changes "$a" 1 0 0)"
 	done
+	# a contact's record that could not say it rightly does not drop it
+	run -0 apply < <(record "$a" && record "$b" | jq -c --arg a "$a@vhost.test" '.skipped = [{contact: $a, why: "x"}]')
+	run roster_of "$b"
+	assert_output --partial "name='Alice'"
+	assert_output --partial "subscription='both'"
 	run -0 apply < <(record "$a" && record "$b")
 	run roster_of "$b"
 	refute_output --partial "$a@"
 	run roster_of "$a"
 	refute_output --partial "$b@"
+}
+
+@test "ejabberd: a group with a semicolon is two to it, and nothing to change afterwards" {
+	server ejabberd
+	apply < <(record "$a" "$b=Bob=G;H") >/dev/null
+	run -0 apply < <(record "$a" "$b=Bob=H;G")
+	assert_output "$(changes "$a" 0 0 0)"
+}
+
+@test "ejabberd: a contact's roster that cannot be read: nothing is deleted, and it is said" {
+	cat >api.py <<-'END'
+		import http.server
+		class Api(http.server.BaseHTTPRequestHandler):
+		    protocol_version = 'HTTP/1.1'
+		    def do_POST(self):
+		        asked = self.rfile.read(int(self.headers['Content-Length']))
+		        print(self.path, flush=True)
+		        answer = (b'0' if not self.path.endswith('get_roster') else b'[' if b'bob' in asked else
+		            b'[{"jid":"bob@vhost.test","nick":"","subscription":"both","ask":"none","group":""}]')
+		        self.send_response(200)
+		        self.send_header('Content-Length', str(len(answer)))
+		        self.end_headers()
+		        self.wfile.write(answer)
+		    def log_message(self, *_): pass
+		server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Api)
+		print(server.server_port, flush=True)
+		server.serve_forever()
+	END
+	start api python3 api.py
+	wait_for test -s api.out
+	run -1 timeout 20 roster-apply -q --host vhost.test --via ejabberd-api \
+		--api "http://127.0.0.1:$(head -n 1 api.out)/api" < <(record alice)
+	assert_equal "$(jq -r '"\(.user) \(.error) \(.message)"' <<<"$output")" \
+		'alice rejected bob@vhost.test: get_roster gave no list'
+	run cat api.out
+	refute_output --partial delete
 }
 
 # --- what must be granted
