@@ -326,6 +326,22 @@ static void skip(struct roster_skips *skips, struct span contact, const char *wh
 		(struct roster_skip){.contact = xstrndup(contact.p, contact.n), .why = why};
 }
 
+/* Whether a contact that is left out is another way to write one that is not. */
+static bool skips_collide(const struct roster_skips *skips, const struct roster *r)
+{
+	struct buf jid;
+	bool collide = false;
+
+	buf_init(&jid, BUF_NO_MAX);
+	for (size_t i = 0; i < skips->count && !collide; i++) {
+		buf_reset(&jid);
+		collide = jid_normalise(span_of(skips->list[i].contact), &jid) &&
+			  roster_find(r, buf_string(&jid));
+	}
+	buf_free(&jid);
+	return collide;
+}
+
 enum roster_status roster_from_json(struct json_object *object, struct span own, bool strict,
 	struct roster *out, struct roster_skips *skips, struct buf *message)
 {
@@ -364,7 +380,7 @@ enum roster_status roster_from_json(struct json_object *object, struct span own,
 	}
 	buf_free(&jid);
 	free(draft.groups);
-	if (ok && !roster_sort(out)) {
+	if (ok && (!roster_sort(out) || skips_collide(skips, out))) {
 		buf_append_string(message, "two contacts are the same address");
 		ok = false;
 	}
