@@ -439,7 +439,11 @@ static struct session *choose_first(struct jatproxy *p, struct span user, struct
 		x.same = NULL;
 		s = choose(p, p->usable, p->usable_count, &x, user);
 	}
-	if (!s) { /* the asking session only if there is no other */
+	/* the asking session only if there is no other, not even one out of rotation */
+	for (size_t i = 0; !s && i < session_count(p->sessions); i++)
+		if (!excluded(p, &x, session_at(p->sessions, i)))
+			s = session_at(p->sessions, i);
+	if (!s) {
 		x.jid = SPAN_NONE;
 		s = choose(p, p->usable, p->usable_count, &x, user);
 	}

@@ -269,6 +269,11 @@ teardown() { stop_all; }
 		        p.served('n%d' % n, user=IMPL + '/a', session=IMPL + '/b')
 		    p.leave(IMPL + '/b')
 		    p.served('alone', user=IMPL + '/a', session=IMPL + '/a')
+		with Proxy('--drain', 'dnd') as p:
+		    p.online('a')
+		    p.online('b', extra='<show>dnd</show>')
+		    p.served('another', user=IMPL + '/a', session=IMPL + '/b')
+		    p.served('user', session=IMPL + '/a')
 	END
 }
 
