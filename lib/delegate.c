@@ -278,9 +278,15 @@ static void deliver(struct delegate *d, struct request *r, const struct stanza *
 {
 	struct stanza_edit edit = {.to = r->user, .from = r->to, .id = r->id};
 
-	if (writer_stanza(w, s, &edit) == WRITER_TOO_LARGE) {
+	switch (writer_stanza(w, s, &edit)) {
+	case WRITER_TOO_LARGE:
 		answer_error(d, r, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
 		return;
+	case WRITER_FULL:
+		answer_error(d, r, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, w);
+		return;
+	case WRITER_OK:
+		break;
 	}
 	d->counters[COUNT_ANSWERS]++;
 	request_remove(d, r);

@@ -269,7 +269,8 @@ static void on_handler_died(void *context, int wait_status)
 	delegate_handler_died(ds->delegate, service_writer(ds->service), loop_now_ms(ds->loop));
 }
 
-/* While the handler does not take more, no more is taken from the server. */
+/* While the handler does not take more, no more is taken from the server; while that does not, or
+ * is away, no more is taken from the handler. */
 static void on_turn(void *context)
 {
 	struct delegateservice *ds = context;
@@ -280,6 +281,7 @@ static void on_turn(void *context)
 	else if (!full && ds->held)
 		service_resume(ds->service);
 	ds->held = full;
+	handler_hold(ds->handler, service_congested(ds->service));
 }
 
 static struct reader_config reply_limits(const struct delegateservice_config *c)

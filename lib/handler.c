@@ -173,6 +173,7 @@ struct handler {
 	pid_t pid;
 	bool running; /* the process is there */
 	bool congested;
+	bool held; /* not read */
 	int64_t started_ms, backoff_ms;
 	struct loop_timer again, killer;
 };
@@ -293,6 +294,8 @@ static void handler_start(struct handler *h)
 	h->pid = child_find(h)->pid;
 	h->running = true;
 	h->link = link_new(h->loop, h->out, h->in, &h->config.link, &link_ops, h);
+	if (h->held)
+		link_pause(h->link);
 	if (h->ops.started)
 		h->ops.started(h->context);
 }
@@ -390,6 +393,13 @@ bool handler_send_line(struct handler *h, struct span line)
 bool handler_congested(const struct handler *h)
 {
 	return h->link && link_congested(h->link);
+}
+
+void handler_hold(struct handler *h, bool hold)
+{
+	if (h->link && hold != h->held)
+		(hold ? link_pause : link_resume)(h->link);
+	h->held = hold;
 }
 
 /* Per request ------------------------------------------------------------ */

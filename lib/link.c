@@ -191,11 +191,15 @@ static void link_count(struct link *l)
 static void on_turn(void *context)
 {
 	struct link *l = context;
+	bool congested = link_congested(l);
 
 	link_enter(l);
 	if (l->out.n > l->out.start && !l->blocked)
 		link_write(l);
 	if (!l->freed) {
+		/* who holds back because of it may have looked already */
+		if (congested && !link_congested(l))
+			loop_timer_set(l->loop, &l->kick, 0);
 		link_count(l);
 		link_watch(l);
 		/* Stanzas that were left when the output was congested. Not from here: what they
@@ -234,6 +238,8 @@ static void on_stall(void *context, int64_t now_ms)
 	if (l->blocked && !l->over) {
 		int64_t deadline_ms = l->progress_ms + l->config.stall_ms;
 
+		if (l->config.partner && l->pauses)
+			deadline_ms = now_ms + l->config.stall_ms;
 		if (now_ms < deadline_ms)
 			loop_timer_set(l->loop, &l->stall, deadline_ms);
 		else
@@ -501,8 +507,11 @@ void link_pause(struct link *l)
 
 void link_resume(struct link *l)
 {
-	if (l->pauses > 0 && --l->pauses == 0 && !l->over)
+	if (l->pauses > 0 && --l->pauses == 0 && !l->over) {
+		if (l->config.partner)
+			l->progress_ms = loop_now_ms(l->loop);
 		loop_timer_set(l->loop, &l->kick, 0);
+	}
 }
 
 void link_lift_bound(struct link *l)

@@ -29,7 +29,8 @@ enum link_end {
 	LINK_BROKEN, /* the input could not be parsed (socket only) */
 	LINK_READ_ERROR,
 	LINK_WRITE_ERROR,
-	LINK_STALLED, /* output did not drain for stall_ms */
+	LINK_STALLED, /* output did not drain for stall_ms (of a partner: while it was listened to)
+		       */
 };
 
 /* Sums over the life of the owner: one link after the other adds to them. */
@@ -82,7 +83,8 @@ struct writer *link_writer(struct link *link);
 void link_send_raw(struct link *link, struct span bytes);
 /* Bytes not yet written; after a failed write those that were lost. */
 size_t link_queued_bytes(const struct link *link);
-/* Whether more than half of max_queue_bytes waits: producers outside should hold back. */
+/* Whether more than half of max_queue_bytes waits: producers outside should hold back. They look at
+ * the end of a turn; there is one more when it no longer is so. */
 bool link_congested(const struct link *link);
 /* Stop reading for as long as paused (another output is congested). Counted: n pauses need n
  * resumes. */

@@ -478,7 +478,11 @@ void manage_handler_stanza(
 
 	if (stanza_is_request(s)) {
 		on_handler_request(m, s, w, now_ms);
-	} else if (!r || !r->version || s->kind != STANZA_IQ || !w) {
+	} else if (r && !w) {
+		/* the last words of one that has ended while the server is away: see
+		 * manage_handler_died() */
+		m->counters[COUNT_STRAY]++;
+	} else if (!r || !r->version || s->kind != STANZA_IQ) {
 		err_warn("the handler wrote what answers no open request (id '%.*s')",
 			SPAN_ARG(s->id));
 		m->counters[COUNT_STRAY]++;

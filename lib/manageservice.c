@@ -43,7 +43,8 @@ struct manageservice {
 	struct io_random_numbers random;
 	struct buf domain, *host_texts;
 	struct span *hosts;
-	bool held; /* the link is paused because of the handler's pipe */
+	bool held;	/* the link is paused because of the handler's pipe */
+	bool pipe_held; /* our own pipe is paused because of the link */
 };
 
 /* Options ---------------------------------------------------------------- */
@@ -272,7 +273,8 @@ static void on_job_done(void *context, int status, struct span output)
 
 static void jobs_start(struct manageservice *ms)
 {
-	while (ms->first && ms->running < (size_t)ms->config->jobs) {
+	while (ms->first && ms->running < (size_t)ms->config->jobs &&
+		!service_congested(ms->service)) {
 		struct job *job = ms->first;
 		const struct handler_job_config config = {.argv = ms->config->handler,
 			.environment = (const char *const *)job->environment,
@@ -366,17 +368,24 @@ static bool handler_full(const struct manageservice *ms)
 	return ms->pipe ? link_congested(ms->pipe) : ms->handler && handler_congested(ms->handler);
 }
 
-/* While the handler does not take more, no more is taken from the server. */
+/* While the handler does not take more, no more is taken from the server; while that does not, or
+ * is away, no more is taken from the handler, and no more jobs are started. */
 static void on_turn(void *context)
 {
 	struct manageservice *ms = context;
-	bool full = handler_full(ms);
+	bool full = handler_full(ms), wait = service_congested(ms->service);
 
 	if (full && !ms->held)
 		service_pause(ms->service);
 	else if (!full && ms->held)
 		service_resume(ms->service);
 	ms->held = full;
+	if (ms->handler)
+		handler_hold(ms->handler, wait);
+	if (ms->pipe && wait != ms->pipe_held)
+		(wait ? link_pause : link_resume)(ms->pipe);
+	ms->pipe_held = wait;
+	jobs_start(ms);
 }
 
 static bool on_hand(void *context, const struct manage_request *request, int64_t deadline_ms)
@@ -490,6 +499,7 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 
 	ms->service = service;
 	ms->loop = loop;
+	loop_turn(loop, on_turn, ms);
 	if (ms->config->per_request)
 		return;
 	/* one that does not read would stop everything */
@@ -498,7 +508,6 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 		ms->handler = handler_new(loop, &handler, &handler_ops, ms);
 	else
 		ms->pipe = link_new(loop, 0, 1, &link, &link_ops, ms);
-	loop_turn(loop, on_turn, ms);
 }
 
 /* Service ---------------------------------------------------------------- */

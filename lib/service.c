@@ -363,7 +363,7 @@ static void on_turn(void *context)
 	}
 	if (s->stopping)
 		return;
-	if (s->ops.deadline && service_up(s) && !(link && link_congested(link)))
+	if (s->ops.deadline && !service_congested(s))
 		deadline_ms = s->ops.deadline(s->self);
 	if (deadline_ms != s->tick_ms) {
 		loop_timer_set(s->loop, &s->tick, deadline_ms);
@@ -376,6 +376,13 @@ static void on_turn(void *context)
 }
 
 /* Link --------------------------------------------------------------------------- */
+
+bool service_congested(const struct service *s)
+{
+	const struct link *link = service_link(s);
+
+	return !service_up(s) || (link && link_congested(link));
+}
 
 void service_pause(struct service *s)
 {

@@ -152,6 +152,8 @@ struct service_ops {
 int service_run(const struct service_config *config, const struct service_ops *ops, void *self);
 /* For attached modules (handlers): the link's writer, NULL while down. */
 struct writer *service_writer(struct service *s);
+/* Whether the link is down or its output congested: who produces output had better wait. */
+bool service_congested(const struct service *s);
 /* Hold back / let go the link's reading (a handler's pipe is full). Counted. */
 void service_pause(struct service *s);
 void service_resume(struct service *s);

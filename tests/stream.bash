@@ -8,6 +8,8 @@
 #   echo_service OPTION...  start build/tools/echo-service as "echo" for the component jat.test
 #                           with the secret "secret" on $FAKE_PORT (or $COMPONENT_PORT)
 #   echo_counters PATTERN   have it print its counters: whether they match (for wait_for)
+#   stuck NAME              whether the daemon started as NAME goes on with nothing any more, after it has
+#                           answered some: its counters stay (for wait_for)
 #   hwm_kib PID             the most memory it ever had
 #   supervisor              a socket in $NOTIFY_SOCKET: what is said to it in notify.out, a datagram a line
 #   ready_again             whether it has heard READY after RELOADING (for wait_for)
@@ -48,6 +50,14 @@ echo_counters()
 	grep -q ' up$' echo.err || return
 	kill -USR1 "${started[echo]}"
 	grep -q "$1" echo.err
+}
+
+stuck()
+{
+	local before=${counted:-}
+	kill -USR1 "${started[$1]}"
+	counted=$(grep -o 'queued_bytes=[0-9]*\|answers=[0-9]*' "$1.err" | tail -n 2)
+	[[ -n $counted && $counted == "$before" && $counted != *answers=0* ]]
 }
 
 hwm_kib() { sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$1/status"; }

@@ -3,6 +3,7 @@
 # installcheck
 
 load lib
+load stream
 load tools/scenario
 
 teardown() { stop_all; }
@@ -420,6 +421,31 @@ delegation() { scenario delegation; }
 		    h.answer(asked)
 		    p.result('r')
 	END
+}
+
+@test "OTHERWISE: while the server reads nothing its answers wait in its pipe; when it does all are there" {
+	secret_file
+	cat >rest <<-'END'
+		while read -r line; do
+		    id=${line#* id=?}
+		    echo "<iq id='${id%%[\"\']*}' type='result'><got>$1</got></iq>"
+		done
+	END
+	fake "deaf
+		up
+		repeat 150 <iq type='get' id='o%d' from='alice@vhost.test/a' to='host.test'><q xmlns='urn:other'/></iq>
+		say asked
+		wait-for go
+		count 150 <got>
+		end"
+	start delegate xmpp-delegate --domain host.test --connect "127.0.0.1:$FAKE_PORT" --secret-file secret \
+		--delegate urn:test:one=ent.test --timeout 600 --max-queue-bytes 65536 --max-stanza-bytes 65536 \
+		-- sh rest "$(head -c 60000 /dev/zero | tr '\0' x)"
+	wait_for grep -q asked fake.out
+	wait_for stuck delegate
+	: >go
+	await fake
+	end delegate
 }
 
 @test "OTHERWISE with --json: objects in and out, bad ones are one error to who they name or nobody" {

@@ -438,6 +438,63 @@ manage()
 	end manage
 }
 
+@test "what the handler answers while the server is away reaches it when that is back" {
+	secret_file
+	inner="<iq xmlns='jabber:client' type='get' id='i' from='alice@vhost.test/a' to='vhost.test'><q xmlns='urn:test:one'/></iq>"
+	cat >once <<-'END'
+		read -r line
+		: >handed
+		until [ -e away ]; do sleep 0.1; done
+		id=${line#* id=?}
+		echo "<iq type='result' id='${id%%[\"\']*}'><got/></iq>"
+		: >answered
+		cat >/dev/null
+	END
+	fake "up
+		send <iq type='set' id='o' from='vhost.test' to='deleg.test'><delegation xmlns='urn:xmpp:delegation:2'><forwarded xmlns='urn:xmpp:forward:0'>$inner</forwarded></delegation></iq>
+		wait-for handed
+		close" \
+		"wait-for answered
+		up
+		expect id='o'.*<got/>
+		end"
+	start manage manage -- sh once
+	wait_for grep -q 'next attempt' manage.err
+	: >away
+	await fake
+	end manage
+}
+
+@test "while the server reads nothing its answers wait in the handler's pipe; when it does all are there" {
+	secret_file
+	inner="<iq xmlns='jabber:client' type='get' id='i' from='alice@vhost.test/a' to='vhost.test'><q xmlns='urn:test:one'/></iq>"
+	inner="<delegation xmlns='urn:xmpp:delegation:2'><forwarded xmlns='urn:xmpp:forward:0'>$inner</forwarded></delegation>"
+	echo " type='result'><got>$(head -c 60000 /dev/zero | tr '\0' x)</got></iq>" >rest
+	cat >each <<-'END'
+		while read -r line; do
+		    id=${line#* id=?}
+		    printf "<iq id='%s'" "${id%%[\"\']*}"
+		    cat rest
+		done
+	END
+	for handler in '-- sh each' "--per-request -- sh -c 'printf \"<iq\"; cat rest'"; do
+		rm -f go
+		fake "deaf
+			up
+			repeat 150 <iq type='set' id='o%d' from='vhost.test' to='deleg.test'>$inner</iq>
+			say asked
+			wait-for go
+			count 150 <got>
+			end"
+		eval "start manage manage --timeout 600 --max-queue-bytes 65536 --max-stanza-bytes 65536 $handler"
+		wait_for grep -q asked fake.out
+		wait_for stuck manage
+		: >go
+		await fake
+		end manage
+	done
+}
+
 @test "while the handler is not there, and when it cannot be started: service-unavailable" {
 	delegation <<-'END'
 		with Manage(handler=('/nonexistent/handler',)) as p:

@@ -1,8 +1,9 @@
-/* delegate.h: when an entity is told, by a clock that the test moves */
+/* delegate.h: when an entity is told, by a clock that the test moves, and an output that is full */
 #include "delegate.h"
 
 #include "buf.h"
 #include "check.h"
+#include "delegation.h"
 #include "loop.h"
 #include "reader.h"
 
@@ -45,7 +46,8 @@ static void end(void)
 
 static void comes(const char *text, int64_t now_ms)
 {
-	static const struct reader_config config = {.kind = READER_PIPE};
+	static const struct reader_config config = {
+		.kind = READER_PIPE, .index_depth = DELEGATION_INDEX_DEPTH};
 	struct reader *reader = reader_new(&config);
 	struct stanza s;
 
@@ -157,10 +159,32 @@ static void not_told_again_when_all_is_answered(void)
 	end();
 }
 
+static void answer_that_does_not_fit(void)
+{
+	char text[1024];
+
+	begin();
+	entity_answers(10);
+	comes("<iq type='get' id='1' from='u@h/r' to='host.test'><q xmlns='urn:a'/></iq>", 20);
+	snprintf(text, sizeof(text),
+		"<iq type='result' id='%s' from='ent.test' to='host.test'>"
+		"<delegation xmlns='urn:xmpp:delegation:2'><forwarded xmlns='urn:xmpp:forward:0'>"
+		"<iq xmlns='jabber:client' type='result' id='1' from='host.test' to='u@h/r'>"
+		"<q xmlns='urn:a'>%0300d</q></iq></forwarded></delegation></iq>",
+		asked(0), 0);
+	out.max = buf_length(&out) + 250;
+	comes(text, 30);
+	CHECK(strstr(buf_string(&out), "<resource-constraint"));
+	CHECK(strstr(buf_string(&out), "id='1'"));
+	CHECK_EQ_INT(delegate_open_requests(d), 0);
+	end();
+}
+
 int main(void)
 {
 	TEST(told_again_after_1_s_doubling);
 	TEST(begins_anew_once_it_has_answered);
 	TEST(not_told_again_when_all_is_answered);
+	TEST(answer_that_does_not_fit);
 	return check_done();
 }
