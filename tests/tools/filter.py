@@ -65,11 +65,11 @@ class Filter:
 
     def counters(self):
         """What SIGUSR1 prints: {'requests': 3, 'dropped{reason="late"}': 1, ...}."""
-        before = len(re.findall("^xmpp-[a-z-]+: stanzas", self.stderr, re.M))
+        before = len(re.findall("^xmpp-[a-z-]+: open_requests=", self.stderr, re.M))
         self.signal(signal.SIGUSR1)
         deadline = time.monotonic() + WAIT_S
         while True:
-            lines = re.findall(r"^xmpp-[a-z-]+: (stanzas.*)\n", self.stderr, re.M)
+            lines = re.findall(r"^xmpp-[a-z-]+: (open_requests=.*)\n", self.stderr, re.M)
             if len(lines) > before:
                 return {name: int(value) for name, value in re.findall(r"(\S+)=(\d+)(?: |$)", lines[-1])}
             self._pump(deadline, 0.02)
