@@ -469,43 +469,36 @@ static void sessions_changed(void *context)
 	}
 }
 
-struct gathered {
-	struct delegate *d;
+struct leaving {
+	const struct delegate *d;
 	struct span left; /* a session, or an account with all of them */
-	struct request **list;
-	size_t count;
 };
 
-static void gather_gone(void *context, struct route_entry *e)
+static bool is_gone(void *context, struct route_entry *e)
 {
-	struct gathered *g = context;
-	struct request *r = route_record(e);
+	const struct leaving *l = context;
+	const struct request *r = route_record(e);
 
-	if ((span_equal(r->asked_jid, g->left) || span_equal(jid_bare(r->asked_jid), g->left)) &&
-		!session_find(g->d->sessions, r->asked_jid))
-		g->list[g->count++] = r;
+	return (span_equal(r->asked_jid, l->left) || span_equal(jid_bare(r->asked_jid), l->left)) &&
+	       !session_find(l->d->sessions, r->asked_jid);
 }
 
-static void gather_handed(void *context, struct route_entry *e)
+static bool is_handed(void *context, struct route_entry *e)
 {
-	struct gathered *g = context;
-	struct request *r = route_record(e);
-
-	if (r->kind == REQUEST_HANDLER)
-		g->list[g->count++] = r;
+	(void)context;
+	return ((struct request *)route_record(e))->kind == REQUEST_HANDLER;
 }
 
-/* Answer all that gather finds: nobody else will. */
-static void fail_some(struct delegate *d, void (*gather)(void *, struct route_entry *),
-	struct span left, enum stanza_error error, struct writer *w)
+/* Answer all that `which` says true of: nobody else will. */
+static void fail_some(struct delegate *d, bool (*which)(void *context, struct route_entry *e),
+	void *context, enum stanza_error error, struct writer *w)
 {
-	struct gathered g = {.d = d, .left = left};
+	size_t count;
+	struct route_entry **list = route_gather(d->requests, which, context, &count);
 
-	g.list = xcalloc(route_count(d->requests) + 1, sizeof(struct request *));
-	route_each(d->requests, gather, &g);
-	for (size_t i = 0; i < g.count; i++)
-		answer_error(d, g.list[i], error, COUNT_BOUNCED, w);
-	free(g.list);
+	for (size_t i = 0; i < count; i++)
+		answer_error(d, route_record(list[i]), error, COUNT_BOUNCED, w);
+	free(list);
 }
 
 /* Rules ------------------------------------------------------------------ */
@@ -932,8 +925,10 @@ static void on_presence(struct delegate *d, const struct stanza *s, struct write
 {
 	if (d->sessions && span_equal(s->to, d->config.domain) &&
 		session_presence(d->sessions, s, w, d->now_ms)) {
+		struct leaving leaving = {d, s->from};
+
 		if (s->type != TYPE_NONE)
-			fail_some(d, gather_gone, s->from, ERROR_SERVICE_UNAVAILABLE, w);
+			fail_some(d, is_gone, &leaving, ERROR_SERVICE_UNAVAILABLE, w);
 		return;
 	}
 	if (d->config.passthrough)
@@ -1043,7 +1038,7 @@ void delegate_handler_died(struct delegate *d, struct writer *w, int64_t now_ms)
 {
 	d->now_ms = now_ms;
 	if (w)
-		fail_some(d, gather_handed, SPAN_NONE, ERROR_INTERNAL_SERVER_ERROR, w);
+		fail_some(d, is_handed, NULL, ERROR_INTERNAL_SERVER_ERROR, w);
 }
 
 /* Time ------------------------------------------------------------------- */

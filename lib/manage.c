@@ -543,22 +543,10 @@ static void fail_all(struct manage *m, enum stanza_error error, enum counter why
 	}
 }
 
-/* To change a deadline moves entries: they are gathered first. */
-struct gathered {
-	struct route_entry **list;
-	size_t count;
-};
-
-static void gather(void *context, struct route_entry *e)
-{
-	struct gathered *all = context;
-
-	all->list[all->count++] = e;
-}
-
 void manage_handler_died(struct manage *m, struct writer *w, int64_t now_ms)
 {
-	struct gathered all = {0};
+	struct route_entry **all;
+	size_t count;
 
 	(void)now_ms;
 	if (w) {
@@ -566,11 +554,10 @@ void manage_handler_died(struct manage *m, struct writer *w, int64_t now_ms)
 		return;
 	}
 	/* the server is away: they are answered as soon as it is back */
-	all.list = xcalloc(route_count(m->requests) + 1, sizeof(struct route_entry *));
-	route_each(m->requests, gather, &all);
-	for (size_t i = 0; i < all.count; i++)
-		route_deadline_set(m->requests, all.list[i], 0);
-	free(all.list);
+	all = route_gather(m->requests, NULL, NULL, &count);
+	for (size_t i = 0; i < count; i++)
+		route_deadline_set(m->requests, all[i], 0);
+	free(all);
 }
 
 /* Time ------------------------------------------------------------------- */

@@ -336,31 +336,21 @@ static void on_show(void *context, struct apply_job *job)
 	show_on(p, job);
 }
 
-struct gathered {
-	const struct apply_job *job;
-	struct route_entry **list;
-	size_t count;
-};
-
-static void gather_of(void *context, struct route_entry *e)
+static bool is_of(void *job, struct route_entry *e)
 {
-	struct gathered *g = context;
-
-	if (((struct query *)route_record(e))->job == g->job)
-		g->list[g->count++] = e;
+	return ((struct query *)route_record(e))->job == job;
 }
 
 /* The job is over: answers to its queries are nobody's. */
 static void on_forget(void *context, struct apply_job *job)
 {
 	struct privilege *p = context;
-	struct gathered g = {.job = job};
+	size_t count;
+	struct route_entry **list = route_gather(p->queries, is_of, job, &count);
 
-	g.list = xcalloc(route_count(p->queries) + 1, sizeof(struct route_entry *));
-	route_each(p->queries, gather_of, &g);
-	for (size_t i = 0; i < g.count; i++)
-		query_remove(p, g.list[i]);
-	free(g.list);
+	for (size_t i = 0; i < count; i++)
+		query_remove(p, list[i]);
+	free(list);
 	free(job->backend);
 	job->backend = NULL;
 }

@@ -347,6 +347,18 @@ void route_each(
 		fn(context, r->heap[i].entry);
 }
 
+struct route_entry **route_gather(const struct route *r,
+	bool (*fn)(void *context, struct route_entry *e), void *context, size_t *count)
+{
+	struct route_entry **list = xcalloc(r->count + 1, sizeof(*list));
+
+	*count = 0;
+	for (size_t i = 0; i < r->count; i++)
+		if (!fn || fn(context, r->heap[i].entry))
+			list[(*count)++] = r->heap[i].entry;
+	return list;
+}
+
 size_t route_count(const struct route *r)
 {
 	return r->count;

@@ -66,6 +66,10 @@ int64_t route_deadline(const struct route *r);
 /* Call fn for each entry, in no order; fn must not add or remove entries. */
 void route_each(
 	const struct route *r, void (*fn)(void *context, struct route_entry *e), void *context);
+/* Those that fn says true of (NULL: all), in no order, for what adds or removes entries or sets
+ * deadlines: an array that the caller frees. */
+struct route_entry **route_gather(const struct route *r,
+	bool (*fn)(void *context, struct route_entry *e), void *context, size_t *count);
 size_t route_count(const struct route *r);
 size_t route_bytes(const struct route *r);
 /* SipHash-2-4 of s under the seed: for other tables that hold what users choose. */
