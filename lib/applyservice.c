@@ -401,13 +401,8 @@ static size_t metrics(const void *self, struct metric *out, size_t max)
 		{"online", NULL, "sessions known online", METRIC_GAUGE,
 			as->privilege ? privilege_online(as->privilege) : 0},
 	};
-	size_t n = 0;
 
-	while (n < max && n < sizeof(all) / sizeof(all[0])) {
-		out[n] = all[n];
-		n++;
-	}
-	return n;
+	return metrics_add(out, 0, max, all, sizeof(all) / sizeof(all[0]));
 }
 
 static const struct service_ops ops = {.fold = true,

@@ -62,9 +62,7 @@ enum counter {
 	COUNTERS,
 };
 
-static const struct {
-	const char *name, *labels, *help;
-} counter_names[COUNTERS] = {
+static const struct metric_name counter_names[COUNTERS] = {
 	[COUNT_REQUESTS] = {"requests", NULL, "requests forwarded to managing entities"},
 	[COUNT_ANSWERS] = {"answers", NULL, "answers delivered"},
 	[COUNT_HANDED] = {"otherwise", NULL, "requests given to the OTHERWISE handler"},
@@ -193,15 +191,11 @@ size_t delegate_handler_requests(const struct delegate *d)
 
 size_t delegate_metrics(const struct delegate *d, struct metric *out, size_t max)
 {
-	size_t n = 0;
+	const struct metric pending = {"pending_requests", NULL,
+		"requests waiting for their answer", METRIC_GAUGE, d->open};
+	size_t n = metrics_add(out, 0, max, &pending, 1);
 
-	if (n < max)
-		out[n++] = (struct metric){"pending_requests", NULL,
-			"requests waiting for their answer", METRIC_GAUGE, d->open};
-	for (size_t i = 0; i < COUNTERS && n < max; i++)
-		out[n++] = (struct metric){counter_names[i].name, counter_names[i].labels,
-			counter_names[i].help, METRIC_COUNTER, d->counters[i]};
-	return n;
+	return metrics_add_counters(out, n, max, counter_names, d->counters, COUNTERS);
 }
 
 /* Requests --------------------------------------------------------------- */

@@ -54,8 +54,6 @@ struct lingering {
 	struct loop_timer timer;
 };
 
-enum { COUNT_200, COUNT_400, COUNT_401, COUNT_403, COUNT_404, COUNT_405, COUNT_413, COUNT_503 };
-
 static const struct {
 	unsigned status;
 	const char *label;
@@ -725,18 +723,18 @@ size_t http_connections(const struct http *h)
 
 size_t http_metrics(const struct http *h, struct metric *out, size_t max)
 {
+	const struct metric others[] = {
+		{"http_connections_accepted", NULL, "HTTP connections taken", METRIC_COUNTER,
+			h->accepted},
+		{"http_unfinished", NULL, "HTTP requests that never became whole", METRIC_COUNTER,
+			h->unfinished},
+		{"http_connections", NULL, "HTTP connections open", METRIC_GAUGE,
+			h->connections_count},
+	};
 	size_t n = 0;
 
 	for (size_t i = 0; i < COUNTED && n < max; i++)
 		out[n++] = (struct metric){"http_answers", counted[i].label,
 			"HTTP answers by status", METRIC_COUNTER, h->answers[i]};
-	if (n + 3 > max)
-		return n;
-	out[n++] = (struct metric){"http_connections_accepted", NULL, "HTTP connections taken",
-		METRIC_COUNTER, h->accepted};
-	out[n++] = (struct metric){"http_unfinished", NULL, "HTTP requests that never became whole",
-		METRIC_COUNTER, h->unfinished};
-	out[n++] = (struct metric){"http_connections", NULL, "HTTP connections open", METRIC_GAUGE,
-		h->connections_count};
-	return n;
+	return metrics_add(out, n, max, others, sizeof(others) / sizeof(others[0]));
 }

@@ -78,9 +78,7 @@ enum counter {
 	COUNTERS,
 };
 
-static const struct {
-	const char *name, *labels, *help;
-} counter_names[COUNTERS] = {
+static const struct metric_name counter_names[COUNTERS] = {
 	[COUNT_REQUESTS] = {"requests", NULL, "IQ requests handed on"},
 	[COUNT_ANSWERS] = {"answers", NULL, "answers handed back"},
 	[COUNT_RETRIES] = {"retries", NULL, "requests handed to another session"},
@@ -299,14 +297,9 @@ size_t jatproxy_metrics(const struct jatproxy *p, struct metric *out, size_t max
 		{"subscribers", NULL, "subscribers to our presence", METRIC_GAUGE,
 			subscriber_count(p->subscribers)},
 	};
-	size_t n = 0;
+	size_t n = metrics_add(out, 0, max, gauges, sizeof(gauges) / sizeof(gauges[0]));
 
-	for (size_t i = 0; i < sizeof(gauges) / sizeof(gauges[0]) && n < max; i++)
-		out[n++] = gauges[i];
-	for (size_t i = 0; i < COUNTERS && n < max; i++)
-		out[n++] = (struct metric){counter_names[i].name, counter_names[i].labels,
-			counter_names[i].help, METRIC_COUNTER, p->counters[i]};
-	return n;
+	return metrics_add_counters(out, n, max, counter_names, p->counters, COUNTERS);
 }
 
 /* Choosing a session ----------------------------------------------------- */

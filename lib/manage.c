@@ -43,9 +43,7 @@ enum counter {
 	COUNTERS,
 };
 
-static const struct {
-	const char *name, *labels, *help;
-} counter_names[COUNTERS] = {
+static const struct metric_name counter_names[COUNTERS] = {
 	[COUNT_REQUESTS] = {"requests", NULL, "delegated requests given to the handler"},
 	[COUNT_ANSWERS] = {"answers", NULL, "answers of the handler delivered"},
 	[COUNT_HANDLER_REQUESTS] = {"handler_requests", NULL, "requests of the handler sent"},
@@ -119,16 +117,11 @@ size_t manage_open_requests(const struct manage *m)
 
 size_t manage_metrics(const struct manage *m, struct metric *out, size_t max)
 {
-	size_t n = 0;
+	const struct metric pending = {"pending_requests", NULL,
+		"requests waiting for their answer", METRIC_GAUGE, route_count(m->requests)};
+	size_t n = metrics_add(out, 0, max, &pending, 1);
 
-	if (n < max)
-		out[n++] = (struct metric){"pending_requests", NULL,
-			"requests waiting for their answer", METRIC_GAUGE,
-			route_count(m->requests)};
-	for (size_t i = 0; i < COUNTERS && n < max; i++)
-		out[n++] = (struct metric){counter_names[i].name, counter_names[i].labels,
-			counter_names[i].help, METRIC_COUNTER, m->counters[i]};
-	return n;
+	return metrics_add_counters(out, n, max, counter_names, m->counters, COUNTERS);
 }
 
 /* Requests --------------------------------------------------------------- */

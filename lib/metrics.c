@@ -9,6 +9,23 @@
 
 #define PREFIX "outboard_"
 
+size_t metrics_add(
+	struct metric *out, size_t n, size_t max, const struct metric *more, size_t count)
+{
+	for (size_t i = 0; i < count && n < max; i++)
+		out[n++] = more[i];
+	return n;
+}
+
+size_t metrics_add_counters(struct metric *out, size_t n, size_t max,
+	const struct metric_name *names, const uint64_t *values, size_t count)
+{
+	for (size_t i = 0; i < count && n < max; i++)
+		out[n++] = (struct metric){
+			names[i].name, names[i].labels, names[i].help, METRIC_COUNTER, values[i]};
+	return n;
+}
+
 /* As OpenMetrics 1.0 escapes label values and help texts. */
 static void append_escaped(struct buf *out, const char *text)
 {

@@ -18,6 +18,18 @@ struct metric {
 	uint64_t value;
 };
 
+/* What a counter is called: of a table of these beside an array of values. */
+struct metric_name {
+	const char *name, *labels, *help;
+};
+
+/* Put metrics, or counters, behind the n there are in out, as far as there is room for max; returns
+ * how many there are then. */
+size_t metrics_add(
+	struct metric *out, size_t n, size_t max, const struct metric *more, size_t count);
+size_t metrics_add_counters(struct metric *out, size_t n, size_t max,
+	const struct metric_name *names, const uint64_t *values, size_t count);
+
 /* OpenMetrics 1.0 exposition, each sample with program="..." label, ends with # EOF. */
 void metrics_format(
 	const struct metric *metrics, size_t count, const char *program, struct buf *out);

@@ -535,11 +535,8 @@ static size_t on_metrics(const void *self, struct metric *out, size_t max)
 			rs->refresh ? refresh_users(rs->refresh) : 0},
 		{"spooled", NULL, "Names in the spool", METRIC_GAUGE, spool_count(rs->spool)},
 	};
-	size_t n = sizeof(own) / sizeof(own[0]);
+	size_t n = metrics_add(out, 0, max, own, sizeof(own) / sizeof(own[0]));
 
-	if (n > max)
-		n = max;
-	memcpy(out, own, n * sizeof(own[0]));
 	return n + (rs->http ? http_metrics(rs->http, out + n, max - n) : 0);
 }
 
