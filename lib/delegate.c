@@ -228,19 +228,10 @@ static struct request *request_add(struct delegate *d, enum request_kind kind, s
 		return NULL;
 	}
 	r = route_record(e);
-	{
-		struct span *const places[] = {&r->asked_jid, &r->user, &r->to, &r->id};
+	struct span *const places[] = {&r->asked_jid, &r->user, &r->to, &r->id};
 
-		r->text = xmalloc(n + 1);
-		n = 0;
-		for (size_t i = 0; i < 4; i++) {
-			*places[i] =
-				parts[i].p ? (struct span){r->text + n, parts[i].n} : SPAN_NONE;
-			if (parts[i].n)
-				memcpy(r->text + n, parts[i].p, parts[i].n);
-			n += parts[i].n;
-		}
-	}
+	r->text = xmalloc(n + 1);
+	span_pack(r->text, parts, places, 4);
 	r->kind = kind;
 	d->open += kind != REQUEST_NESTING;
 	d->handed += kind == REQUEST_HANDLER;

@@ -628,19 +628,13 @@ static struct request *request_add(struct jatproxy *p, const struct route_key *k
 	struct route_entry *e =
 		route_add_hashed(p->requests, key, sizeof(struct request) + n, deadline_ms);
 	struct request *r;
-	char *text;
 
 	if (!e)
 		return NULL;
 	r = route_record(e);
-	text = (char *)(r + 1);
 	struct span *const places[] = {&r->user, &r->asked, &r->id, &r->token, &r->stanza};
-	for (size_t i = 0; i < 5; i++) {
-		if (parts[i].p)
-			memcpy(text, parts[i].p, parts[i].n);
-		*places[i] = (struct span){text, parts[i].n};
-		text += parts[i].n;
-	}
+
+	span_pack((char *)(r + 1), parts, places, 5);
 	r->deadline_ms = deadline_ms;
 	return r;
 }
@@ -659,6 +653,16 @@ static bool too_many_same(const struct jatproxy *p, const struct route_entry *sa
 	for (; same && n < MAX_SAME; same = route_find_next(p->requests, same))
 		n++;
 	return n == MAX_SAME;
+}
+
+/* A request that was not handed on. */
+static void answer_unsent(
+	struct jatproxy *p, const struct stanza *s, enum writer_status status, struct writer *w)
+{
+	if (status == WRITER_TOO_LARGE)
+		answer_stanza(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+	else
+		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, w);
 }
 
 /* A user's get or set: on to a session. */
@@ -706,10 +710,7 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct writer
 	if (!r) {
 		if (status == WRITER_OK)
 			writer_take_back(w);
-		answer_stanza(p, s,
-			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
-						   : ERROR_RESOURCE_CONSTRAINT,
-			status == WRITER_TOO_LARGE ? COUNT_TOO_LARGE : COUNT_CONSTRAINT, w);
+		answer_unsent(p, s, status, w);
 		return;
 	}
 	r->set = s->type == TYPE_SET;
@@ -778,10 +779,7 @@ static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span 
 	if (status != WRITER_OK) {
 		if (r)
 			request_remove(p, r);
-		answer_stanza(p, s,
-			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
-						   : ERROR_RESOURCE_CONSTRAINT,
-			status == WRITER_TOO_LARGE ? COUNT_TOO_LARGE : COUNT_CONSTRAINT, w);
+		answer_unsent(p, s, status, w);
 		return;
 	}
 	p->counters[COUNT_REQUESTS]++;

@@ -152,13 +152,7 @@ static struct request *request_add(struct manage *m, const struct stanza *outer,
 		&r->outer_from, &r->outer_to, &r->outer_id, &r->from, &r->to, &r->id, &r->own_id};
 
 	r->text = xmalloc(n + 1);
-	n = 0;
-	for (size_t i = 0; i < 7; i++) {
-		*places[i] = parts[i].p ? (struct span){r->text + n, parts[i].n} : SPAN_NONE;
-		if (parts[i].n)
-			memcpy(r->text + n, parts[i].p, parts[i].n);
-		n += parts[i].n;
-	}
+	span_pack(r->text, parts, places, 7);
 	r->version = version;
 	return r;
 }

@@ -61,4 +61,17 @@ static inline struct span span_from(struct span a, size_t offset)
 	return (struct span){a.p + offset, a.n - offset};
 }
 
+/* Copy parts to `to`, one behind the other, and let places[i] be where part i is now; absent ones
+ * stay absent. */
+static inline void span_pack(
+	char *to, const struct span *parts, struct span *const *places, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		*places[i] = parts[i].p ? (struct span){to, parts[i].n} : SPAN_NONE;
+		if (parts[i].p)
+			memcpy(to, parts[i].p, parts[i].n);
+		to += parts[i].n;
+	}
+}
+
 #endif
