@@ -235,9 +235,8 @@ static void service_finish(struct service *s, int status)
 		s->drain_told = true;
 		if (s->ops.finish)
 			s->ops.finish(s->self, w, service_now_ms(s));
-	} else if (open_requests(s) > 0) {
-		err_warn(
-			"%zu requests are left without an answer: there is no stream to send it on",
+	} else if (s->ops.finish && open_requests(s) > 0) {
+		err_warn("open requests left without an answer, as there is no stream: %zu",
 			open_requests(s));
 	}
 	service_status(s);

@@ -605,12 +605,16 @@ streams()
 	assert_failure 74
 }
 
-@test "no server: 75" {
+@test "no server: 75, with --retries 69; what was read has its result" {
 	server prosody
 	server_free_port
-	run --separate-stderr roster-apply --host vhost.test --domain rosters.test --connect "127.0.0.1:$FREE_PORT" \
-		--secret-file "$SECRET_FILE" < <(record "$a" "$b")
-	assert_failure 75
+	nowhere=(--host vhost.test --domain rosters.test --connect "127.0.0.1:$FREE_PORT" --secret-file "$SECRET_FILE")
+	record "$a" "$b" >in
+	run -75 --separate-stderr roster-apply "${nowhere[@]}" <in
+	# shellcheck disable=SC2154
+	assert_equal "$stderr" "roster-apply: cannot connect to 127.0.0.1:$FREE_PORT: Connection refused"
+	run -69 --separate-stderr roster-apply -q "${nowhere[@]}" --retries 1 <in
+	assert_equal "$(jq -r '"\(.user) \(.error)"' <<<"$output")" "$a connect"
 }
 
 @test "SIGTERM: the records in hand are finished, 0" {
