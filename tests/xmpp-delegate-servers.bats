@@ -66,6 +66,10 @@ on()
 	on prosody both_with_a_script
 }
 
+@test "Prosody: OTHERWISE with --json" {
+	on prosody otherwise_in_json
+}
+
 @test "ejabberd: a managing entity that is xmpp-manage: domain and accounts, 500 concurrent, disco#info" {
 	on ejabberd through_manage
 }
@@ -108,4 +112,8 @@ on()
 
 @test "ejabberd: a user's request through xmpp-delegate to xmpp-manage to a shell script and back" {
 	on ejabberd both_with_a_script
+}
+
+@test "ejabberd: OTHERWISE with --json" {
+	on ejabberd otherwise_in_json
 }

@@ -608,3 +608,19 @@ def both_with_a_script():
         alice = user("alice")
         ask(alice, "q", "x@" + P)
         assert text(answered(alice, "q")) == "%s asked x@proxy.test at proxy.test" % alice.jid
+
+
+def otherwise_in_json():
+    """--json: what is delegated to nobody, by a handler in jq."""
+    echo = '{id, type: "result", payload: [.payload[0] | .children += [{name: "ok"}]]}'
+    with Delegate("--json", handler=["jq", "--unbuffered", "-c", echo]):
+        alice = user("alice")
+        content = "<query xmlns='urn:other' xmlns:p='urn:p' p:a='1' xml:lang='fr'><x xmlns=''>t</x></query>"
+        for n, to in enumerate((P, "x@" + P, P + "/res")):
+            ask(alice, "j%d" % n, to, content=content)
+            check(answered(alice, "j%d" % n), "<iq type='result' id='j%d' from='%s' to='%s'>%s</iq>" % (
+                n, to, alice.jid, content.replace("</query>", "<ok/></query>")))
+    with Delegate("--json", handler=["jq", "--unbuffered", "-c", '{id, type: "error", error: {type: "auth", condition: "forbidden"}}']):
+        ask(alice, "no", P, content=content)
+        assert answered(alice, "no").error == "auth/forbidden"
+        once(alice, "no", "j0", "j1", "j2")
