@@ -232,11 +232,11 @@ forget()
 	# a fourth, without its secret: 78
 	cp -R "$R/etc/outboard/s6/xmpp-jat-proxy" "$R/etc/outboard/broken"
 	sed -i 's/xmpp-jat-proxy.secret/no.secret/' "$R/etc/outboard/broken/run"
-	start broken env PATH="$R/stand-ins:$R/usr/bin:$PATH" s6-supervise "$R/etc/outboard/broken"
+	start broken "${unsearched[@]}" PATH="$R/stand-ins:$R/usr/bin:$PATH" s6-supervise "$R/etc/outboard/broken"
 	# the scanner is the machine's, in the background
 	assert_equal "$(cat "$R/text/Under s6.4")" 's6-svscan /etc/outboard/s6 &'
 	echo 'Under s6.4' >>"$BATS_FILE_TMPDIR/parts"
-	start svscan env PATH="$R/stand-ins:$R/usr/bin:$PATH" s6-svscan "$R/etc/outboard/s6"
+	start svscan "${unsearched[@]}" PATH="$R/stand-ins:$R/usr/bin:$PATH" s6-svscan "$R/etc/outboard/s6"
 	for service in "$R"/etc/outboard/s6/*; do wait_for s6-svok "$service"; done
 	part 'Under s6.5'
 	for service in "$R"/etc/outboard/s6/*; do

@@ -192,7 +192,7 @@ under_s6()
 		echo
 	} >service/run
 	chmod +x service/run
-	start s6 s6-supervise service
+	start s6 "${unsearched[@]}" s6-supervise service
 	wait_for grep -q asked fake.out
 	run s6-svstat -o up,ready service
 	assert_output 'true false'
@@ -488,7 +488,7 @@ refresh() { curl -sS -m 20 -d "$1" "http://127.0.0.1:$FREE_PORT/roster_admin/ref
 	printf '#!/bin/sh\nexec 2>>../s6.log\nexec %q --listen 127.0.0.1:%d --ready-fd 3\n' \
 		"$BINDIR/roster-refresh-listen" "$FREE_PORT" >service/run
 	chmod +x service/run
-	start s6 s6-supervise service
+	start s6 "${unsearched[@]}" s6-supervise service
 	wait_for s6_is 'true true'
 	refresh '["john"]'
 	first=$(s6-svstat -o pid service)
