@@ -19,12 +19,9 @@ setup()
 	run "$server" --mode open --rate 2000 --echo --round-trips 200 --warmup 10 -- "${relay[@]}"
 	assert_success
 	assert_output --regexp ' p50_us=[0-9.]+ p99_us=[0-9.]+'
-	run "$server" --mode hold --outstanding 2000 --echo -- "${relay[@]}" 65536
+	run "$server" --mode hold --outstanding 2000 --echo -- "${relay[@]}"
 	assert_success
 	assert_output --partial 'round_trips=2000'
-	run "$server" --echo -- "${relay[@]}" 262145
-	assert_failure
-	assert_output --partial 'usage: relay'
 }
 
 @test "expat alone makes its round trips" {

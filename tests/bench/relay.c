@@ -4,9 +4,7 @@
  * without looking at it. It has the shape of any daemon here (poll, one big read,
  * one write), so what a program loses against it is what its work costs.
  *
- *     relay 127.0.0.1 PORT SECRET [BYTES]
- *
- * BYTES is the most it reads at once, 256 KiB if not given; the programs here read 64 KiB.
+ *     relay 127.0.0.1 PORT SECRET
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -103,14 +101,10 @@ int main(int argc, char **argv)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET};
 	struct pollfd pf = {.events = POLLIN};
-	size_t most = sizeof bytes;
 	int one = 1;
 
-	if (argc == 5)
-		most = strtoul(argv[4], NULL, 10);
-	if (argc < 4 || argc > 5 || most < 1 || most > sizeof bytes ||
-		inet_pton(AF_INET, argv[1], &to.sin_addr) != 1) {
-		fputs("usage: relay ADDRESS PORT SECRET [BYTES]\n", stderr);
+	if (argc != 4 || inet_pton(AF_INET, argv[1], &to.sin_addr) != 1) {
+		fputs("usage: relay ADDRESS PORT SECRET\n", stderr);
 		return 64;
 	}
 	to.sin_port = htons((uint16_t)atoi(argv[2]));
@@ -126,7 +120,7 @@ int main(int argc, char **argv)
 
 		if (poll(&pf, 1, -1) < 0)
 			die("cannot poll");
-		n = read(pf.fd, bytes, most);
+		n = read(pf.fd, bytes, sizeof bytes);
 		if (n == 0)
 			return 0;
 		if (n < 0) {
