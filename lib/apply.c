@@ -276,45 +276,22 @@ static void add_change(void *context, const struct roster_change *c)
 		(struct apply_change){.kind = c->kind, .old = c->old, .new = c->new};
 }
 
-static int compare_texts(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* What the web application could not say rightly stays on the server as it is, and so does what it
  * says of the user's own address. */
 static void keep_skipped(struct apply_job *job)
 {
-	char **skipped = xcalloc(job->record.skips.count + 1, sizeof(*skipped));
-	size_t kept = 0, count = 0;
-	struct buf jid;
+	size_t kept = 0;
 
-	buf_init(&jid, BUF_NO_MAX);
-	for (size_t i = 0; i < job->record.skips.count; i++) {
-		struct span bare;
-
-		buf_reset(&jid);
-		if (!jid_normalise(span_of(job->record.skips.list[i].contact), &jid))
-			continue;
-		bare = jid_bare(buf_span(&jid));
-		skipped[count++] = xstrndup(bare.p, bare.n);
-	}
-	buf_free(&jid);
-	qsort(skipped, count, sizeof(*skipped), compare_texts);
 	for (size_t i = 0; i < job->changes_count; i++) {
 		struct apply_change *c = &job->changes[i];
 		const struct roster_item *item = c->old ? c->old : c->new;
 
-		if (span_is(buf_span(&job->jid), item->jid) ||
-			(c->kind == CHANGE_REMOVE && bsearch(&item->jid, skipped, count,
-							     sizeof(*skipped), compare_texts)))
-			continue;
-		job->changes[kept++] = *c;
+		if (!span_is(buf_span(&job->jid), item->jid) &&
+			!(c->kind == CHANGE_REMOVE &&
+				roster_skips_has(&job->record.skips, item->jid)))
+			job->changes[kept++] = *c;
 	}
 	job->changes_count = kept;
-	while (count > 0)
-		free(skipped[--count]);
-	free(skipped);
 }
 
 void apply_got(struct apply *a, struct apply_job *job, struct roster *server, const char *error,

@@ -6,7 +6,6 @@
 
 #include "err.h"
 #include "io.h"
-#include "jid.h"
 #include "roster.h"
 
 #define FILE_MAX_BYTES ((size_t)2 * 1024 * 1024 * 1024)
@@ -138,29 +137,14 @@ static void put_out(struct difftool *t, size_t at_least)
 	buf_reset(&t->out);
 }
 
-/* A contact that was left out is left as it is, not removed. */
-static bool is_skipped(const struct roster_skips *skips, const char *jid)
-{
-	bool found = false;
-	struct buf normal;
-
-	buf_init(&normal, BUF_NO_MAX);
-	for (size_t i = 0; i < skips->count && !found; i++) {
-		buf_reset(&normal);
-		found = jid_normalise(span_of(skips->list[i].contact), &normal) &&
-			span_is(jid_bare(buf_span(&normal)), jid);
-	}
-	buf_free(&normal);
-	return found;
-}
-
 static void on_change(void *context, const struct roster_change *c)
 {
 	static const char *const names[] = {"add", "update", "remove"};
 	struct difftool *t = context;
 	struct buf *out = &t->out;
 
-	if (c->kind == CHANGE_REMOVE && is_skipped(t->skips, c->old->jid))
+	/* a contact that was left out is left as it is, not removed */
+	if (c->kind == CHANGE_REMOVE && roster_skips_has(t->skips, c->old->jid))
 		return;
 	t->different = true;
 	buf_append_string(out, "{\"user\":");

@@ -45,22 +45,21 @@ void roster_skips_free(struct roster_skips *s)
 	for (size_t i = 0; i < s->count; i++)
 		free(s->list[i].contact);
 	free(s->list);
+	for (size_t i = 0; i < s->jids_count; i++)
+		free(s->jids[i]);
+	free(s->jids);
 	*s = (struct roster_skips){0};
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 bool roster_skips_has(const struct roster_skips *s, const char *jid)
 {
-	struct buf normal;
-	bool has = false;
-
-	buf_init(&normal, BUF_NO_MAX);
-	for (size_t i = 0; i < s->count && !has; i++) {
-		buf_reset(&normal);
-		has = jid_normalise(span_of(s->list[i].contact), &normal) &&
-		      span_is(jid_bare(buf_span(&normal)), jid);
-	}
-	buf_free(&normal);
-	return has;
+	return s->jids_count &&
+	       bsearch(&jid, s->jids, s->jids_count, sizeof(*s->jids), compare_texts);
 }
 
 void roster_add_take(struct roster *r, struct roster_item *item)
@@ -326,19 +325,29 @@ static void skip(struct roster_skips *skips, struct span contact, const char *wh
 		(struct roster_skip){.contact = xstrndup(contact.p, contact.n), .why = why};
 }
 
-/* Whether a contact that is left out is another way to write one that is not. */
-static bool skips_collide(const struct roster_skips *skips, const struct roster *r)
+/* When all are in the list: make what roster_skips_has() looks at. True if one of them is another
+ * way to write a contact of r, which is not left out; r may be NULL. */
+static bool skips_index(struct roster_skips *skips, const struct roster *r)
 {
 	struct buf jid;
 	bool collide = false;
 
+	if (!skips->count)
+		return false;
+	skips->jids = xcalloc(skips->count, sizeof(*skips->jids));
 	buf_init(&jid, BUF_NO_MAX);
-	for (size_t i = 0; i < skips->count && !collide; i++) {
+	for (size_t i = 0; i < skips->count; i++) {
+		struct span bare;
+
 		buf_reset(&jid);
-		collide = jid_normalise(span_of(skips->list[i].contact), &jid) &&
-			  roster_find(r, buf_string(&jid));
+		if (!jid_normalise(span_of(skips->list[i].contact), &jid))
+			continue;
+		collide |= r && roster_find(r, buf_string(&jid));
+		bare = jid_bare(buf_span(&jid));
+		skips->jids[skips->jids_count++] = xstrndup(bare.p, bare.n);
 	}
 	buf_free(&jid);
+	qsort(skips->jids, skips->jids_count, sizeof(*skips->jids), compare_texts);
 	return collide;
 }
 
@@ -380,7 +389,7 @@ enum roster_status roster_from_json(struct json_object *object, struct span own,
 	}
 	buf_free(&jid);
 	free(draft.groups);
-	if (ok && (!roster_sort(out) || skips_collide(skips, out))) {
+	if (ok && (!roster_sort(out) || skips_index(skips, out))) {
 		buf_append_string(message, "two contacts are the same address");
 		ok = false;
 	}
@@ -518,6 +527,7 @@ static const char *read_skipped(struct json_object *object, struct roster_skips 
 			return "'skipped' holds what is no contact";
 		skip(skips, contact, "skipped before");
 	}
+	skips_index(skips, NULL);
 	return NULL;
 }
 

@@ -38,6 +38,8 @@ struct roster_skip {
 struct roster_skips {
 	struct roster_skip *list;
 	size_t count, size;
+	char **jids; /* private: the bare JIDs of those that are addresses, sorted */
+	size_t jids_count;
 };
 
 void roster_init(struct roster *r);
