@@ -198,7 +198,7 @@ static int read_rules(struct delegateservice *ds, struct delegate_rules *rules, 
 			err_error("'%s': %s%s%s%s", c->config_file, buf_length(&key) ? "'" : "",
 				buf_string(&key), buf_length(&key) ? "': " : "", bad);
 		if (error || bad)
-			status = error ? io_config_status(error) : EXIT_CONFIG;
+			status = io_error_status(error, EXIT_CONFIG);
 	}
 	if (status == EXIT_DONE) {
 		const char *bad =

@@ -63,7 +63,7 @@ static int read_all(struct records *r)
 	if (!error)
 		return EXIT_DONE;
 	err_error("cannot read '%s': %s", r->path, strerror(-error));
-	return error == -EMFILE || error == -ENFILE || error == -ENOMEM ? EXIT_TEMPORARY : EXIT_IO;
+	return io_error_status(error, EXIT_IO);
 }
 
 static void add(struct difftool *t, struct records *r, struct span line, size_t number)

@@ -680,7 +680,7 @@ struct http *http_new(struct loop *loop, const struct http_config *config,
 	if (!info) {
 		if (errno == ENOMEM)
 			err_die(EXIT_TEMPORARY, "out of memory");
-		*status = errno == EMFILE || errno == ENFILE ? EXIT_TEMPORARY : EXIT_CONFIG;
+		*status = io_error_status(-errno, EXIT_CONFIG);
 		err_error("cannot serve HTTP%s: %s", config->cert ? " with this certificate" : "",
 			errno ? strerror(errno) : "libmicrohttpd does not start");
 		free(h);

@@ -90,10 +90,10 @@ int io_read_fd(int fd, size_t max_bytes, struct buf *out)
 	}
 }
 
-int io_config_status(int error)
+int io_error_status(int error, int otherwise)
 {
 	return error == -EMFILE || error == -ENFILE || error == -ENOMEM ? EXIT_TEMPORARY
-									: EXIT_CONFIG;
+									: otherwise;
 }
 
 int io_read_file(const char *path, size_t max_bytes, struct buf *out)
@@ -106,10 +106,10 @@ int io_read_file(const char *path, size_t max_bytes, struct buf *out)
 	return error;
 }
 
-int io_open_own_at(int dir_fd, const char *path)
+int io_open_own_at(int dir_fd, const char *path, int flags)
 {
 	struct stat is;
-	int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK);
+	int fd = openat(dir_fd, path, flags | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK, 0600);
 	if (fd < 0)
 		return -errno;
 	int error = fstat(fd, &is) < 0 ? -errno : S_ISREG(is.st_mode) ? 0 : -ENXIO;
@@ -121,7 +121,7 @@ int io_open_own_at(int dir_fd, const char *path)
 
 int io_read_own_file(const char *path, size_t max_bytes, struct buf *out)
 {
-	int fd = io_open_own_at(AT_FDCWD, path);
+	int fd = io_open_own_at(AT_FDCWD, path, O_RDONLY);
 	if (fd < 0)
 		return fd;
 	int error = io_read_fd(fd, max_bytes, out);
@@ -303,7 +303,7 @@ int io_secret_read(const struct io_secret *secret, const char *what, struct buf 
 	if (path) {
 		fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 		if (fd < 0)
-			status = io_config_status(-errno);
+			status = io_error_status(-errno, EXIT_CONFIG);
 		reason = fd < 0 ? strerror(errno) : bad_mode(fd, path);
 	} else {
 		snprintf(fd_name, sizeof fd_name, "file descriptor %d", fd);

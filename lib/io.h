@@ -19,16 +19,17 @@ int io_open_null(int access);
 int io_nonblocking(int fd);
 int io_cloexec(int fd);
 
-/* What a file that is needed and cannot be read for this reason (negative errno) means: the exit
- * status EXIT_TEMPORARY where descriptors or memory are short, else EXIT_CONFIG. */
-int io_config_status(int error);
+/* What a file that is needed and cannot be had for this reason (negative errno) means: the exit
+ * status EXIT_TEMPORARY where descriptors or memory are short, else `otherwise`. */
+int io_error_status(int error, int otherwise);
 /* Append up to max_bytes of the file (or of fd until end) to out; -EFBIG when larger. */
 int io_read_file(const char *path, size_t max_bytes, struct buf *out);
 /* The same of a file in a folder of the program's own: what is no regular file, as a FIFO that
  * nobody writes, is not waited for; -ENXIO, for a symbolic link -ELOOP. */
 int io_read_own_file(const char *path, size_t max_bytes, struct buf *out);
-/* Open such a file relative to dir_fd, close-on-exec; negative errno. */
-int io_open_own_at(int dir_fd, const char *path);
+/* Open such a file relative to dir_fd, with flags as open(2) has them, close-on-exec, made with
+ * mode 0600 where they say so; negative errno. */
+int io_open_own_at(int dir_fd, const char *path, int flags);
 int io_read_fd(int fd, size_t max_bytes, struct buf *out);
 /* Write all, blocking (waits by poll when fd is non-blocking). */
 int io_write_all(int fd, const void *bytes, size_t n);

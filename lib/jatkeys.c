@@ -39,12 +39,8 @@ static int status_of(int error)
 	case EDQUOT:
 	case EIO:
 		return EXIT_IO;
-	case EMFILE:
-	case ENFILE:
-	case ENOMEM:
-		return EXIT_TEMPORARY;
 	default:
-		return EXIT_CONFIG;
+		return io_error_status(-error, EXIT_CONFIG);
 	}
 }
 

@@ -163,14 +163,13 @@ static void marks_restore(struct jatservice *j)
 static int marks_open(struct jatservice *j)
 {
 	struct stat is;
+	int fd = io_open_own_at(AT_FDCWD, j->answered, O_WRONLY | O_APPEND | O_CREAT);
 
-	/* what is no file, as a FIFO that nobody reads, must not be waited for */
-	j->marks_fd = open(j->answered,
-		O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-	if (j->marks_fd < 0 || fstat(j->marks_fd, &is) < 0)
+	if (fd < 0)
+		return fd;
+	j->marks_fd = fd;
+	if (fstat(fd, &is) < 0)
 		return -errno;
-	if (!S_ISREG(is.st_mode))
-		return -ENXIO;
 	j->marks_bytes = (size_t)is.st_size;
 	if (j->marks_bytes % MARK_LINE_BYTES) { /* a full disk has cut the last one off */
 		j->marks_bytes -= j->marks_bytes % MARK_LINE_BYTES;

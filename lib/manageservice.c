@@ -130,7 +130,7 @@ static int read_disco(struct manageservice_config *c)
 	error = io_read_file(c->disco_file, DISCO_FILE_MAX_BYTES, &text);
 	if (error) {
 		err_error("cannot read '%s': %s", c->disco_file, strerror(-error));
-		status = io_config_status(error);
+		status = io_error_status(error, EXIT_CONFIG);
 	} else if (json_parse(buf_span(&text), 16, &all, &message) != JSON_OK ||
 		   !json_object_is_type(all, json_type_object)) {
 		err_error("'%s' holds no JSON object%s%s", c->disco_file,

@@ -546,7 +546,7 @@ static int read_pem(const char *path, struct buf *out)
 
 	if (error)
 		err_error("cannot read '%s': %s", path, strerror(-error));
-	return error ? io_config_status(error) : EXIT_DONE;
+	return error ? io_error_status(error, EXIT_CONFIG) : EXIT_DONE;
 }
 
 static int secrets_read(struct refreshservice *rs)

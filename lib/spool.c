@@ -243,7 +243,7 @@ static int orphans_take(struct spool *s)
 		if (strncmp(d->d_name, PREFIX, strlen(PREFIX)) != 0 ||
 			strcmp(d->d_name, s->name) == 0)
 			continue;
-		fd = io_open_own_at(s->dir_fd, d->d_name);
+		fd = io_open_own_at(s->dir_fd, d->d_name, O_RDONLY);
 		if (fd < 0)
 			continue;
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0 && still_named(s, d->d_name, fd))
@@ -293,9 +293,8 @@ struct spool *spool_open(const char *dir, int *status)
 	if (!error)
 		return s;
 	err_error("cannot use the spool '%s': %s", dir, strerror(-error));
-	*status = error == -ENOSPC || error == -EDQUOT			     ? EXIT_IO
-		  : error == -EMFILE || error == -ENFILE || error == -ENOMEM ? EXIT_TEMPORARY
-									     : EXIT_CONFIG;
+	*status = io_error_status(
+		error, error == -ENOSPC || error == -EDQUOT ? EXIT_IO : EXIT_CONFIG);
 	spool_free(s);
 	return NULL;
 }
