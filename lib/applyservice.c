@@ -114,10 +114,8 @@ static void on_line(void *context, struct span line, size_t number)
 	if (as->privilege)
 		privilege_writer(as->privilege, service_writer(as->service), loop_now_ms(as->loop));
 	apply_take(as->apply, &record, input, loop_now_ms(as->loop));
-	if (apply_full(as->apply) && !input->paused) {
-		input->paused = true;
-		link_pause(input->link);
-	}
+	if (apply_full(as->apply))
+		link_hold(input->link, &input->paused, true);
 }
 
 static void on_bad(void *context, const char *what, size_t line)
@@ -168,10 +166,7 @@ static void input_new(struct applyservice *as, int fd)
 	input->next = as->inputs;
 	as->inputs = input;
 	as->inputs_count++;
-	if (as->draining) {
-		input->paused = true;
-		link_pause(input->link);
-	}
+	link_hold(input->link, &input->paused, as->draining);
 }
 
 static void on_client(void *context, int fd)
@@ -227,13 +222,7 @@ static void on_turn(void *context)
 
 	for (struct input *input = as->inputs; input; input = next) {
 		next = input->next;
-		if (input->paused && !full) {
-			input->paused = false;
-			link_resume(input->link);
-		} else if (!input->paused && full) {
-			input->paused = true;
-			link_pause(input->link);
-		}
+		link_hold(input->link, &input->paused, full);
 		if (!input->ended || apply_count_of(as->apply, input) > 0)
 			continue;
 		if (input->fd < 0)

@@ -223,13 +223,7 @@ static void balance(struct connect *c)
 		return;
 	hold_source = login_congested(c->login) || pending_full(c);
 	hold_login = link_congested(c->sink);
-	if (hold_source != c->source_paused) {
-		c->source_paused = hold_source;
-		if (hold_source)
-			link_pause(c->source);
-		else
-			link_resume(c->source);
-	}
+	link_hold(c->source, &c->source_paused, hold_source);
 	if (pending_full(c) && !c->input_over && c->deadline.deadline_ms == LOOP_NEVER)
 		loop_timer_set(c->loop, &c->deadline, route_deadline(c->pending));
 	if (hold_login != c->login_paused) {

@@ -24,7 +24,6 @@ struct delegateservice {
 	struct buf domain;
 	struct disco_info own;
 	struct io_random_numbers random;
-	bool held; /* the link is paused because of the handler's pipe */
 };
 
 /* Rules ------------------------------------------------------------------ */
@@ -274,13 +273,8 @@ static void on_handler_died(void *context, int wait_status)
 static void on_turn(void *context)
 {
 	struct delegateservice *ds = context;
-	bool full = handler_congested(ds->handler);
 
-	if (full && !ds->held)
-		service_pause(ds->service);
-	else if (!full && ds->held)
-		service_resume(ds->service);
-	ds->held = full;
+	service_hold(ds->service, handler_congested(ds->handler));
 	handler_hold(ds->handler, service_congested(ds->service));
 }
 

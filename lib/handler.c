@@ -397,8 +397,8 @@ bool handler_congested(const struct handler *h)
 
 void handler_hold(struct handler *h, bool hold)
 {
-	if (h->link && hold != h->held)
-		(hold ? link_pause : link_resume)(h->link);
+	if (h->link)
+		link_hold(h->link, &h->held, hold);
 	h->held = hold;
 }
 

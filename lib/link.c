@@ -514,6 +514,13 @@ void link_resume(struct link *l)
 	}
 }
 
+void link_hold(struct link *l, bool *held, bool hold)
+{
+	if (hold != *held)
+		(hold ? link_pause : link_resume)(l);
+	*held = hold;
+}
+
 void link_lift_bound(struct link *l)
 {
 	l->out.max = BUF_NO_MAX;

@@ -90,6 +90,8 @@ bool link_congested(const struct link *link);
  * resumes. */
 void link_pause(struct link *link);
 void link_resume(struct link *link);
+/* Be paused or not, for one who remembers in *held whether he has paused it. */
+void link_hold(struct link *link, bool *held, bool hold);
 /* The last words of a program (an answer to each open request) are as many as there are: no
  * maximum from now on. */
 void link_lift_bound(struct link *link);

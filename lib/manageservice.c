@@ -43,7 +43,6 @@ struct manageservice {
 	struct io_random_numbers random;
 	struct buf domain, *host_texts;
 	struct span *hosts;
-	bool held;	/* the link is paused because of the handler's pipe */
 	bool pipe_held; /* our own pipe is paused because of the link */
 };
 
@@ -373,18 +372,13 @@ static bool handler_full(const struct manageservice *ms)
 static void on_turn(void *context)
 {
 	struct manageservice *ms = context;
-	bool full = handler_full(ms), wait = service_congested(ms->service);
+	bool wait = service_congested(ms->service);
 
-	if (full && !ms->held)
-		service_pause(ms->service);
-	else if (!full && ms->held)
-		service_resume(ms->service);
-	ms->held = full;
+	service_hold(ms->service, handler_full(ms));
 	if (ms->handler)
 		handler_hold(ms->handler, wait);
-	if (ms->pipe && wait != ms->pipe_held)
-		(wait ? link_pause : link_resume)(ms->pipe);
-	ms->pipe_held = wait;
+	if (ms->pipe)
+		link_hold(ms->pipe, &ms->pipe_held, wait);
 	jobs_start(ms);
 }
 

@@ -48,7 +48,7 @@ struct service {
 	enum phase phase;
 	int status;
 	bool drain_told, input_ended, ready, stopping;
-	unsigned pauses;
+	bool held;	 /* the link is paused, and so will the next one be */
 	char why[256];	 /* while waiting for the next connection */
 	int64_t tick_ms; /* what the timer is set to */
 	struct loop_timer tick, drain, end, metrics, watchdog, status_line;
@@ -383,20 +383,11 @@ bool service_congested(const struct service *s)
 	return !service_up(s) || (link && link_congested(link));
 }
 
-void service_pause(struct service *s)
+void service_hold(struct service *s, bool hold)
 {
-	s->pauses++;
 	if (service_link(s))
-		link_pause(service_link(s));
-}
-
-void service_resume(struct service *s)
-{
-	if (s->pauses == 0)
-		return;
-	s->pauses--;
-	if (service_link(s))
-		link_resume(service_link(s));
+		link_hold(service_link(s), &s->held, hold);
+	s->held = hold;
 }
 
 static void on_up(void *context)
@@ -412,7 +403,7 @@ static void on_up(void *context)
 		loop_stop(s->loop, s->status);
 		return;
 	}
-	for (unsigned i = 0; service_link(s) && i < s->pauses; i++)
+	if (service_link(s) && s->held)
 		link_pause(service_link(s));
 	if (s->ops.up)
 		s->ops.up(s->self, service_writer(s), now_ms);

@@ -154,9 +154,9 @@ int service_run(const struct service_config *config, const struct service_ops *o
 struct writer *service_writer(struct service *s);
 /* Whether the link is down or its output congested: who produces output had better wait. */
 bool service_congested(const struct service *s);
-/* Hold back / let go the link's reading (a handler's pipe is full). Counted. */
-void service_pause(struct service *s);
-void service_resume(struct service *s);
+/* Whether the link is left unread (a handler's pipe is full), also the next one after a reconnect.
+ */
+void service_hold(struct service *s, bool hold);
 /* Stop with this status (after flush). */
 void service_stop(struct service *s, int status);
 
