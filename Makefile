@@ -76,7 +76,7 @@ endif
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null)
 
-LIB_SRC := $(wildcard lib/*.c)
+LIB_SRC := $(wildcard lib/*/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
 LIB := $(BUILD)/liboutboard.a
 CMD_SRC := $(wildcard cmd/*.c)
@@ -112,7 +112,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 
 $(LIB): $(LIB_OBJ)
 	$(if $(Q),@echo '  AR      $@')
-	$(Q)rm -f $@ && $(AR) rcs $@ $(LIB_OBJ)
+	$(Q)rm -f $@ && $(AR) qcs $@ $(LIB_OBJ)
 
 LINK = @mkdir -p $(@D); $(if $(Q),echo '  LD      $@';) $(if $(V),set -x;) \
 	$(CC) $(ALL_LDFLAGS) $(ALL_CFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS)
@@ -214,15 +214,19 @@ fuzz-merge:
 
 # --- checks of the sources
 
-C_FILES = $(wildcard lib/*.[ch] cmd/*.[ch] tests/*/*.[ch])
+C_FILES = $(wildcard lib/*/*.[ch] cmd/*.[ch] tests/*/*.[ch])
 SHELL_FILES = $(shell grep -lsE '^\#!.*(bash|bats|/sh)|^\# shellcheck shell=' -r .ci tests)
 
 lint: lint-quick lint-tidy
 
-lint-quick: lint-format lint-shell lint-man lint-headers lint-mains
+lint-quick: lint-format lint-rooms lint-shell lint-man lint-headers lint-mains
 
 lint-format:
 	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
+
+# The rooms of lib/ include only what stands above them.
+lint-rooms:
+	$(Q).ci/rooms lib
 
 lint-shell:
 	$(Q)shellcheck $(SHELL_FILES)
@@ -234,7 +238,7 @@ lint-man:
 
 # Every header compiles alone.
 lint-headers:
-	$(Q)for h in lib/*.h; do \
+	$(Q)for h in lib/*/*.h; do \
 		$(CC) $(ALL_CPPFLAGS) -std=c17 $(WARNINGS) -Werror -fsyntax-only -x c $$h || exit 1; done
 
 # A main is thin: options -> config -> run.
@@ -244,7 +248,7 @@ lint-mains:
 
 lint-tidy: $(LIB_SRC:%=$(BUILD)/tidy/%) $(CMD_SRC:%=$(BUILD)/tidy/%)
 
-$(BUILD)/tidy/%: % .clang-tidy $(wildcard lib/*.h)
+$(BUILD)/tidy/%: % .clang-tidy $(wildcard lib/*/*.h)
 	@mkdir -p $(@D)
 	$(if $(Q),@echo '  TIDY    $<')
 	$(Q)$(CLANG_TIDY) --quiet --warnings-as-errors='*' $< -- $(ALL_CPPFLAGS) -std=c17 2>$@.log || \
@@ -312,7 +316,7 @@ clean:
 
 FORCE:
 .PHONY: all programs check demo check-now demo-now check-32 check-filters check-unit valgrind installcheck bench bench-programs bench-servers \
-	fuzz fuzz-programs fuzz-merge lint lint-quick lint-format lint-shell lint-man lint-headers \
+	fuzz fuzz-programs fuzz-merge lint lint-quick lint-format lint-rooms lint-shell lint-man lint-headers \
 	lint-mains lint-tidy \
 	format completions install uninstall dist deb soak clean FORCE
 .SECONDARY:

@@ -1,7 +1,7 @@
 /* jat-encode - put addresses into tokens of a proxy's domain */
-#include "err.h"
-#include "jattool.h"
-#include "opt.h"
+#include "base/err.h"
+#include "jat/tool.h"
+#include "base/opt.h"
 
 static struct jattool_config config = JATTOOL_CONFIG_INIT;
 

@@ -1,6 +1,6 @@
 /* json-to-stanza - XMPP stanzas from JSON, one object a line */
-#include "err.h"
-#include "jsontool.h"
+#include "base/err.h"
+#include "plumbing/json-tool.h"
 
 static struct jsontool_config config = JSONTOOL_CONFIG_INIT;
 

@@ -1,7 +1,7 @@
 /* roster-apply - make the rosters on a server what the records say */
-#include "applyservice.h"
-#include "err.h"
-#include "opt.h"
+#include "roster/apply-service.h"
+#include "base/err.h"
+#include "base/opt.h"
 
 static struct applyservice_config config = APPLYSERVICE_CONFIG_INIT;
 

@@ -1,10 +1,10 @@
 /* roster-diff - what changed between two files of rosters */
 #include <string.h>
 
-#include "difftool.h"
-#include "err.h"
-#include "io.h"
-#include "opt.h"
+#include "roster/diff-tool.h"
+#include "base/err.h"
+#include "base/io.h"
+#include "base/opt.h"
 
 static const struct opt options[] = {{0}};
 static const struct opt *const tables[] = {options, NULL};

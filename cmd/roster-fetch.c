@@ -1,7 +1,7 @@
 /* roster-fetch - get rosters from a web application */
-#include "err.h"
-#include "fetchtool.h"
-#include "opt.h"
+#include "base/err.h"
+#include "roster/fetch-tool.h"
+#include "base/opt.h"
 
 static struct fetch_config config = FETCH_CONFIG_INIT;
 

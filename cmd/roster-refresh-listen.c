@@ -1,7 +1,7 @@
 /* roster-refresh-listen - take a web application's word that rosters have changed */
-#include "err.h"
-#include "opt.h"
-#include "refreshservice.h"
+#include "base/err.h"
+#include "base/opt.h"
+#include "roster/refresh-service.h"
 
 static struct refreshservice_config config = REFRESHSERVICE_CONFIG_INIT;
 

@@ -1,6 +1,6 @@
 /* stanza-to-json - XMPP stanzas as JSON, one object a line */
-#include "err.h"
-#include "jsontool.h"
+#include "base/err.h"
+#include "plumbing/json-tool.h"
 
 static struct jsontool_config config = JSONTOOL_CONFIG_INIT;
 

@@ -1,7 +1,7 @@
 /* xmpp-connect - a server connection as standard input and output */
-#include "connect.h"
-#include "err.h"
-#include "opt.h"
+#include "plumbing/connect.h"
+#include "base/err.h"
+#include "base/opt.h"
 
 static struct connect_config config = CONNECT_CONFIG_INIT;
 

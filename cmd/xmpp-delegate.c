@@ -1,7 +1,7 @@
 /* xmpp-delegate - have whole namespaces of a component handled by other entities */
-#include "delegateservice.h"
-#include "err.h"
-#include "opt.h"
+#include "delegation/delegate-service.h"
+#include "base/err.h"
+#include "base/opt.h"
 
 static struct delegateservice_config config = DELEGATESERVICE_CONFIG_INIT;
 

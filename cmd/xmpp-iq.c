@@ -1,6 +1,6 @@
 /* xmpp-iq - send an IQ and print its own reply */
-#include "err.h"
-#include "iq.h"
+#include "base/err.h"
+#include "plumbing/iq.h"
 
 static struct iq_config config = IQ_CONFIG_INIT;
 

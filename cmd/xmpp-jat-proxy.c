@@ -1,7 +1,7 @@
 /* xmpp-jat-proxy - hand IQs sent to a component to the clients of another account */
-#include "err.h"
-#include "jatservice.h"
-#include "opt.h"
+#include "base/err.h"
+#include "jat/service.h"
+#include "base/opt.h"
 
 static struct jatservice_config config = JATSERVICE_CONFIG_INIT;
 

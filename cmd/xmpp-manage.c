@@ -1,7 +1,7 @@
 /* xmpp-manage - answer for a server: be the managing entity of delegated namespaces */
-#include "err.h"
-#include "manageservice.h"
-#include "opt.h"
+#include "base/err.h"
+#include "delegation/manage-service.h"
+#include "base/opt.h"
 
 static struct manageservice_config config = MANAGESERVICE_CONFIG_INIT;
 

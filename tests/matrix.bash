@@ -138,7 +138,7 @@ make_inputs()
 	while read -r token; do
 		echo "<iq type='result' id='a1' to='$token' from='impl@example.org/y'/>"
 	done <tokens >answers
-	# what is long, and what json-c keeps in tables that grow, before numbers: see lib/json.c
+	# what is long, and what json-c keeps in tables that grow, before numbers: see lib/base/json.c
 	cat >objects <<-'END'
 		{"kind":"iq","type":"get","id":"1","ns":"urn:xmpp:ping","name":"ping"}
 		{"kind":"presence"}

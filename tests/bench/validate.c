@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "roster.h"
+#include "roster/roster.h"
 
 #define CONTACTS 10000
 #define ROUNDS 20

@@ -4,8 +4,8 @@
  * Asserted: what is taken has a namespace and an entity for each rule, and what is refused has
  * words; rules that pass all checks can be given to the decisions.
  */
-#include "delegateservice.h"
-#include "jid.h"
+#include "delegation/delegate-service.h"
+#include "xmpp/jid.h"
 #include "require.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);

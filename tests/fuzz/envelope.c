@@ -5,9 +5,9 @@
  * same; an answer that is accepted has the addresses it must have and at most one payload, and is
  * still accepted when it has been copied.
  */
-#include "delegation.h"
-#include "reader.h"
-#include "reply.h"
+#include "delegation/delegation.h"
+#include "xmpp/reader.h"
+#include "xmpp/reply.h"
 #include "require.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);

@@ -1,5 +1,5 @@
 /* A file of roster-fetch's cache, of which a crash or somebody else may have made anything. */
-#include "fetchcache.h"
+#include "roster/fetchcache.h"
 #include "require.h"
 
 #define URL "http://a/b"

@@ -1,9 +1,10 @@
 /* Addresses: what splits joins again, what is normalised stays so, what survives is itself. */
 #include <stdint.h>
 
-#include "jid.h"
+#include "base/utf8.h"
+#include "xmpp/jid.h"
 #include "require.h"
-#include "xml.h"
+#include "xmpp/xml.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
@@ -25,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		REQUIRE(span_equal(jid.domain, jid_domain(text)));
 		REQUIRE(span_equal(jid.resource, jid_resource(text)));
 		REQUIRE(jid_at_domain(text, jid.domain));
-		REQUIRE(xml_characters_valid(text) && !memchr(text.p, '\0', n));
+		REQUIRE(utf8_xml_valid(text) && !memchr(text.p, '\0', n));
 	}
 	if (jid_normalise(text, &once)) {
 		REQUIRE(jid_split(buf_span(&once), &jid));

@@ -1,9 +1,9 @@
 /* Lines of JSON as a handler writes them, to a program with limits. The first byte chooses these,
  * the rest are lines: each is the same to who has read the lines before it as to who has not, and
  * what comes of it is a stanza within the limits, which survives the way back. */
-#include "jsonlines.h"
+#include "xmpp/jsonlines.h"
 #include "require.h"
-#include "stanza-json.h"
+#include "xmpp/stanza-json.h"
 
 #define MAX_LINE_BYTES 4096
 

@@ -10,7 +10,8 @@
 #include "../unit/infoset.h"
 #include "../unit/transcript.h"
 #include "require.h"
-#include "stanza-error.h"
+#include "base/utf8.h"
+#include "xmpp/stanza-error.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
@@ -127,7 +128,7 @@ static void check_node(const struct stanza *s, const struct xml_node *node)
 	REQUIRE(children <= node->children_count);
 	buf_init(&out, BUF_NO_MAX);
 	REQUIRE(xml_node_text(s->text, node, &out));
-	REQUIRE(xml_characters_valid(buf_span(&out)));
+	REQUIRE(utf8_xml_valid(buf_span(&out)));
 	buf_reset(&out);
 	writer_init(&w, &out, WRITER_PIPE, 0);
 	writer_begin(&w);

@@ -2,9 +2,9 @@
  * of a request, or a line of the worker. */
 #include <stdint.h>
 
-#include "refresh.h"
+#include "roster/refresh.h"
 #include "require.h"
-#include "roster.h"
+#include "roster/roster.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 

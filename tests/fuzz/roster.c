@@ -1,11 +1,12 @@
 /* Rosters and records: what is accepted is written so that it is read as the same again. */
-#include "roster.h"
+#include "base/utf8.h"
+#include "roster/roster.h"
 
 #include <stdint.h>
 
-#include "jid.h"
+#include "xmpp/jid.h"
 #include "require.h"
-#include "xml.h"
+#include "xmpp/xml.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
@@ -28,10 +29,9 @@ static void check_roster(const struct roster *r)
 		REQUIRE(jid_normalise(span_of(item->jid), &jid));
 		REQUIRE(span_is(buf_span(&jid), item->jid) && !jid_is_full(buf_span(&jid)));
 		REQUIRE(roster_find(r, item->jid) == item);
-		REQUIRE(!item->name || (*item->name && xml_characters_valid(span_of(item->name))));
+		REQUIRE(!item->name || (*item->name && utf8_xml_valid(span_of(item->name))));
 		for (size_t k = 0; k < item->groups_count; k++)
-			REQUIRE(*item->groups[k] &&
-				xml_characters_valid(span_of(item->groups[k])) &&
+			REQUIRE(*item->groups[k] && utf8_xml_valid(span_of(item->groups[k])) &&
 				(k == 0 || strcmp(item->groups[k - 1], item->groups[k]) < 0));
 	}
 	roster_diff(r, r, count, &changes);

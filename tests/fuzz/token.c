@@ -2,8 +2,8 @@
  * (address asked, newline, JID) to encode and decode. */
 #include <stdint.h>
 
-#include "jat.h"
-#include "jid.h"
+#include "jat/jat.h"
+#include "xmpp/jid.h"
 #include "require.h"
 
 #define DOMAIN "proxy.test"

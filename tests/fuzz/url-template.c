@@ -1,5 +1,5 @@
 /* URL templates: whatever the name, host and number of segments stay. Input: template LF name. */
-#include "url-template.h"
+#include "base/url-template.h"
 
 #include <curl/curl.h>
 #include <stdint.h>

@@ -7,9 +7,10 @@
  */
 #include <stdlib.h>
 
-#include "err.h"
-#include "service.h"
-#include "stanza-error.h"
+#include "base/deadline.h"
+#include "base/err.h"
+#include "server/service.h"
+#include "xmpp/stanza-error.h"
 
 enum { HELD_MAX = 65536 };
 
@@ -97,7 +98,7 @@ static int64_t deadline(const void *self)
 {
 	const struct echo *e = self;
 
-	return e->first < e->last ? e->held[e->first].deadline_ms : LOOP_NEVER;
+	return e->first < e->last ? e->held[e->first].deadline_ms : DEADLINE_NEVER;
 }
 
 static void tick(void *self, struct writer *w, int64_t now_ms)

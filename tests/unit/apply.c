@@ -1,10 +1,10 @@
 /* apply.h: jobs and their results, with a server that is made up */
-#include "apply.h"
+#include "roster/apply.h"
 
 #include <stdlib.h>
 
 #include "check.h"
-#include "err.h"
+#include "base/err.h"
 
 static struct apply *apply;
 static struct buf results, asked;

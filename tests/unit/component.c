@@ -1,4 +1,4 @@
-#include "component.h"
+#include "server/component.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "err.h"
+#include "base/err.h"
 
 #define HEADER                                                                                     \
 	"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "                     \

@@ -1,11 +1,12 @@
 /* delegate.h: when an entity is told, by a clock that the test moves, and an output that is full */
-#include "delegate.h"
+#include "base/deadline.h"
+#include "delegation/delegate.h"
 
-#include "buf.h"
+#include "base/buf.h"
 #include "check.h"
-#include "delegation.h"
-#include "loop.h"
-#include "reader.h"
+#include "delegation/delegation.h"
+#include "loop/loop.h"
+#include "xmpp/reader.h"
 
 static struct delegate *d;
 static struct buf out;
@@ -155,7 +156,7 @@ static void not_told_again_when_all_is_answered(void)
 	entity_answers(10);
 	delegate_tick(d, &w, 29000);
 	CHECK_EQ_INT(buf_length(&out), 0);
-	CHECK(delegate_deadline(d) == LOOP_NEVER);
+	CHECK(delegate_deadline(d) == DEADLINE_NEVER);
 	end();
 }
 

@@ -1,8 +1,8 @@
 /* What a black box cannot see of delegation.h, disco.h and reply.h: every name of a node, and what
  * JSON and identities are refused for. */
 #include "check.h"
-#include "delegation.h"
-#include "disco.h"
+#include "delegation/delegation.h"
+#include "xmpp/disco.h"
 
 static void nodes(void)
 {

@@ -1,6 +1,6 @@
 #include "check.h"
 #include "child.h"
-#include "err.h"
+#include "base/err.h"
 
 #include <errno.h>
 #include <json-c/json.h>

@@ -12,7 +12,7 @@
 #include <expat.h>
 #include <stdlib.h>
 
-#include "xml.h"
+#include "xmpp/xml.h"
 
 static void infoset_name(struct buf *out, const char *name, bool element)
 {

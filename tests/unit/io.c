@@ -1,7 +1,7 @@
 #include "check.h"
 #include "child.h"
-#include "err.h"
-#include "io.h"
+#include "base/err.h"
+#include "base/io.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,9 +1,9 @@
-/* lib/jat.c: tokens against vectors of another implementation, and the properties of all three
+/* lib/jat/jat.c: tokens against vectors of another implementation, and the properties of all three
  * encodings */
-#include "jat.h"
+#include "jat/jat.h"
 
 #include "check.h"
-#include "jid.h"
+#include "xmpp/jid.h"
 
 #define DOMAIN "proxy.example.org"
 #define KEY_A "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"

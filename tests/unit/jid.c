@@ -1,8 +1,9 @@
-/* lib/jid.c: splitting, normalising, what survives resourceprep */
-#include "jid.h"
+/* lib/xmpp/jid.c: splitting, normalising, what survives resourceprep */
+#include "base/utf8.h"
+#include "xmpp/jid.h"
 
 #include "check.h"
-#include "xml.h"
+#include "xmpp/xml.h"
 
 static bool splits(const char *text)
 {
@@ -330,7 +331,7 @@ static void properties(void)
 		buf_reset(&twice);
 		if (jid_split(s, &jid)) {
 			valid++;
-			ok = ok && join_is(&jid, s) && xml_characters_valid(s) &&
+			ok = ok && join_is(&jid, s) && utf8_xml_valid(s) &&
 			     span_equal(jid_domain(s), jid.domain) &&
 			     span_equal(jid_resource(s), jid.resource);
 		}

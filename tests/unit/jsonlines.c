@@ -1,5 +1,5 @@
 /* Lines of JSON and stanzas: limits, ids of what is wrong, what an iq need not say. */
-#include "jsonlines.h"
+#include "xmpp/jsonlines.h"
 
 #include "check.h"
 

@@ -1,4 +1,4 @@
-#include "link.h"
+#include "loop/link.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "err.h"
-#include "io.h"
+#include "base/err.h"
+#include "base/io.h"
 
 /* One link, what it said, and what is to be done about it. */
 struct probe {

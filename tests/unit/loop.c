@@ -1,5 +1,6 @@
 #include "check.h"
-#include "loop.h"
+#include "base/deadline.h"
+#include "loop/loop.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -78,7 +79,7 @@ static void timers_run_by_deadline(void)
 	struct loop_timer t[4];
 	for (int i = 0; i < 4; i++)
 		loop_timer_init(&t[i], note_timer, (void *)(uintptr_t) & "a\0b\0c\0d"[i * 2]);
-	CHECK_EQ_INT(t[0].deadline_ms, LOOP_NEVER);
+	CHECK_EQ_INT(t[0].deadline_ms, DEADLINE_NEVER);
 	loop_timer_clear(loop, &t[0]);
 	int64_t now_ms = loop_now_ms(loop);
 	loop_timer_set(loop, &t[0], now_ms + 12);
@@ -86,13 +87,13 @@ static void timers_run_by_deadline(void)
 	loop_timer_set(loop, &t[2], now_ms + 7);
 	loop_timer_set(loop, &t[3], now_ms - 1000);
 	loop_timer_set(loop, &t[1], now_ms + 9);
-	loop_timer_set(loop, &t[2], LOOP_NEVER);
-	CHECK_EQ_INT(t[2].deadline_ms, LOOP_NEVER);
+	loop_timer_set(loop, &t[2], DEADLINE_NEVER);
+	CHECK_EQ_INT(t[2].deadline_ms, DEADLINE_NEVER);
 	CHECK_EQ_INT(settle(20), 7);
 	CHECK_EQ_STR(trace, "d b a");
 	CHECK(loop_now_ms(loop) >= now_ms + 20);
 	CHECK(loop_stopped(loop));
-	CHECK_EQ_INT(t[0].deadline_ms, LOOP_NEVER);
+	CHECK_EQ_INT(t[0].deadline_ms, DEADLINE_NEVER);
 	/* and it may run again */
 	loop_timer_set(loop, &t[2], loop_now_ms(loop));
 	CHECK_EQ_INT(settle(5), 7);
@@ -109,9 +110,9 @@ static void many_fired(void *context, int64_t now_ms)
 {
 	size_t i = *(size_t *)context;
 	in_order = in_order && fired_ms[i] >= previous_ms && fired_ms[i] <= now_ms &&
-		   many[i].deadline_ms == LOOP_NEVER;
+		   many[i].deadline_ms == DEADLINE_NEVER;
 	previous_ms = fired_ms[i];
-	fired_ms[i] = LOOP_NEVER;
+	fired_ms[i] = DEADLINE_NEVER;
 }
 
 static void many_timers_in_any_order(void)
@@ -122,13 +123,13 @@ static void many_timers_in_any_order(void)
 	for (size_t i = 0; i < MANY; i++) {
 		index[i] = i;
 		loop_timer_init(&many[i], many_fired, &index[i]);
-		fired_ms[i] = LOOP_NEVER;
+		fired_ms[i] = DEADLINE_NEVER;
 	}
 	int64_t base_ms = loop_now_ms(loop) - 1000;
 	for (int step = 0; step < 20000; step++) {
 		size_t i = (size_t)rand() % MANY;
-		fired_ms[i] = rand() % 3 ? base_ms + rand() % 100 : LOOP_NEVER;
-		if (fired_ms[i] == LOOP_NEVER && rand() % 2)
+		fired_ms[i] = rand() % 3 ? base_ms + rand() % 100 : DEADLINE_NEVER;
+		if (fired_ms[i] == DEADLINE_NEVER && rand() % 2)
 			loop_timer_clear(loop, &many[i]);
 		else
 			loop_timer_set(loop, &many[i], fired_ms[i]);
@@ -137,7 +138,7 @@ static void many_timers_in_any_order(void)
 	settle(0);
 	CHECK(in_order);
 	for (size_t i = 0; i < MANY; i++)
-		CHECK_EQ_INT(fired_ms[i], LOOP_NEVER);
+		CHECK_EQ_INT(fired_ms[i], DEADLINE_NEVER);
 	loop_free(loop);
 }
 

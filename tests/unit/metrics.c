@@ -1,7 +1,7 @@
 #include "check.h"
 #include "child.h"
-#include "io.h"
-#include "metrics.h"
+#include "base/io.h"
+#include "server/metrics.h"
 
 static const struct metric some[] = {
 	{"requests", NULL, "IQs answered", METRIC_COUNTER, 12},

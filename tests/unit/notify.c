@@ -1,6 +1,6 @@
 #include "check.h"
 #include "child.h"
-#include "notify.h"
+#include "server/notify.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 #include "check.h"
 #include "child.h"
-#include "err.h"
-#include "opt.h"
+#include "base/err.h"
+#include "base/opt.h"
 
 #include <fcntl.h>
 

@@ -3,7 +3,7 @@
 
 #include <malloc.h>
 
-#include "stanza.h"
+#include "xmpp/stanza.h"
 #include "transcript.h"
 
 #define HEADER                                                                                     \

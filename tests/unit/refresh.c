@@ -1,8 +1,8 @@
 /* Who waits for whose roster: each rule of refresh.h, then a long random walk that keeps its books.
  */
 #include "check.h"
-#include "err.h"
-#include "refresh.h"
+#include "base/err.h"
+#include "roster/refresh.h"
 
 /* What has happened, as words: "give a", "answer 1 2/0/0", "settled a". */
 struct worker {

@@ -1,7 +1,7 @@
-#include "roster.h"
+#include "roster/roster.h"
 
 #include "check.h"
-#include "jid.h"
+#include "xmpp/jid.h"
 
 static struct buf message;
 

@@ -7,9 +7,9 @@
 #define OUTBOARD_TESTS_ROUND_TRIP_H
 
 #include "infoset.h"
-#include "json.h"
-#include "reader.h"
-#include "stanza-json.h"
+#include "base/json.h"
+#include "xmpp/reader.h"
+#include "xmpp/stanza-json.h"
 
 static struct reader *round_trip_reader(struct span bytes, struct stanza *s)
 {

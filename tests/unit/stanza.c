@@ -5,7 +5,7 @@
 
 #include "infoset.h"
 #include "transcript.h"
-#include "writer.h"
+#include "xmpp/writer.h"
 
 #define COMPONENT                                                                                  \
 	"<stream:stream xmlns='jabber:component:accept' xmlns:z='urn:z' "                          \

@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-#include "reader.h"
+#include "xmpp/reader.h"
 
 /* A random number generator of our own, so that a seed means the same everywhere (xorshift64*). */
 struct dice {

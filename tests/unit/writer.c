@@ -1,8 +1,8 @@
 /* The writer: what a copy changes and what it leaves alone; stanza-error.h's answers. */
 #include "check.h"
 
-#include "stanza-error.h"
-#include "reader.h"
+#include "xmpp/stanza-error.h"
+#include "xmpp/reader.h"
 
 #define COMPONENT                                                                                  \
 	"<stream:stream xmlns='jabber:component:accept' xmlns:z='urn:z' "                          \

@@ -1,7 +1,8 @@
 /* xml.h: text, escaping, one line, tags. */
 #include "check.h"
 
-#include "reader.h"
+#include "base/utf8.h"
+#include "xmpp/reader.h"
 
 static struct span text_of(struct buf *out, const char *xml)
 {
@@ -90,7 +91,7 @@ static bool valid(const char *p, size_t n)
 	bool result;
 
 	memcpy(copy, p, n);
-	result = xml_characters_valid((struct span){copy, n});
+	result = utf8_xml_valid((struct span){copy, n});
 	free(copy);
 	return result;
 }
@@ -157,7 +158,7 @@ static void characters_as_expat_sees_them(void)
 			in[n++] = (char)(0x80 | (c >> 6 & 0x3f));
 		if (c >= 0x80)
 			in[n++] = (char)(0x80 | (c & 0x3f));
-		ok = xml_characters_valid((struct span){in + 4, n - 4});
+		ok = utf8_xml_valid((struct span){in + 4, n - 4});
 		memcpy(in + n, "</iq>\n", 6);
 		reader_feed(r, in, n + 6);
 		if ((reader_next(r, &s) == READER_STANZA) != ok)

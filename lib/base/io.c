@@ -1,0 +1,411 @@
+/* io.c - see io.h */
+#include "base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/err.h"
+
+#define READ_BYTES 65536
+
+void io_sanitise(bool ignore_sigpipe)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+			open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0)
+			_exit(EXIT_TEMPORARY); /* there is no stderr to say why */
+	if (ignore_sigpipe)
+		signal(SIGPIPE, SIG_IGN);
+}
+
+int io_open_null(int access)
+{
+	int fd = open("/dev/null", access | O_CLOEXEC);
+
+	if (fd < 0)
+		err_die(EXIT_TEMPORARY, "cannot open '/dev/null': %s", strerror(errno));
+	return fd;
+}
+
+int io_nonblocking(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	return 0;
+}
+
+int io_cloexec(int fd)
+{
+	int flags = fcntl(fd, F_GETFD);
+	if (flags < 0 || fcntl(fd, F_SETFD, flags | FD_CLOEXEC) < 0)
+		return -errno;
+	return 0;
+}
+
+/* After a failed read or write: true if it is worth trying again. */
+static bool retry(int fd, short events)
+{
+	if (errno == EINTR)
+		return true;
+	if (errno != EAGAIN)
+		return false;
+	struct pollfd p = {fd, events, 0};
+	return poll(&p, 1, -1) >= 0 || errno == EINTR;
+}
+
+int io_read_fd(int fd, size_t max_bytes, struct buf *out)
+{
+	size_t before = buf_length(out), room = out->max - before, left, n;
+	if (max_bytes < room)
+		room = max_bytes;
+	for (left = room;; left -= n) {
+		char beyond, *to = &beyond;
+		size_t want = left < READ_BYTES ? left : READ_BYTES;
+		if (left > 0)
+			to = buf_reserve(out, want);
+		ssize_t got = read(fd, to, left > 0 ? want : 1);
+		n = 0;
+		if (got < 0 && retry(fd, POLLIN))
+			continue;
+		if (got == 0)
+			return 0;
+		if (got < 0 || left == 0) {
+			int error = got < 0 ? errno : EFBIG;
+			buf_truncate(out, before);
+			return -error;
+		}
+		n = (size_t)got;
+		buf_commit(out, n);
+	}
+}
+
+int io_error_status(int error, int otherwise)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM ? EXIT_TEMPORARY
+									: otherwise;
+}
+
+int io_read_file(const char *path, size_t max_bytes, struct buf *out)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	int error = io_read_fd(fd, max_bytes, out);
+	close(fd);
+	return error;
+}
+
+int io_open_own_at(int dir_fd, const char *path, int flags)
+{
+	struct stat is;
+	int fd = openat(dir_fd, path, flags | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK, 0600);
+	if (fd < 0)
+		return -errno;
+	int error = fstat(fd, &is) < 0 ? -errno : S_ISREG(is.st_mode) ? 0 : -ENXIO;
+	if (!error)
+		return fd;
+	close(fd);
+	return error;
+}
+
+int io_read_own_file(const char *path, size_t max_bytes, struct buf *out)
+{
+	int fd = io_open_own_at(AT_FDCWD, path, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	int error = io_read_fd(fd, max_bytes, out);
+	close(fd);
+	return error;
+}
+
+int io_write_all(int fd, const void *bytes, size_t n)
+{
+	const char *p = bytes;
+	while (n > 0) {
+		ssize_t done = write(fd, p, n);
+		if (done < 0) {
+			if (retry(fd, POLLOUT))
+				continue;
+			return -errno;
+		}
+		p += done;
+		n -= (size_t)done;
+	}
+	return 0;
+}
+
+/* --- whole files */
+
+static int sync_folder(const char *folder)
+{
+	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return 0; /* writable but not readable: nothing to be done */
+	int error = fsync(fd) < 0 && errno == EIO ? -EIO : 0;
+	close(fd);
+	return error;
+}
+
+/* What a temporary file becomes: rename(2) or link(2). */
+static int put_file(const char *path, struct span content, mode_t mode, bool replace)
+{
+	const char *slash = strrchr(path, '/');
+	char *folder =
+		slash ? xstrndup(path, slash == path ? 1 : (size_t)(slash - path)) : xstrdup(".");
+	struct buf temporary;
+	buf_init(&temporary, BUF_NO_MAX);
+	buf_printf(&temporary, "%s/.outboard-XXXXXX", folder);
+	char *name = temporary.p;
+	int error = 0, fd = mkostemp(name, O_CLOEXEC);
+	if (fd < 0) {
+		error = -errno;
+		goto done;
+	}
+	error = io_write_all(fd, content.p, content.n);
+	if (!error && (fchmod(fd, mode) < 0 || fsync(fd) < 0))
+		error = -errno;
+	if (close(fd) < 0 && !error)
+		error = -errno;
+	if (!error && (replace ? rename(name, path) : link(name, path)) < 0)
+		error = -errno;
+	if (error || !replace)
+		unlink(name);
+	if (!error)
+		error = sync_folder(folder);
+done:
+	buf_free(&temporary);
+	free(folder);
+	return error;
+}
+
+int io_replace_file(const char *path, struct span content, mode_t mode)
+{
+	struct stat st;
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+		/* /dev/null, a FIFO, /dev/stdout: not to be replaced by a file */
+		int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+		if (fd < 0)
+			return -errno;
+		int error = io_write_all(fd, content.p, content.n);
+		if (close(fd) < 0 && !error)
+			error = -errno;
+		return error;
+	}
+	char *real = NULL;
+	if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode) && !(real = realpath(path, NULL)) &&
+		errno != ENOENT)
+		return -errno;
+	int error = put_file(real ? real : path, content, mode, true);
+	free(real);
+	return error;
+}
+
+int io_create_file(const char *path, struct span content, mode_t mode)
+{
+	return put_file(path, content, mode, false);
+}
+
+void io_close_stdout(void)
+{
+	const char *reason = NULL;
+	/* What stdio could not write earlier it says without the errno. */
+	if (ferror(stdout))
+		reason = "an earlier write failed";
+	if (fflush(stdout) != 0)
+		reason = strerror(errno);
+	if (close(STDOUT_FILENO) < 0 && errno != EBADF && errno != EINTR && !reason)
+		reason = strerror(errno);
+	if (reason)
+		err_die(EXIT_IO, "cannot write standard output: %s", reason);
+}
+
+/* --- secrets */
+
+static char *credential_path(const struct io_secret *secret)
+{
+	const char *folder = getenv("CREDENTIALS_DIRECTORY");
+	if (!folder || !*folder || !secret->credential)
+		return NULL;
+	struct buf path;
+	buf_init(&path, BUF_NO_MAX);
+	buf_printf(&path, "%s/%s", folder, secret->credential);
+	return path.p;
+}
+
+bool io_secret_given(const struct io_secret *secret)
+{
+	if (secret->file || secret->fd >= 0)
+		return true;
+	char *path = credential_path(secret);
+	bool there = path && access(path, F_OK) == 0;
+	free(path);
+	return there;
+}
+
+/* An open file the invoker made for us: its mode on disk is not what protects it. */
+static bool is_fd_path(const char *path)
+{
+	return strncmp(path, "/dev/fd/", 8) == 0 || strcmp(path, "/dev/stdin") == 0 ||
+	       strncmp(path, "/proc/self/fd/", 14) == 0;
+}
+
+/* Why the file must not hold a secret, or NULL. */
+static const char *bad_mode(int fd, const char *path)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return strerror(errno);
+	if (!S_ISREG(st.st_mode) || is_fd_path(path))
+		return NULL;
+	if (st.st_mode & S_IROTH)
+		return "others can read it (chmod o= helps)";
+	if (st.st_mode & S_IWOTH)
+		return "others can write it (chmod o= helps)";
+	if (st.st_mode & S_IWGRP)
+		return "its group can write it (chmod g-w helps)";
+	return NULL;
+}
+
+static const char *bad_content(struct span s)
+{
+	if (memchr(s.p, '\0', s.n))
+		return "it contains a NUL byte";
+	if (s.n == 0 || span_is(s, "\n") || span_is(s, "\r\n"))
+		return "it is empty";
+	return NULL;
+}
+
+int io_secret_read(const struct io_secret *secret, const char *what, struct buf *out)
+{
+	char *credential = NULL;
+	const char *path = secret->file, *reason = NULL;
+	int status = EXIT_DONE, fd = (int)secret->fd;
+	char fd_name[32];
+	buf_reset(out);
+	if (!path && secret->fd < 0)
+		path = credential = credential_path(secret);
+	if (!path && secret->fd < 0) {
+		err_error("no %s given, by file, file descriptor or credential '%s'", what,
+			secret->credential ? secret->credential : "");
+		return EXIT_CONFIG;
+	}
+	if (path) {
+		fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+		if (fd < 0)
+			status = io_error_status(-errno, EXIT_CONFIG);
+		reason = fd < 0 ? strerror(errno) : bad_mode(fd, path);
+	} else {
+		snprintf(fd_name, sizeof fd_name, "file descriptor %d", fd);
+	}
+	if (!reason) {
+		/* all at once, so that growing leaves no copies behind */
+		buf_reserve(out, out->max < IO_SECRET_MAX_BYTES ? out->max : IO_SECRET_MAX_BYTES);
+		int error = io_read_fd(fd, IO_SECRET_MAX_BYTES, out);
+		reason = error ? strerror(-error) : bad_content(buf_span(out));
+	}
+	if (fd > STDERR_FILENO)
+		close(fd);
+	if (reason) {
+		err_error("cannot use %s '%s': %s", what, path ? path : fd_name, reason);
+		io_secret_wipe(out);
+		if (status == EXIT_DONE)
+			status = EXIT_CONFIG;
+	}
+	free(credential);
+	return status;
+}
+
+void io_secret_trim(struct buf *b)
+{
+	struct span s = buf_span(b);
+	if (s.n > 0 && s.p[s.n - 1] == '\n')
+		s.n -= s.n > 1 && s.p[s.n - 2] == '\r' ? 2 : 1;
+	buf_truncate(b, s.n);
+}
+
+void io_secret_wipe(struct buf *b)
+{
+	if (b->capacity)
+		explicit_bzero(b->p, b->capacity);
+	buf_free(b);
+}
+
+void io_no_core(void)
+{
+	const struct rlimit none = {0, 0};
+	setrlimit(RLIMIT_CORE, &none);
+	prctl(PR_SET_DUMPABLE, 0);
+}
+
+/* --- chance and time */
+
+void io_random(void *bytes, size_t n)
+{
+	char *p = bytes;
+	while (n > 0) {
+		ssize_t got = getrandom(p, n, 0);
+		if (got < 0) {
+			if (errno == EINTR)
+				continue;
+			err_die(EXIT_TEMPORARY, "no random bytes from the kernel: %s",
+				strerror(errno));
+		}
+		p += got;
+		n -= (size_t)got;
+	}
+}
+
+uint64_t io_random_number(void *context)
+{
+	struct io_random_numbers *n = context;
+	uint64_t number;
+
+	if (n->left == 0) {
+		io_random(n->drawn, sizeof(n->drawn));
+		n->left = sizeof(n->drawn) / sizeof(n->drawn[0]);
+	}
+	number = n->drawn[--n->left];
+	n->drawn[n->left] = 0;
+	return number;
+}
+
+int64_t io_now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+bool io_split_host_port(const char *text, char **host, char **port)
+{
+	const char *colon = strrchr(text, ':');
+	if (!colon)
+		return false;
+	struct span name = {text, (size_t)(colon - text)};
+	if (name.n >= 2 && name.p[0] == '[' && name.p[name.n - 1] == ']') {
+		name = (struct span){name.p + 1, name.n - 2};
+		if (name.n == 0 || memchr(name.p, '[', name.n) || memchr(name.p, ']', name.n))
+			return false;
+	} else if (name.n && (memchr(name.p, ':', name.n) || memchr(name.p, '[', name.n) ||
+				     memchr(name.p, ']', name.n))) {
+		return false;
+	}
+	size_t digits = strspn(colon + 1, "0123456789");
+	if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' || atoi(colon + 1) > 65535)
+		return false;
+	if (name.n > 0)
+		*host = xstrndup(name.p, name.n);
+	*port = xstrdup(colon + 1);
+	return true;
+}

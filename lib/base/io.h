@@ -1,0 +1,88 @@
+/* base/io.h - files, secrets, stdout: the manners of a Unix program
+ *
+ * Functions return 0 or a negative errno unless said otherwise.
+ */
+#ifndef OUTBOARD_BASE_IO_H
+#define OUTBOARD_BASE_IO_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+
+/* Open /dev/null on each of fds 0, 1, 2 that is closed (0 write-only, 1 and 2 read-only, so
+ * that using them still fails), ignore SIGPIPE where `ignore_sigpipe`. Call early in main(). */
+void io_sanitise(bool ignore_sigpipe);
+
+/* /dev/null, close-on-exec, for O_RDONLY, O_WRONLY or O_RDWR; exits 75 when out of descriptors. */
+int io_open_null(int access);
+int io_nonblocking(int fd);
+int io_cloexec(int fd);
+
+/* What a file that is needed and cannot be had for this reason (negative errno) means: the exit
+ * status EXIT_TEMPORARY where descriptors or memory are short, else `otherwise`. */
+int io_error_status(int error, int otherwise);
+/* Append up to max_bytes of the file (or of fd until end) to out; -EFBIG when larger. */
+int io_read_file(const char *path, size_t max_bytes, struct buf *out);
+/* The same of a file in a folder of the program's own: what is no regular file, as a FIFO that
+ * nobody writes, is not waited for; -ENXIO, for a symbolic link -ELOOP. */
+int io_read_own_file(const char *path, size_t max_bytes, struct buf *out);
+/* Open such a file relative to dir_fd, with flags as open(2) has them, close-on-exec, made with
+ * mode 0600 where they say so; negative errno. */
+int io_open_own_at(int dir_fd, const char *path, int flags);
+int io_read_fd(int fd, size_t max_bytes, struct buf *out);
+/* Write all, blocking (waits by poll when fd is non-blocking). */
+int io_write_all(int fd, const void *bytes, size_t n);
+/* Replace path atomically: temporary file beside it, fsync, rename, fsync of the folder.
+ * Readers see the old or the new content, never a part. A symlink is followed; what is there and
+ * not a regular file (/dev/null, a FIFO) is written to instead. On failure the old file stays. */
+int io_replace_file(const char *path, struct span content, mode_t mode);
+/* As above but fails with -EEXIST if path exists already (link(2)). */
+int io_create_file(const char *path, struct span content, mode_t mode);
+
+/* Flush and close stdout with all errors looked at: at exit of every program. Exits 74 "cannot
+ * write standard output: reason" on failure. A stdout that was never open is one only if something
+ * was written. */
+void io_close_stdout(void);
+
+/* Where a secret comes from: --x-file, --x-fd, else $CREDENTIALS_DIRECTORY/NAME. */
+struct io_secret {
+	const char *file;	/* or NULL */
+	int64_t fd;		/* or -1 */
+	const char *credential; /* NAME: "component-secret", "password", ... */
+};
+#define IO_SECRET_MAX_BYTES 65536
+
+/* Read the secret into out (raw content; io_secret_trim removes one trailing newline).
+ * A regular file that others can read or the group can write is refused (/dev/fd/N is an fd that
+ * somebody opened for us: not looked at). An fd is read to its end once, closed unless it is a
+ * standard one, and remembered by the caller (it cannot be read again on SIGHUP).
+ * Returns an exit status: EXIT_DONE, EXIT_CONFIG (missing, unreadable, bad mode, empty,
+ * embedded NUL), EXIT_TEMPORARY (out of descriptors or memory); the reason has been logged. */
+int io_secret_read(const struct io_secret *secret, const char *what, struct buf *out);
+/* Whether any source is there at all. */
+bool io_secret_given(const struct io_secret *secret);
+void io_secret_trim(struct buf *b);
+/* buf_free, but overwrite first (explicit_bzero). */
+void io_secret_wipe(struct buf *b);
+/* No core files and not dumpable by others, for processes that hold secrets. */
+void io_no_core(void);
+
+/* Cryptographically secure random bytes (getrandom); exits 75 when the kernel has none. */
+void io_random(void *bytes, size_t n);
+/* The next of random numbers that are drawn many at a time, for the pure modules that are given a
+ * function for them; context: a struct io_random_numbers, at first all 0. None stays in it once it
+ * was given out. */
+struct io_random_numbers {
+	uint64_t drawn[32];
+	size_t left;
+};
+uint64_t io_random_number(void *context);
+/* CLOCK_MONOTONIC in milliseconds. */
+int64_t io_now_ms(void);
+
+/* "HOST:PORT", "[::1]:5347", ":5347" (*host is not touched: have a default or NULL in it) ->
+ * malloc'd parts; false if malformed (nothing is touched). The port is 0..65535. */
+bool io_split_host_port(const char *text, char **host, char **port);
+
+#endif

@@ -1,0 +1,700 @@
+/* opt.c - see opt.h */
+#include "base/opt.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/io.h"
+
+/* --help's descriptions begin here, further right for one long option */
+#define HELP_COLUMN_MAX 34
+
+/* Which options of the command line were given, by number: opt_given() asks later. */
+static bool *given;
+
+static const char *set_verbosity(void *target, const char *value)
+{
+	(void)value;
+	err_verbosity(*(const int *)target);
+	return NULL;
+}
+
+static const char *set_log_format(void *target, const char *value)
+{
+	(void)target;
+	return err_log_format(value) ? NULL : "not text or json";
+}
+
+static int one_more = 1, one_less = -1;
+static const char version[] = "version", help[] = "help", completion[] = "completion";
+
+static const struct opt common[] = {
+	{"verbose", 'v', OPT_CALL, NULL, "say more; may be repeated", &one_more,
+		.call = set_verbosity},
+	{"quiet", 'q', OPT_CALL, NULL, "say less; may be repeated", &one_less,
+		.call = set_verbosity},
+	{"log-format", 0, OPT_CALL, "FORMAT", "text or json lines on standard error (default text)",
+		NULL, .call = set_log_format, .choices = "text|json"},
+	{help, 'h', OPT_CALL, NULL, "show this help and exit", NULL},
+	{version, 'V', OPT_CALL, NULL, "show the version and exit", NULL},
+	{completion, 0, OPT_CALL, "SHELL", "write the completion for bash, zsh or fish", NULL,
+		.choices = "bash|zsh|fish", .hidden = true},
+	{0},
+};
+
+/* --- the tables as one list */
+
+struct each {
+	const struct opt_program *program;
+	const struct opt *const *table;
+	const struct opt *next;
+	size_t number; /* of what each_next() returned last */
+};
+
+static struct each each_start(const struct opt_program *program)
+{
+	return (struct each){program, program->tables, NULL, (size_t)-1};
+}
+
+/* The program's options in order, then the common ones, then NULL. */
+static const struct opt *each_next(struct each *e)
+{
+	for (;;) {
+		if (e->next && e->next->name) {
+			e->number++;
+			return e->next++;
+		}
+		if (e->next == &common[sizeof common / sizeof *common - 1])
+			return NULL;
+		e->next = *e->table ? *e->table++ : common;
+	}
+}
+
+static const struct opt *find_long(
+	const struct opt_program *program, struct span name, size_t *number)
+{
+	struct each e = each_start(program);
+	for (const struct opt *o; (o = each_next(&e));)
+		if (span_is(name, o->name)) {
+			*number = e.number;
+			return o;
+		}
+	return NULL;
+}
+
+static const struct opt *find_letter(const struct opt_program *program, char letter, size_t *number)
+{
+	struct each e = each_start(program);
+	for (const struct opt *o; (o = each_next(&e));)
+		if (o->letter == letter) {
+			*number = e.number;
+			return o;
+		}
+	return NULL;
+}
+
+static bool takes_value(const struct opt *o)
+{
+	return o->kind == OPT_CALL ? o->arg != NULL : o->kind != OPT_FLAG && o->kind != OPT_COUNT;
+}
+
+static bool repeats(const struct opt *o)
+{
+	return o->kind == OPT_COUNT || o->kind == OPT_LIST ||
+	       (o->kind == OPT_CALL && o->name != help && o->name != version);
+}
+
+static const char *arg_name(const struct opt *o)
+{
+	return o->arg ? o->arg : o->choices ? o->choices : "VALUE";
+}
+
+/* --- values: each returns NULL or what is wrong */
+
+static const char *parse_digits(const char **at, int64_t *value)
+{
+	const char *s = *at;
+	*value = 0;
+	if (!isdigit((unsigned char)*s))
+		return "not a number";
+	for (; isdigit((unsigned char)*s); s++)
+		if (__builtin_mul_overflow(*value, 10, value) ||
+			__builtin_add_overflow(*value, *s - '0', value))
+			return "too large";
+	*at = s;
+	return NULL;
+}
+
+static const char *parse_int(const char *text, int64_t *value)
+{
+	const char *s = text + (*text == '-');
+	const char *wrong = parse_digits(&s, value);
+	if (!wrong && *s)
+		wrong = "not a whole number";
+	if (*text == '-')
+		*value = -*value;
+	return wrong;
+}
+
+static const char *parse_bytes(const char *text, int64_t *value)
+{
+	static const char suffixes[] = "KMG";
+	const char *s = text, *wrong = parse_digits(&s, value), *suffix;
+	if (wrong)
+		return wrong;
+	if (*s && (suffix = strchr(suffixes, toupper((unsigned char)*s)))) {
+		if (__builtin_mul_overflow(
+			    *value, INT64_C(1) << (10 * (suffix - suffixes + 1)), value))
+			return "too large";
+		s++;
+	}
+	return *s ? "not a number of bytes (K, M and G are 1024s)" : NULL;
+}
+
+static const char *parse_seconds(const char *text, int64_t *value_ms)
+{
+	const char *s = text, *wrong = parse_digits(&s, value_ms);
+	if (wrong)
+		return wrong;
+	if (__builtin_mul_overflow(*value_ms, 1000, value_ms))
+		return "too large";
+	if (*s == '.' && isdigit((unsigned char)s[1])) {
+		s++;
+		for (int64_t unit = 100; unit > 0 && isdigit((unsigned char)*s); unit /= 10, s++)
+			if (__builtin_add_overflow(*value_ms, unit * (*s - '0'), value_ms))
+				return "too large";
+		if (isdigit((unsigned char)*s))
+			return "finer than milliseconds";
+	}
+	return *s ? "not a number of seconds" : NULL;
+}
+
+static void print_limit(char text[32], const struct opt *o, int64_t limit)
+{
+	if (o->kind == OPT_SECONDS && limit % 1000)
+		snprintf(text, 32, "%" PRId64 ".%03d", limit / 1000, (int)(limit % 1000));
+	else
+		snprintf(text, 32, "%" PRId64, o->kind == OPT_SECONDS ? limit / 1000 : limit);
+}
+
+static const char *parse_number(
+	const struct opt *o, const char *text, int64_t *value, char room[96])
+{
+	int64_t min = o->min, max = o->min == 0 && o->max == 0 ? INT64_MAX : o->max;
+	const char *wrong = o->kind == OPT_INT	   ? parse_int(text, value)
+			    : o->kind == OPT_BYTES ? parse_bytes(text, value)
+						   : parse_seconds(text, value);
+	char low[32], high[32];
+	if (wrong || (*value >= min && *value <= max))
+		return wrong;
+	print_limit(low, o, min);
+	print_limit(high, o, max);
+	if (max == INT64_MAX)
+		snprintf(room, 96, "less than %s", low);
+	else
+		snprintf(room, 96, "not between %s and %s", low, high);
+	return room;
+}
+
+static const char *server_wrong(const char *text)
+{
+	char *host = NULL, *port = NULL;
+	bool ok = io_split_host_port(text, &host, &port);
+	free(host);
+	free(port);
+	return ok ? NULL : "not HOST:PORT";
+}
+
+/* The index of value in "a|b|c", -1 if none. */
+static int choice_index(const char *choices, const char *value)
+{
+	size_t n = strlen(value);
+	for (int i = 0;; i++) {
+		size_t length = strcspn(choices, "|");
+		if (n == length && memcmp(choices, value, n) == 0)
+			return i;
+		if (!choices[length])
+			return -1;
+		choices += length + 1;
+	}
+}
+
+/* --- output: help, version, completions */
+
+static struct buf out_start(void)
+{
+	struct buf out;
+	buf_init(&out, BUF_NO_MAX);
+	return out;
+}
+
+_Noreturn static void out_finish(struct buf *out)
+{
+	fwrite(out->p, 1, out->n, stdout);
+	buf_free(out);
+	free(given);
+	given = NULL;
+	io_close_stdout();
+	exit(EXIT_DONE);
+}
+
+_Noreturn static void show_version(const struct opt_program *program)
+{
+	struct buf out = out_start();
+	buf_printf(&out, "%s (outboard) %s\n", program->name, OUTBOARD_VERSION);
+	out_finish(&out);
+}
+
+static void left_column(struct buf *out, const struct opt *o)
+{
+	if (o->letter)
+		buf_printf(out, "  -%c, --%s", o->letter, o->name);
+	else
+		buf_printf(out, "      --%s", o->name);
+	if (o->kind == OPT_OPTIONAL)
+		buf_printf(out, "[=%s]", arg_name(o));
+	else if (takes_value(o))
+		buf_printf(out, "=%s", arg_name(o));
+}
+
+_Noreturn static void show_help(const struct opt_program *program)
+{
+	struct buf out = out_start(), left = out_start();
+	static const char *const only_options[] = {"[OPTION...]", NULL};
+	const char *const *usage = program->usage ? program->usage : only_options;
+	for (int i = 0; usage[i]; i++)
+		buf_printf(&out, "%s%s%s%s\n", i ? "       " : "usage: ", program->name,
+			*usage[i] ? " " : "", usage[i]);
+	buf_printf(&out, "\n%s\n\n", program->summary);
+	size_t column = 0;
+	struct each e = each_start(program);
+	for (const struct opt *o; (o = each_next(&e));) {
+		buf_reset(&left);
+		left_column(&left, o);
+		if (!o->hidden && left.n > column && left.n <= HELP_COLUMN_MAX)
+			column = left.n;
+	}
+	e = each_start(program);
+	for (const struct opt *o; (o = each_next(&e));) {
+		if (o->hidden)
+			continue;
+		buf_reset(&left);
+		left_column(&left, o);
+		buf_printf(&out, "%-*s  %s\n", (int)column, left.p, o->help);
+	}
+	buf_free(&left);
+	out_finish(&out);
+}
+
+/* "a|b|c" as words */
+static void append_choices(struct buf *out, const char *choices)
+{
+	for (; *choices; choices++)
+		buf_append_char(out, *choices == '|' ? ' ' : *choices);
+}
+
+/* What completes a value in bash, as commands that set COMPREPLY. */
+static void bash_value(struct buf *out, const char *complete, const char *choices)
+{
+	if (choices) {
+		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -W '");
+		append_choices(out, choices);
+		buf_append_string(out, "' -- \"$cur\")");
+	} else if (complete && strcmp(complete, "file") == 0) {
+		buf_append_string(out, "compopt -o filenames\n\t\t"
+				       "mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")");
+	} else if (complete && strcmp(complete, "dir") == 0) {
+		buf_append_string(out, "compopt -o filenames\n\t\t"
+				       "mapfile -t COMPREPLY < <(compgen -d -- \"$cur\")");
+	} else if (complete && strcmp(complete, "host") == 0) {
+		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -A hostname -- \"$cur\")");
+	} else if (complete && strcmp(complete, "command") == 0) {
+		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -c -- \"$cur\")");
+	}
+}
+
+/* One case of the value's completion: `--name | -x)` and what to do. */
+static void bash_case(struct buf *out, const struct opt *o)
+{
+	buf_printf(out, "\t--%s", o->name);
+	if (o->letter)
+		buf_printf(out, " | -%c", o->letter);
+	buf_append_string(out, ")\n\t\t");
+	bash_value(out, o->complete, o->choices);
+	buf_append_string(out, "\n\t\treturn\n\t\t;;\n");
+}
+
+static void complete_bash(struct buf *out, const struct opt_program *program)
+{
+	struct buf function = out_start(), plain = out_start(), names = out_start();
+	for (const char *s = program->name; *s; s++)
+		buf_append_char(&function, *s == '-' ? '_' : *s);
+	buf_printf(out,
+		"# bash completion for %s; written by %s --completion bash\n"
+		"_%s()\n{\n"
+		"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i\n"
+		"\tCOMPREPLY=()\n"
+		"\t# bash splits --name=value at the =\n"
+		"\tif [[ $cur == = ]]; then\n"
+		"\t\tcur=\n"
+		"\telif [[ $prev == = ]] && ((COMP_CWORD > 1)); then\n"
+		"\t\tprev=${COMP_WORDS[COMP_CWORD - 2]}\n"
+		"\tfi\n"
+		"\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
+		"\t\t[[ ${COMP_WORDS[i]} == -- ]] && prev=--\n"
+		"\tdone\n"
+		"\tcase $prev in\n",
+		program->name, program->name, function.p);
+	struct each e = each_start(program);
+	for (const struct opt *o; (o = each_next(&e));) {
+		if (o->hidden)
+			continue;
+		const char *separator = names.n ? " " : "";
+		if (o->letter)
+			buf_printf(&names, "%s-%c --%s", separator, o->letter, o->name);
+		else
+			buf_printf(&names, "%s--%s", separator, o->name);
+		if (!takes_value(o) || o->kind == OPT_OPTIONAL)
+			continue;
+		if (o->complete || o->choices) {
+			bash_case(out, o);
+			continue;
+		}
+		buf_printf(&plain, "%s--%s", plain.n ? " | " : "", o->name);
+		if (o->letter)
+			buf_printf(&plain, " | -%c", o->letter);
+	}
+	if (plain.n)
+		buf_printf(out, "\t%s)\n\t\treturn\n\t\t;;\n", plain.p);
+	buf_printf(out,
+		"\tesac\n\tif [[ $prev != -- && $cur == -* ]]; then\n"
+		"\t\tmapfile -t COMPREPLY < <(compgen -W '%s' -- \"$cur\")\n",
+		names.p);
+	if (program->operand_complete) {
+		buf_append_string(out, "\telse\n\t\t");
+		bash_value(out, program->operand_complete, NULL);
+		buf_append_char(out, '\n');
+	}
+	buf_printf(out, "\tfi\n}\ncomplete -F _%s %s\n", function.p, program->name);
+	buf_free(&function);
+	buf_free(&plain);
+	buf_free(&names);
+}
+
+/* Text inside single quotes, with a backslash before each of `special`. */
+static void append_quoted(struct buf *out, const char *text, const char *quote, const char *special)
+{
+	for (; *text; text++) {
+		if (*text == '\'') {
+			buf_append_string(out, quote);
+			continue;
+		}
+		if (strchr(special, *text))
+			buf_append_char(out, '\\');
+		buf_append_char(out, *text);
+	}
+}
+
+static void zsh_value(struct buf *out, const char *complete, const char *choices)
+{
+	if (choices) {
+		buf_append_char(out, '(');
+		append_choices(out, choices);
+		buf_append_char(out, ')');
+	} else if (complete && strcmp(complete, "file") == 0) {
+		buf_append_string(out, "_files");
+	} else if (complete && strcmp(complete, "dir") == 0) {
+		buf_append_string(out, "_files -/");
+	} else if (complete && strcmp(complete, "host") == 0) {
+		buf_append_string(out, "_hosts");
+	} else if (complete && strcmp(complete, "command") == 0) {
+		buf_append_string(out, "_command_names -e");
+	}
+}
+
+static void complete_zsh(struct buf *out, const struct opt_program *program)
+{
+	buf_printf(out,
+		"#compdef %s\n# zsh completion for %s; written by %s --completion zsh\n"
+		"_arguments -s -S%s",
+		program->name, program->name, program->name,
+		program->stop_at_operand ? " -A '-*'" : "");
+	struct each e = each_start(program);
+	for (const struct opt *o; (o = each_next(&e));) {
+		if (o->hidden)
+			continue;
+		const char *after_long = "", *after_short = "";
+		if (o->kind == OPT_OPTIONAL) {
+			after_long = "=-";
+			after_short = "-";
+		} else if (takes_value(o)) {
+			after_long = "=";
+			after_short = "+";
+		}
+		buf_append_string(out, " \\\n\t");
+		if (o->letter && repeats(o))
+			buf_append_string(out, "'*'");
+		else if (o->letter)
+			buf_printf(out, "'(-%c --%s)'", o->letter, o->name);
+		if (o->letter)
+			buf_printf(out, "{-%c%s,--%s%s}'[", o->letter, after_short, o->name,
+				after_long);
+		else
+			buf_printf(out, "'%s--%s%s[", repeats(o) ? "*" : "", o->name, after_long);
+		append_quoted(out, o->help, "'\\''", "[]\\");
+		buf_append_char(out, ']');
+		if (takes_value(o)) {
+			buf_append_string(out, o->kind == OPT_OPTIONAL ? "::" : ":");
+			append_quoted(out, arg_name(o), "'\\''", ":\\");
+			buf_append_char(out, ':');
+			zsh_value(out, o->complete, o->choices);
+		}
+		buf_append_char(out, '\'');
+	}
+	if (program->operand_complete) {
+		buf_append_string(out, " \\\n\t'*: :");
+		zsh_value(out, program->operand_complete, NULL);
+		buf_append_char(out, '\'');
+	}
+	buf_append_char(out, '\n');
+}
+
+static void complete_fish(struct buf *out, const struct opt_program *program)
+{
+	const char *operand = program->operand_complete ? program->operand_complete : "";
+	buf_printf(out, "# fish completion for %s; written by %s --completion fish\n",
+		program->name, program->name);
+	if (strcmp(operand, "file") != 0)
+		buf_printf(out, "complete -c %s -f\n", program->name);
+	if (strcmp(operand, "dir") == 0)
+		buf_printf(
+			out, "complete -c %s -a '(__fish_complete_directories)'\n", program->name);
+	else if (strcmp(operand, "host") == 0)
+		buf_printf(out, "complete -c %s -a '(__fish_print_hostnames)'\n", program->name);
+	else if (strcmp(operand, "command") == 0)
+		buf_printf(out, "complete -c %s -a '(__fish_complete_command)'\n", program->name);
+	struct each e = each_start(program);
+	for (const struct opt *o; (o = each_next(&e));) {
+		if (o->hidden)
+			continue;
+		const char *complete = o->complete ? o->complete : "";
+		buf_printf(out, "complete -c %s", program->name);
+		if (o->letter)
+			buf_printf(out, " -s %c", o->letter);
+		buf_printf(out, " -l %s", o->name);
+		if (o->kind == OPT_OPTIONAL) {
+			;
+		} else if (takes_value(o) && !o->choices && strcmp(complete, "file") == 0) {
+			buf_append_string(out, " -r -F");
+		} else if (takes_value(o)) {
+			buf_append_string(out, " -x");
+		}
+		if (o->choices) {
+			buf_append_string(out, " -a '");
+			append_choices(out, o->choices);
+			buf_append_char(out, '\'');
+		} else if (strcmp(complete, "dir") == 0) {
+			buf_append_string(out, " -a '(__fish_complete_directories)'");
+		} else if (strcmp(complete, "host") == 0) {
+			buf_append_string(out, " -a '(__fish_print_hostnames)'");
+		}
+		buf_append_string(out, " -d '");
+		append_quoted(out, o->help, "\\'", "\\");
+		buf_append_string(out, "'\n");
+	}
+}
+
+_Noreturn static void show_completion(const struct opt_program *program, const char *shell)
+{
+	struct buf out = out_start();
+	if (!shell) /* the option needs a value, so there is one */
+		abort();
+	if (strcmp(shell, "bash") == 0)
+		complete_bash(&out, program);
+	else if (strcmp(shell, "zsh") == 0)
+		complete_zsh(&out, program);
+	else if (strcmp(shell, "fish") == 0)
+		complete_fish(&out, program);
+	else
+		opt_usage_error(program, "no completion for shell '%s'", shell);
+	out_finish(&out);
+}
+
+/* --- the command line */
+
+void opt_usage_error(const struct opt_program *program, const char *format, ...)
+{
+	va_list ap;
+	char text[1024];
+	va_start(ap, format);
+	vsnprintf(text, sizeof text, format, ap);
+	va_end(ap);
+	err_error("%s", text);
+	err_error("try '%s --help'", program->name);
+	exit(EXIT_USAGE);
+}
+
+/* Do what the option says; value is NULL when there is none. */
+static void apply(const struct opt_program *program, const struct opt *o, const char *value)
+{
+	const char *wrong = NULL;
+	char room[96];
+	if (o->name == help)
+		show_help(program);
+	if (o->name == version)
+		show_version(program);
+	if (o->name == completion)
+		show_completion(program, value);
+	switch (o->kind) {
+	case OPT_FLAG:
+		*(bool *)o->target = true;
+		break;
+	case OPT_COUNT:
+		*(int *)o->target += o->min ? (int)o->min : 1;
+		break;
+	case OPT_SERVER:
+		wrong = server_wrong(value);
+		*(const char **)o->target = value;
+		break;
+	case OPT_STRING:
+	case OPT_OPTIONAL:
+		*(const char **)o->target = value ? value : "";
+		break;
+	case OPT_INT:
+	case OPT_BYTES:
+	case OPT_SECONDS: {
+		int64_t number;
+		wrong = parse_number(o, value, &number, room);
+		if (!wrong)
+			*(int64_t *)o->target = number;
+		break;
+	}
+	case OPT_LIST: {
+		struct opt_list *list = o->target;
+		list->items = xrealloc(list->items, (list->count + 1) * sizeof *list->items);
+		list->items[list->count++] = value;
+		break;
+	}
+	case OPT_CHOICE: {
+		int i = choice_index(o->choices, value);
+		if (i < 0) {
+			struct buf words = out_start();
+			append_choices(&words, o->choices);
+			opt_usage_error(program, "invalid value '%s' for --%s: not one of: %s",
+				value, o->name, words.p);
+		}
+		*(int *)o->target = i;
+		break;
+	}
+	case OPT_CALL:
+		wrong = o->call(o->target, value);
+		break;
+	}
+	if (wrong)
+		opt_usage_error(program, "invalid value '%s' for --%s: %s", value ? value : "",
+			o->name, wrong);
+}
+
+struct arguments {
+	const struct opt_program *program;
+	int argc, at; /* argv[at] is looked at next */
+	char **argv;
+};
+
+/* The value of an option written with dashes as `written`: `attached` or the next argument. */
+static const char *value_of(struct arguments *a, const char *written, const char *attached)
+{
+	if (!attached && a->at < a->argc)
+		attached = a->argv[a->at++];
+	if (!attached || !*attached)
+		opt_usage_error(a->program, "option '%s' needs a value", written);
+	return attached;
+}
+
+static void parse_long(struct arguments *a, const char *argument)
+{
+	size_t number, n = strcspn(argument, "=");
+	const char *value = argument[n] ? argument + n + 1 : NULL;
+	const struct opt *o = find_long(a->program, (struct span){argument + 2, n - 2}, &number);
+	char written[64];
+	snprintf(written, sizeof written, "%.*s", (int)(n < 60 ? n : 60), argument);
+	if (!o)
+		opt_usage_error(a->program, "unknown option '%s'", written);
+	if (!takes_value(o) && value)
+		opt_usage_error(a->program, "option '%s' takes no value", written);
+	if (takes_value(o) && (o->kind != OPT_OPTIONAL || value))
+		value = value_of(a, written, value);
+	given[number] = true;
+	apply(a->program, o, value);
+}
+
+static void parse_letters(struct arguments *a, const char *argument)
+{
+	for (const char *s = argument + 1; *s; s++) {
+		size_t number;
+		char written[] = {'-', *s, '\0'};
+		const char *value = NULL;
+		const struct opt *o = find_letter(a->program, *s, &number);
+		if (!o)
+			opt_usage_error(a->program, "unknown option '%s'", written);
+		if (takes_value(o)) {
+			value = s[1] ? s + 1 : NULL;
+			if (o->kind != OPT_OPTIONAL || value)
+				value = value_of(a, written, value);
+		}
+		given[number] = true;
+		apply(a->program, o, value);
+		if (value)
+			return;
+	}
+}
+
+int opt_parse(const struct opt_program *program, int argc, char **argv)
+{
+	struct arguments a = {program, argc, 1, argv};
+	char **operands = xcalloc((size_t)argc + 1, sizeof *operands);
+	int count = 0, parsed = 1;
+	struct each e = each_start(program);
+	while (each_next(&e))
+		;
+	free(given);
+	given = xcalloc(e.number + 1, sizeof *given);
+	while (a.at < argc) {
+		int first = a.at++;
+		char *argument = argv[first];
+		bool end = strcmp(argument, "--") == 0;
+		if (!end && (argument[0] != '-' || !argument[1])) {
+			operands[count++] = argument;
+			if (!program->stop_at_operand)
+				continue;
+			end = true;
+			first = a.at;
+		} else if (!end && argument[1] == '-') {
+			parse_long(&a, argument);
+		} else if (!end) {
+			parse_letters(&a, argument);
+		}
+		/* options and their values go before the operands met so far */
+		while (first < a.at)
+			argv[parsed++] = argv[first++];
+		if (end)
+			while (a.at < argc)
+				operands[count++] = argv[a.at++];
+	}
+	for (int i = 0; i < count; i++)
+		argv[parsed + i] = operands[i];
+	free(operands);
+	return parsed;
+}
+
+bool opt_given(const struct opt_program *program, const char *name)
+{
+	size_t number;
+	return given && find_long(program, span_of(name), &number) && given[number];
+}

@@ -1,0 +1,80 @@
+/* base/opt.h - one table per program is its command line
+ *
+ * The table is the single truth: opt_parse() reads the command line by it,
+ * --help prints it, `--completion bash|zsh|fish` (hidden: for `make completions`)
+ * writes the completion from it and docs.bats holds the manual against it.
+ *
+ * A table is an array of struct opt that ends with {0}; a program may chain
+ * several (its own first, then shared groups such as SERVICE_OPTIONS).
+ * Long forms: --name VALUE, --name=VALUE; short: -x VALUE, -xVALUE, flags may be
+ * bundled. "--" ends options; parsing stops at the first operand when
+ * `stop_at_operand` is set, else options and operands may mix (up to "--").
+ * No abbreviations; an empty value ("--name=", --name "$unset") is a missing one.
+ * Wrong usage: two lines on stderr (what is wrong; "try 'prog --help'"), exit 64.
+ * --help and --version: stdout, exit 0 (74 if stdout cannot take them).
+ */
+#ifndef OUTBOARD_BASE_OPT_H
+#define OUTBOARD_BASE_OPT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum opt_kind {
+	OPT_FLAG = 1, /* bool *target = true */
+	OPT_COUNT,    /* int *target += step (min field: step; -q is -1) */
+	OPT_STRING,   /* const char **target, borrowed from argv */
+	OPT_SERVER,   /* the same; what io_split_host_port() takes */
+	OPT_OPTIONAL, /* --name[=VALUE]: const char **target; "" when no value */
+	OPT_INT,      /* int64_t *target, min..max, decimal only */
+	OPT_BYTES,    /* int64_t *target, min..max; K, M, G suffix are 1024s */
+	OPT_SECONDS,  /* int64_t *target in MILLISECONDS; "2.5" is 2500; min..max in ms */
+	OPT_LIST,     /* struct opt_list *target, appended in order */
+	OPT_CHOICE,   /* int *target = index of the value in `choices` ("a|b|c") */
+	OPT_CALL,     /* call(target, value) in command line order; value NULL for a flag
+		       * (arg == NULL); returns NULL or what is wrong with it */
+};
+
+struct opt_list {
+	const char **items; /* borrowed strings, owned array */
+	size_t count;
+};
+
+struct opt {
+	const char *name; /* without "--" */
+	char letter;	  /* 0 = none */
+	enum opt_kind kind;
+	const char *arg;  /* what --help calls the value, e.g. "HOST:PORT"; NULL for flags */
+	const char *help; /* one line, lowercase, no full stop; states the default */
+	void *target;
+	int64_t min, max;    /* for OPT_INT, OPT_BYTES, OPT_SECONDS; both 0 = 0..INT64_MAX */
+	const char *choices; /* OPT_CHOICE: "a|b|c"; also for completion of others */
+	const char *(*call)(void *target, const char *value);
+	const char *complete; /* "file", "dir", "host", "command", NULL */
+	bool hidden;
+};
+
+struct opt_program {
+	const char *name;
+	const char *summary;		 /* one line: what it does (the man page's .Nd) */
+	const char *const *usage;	 /* NULL-ended: synopsis lines without "usage: prog" */
+	const struct opt *const *tables; /* NULL-ended list of tables */
+	bool stop_at_operand;
+	const char *operand_complete; /* as opt.complete, for completions of operands */
+};
+
+/* Parse argv. Common options are added by itself: -h/--help, -V/--version,
+ * -v/--verbose, -q/--quiet, --log-format text|json.
+ * Returns the operands: argv is permuted so that operands are argv[ret..argc-1]
+ * (after "--" all are operands). Exits as described above. */
+int opt_parse(const struct opt_program *program, int argc, char **argv);
+
+/* "prog: message" + "try 'prog --help'", exit 64. */
+_Noreturn void opt_usage_error(const struct opt_program *program, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* Whether the option was given on the command line just parsed (needed where
+ * a default depends on another option). name without "--". */
+bool opt_given(const struct opt_program *program, const char *name);
+
+#endif

@@ -1,0 +1,78 @@
+/* base/table.h - a bounded hash table whose entries have deadlines: open requests and the like
+ *
+ * Every program that waits for an answer keeps its open requests here: hashed by
+ * a key of bytes (whatever identifies the answer: addresses and id), ordered by
+ * deadline, bounded in number and in bytes. Pure: time and the hash seed are
+ * passed in (users choose ids, so the hash is keyed).
+ *
+ * An entry is one allocation: struct table_entry, then the owner's record, then
+ * the key. Entries with equal keys are kept in the order they were added. Adding, finding and
+ * removing take O(1) plus O(log n) for the deadline, also when all keys are equal.
+ */
+#ifndef OUTBOARD_BASE_TABLE_H
+#define OUTBOARD_BASE_TABLE_H
+
+#include <stdint.h>
+
+#include "base/span.h"
+
+struct table_entry {
+	int64_t deadline_ms;
+	struct span key; /* owned with the entry */
+	uint64_t hash;
+	size_t bytes;
+	/* the rest is private: place in the deadline heap, in the hash chain, among equal keys */
+	size_t slot;
+	struct table_entry *chain, **chain_at;
+	struct table_entry *peer;
+	bool first;
+};
+
+struct table;
+
+/* max_bytes counts entries, records, keys and what table_charge() adds. */
+struct table *table_new(size_t max_entries, size_t max_bytes, const uint64_t seed[2]);
+/* Frees the entries; what records point to is the owner's business. */
+void table_free(struct table *r);
+
+/* New entry with a zeroed record of record_bytes behind it (table_record) and a copy of key.
+ * NULL when a bound is reached. */
+struct table_entry *table_add(
+	struct table *r, struct span key, size_t record_bytes, int64_t deadline_ms);
+/* A key with its hash, for who looks for it and then adds it: hashing costs more than the rest. The
+ * bytes are borrowed. */
+struct table_key {
+	struct span bytes;
+	uint64_t hash;
+};
+struct table_key table_key(const struct table *r, struct span bytes);
+struct table_entry *table_add_hashed(
+	struct table *r, const struct table_key *key, size_t record_bytes, int64_t deadline_ms);
+void *table_record(struct table_entry *e);
+struct table_entry *table_entry_of(void *record);
+/* Count bytes more (kept with a record); false (nothing counted) over the bound. */
+bool table_charge(struct table *r, struct table_entry *e, size_t bytes);
+/* Oldest entry with this key, NULL if none; then the next one with the same key. */
+struct table_entry *table_find(const struct table *r, struct span key);
+struct table_entry *table_find_hashed(const struct table *r, const struct table_key *key);
+struct table_entry *table_find_next(const struct table *r, const struct table_entry *e);
+void table_deadline_set(struct table *r, struct table_entry *e, int64_t deadline_ms);
+/* Unlink and free. */
+void table_remove(struct table *r, struct table_entry *e);
+/* The entry with the earliest deadline, NULL if empty. */
+struct table_entry *table_earliest(const struct table *r);
+/* Its deadline, INT64_MAX if empty. */
+int64_t table_deadline(const struct table *r);
+/* Call fn for each entry, in no order; fn must not add or remove entries. */
+void table_each(
+	const struct table *r, void (*fn)(void *context, struct table_entry *e), void *context);
+/* Those that fn says true of (NULL: all), in no order, for what adds or removes entries or sets
+ * deadlines: an array that the caller frees. */
+struct table_entry **table_gather(const struct table *r,
+	bool (*fn)(void *context, struct table_entry *e), void *context, size_t *count);
+size_t table_count(const struct table *r);
+size_t table_bytes(const struct table *r);
+/* SipHash-2-4 of s under the seed: for other tables that hold what users choose. */
+uint64_t table_hash(const uint64_t seed[2], struct span s);
+
+#endif

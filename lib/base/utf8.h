@@ -1,0 +1,11 @@
+/* base/utf8.h - which bytes are characters (RFC 3629, XML 1.0 2.2) */
+#ifndef OUTBOARD_BASE_UTF8_H
+#define OUTBOARD_BASE_UTF8_H
+
+#include "base/span.h"
+
+/* Whether every character may stand in an XML 1.0 document (valid UTF-8, no control bytes
+ * but TAB, LF, CR; no U+FFFE, U+FFFF). What comes from people must pass before it is escaped. */
+bool utf8_xml_valid(struct span s);
+
+#endif

@@ -1,0 +1,484 @@
+#include "delegation/delegate-service.h"
+
+#include <stdlib.h>
+
+#include "base/utf8.h"
+#include "delegation/delegation.h"
+#include "base/err.h"
+#include "loop/handler.h"
+#include "xmpp/jid.h"
+#include "base/json.h"
+#include "xmpp/jsonlines.h"
+
+#define CONFIG_MAX_BYTES (1024 * 1024)
+/* How long the handler may take to end when its input does. */
+#define HANDLER_END_MS 2000
+
+struct delegateservice {
+	const struct delegateservice_config *config;
+	struct delegate *delegate;
+	struct service *service;
+	struct loop *loop;
+	struct handler *handler;
+	struct jsonlines *json; /* --json, or NULL */
+	size_t max_line_bytes;	/* with it */
+	struct buf domain;
+	struct disco_info own;
+	struct io_random_numbers random;
+};
+
+/* Rules ------------------------------------------------------------------ */
+
+void delegate_rules_init(struct delegate_rules *r)
+{
+	*r = (struct delegate_rules){0};
+}
+
+void delegate_rules_free(struct delegate_rules *r)
+{
+	for (size_t i = 0; i < r->count; i++) {
+		struct delegate_rule *rule = &r->list[i];
+
+		for (size_t j = 0; j < rule->attributes_count; j++)
+			free((char *)rule->attributes[j].p);
+		free((void *)rule->attributes);
+		free((char *)rule->ns.p);
+		free((char *)rule->entity.p);
+	}
+	free(r->list);
+	delegate_rules_init(r);
+}
+
+static struct span copy(struct span s)
+{
+	return (struct span){xstrndup(s.p, s.n), s.n};
+}
+
+static struct delegate_rule *add_rule(struct delegate_rules *r, struct span ns)
+{
+	r->list = xrealloc(r->list, (r->count + 1) * sizeof(*r->list));
+	r->list[r->count] = (struct delegate_rule){.ns = copy(ns)};
+	return &r->list[r->count++];
+}
+
+static void add_attribute(struct delegate_rule *rule, struct span name)
+{
+	struct span *list = xrealloc(
+		(void *)rule->attributes, (rule->attributes_count + 1) * sizeof(*rule->attributes));
+
+	list[rule->attributes_count++] = copy(name);
+	rule->attributes = list;
+}
+
+static const char *set_entity(struct delegate_rule *rule, struct span jid)
+{
+	struct buf normal;
+	const char *wrong = NULL;
+
+	buf_init(&normal, BUF_NO_MAX);
+	if (jid_normalise(jid, &normal))
+		rule->entity = copy(buf_span(&normal));
+	else
+		wrong = "the managing entity is not a JID";
+	buf_free(&normal);
+	return wrong;
+}
+
+const char *delegate_rules_option(struct delegate_rules *r, struct span text)
+{
+	const char *equals = text.n ? memrchr(text.p, '=', text.n) : NULL;
+	struct span ns, list = SPAN_NONE;
+	struct delegate_rule *rule;
+
+	if (!equals)
+		return "not NS=JID";
+	ns = (struct span){text.p, (size_t)(equals - text.p)};
+	if (ns.n && ns.p[ns.n - 1] == ']') {
+		const char *open = memrchr(ns.p, '[', ns.n);
+
+		if (!open)
+			return "not NS[attr,attr]=JID";
+		list = (struct span){open + 1, (size_t)(ns.p + ns.n - 1 - (open + 1))};
+		ns.n = (size_t)(open - ns.p);
+	}
+	rule = add_rule(r, ns);
+	while (list.p) {
+		const char *comma = list.n ? memchr(list.p, ',', list.n) : NULL;
+		size_t n = comma ? (size_t)(comma - list.p) : list.n;
+
+		if (n == 0)
+			return "an empty attribute";
+		add_attribute(rule, (struct span){list.p, n});
+		list = comma ? span_from(list, n + 1) : SPAN_NONE;
+	}
+	return set_entity(rule, span_from(text, (size_t)(equals - text.p) + 1));
+}
+
+static const char *rule_from_json(struct delegate_rule *rule, struct json_object *entry)
+{
+	const char *wrong = NULL;
+
+	if (!json_object_is_type(entry, json_type_object))
+		return "not an object";
+	json_object_object_foreach(entry, name, value)
+	{
+		if (strcmp(name, "jid") == 0) {
+			wrong = json_text(value).n ? set_entity(rule, json_text(value))
+						   : "jid is no string";
+		} else if (strcmp(name, "filtering") != 0) {
+			wrong = "only jid and filtering are known";
+		} else if (!json_object_is_type(value, json_type_array)) {
+			wrong = "filtering is no list";
+		} else {
+			for (size_t i = 0; i < json_object_array_length(value) && !wrong; i++) {
+				struct span attribute =
+					json_text(json_object_array_get_idx(value, i));
+
+				if (attribute.n)
+					add_attribute(rule, attribute);
+				else
+					wrong = "filtering holds what is no string";
+			}
+		}
+		if (wrong)
+			return wrong;
+	}
+	return rule->entity.p ? NULL : "no jid";
+}
+
+const char *delegate_rules_json(struct delegate_rules *r, struct span text, struct buf *key)
+{
+	struct json_object *all = NULL;
+	const char *wrong = NULL;
+	struct buf message;
+
+	buf_init(&message, 256);
+	if (json_parse(text, 8, &all, &message) != JSON_OK)
+		wrong = "not JSON";
+	buf_free(&message);
+	if (!wrong && !json_object_is_type(all, json_type_object))
+		wrong = "not an object of namespaces";
+	if (!wrong) {
+		json_object_object_foreach(all, ns, entry)
+		{
+			wrong = rule_from_json(add_rule(r, span_of(ns)), entry);
+			if (wrong) {
+				buf_append_string(key, ns);
+				break;
+			}
+		}
+	}
+	json_object_put(all);
+	return wrong;
+}
+
+/* All rules of options and file, checked. EXIT_DONE, EXIT_CONFIG or EXIT_TEMPORARY
+ * (logged), or EXIT_USAGE. */
+static int read_rules(struct delegateservice *ds, struct delegate_rules *rules, const char **wrong)
+{
+	const struct delegateservice_config *c = ds->config;
+	struct buf text, key;
+	size_t at = 0;
+	int error, status = EXIT_DONE;
+
+	for (size_t i = 0; i < c->delegations.count; i++) {
+		*wrong = delegate_rules_option(rules, span_of(c->delegations.items[i]));
+		if (*wrong)
+			return EXIT_USAGE;
+	}
+	buf_init(&text, CONFIG_MAX_BYTES);
+	buf_init(&key, BUF_NO_MAX);
+	if (c->config_file) {
+		const char *bad = NULL;
+
+		error = io_read_file(c->config_file, CONFIG_MAX_BYTES, &text);
+		if (error)
+			err_error("cannot read '%s': %s", c->config_file, strerror(-error));
+		else if ((bad = delegate_rules_json(rules, buf_span(&text), &key)))
+			err_error("'%s': %s%s%s%s", c->config_file, buf_length(&key) ? "'" : "",
+				buf_string(&key), buf_length(&key) ? "': " : "", bad);
+		if (error || bad)
+			status = io_error_status(error, EXIT_CONFIG);
+	}
+	if (status == EXIT_DONE) {
+		const char *bad =
+			delegate_rules_wrong(rules->list, rules->count, buf_span(&ds->domain), &at);
+
+		if (bad && !c->config_file) {
+			*wrong = bad;
+			status = EXIT_USAGE;
+		} else if (bad && at < rules->count) {
+			err_error("'%s': '%.*s': %s", c->config_file, SPAN_ARG(rules->list[at].ns),
+				bad);
+			status = EXIT_CONFIG;
+		}
+	}
+	buf_free(&text);
+	buf_free(&key);
+	return status;
+}
+
+/* Service ---------------------------------------------------------------- */
+
+static bool on_hand(void *context, const struct stanza *s, struct span id)
+{
+	struct delegateservice *ds = context;
+	struct writer *w = handler_writer(ds->handler);
+	struct stanza_edit edit = {.id = id};
+	enum writer_status status;
+
+	if (!w)
+		return false;
+	if (!ds->json)
+		return writer_stanza(w, s, &edit) == WRITER_OK;
+	status = jsonlines_append(s, id, ds->max_line_bytes, w->out);
+	if (status == WRITER_TOO_LARGE)
+		err_warn("an iq of '%.*s' is too large as JSON", SPAN_ARG(s->from));
+	return status == WRITER_OK;
+}
+
+static void on_handler_stanza(void *context, const struct stanza *s)
+{
+	struct delegateservice *ds = context;
+
+	delegate_handler_stanza(
+		ds->delegate, s, service_writer(ds->service), loop_now_ms(ds->loop));
+}
+
+static void on_handler_line(void *context, struct span line)
+{
+	struct delegateservice *ds = context;
+	struct stanza s;
+	struct span id;
+	const char *wrong = jsonlines_read(ds->json, line, 0, &s, &id);
+
+	if (!wrong) {
+		on_handler_stanza(ds, &s);
+		return;
+	}
+	err_warn("what '%s' wrote is no reply: %s (id '%.*s')", ds->config->otherwise[0], wrong,
+		SPAN_ARG(id));
+	delegate_handler_bad(ds->delegate, id, service_writer(ds->service), loop_now_ms(ds->loop));
+}
+
+static void on_handler_died(void *context, int wait_status)
+{
+	struct delegateservice *ds = context;
+
+	(void)wait_status;
+	delegate_handler_died(ds->delegate, service_writer(ds->service), loop_now_ms(ds->loop));
+}
+
+/* While the handler does not take more, no more is taken from the server; while that does not, or
+ * is away, no more is taken from the handler. */
+static void on_turn(void *context)
+{
+	struct delegateservice *ds = context;
+
+	service_hold(ds->service, handler_congested(ds->handler));
+	handler_hold(ds->handler, service_congested(ds->service));
+}
+
+static struct reader_config reply_limits(const struct delegateservice_config *c)
+{
+	return (struct reader_config){.kind = READER_PIPE,
+		.max_stanza_bytes = (size_t)c->service.max_stanza_bytes,
+		.max_depth = (unsigned)c->service.max_depth,
+		.max_attributes = (unsigned)c->service.max_attributes};
+}
+
+static void on_attach(void *self, struct service *service, struct loop *loop)
+{
+	static const struct handler_ops handler_ops = {
+		.stanza = on_handler_stanza, .line = on_handler_line, .died = on_handler_died};
+	struct delegateservice *ds = self;
+	const struct handler_config handler = {.kind = ds->json ? HANDLER_LINES : HANDLER_STANZAS,
+		.argv = ds->config->otherwise,
+		.link = {.reader = reply_limits(ds->config),
+			.max_queue_bytes = (size_t)ds->config->service.max_queue_bytes,
+			.max_line_bytes = ds->json ? ds->max_line_bytes : 0,
+			/* one that does not read would stop everything */
+			.stall_ms = ds->config->timeout_ms}};
+
+	ds->service = service;
+	ds->loop = loop;
+	if (!ds->config->otherwise)
+		return;
+	ds->handler = handler_new(loop, &handler, &handler_ops, ds);
+	loop_turn(loop, on_turn, ds);
+}
+
+static void on_detach(void *self)
+{
+	struct delegateservice *ds = self;
+
+	handler_free(ds->handler, io_now_ms() + HANDLER_END_MS);
+	ds->handler = NULL;
+}
+
+static void on_up(void *self, struct writer *w, int64_t now_ms)
+{
+	delegate_up(((struct delegateservice *)self)->delegate, w, now_ms);
+}
+
+static void on_down(void *self, int64_t now_ms)
+{
+	delegate_down(((struct delegateservice *)self)->delegate, now_ms);
+}
+
+static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
+{
+	delegate_stanza(((struct delegateservice *)self)->delegate, s, w, now_ms);
+}
+
+static void on_tick(void *self, struct writer *w, int64_t now_ms)
+{
+	delegate_tick(((struct delegateservice *)self)->delegate, w, now_ms);
+}
+
+static int64_t deadline(const void *self)
+{
+	return delegate_deadline(((const struct delegateservice *)self)->delegate);
+}
+
+static bool on_reload(void *self, struct writer *w, int64_t now_ms)
+{
+	struct delegateservice *ds = self;
+	struct delegate_rules rules;
+	const char *wrong = NULL;
+	bool ok;
+
+	if (!ds->config->config_file)
+		return true;
+	delegate_rules_init(&rules);
+	ok = read_rules(ds, &rules, &wrong) == EXIT_DONE;
+	if (wrong)
+		err_error("%s", wrong);
+	if (ok)
+		delegate_rules(ds->delegate, rules.list, rules.count, w, now_ms);
+	delegate_rules_free(&rules);
+	return ok;
+}
+
+static void on_drain(void *self, struct writer *w, int64_t now_ms)
+{
+	delegate_drain(((struct delegateservice *)self)->delegate, w, now_ms);
+}
+
+static void on_finish(void *self, struct writer *w, int64_t now_ms)
+{
+	delegate_finish(((struct delegateservice *)self)->delegate, w, now_ms);
+}
+
+static size_t open_requests(const void *self)
+{
+	return delegate_open_requests(((const struct delegateservice *)self)->delegate);
+}
+
+static size_t handler_requests(const void *self)
+{
+	return delegate_handler_requests(((const struct delegateservice *)self)->delegate);
+}
+
+static size_t metrics(const void *self, struct metric *out, size_t max)
+{
+	return delegate_metrics(((const struct delegateservice *)self)->delegate, out, max);
+}
+
+static const struct service_ops ops = {.fold = true,
+	.up = on_up,
+	.down = on_down,
+	.stanza = on_stanza,
+	.tick = on_tick,
+	.deadline = deadline,
+	.reload = on_reload,
+	.drain = on_drain,
+	.finish = on_finish,
+	.open_requests = open_requests,
+	.handler_requests = handler_requests,
+	.metrics = metrics,
+	.attach = on_attach,
+	.detach = on_detach};
+
+/* Configuration ---------------------------------------------------------- */
+
+static const char *check(struct delegateservice *ds)
+{
+	const struct delegateservice_config *c = ds->config;
+
+	if (!c->service.domain)
+		return "--domain is needed";
+	if (!jid_normalise_domain(span_of(c->service.domain), &ds->domain))
+		return "--domain is not a domain";
+	if (!c->config_file && !c->delegations.count)
+		return "--delegate or --config is needed";
+	if (c->json && !c->otherwise)
+		return "--json needs OTHERWISE";
+	if (c->config_file && c->delegations.count)
+		return "--delegate and --config exclude each other";
+	for (size_t i = 0; i < c->identities.count; i++)
+		if (!disco_add_identity(&ds->own, span_of(c->identities.items[i])))
+			return "--identity takes category/type or category/type/name";
+	for (size_t i = 0; i < c->features.count; i++) {
+		if (!*c->features.items[i] || !utf8_xml_valid(span_of(c->features.items[i])))
+			return "--feature is not one";
+		disco_add_feature(&ds->own, span_of(c->features.items[i]));
+	}
+	if (c->service.connect && !io_secret_given(&c->service.secret))
+		return "--connect needs --secret-file";
+	return NULL;
+}
+
+static int run(struct delegateservice *ds, const struct delegate_rules *rules)
+{
+	const struct delegateservice_config *c = ds->config;
+	struct service_config service = c->service;
+	const struct delegate_config config = {.domain = buf_span(&ds->domain),
+		.version = c->version + 1,
+		.own = &ds->own,
+		.timeout_ms = c->timeout_ms,
+		.max_pending = (size_t)c->max_pending,
+		.max_pending_bytes = buf_bytes(c->max_pending_bytes),
+		.passthrough = !service.connect,
+		.hand = c->otherwise ? on_hand : NULL,
+		.context = ds,
+		.random = io_random_number,
+		.random_context = &ds->random};
+	int status;
+
+	service.index_depth = DELEGATION_INDEX_DEPTH;
+	service.index_nodes = 1024; /* forms of nesting answers */
+	if (c->json) {
+		const struct reader_config replies = reply_limits(c);
+
+		ds->json = jsonlines_new(&replies, true);
+		ds->max_line_bytes = jsonlines_max_bytes(c->service.max_stanza_bytes);
+		service.index_depth = STANZA_JSON_INDEX_DEPTH;
+		service.index_nodes = STANZA_JSON_INDEX_NODES;
+	}
+	ds->delegate = delegate_new(&config);
+	delegate_rules(ds->delegate, rules->list, rules->count, NULL, io_now_ms());
+	status = service_run(&service, &ops, ds);
+	delegate_free(ds->delegate);
+	jsonlines_free(ds->json);
+	return status;
+}
+
+int delegateservice_run(const struct delegateservice_config *config, const char **wrong)
+{
+	struct delegateservice ds = {.config = config};
+	struct delegate_rules rules;
+	int status;
+
+	delegate_rules_init(&rules);
+	disco_init(&ds.own);
+	buf_init(&ds.domain, BUF_NO_MAX);
+	*wrong = check(&ds);
+	status = *wrong ? EXIT_USAGE : read_rules(&ds, &rules, wrong);
+	if (status == EXIT_DONE)
+		status = run(&ds, &rules);
+	delegate_rules_free(&rules);
+	disco_free(&ds.own);
+	buf_free(&ds.domain);
+	return status;
+}

@@ -1,0 +1,44 @@
+/* delegation/delegate-service.h - the delegating side's decisions on a service, with its rules and
+ * its handler
+ */
+#ifndef OUTBOARD_DELEGATION_DELEGATE_SERVICE_H
+#define OUTBOARD_DELEGATION_DELEGATE_SERVICE_H
+
+#include "delegation/delegate.h"
+#include "server/service.h"
+
+struct delegateservice_config {
+	struct service_config service;
+	struct opt_list delegations; /* "NS[attr,attr]=JID" */
+	const char *config_file;
+	struct opt_list identities, features;
+	int version; /* index into "1|2" */
+	int64_t timeout_ms, max_pending, max_pending_bytes;
+	char **otherwise; /* NULL ended argv, or NULL */
+	bool json;	  /* it reads and writes objects */
+};
+
+#define DELEGATESERVICE_CONFIG_INIT                                                                \
+	{                                                                                          \
+		.service = SERVICE_CONFIG_INIT, .version = 1, .timeout_ms = 30000,                 \
+		.max_pending = 65536, .max_pending_bytes = 64 * 1024 * 1024                        \
+	}
+
+/* Rules as they are written, before they are checked: one allocation each, owned. */
+struct delegate_rules {
+	struct delegate_rule *list;
+	size_t count;
+};
+void delegate_rules_init(struct delegate_rules *r);
+void delegate_rules_free(struct delegate_rules *r);
+/* "NS[attr,attr]=JID", split at the last '='. NULL, or what is wrong (static). */
+const char *delegate_rules_option(struct delegate_rules *r, struct span text);
+/* {"NS":{"filtering":["attr"],"jid":"JID"}}. NULL, or what is wrong (static); *key names where
+ * (appended). */
+const char *delegate_rules_json(struct delegate_rules *r, struct span text, struct buf *key);
+
+/* Runs to the end; returns the exit status. EXIT_USAGE: *wrong holds the words for
+ * opt_usage_error. */
+int delegateservice_run(const struct delegateservice_config *config, const char **wrong);
+
+#endif

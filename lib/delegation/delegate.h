@@ -1,0 +1,70 @@
+/* delegation/delegate.h - the decisions of xmpp-delegate: being the delegating side (XEP-0355)
+ *
+ * Pure: stanzas and the time come in, stanzas go out through a writer, those for the
+ * OTHERWISE handler through a function. Invariants: each request forwarded is in the
+ * table of open requests until it has got its one answer; an answer is taken from exactly the
+ * managing entity that was asked, under an id nobody can guess, once, and only if everything in it
+ * is right; nothing an entity says reaches anybody but who asked.
+ */
+#ifndef OUTBOARD_DELEGATION_DELEGATE_H
+#define OUTBOARD_DELEGATION_DELEGATE_H
+
+#include "xmpp/disco.h"
+#include "server/metrics.h"
+#include "base/table.h"
+#include "xmpp/writer.h"
+
+struct delegate_rule {
+	struct span ns;
+	const struct span *attributes; /* all must be there (filtering) */
+	size_t attributes_count;
+	struct span entity; /* normalised JID */
+};
+
+struct delegate_config {
+	struct span domain;
+	int version; /* of what we send: 1 or 2 */
+	const struct disco_info *own;
+	int64_t timeout_ms;
+	size_t max_pending, max_pending_bytes;
+	bool passthrough; /* filter: what is not delegated is copied */
+	/* OTHERWISE: hand it s with this id. False: it cannot take it. NULL: there is none. */
+	bool (*hand)(void *context, const struct stanza *s, struct span id);
+	void *context;
+	uint64_t (*random)(void *context);
+	void *random_context;
+};
+
+struct delegate;
+
+/* What is wrong with the rules, NULL if nothing; *at is the rule. */
+const char *delegate_rules_wrong(
+	const struct delegate_rule *rules, size_t count, struct span domain, size_t *at);
+
+/* *config is copied; what it points to is borrowed until the end. */
+struct delegate *delegate_new(const struct delegate_config *config);
+void delegate_free(struct delegate *d);
+/* New rules (copied); w NULL while the link is down. Entities are told; requests in flight finish.
+ */
+void delegate_rules(struct delegate *d, const struct delegate_rule *rules, size_t count,
+	struct writer *w, int64_t now_ms);
+void delegate_up(struct delegate *d, struct writer *w, int64_t now_ms);
+void delegate_down(struct delegate *d, int64_t now_ms);
+void delegate_stanza(struct delegate *d, const struct stanza *s, struct writer *w, int64_t now_ms);
+/* The OTHERWISE handler wrote s. */
+void delegate_handler_stanza(
+	struct delegate *d, const struct stanza *s, struct writer *w, int64_t now_ms);
+/* It wrote what is no iq, under this id (SPAN_NONE: none that is known); logged by the caller. Who
+ * waits for that answer gets an error. */
+void delegate_handler_bad(struct delegate *d, struct span id, struct writer *w, int64_t now_ms);
+void delegate_handler_died(struct delegate *d, struct writer *w, int64_t now_ms);
+void delegate_tick(struct delegate *d, struct writer *w, int64_t now_ms);
+int64_t delegate_deadline(const struct delegate *d);
+void delegate_drain(struct delegate *d, struct writer *w, int64_t now_ms);
+void delegate_finish(struct delegate *d, struct writer *w, int64_t now_ms);
+size_t delegate_open_requests(const struct delegate *d);
+/* Those of them that OTHERWISE holds. */
+size_t delegate_handler_requests(const struct delegate *d);
+size_t delegate_metrics(const struct delegate *d, struct metric *out, size_t max);
+
+#endif

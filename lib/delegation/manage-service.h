@@ -1,0 +1,40 @@
+/* delegation/manage-service.h - the managing entity's decisions on a service, with its handler
+ *
+ * What manage.h leaves out because it is pure: the handler's process or pipe, the jobs of
+ * --per-request, the files.
+ */
+#ifndef OUTBOARD_DELEGATION_MANAGE_SERVICE_H
+#define OUTBOARD_DELEGATION_MANAGE_SERVICE_H
+
+#include "delegation/manage.h"
+#include "server/service.h"
+
+struct manageservice_config {
+	struct service_config service;
+	struct opt_list hosts;
+	struct manage_namespace *namespaces; /* grown by manageservice_namespace() */
+	size_t namespaces_count;
+	const char *disco_file;
+	bool per_request, handler_requests;
+	bool json; /* the handler reads and writes objects, our own pipe too if it is the handler */
+	int64_t jobs, timeout_ms, max_pending, max_pending_bytes;
+	char **handler; /* NULL ended argv, or NULL */
+};
+
+#define MANAGESERVICE_CONFIG_INIT                                                                  \
+	{                                                                                          \
+		.service = SERVICE_CONFIG_INIT, .jobs = 8, .timeout_ms = 25000,                    \
+		.max_pending = 65536, .max_pending_bytes = 64 * 1024 * 1024                        \
+	}
+
+/* Calls of the option table (OPT_CALL; target: the config), in the order of the command line. */
+const char *manageservice_namespace(void *config, const char *ns);
+const char *manageservice_feature(void *config, const char *var);
+const char *manageservice_bare_feature(void *config, const char *var);
+const char *manageservice_identity(void *config, const char *text);
+
+/* Runs to the end; returns the exit status. EXIT_USAGE: *wrong holds the words for
+ * opt_usage_error. */
+int manageservice_run(struct manageservice_config *config, const char **wrong);
+
+#endif

@@ -1,0 +1,123 @@
+#include "jat/alias.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+
+struct alias {
+	struct table_entry *by_address;
+	struct span jid, asked; /* in text */
+	char *text;
+};
+
+struct alias_table {
+	struct alias_config config;
+	struct table *names, *addresses;
+	struct buf key;
+};
+
+struct alias_table *alias_table_new(const struct alias_config *config)
+{
+	struct alias_table *t = xcalloc(1, sizeof(*t));
+
+	t->config = *config;
+	t->names = table_new(config->max, config->max_bytes, config->seed);
+	t->addresses = table_new(config->max, config->max_bytes, config->seed);
+	buf_init(&t->key, BUF_NO_MAX);
+	return t;
+}
+
+static void alias_remove(struct alias_table *t, struct table_entry *e)
+{
+	struct alias *a = table_record(e);
+
+	table_remove(t->addresses, a->by_address);
+	free(a->text);
+	table_remove(t->names, e);
+}
+
+void alias_table_free(struct alias_table *t)
+{
+	struct table_entry *e;
+
+	if (!t)
+		return;
+	while ((e = table_earliest(t->names)))
+		alias_remove(t, e);
+	table_free(t->names);
+	table_free(t->addresses);
+	buf_free(&t->key);
+	free(t);
+}
+
+size_t alias_count(const struct alias_table *t)
+{
+	return table_count(t->names);
+}
+
+/* Expired names go; when the table is full the longest unused one does. */
+static void make_room(struct alias_table *t, int64_t now_ms)
+{
+	struct table_entry *e;
+
+	while ((e = table_earliest(t->names)) && e->deadline_ms <= now_ms)
+		alias_remove(t, e);
+	if (e && table_count(t->names) >= t->config.max &&
+		e->deadline_ms - t->config.life_ms + t->config.busy_ms < now_ms)
+		alias_remove(t, e);
+}
+
+bool alias_name(
+	struct alias_table *t, struct span jid, struct span asked, int64_t now_ms, struct buf *out)
+{
+	struct table_entry *e, *address;
+	struct alias *a;
+
+	buf_reset(&t->key);
+	buf_append_span(&t->key, jid);
+	buf_append_char(&t->key, '\0');
+	buf_append_span(&t->key, asked);
+	address = table_find(t->addresses, buf_span(&t->key));
+	if (address) {
+		e = *(struct table_entry **)table_record(address);
+		table_deadline_set(t->names, e, now_ms + t->config.life_ms);
+		return buf_append_span(out, e->key);
+	}
+	make_room(t, now_ms);
+	address =
+		table_add(t->addresses, buf_span(&t->key), sizeof(struct table_entry *), INT64_MAX);
+	if (!address)
+		return false;
+	buf_reset(&t->key);
+	buf_printf(&t->key, "%c%016llx%016llx", ALIAS_MARK,
+		(unsigned long long)t->config.random(t->config.random_context),
+		(unsigned long long)t->config.random(t->config.random_context));
+	e = table_add(t->names, buf_span(&t->key), sizeof(*a), now_ms + t->config.life_ms);
+	if (!e || !table_charge(t->names, e, jid.n + asked.n)) {
+		if (e)
+			table_remove(t->names, e);
+		table_remove(t->addresses, address);
+		return false;
+	}
+	*(struct table_entry **)table_record(address) = e;
+	a = table_record(e);
+	a->by_address = address;
+	a->text = xmalloc(jid.n + asked.n + 1);
+	memcpy(a->text, jid.p, jid.n);
+	memcpy(a->text + jid.n, asked.p, asked.n);
+	a->jid = (struct span){a->text, jid.n};
+	a->asked = (struct span){a->text + jid.n, asked.n};
+	return buf_append_span(out, e->key);
+}
+
+bool alias_find(const struct alias_table *t, struct span name, struct span *jid, struct span *asked)
+{
+	struct table_entry *e = table_find(t->names, name);
+	struct alias *a = e ? table_record(e) : NULL;
+
+	if (!a)
+		return false;
+	*jid = a->jid;
+	*asked = a->asked;
+	return true;
+}

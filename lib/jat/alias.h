@@ -1,0 +1,39 @@
+/* jat/alias.h - random names for addresses that fit no encoding
+ *
+ * A table with two sides: name -> (JID, address asked) and back, so that a user keeps his name as
+ * long as it is in use. Bounded; names that have not been used for their time expire, and the
+ * longest unused one makes room, unless an open request may still need it. Pure.
+ */
+#ifndef OUTBOARD_JAT_ALIAS_H
+#define OUTBOARD_JAT_ALIAS_H
+
+#include "base/buf.h"
+#include "base/table.h"
+
+struct alias_config {
+	size_t max, max_bytes;
+	int64_t life_ms; /* after the last use */
+	int64_t busy_ms; /* after the last use it may not make room for another */
+	uint64_t seed[2];
+	uint64_t (*random)(void *context);
+	void *random_context;
+};
+
+/* What a name begins with: no token does (a key id is a letter or digit), and no domain. */
+#define ALIAS_MARK '-'
+
+struct alias_table;
+
+/* *config is copied; what it points to is borrowed until the end. */
+struct alias_table *alias_table_new(const struct alias_config *config);
+void alias_table_free(struct alias_table *t);
+/* Append the name of jid as seen by `asked` (made if there is none) to out; its life begins anew.
+ * False when the table is full of names in use. */
+bool alias_name(
+	struct alias_table *t, struct span jid, struct span asked, int64_t now_ms, struct buf *out);
+/* What a name stands for; the spans live as long as it does. */
+bool alias_find(
+	const struct alias_table *t, struct span name, struct span *jid, struct span *asked);
+size_t alias_count(const struct alias_table *t);
+
+#endif

@@ -1,0 +1,58 @@
+/* jat/tool.h - jat-encode and jat-decode: tokens on the command line, in lines, in stanzas
+ *
+ * Both programs are one translation applied to operands, to the lines of standard
+ * input, or to an address of each stanza on it. What cannot be translated is
+ * reported with its place and makes the exit status EXIT_DATA; the rest goes on.
+ * What has been read is written before more is waited for.
+ *
+ * Addresses in operands and lines were typed by people and are normalised first.
+ * Those on stanzas are the server's: taken as they are.
+ */
+#ifndef OUTBOARD_JAT_TOOL_H
+#define OUTBOARD_JAT_TOOL_H
+
+#include "jat/keys.h"
+#include "server/service.h"
+
+/* A line that is longer is no address. */
+#define JATTOOL_LINE_MAX_BYTES 4096
+
+#define JATTOOL_BY_FORM (-1)
+
+struct jattool_config {
+	struct service_config service; /* the domain, and the limits of --stanza */
+	struct io_secret keys;
+	int encoding;	   /* enum jat_encoding; decoding also JATTOOL_BY_FORM: sealed or signed */
+	bool decode;	   /* jat-decode */
+	bool stanza;	   /* translate `from` (encoding) or `to` (decoding) of stanzas */
+	bool create_key;   /* make a missing key file first; without a domain nothing else */
+	const char *asked; /* encoding: the address that was asked, as typed */
+	bool show_asked;   /* decoding: print it after the JID and a TAB */
+};
+
+#define JATTOOL_CONFIG_INIT                                                                        \
+	{                                                                                          \
+		.service = SERVICE_CONFIG_INIT, .keys = JATKEYS_SECRET_INIT                        \
+	}
+
+/* Option rows of both programs; c is a struct jattool_config lvalue with static storage. */
+#define JATTOOL_OPTIONS(c)                                                                         \
+	{"domain", 'd', OPT_STRING, "DOMAIN", "the proxy's domain", &(c).service.domain},          \
+		{"key-file", 'k', OPT_STRING, "FILE", "keys for sealed and signed tokens",         \
+			&(c).keys.file, .complete = "file"},                                       \
+		{"max-stanza-bytes", 0, OPT_BYTES, "BYTES",                                        \
+			"largest stanza read with --stanza (default 1M)",                          \
+			&(c).service.max_stanza_bytes, .min = 1024, .max = 1 << 30},               \
+		{"max-depth", 0, OPT_INT, "N", "deepest nesting read (default 256)",               \
+			&(c).service.max_depth, .min = 2, .max = 10000},                           \
+	{                                                                                          \
+		"max-attributes", 0, OPT_INT, "N", "most attributes of one element (default 256)", \
+			&(c).service.max_attributes, .min = 8, .max = 100000                       \
+	}
+
+/* Runs to the end; returns the exit status. What is wrong with the configuration has been logged
+ * (EXIT_USAGE: *wrong holds the words for opt_usage_error instead). */
+int jattool_run(
+	const struct jattool_config *config, int count, char *const *operands, const char **wrong);
+
+#endif

@@ -1,0 +1,36 @@
+/* loop/curlloop.h - libcurl's multi interface in our loop
+ *
+ * Invariants: transfers run in the one loop (no threads of ours, no waiting), and `done` is called
+ * from the loop, never from curlloop_add(). An easy handle belongs to its owner; between
+ * curlloop_add() and done (or curlloop_remove()) nothing of it may be changed.
+ * Out of memory in libcurl ends the program, as xmalloc() does.
+ */
+#ifndef OUTBOARD_LOOP_CURLLOOP_H
+#define OUTBOARD_LOOP_CURLLOOP_H
+
+#include <curl/curl.h>
+
+#include "loop/loop.h"
+
+struct curlloop;
+
+/* A transfer is over; its handle is already out of the multi handle, so that it may be used for
+ * the next one at once. */
+typedef void curlloop_done_fn(void *context, CURL *easy, CURLcode code);
+
+/* connections: most at once, and most kept open for the next request. */
+struct curlloop *curlloop_new(
+	struct loop *loop, size_t connections, curlloop_done_fn *done, void *context);
+/* All handles must have been removed. */
+void curlloop_free(struct curlloop *c);
+void curlloop_add(struct curlloop *c, CURL *easy);
+/* Give it up: done will not be called. Harmless if it was not added. */
+void curlloop_remove(struct curlloop *c, CURL *easy);
+
+/* curl_easy_setopt() with its result looked at: what our options ask for the library can do (else
+ * it was built without it), but each of them may run out of memory. */
+#define CURLLOOP_SET(easy, option, value)                                                          \
+	curlloop_must(curl_easy_setopt(easy, option, value), #option)
+void curlloop_must(CURLcode code, const char *what);
+
+#endif

@@ -1,0 +1,336 @@
+#include "loop/listen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <netinet/in.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/io.h"
+
+#define BACKLOG 64
+/* Without a descriptor for another client: until then nobody is accepted. */
+#define PAUSE_MS 200
+/* So many at once: whoever goes on connecting does not keep us. */
+#define WAITING_MAX 1024
+
+struct listen_socket {
+	int *fds;
+	size_t count;
+	char *path; /* ours to remove, or NULL */
+	dev_t device;
+	ino_t inode;
+	bool inherited, held;
+	struct loop *loop;
+	void (*fn)(void *context, int fd);
+	void *context;
+	struct loop_timer again;
+};
+
+int listen_inherited(void)
+{
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	char *end;
+	long n = 0;
+
+	if (pid && fds && strtol(pid, &end, 10) == (long)getpid() && !*end) {
+		n = strtol(fds, &end, 10);
+		if (*end || n < 0 || n > 1024)
+			n = 0;
+	}
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_FDNAMES");
+	for (long i = 0; i < n; i++)
+		io_cloexec(LISTEN_FIRST_FD + (int)i);
+	return (int)n;
+}
+
+static struct listen_socket *listen_new(void)
+{
+	return xcalloc(1, sizeof(struct listen_socket));
+}
+
+static void add_fd(struct listen_socket *l, int fd)
+{
+	l->fds = xrealloc(l->fds, (l->count + 1) * sizeof(*l->fds));
+	l->fds[l->count++] = fd;
+	io_nonblocking(fd);
+}
+
+/* Whether somebody accepts connections at the address. */
+static bool alive(const struct sockaddr_un *address)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool there =
+		fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+				   errno == EAGAIN);
+
+	if (fd >= 0)
+		close(fd);
+	return there;
+}
+
+static bool mode_of(const char *text, mode_t *mode)
+{
+	char *end;
+	long value = text ? strtol(text, &end, 8) : 0600;
+
+	if (text && (*end || end == text || value < 0 || value > 0777))
+		return false;
+	*mode = (mode_t)value;
+	return true;
+}
+
+static int open_unix(const char *path, const char *mode_text, struct listen_socket **out)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat st;
+	mode_t mode, mask;
+	int fd, failed;
+
+	if (strlen(path) >= sizeof(address.sun_path)) {
+		err_error("'%s' is too long for a socket", path);
+		return EXIT_CONFIG;
+	}
+	if (!mode_of(mode_text, &mode)) {
+		err_error("'%s' is no mode", mode_text);
+		return EXIT_CONFIG;
+	}
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	if (lstat(path, &st) == 0) {
+		if (!S_ISSOCK(st.st_mode)) {
+			err_error("'%s' is there and no socket", path);
+			return EXIT_CONFIG;
+		}
+		if (alive(&address)) {
+			err_error("somebody listens on '%s' already", path);
+			return EXIT_TEMPORARY;
+		}
+		unlink(path);
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* never, not even for a moment, open to more than the mode says */
+	mask = umask(0777);
+	failed = fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0;
+	umask(mask);
+	if (failed || chmod(path, mode) < 0 || listen(fd, BACKLOG) < 0 || stat(path, &st) < 0) {
+		err_error("cannot listen on '%s': %s", path, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return EXIT_CONFIG;
+	}
+	*out = listen_new();
+	(*out)->path = xstrdup(path);
+	(*out)->device = st.st_dev;
+	(*out)->inode = st.st_ino;
+	add_fd(*out, fd);
+	return EXIT_DONE;
+}
+
+int listen_open(const char *path, const char *mode, struct listen_socket **out)
+{
+	int inherited = listen_inherited();
+
+	*out = NULL;
+	if (path)
+		return open_unix(path, mode, out);
+	for (int i = 0; i < inherited; i++) {
+		if (!*out)
+			*out = listen_new();
+		(*out)->inherited = true;
+		add_fd(*out, LISTEN_FIRST_FD + i);
+	}
+	return EXIT_DONE;
+}
+
+int listen_open_tcp(const char *text, struct listen_socket **out)
+{
+	const struct addrinfo hints = {
+		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+	char *host = NULL, *port = NULL;
+	struct addrinfo *list = NULL;
+	int status = EXIT_DONE, one = 1, wrong;
+
+	*out = NULL;
+	if (!io_split_host_port(text, &host, &port)) {
+		err_error("'%s' is not ADDR:PORT", text);
+		return EXIT_CONFIG;
+	}
+	wrong = getaddrinfo(host && *host ? host : "127.0.0.1", port, &hints, &list);
+	if (wrong == EAI_MEMORY) {
+		err_error("out of memory");
+		status = EXIT_TEMPORARY;
+	} else if (wrong) {
+		err_error("cannot listen on '%s': %s", text,
+			wrong == EAI_SYSTEM ? strerror(errno) : gai_strerror(wrong));
+		status = EXIT_CONFIG;
+	}
+	for (struct addrinfo *a = list; a && status == EXIT_DONE; a = a->ai_next) {
+		int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		if (fd >= 0)
+			setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		if (fd >= 0 && a->ai_family == AF_INET6)
+			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+		if (fd < 0 || bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0) {
+			bool later = errno == EADDRINUSE || errno == EMFILE || errno == ENFILE;
+
+			err_error("cannot listen on '%s': %s", text, strerror(errno));
+			status = later ? EXIT_TEMPORARY : EXIT_CONFIG;
+			if (fd >= 0)
+				close(fd);
+			break;
+		}
+		if (!*out)
+			*out = listen_new();
+		add_fd(*out, fd);
+	}
+	if (list)
+		freeaddrinfo(list);
+	free(host);
+	free(port);
+	if (status != EXIT_DONE) {
+		listen_free(*out);
+		*out = NULL;
+	}
+	return status;
+}
+
+struct listen_socket *listen_from(int fd)
+{
+	struct listen_socket *l = listen_new();
+
+	l->inherited = true;
+	add_fd(l, fd);
+	return l;
+}
+
+bool listen_is_listening(int fd)
+{
+	int listening = 0;
+	socklen_t n = sizeof(listening);
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) == 0 && listening;
+}
+
+bool listen_is_connection(int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t n = sizeof(peer);
+	int type = 0;
+	socklen_t type_n = sizeof(type);
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_n) == 0 && type == SOCK_STREAM &&
+	       getpeername(fd, (struct sockaddr *)&peer, &n) == 0;
+}
+
+size_t listen_count(const struct listen_socket *l)
+{
+	return l->count;
+}
+
+int listen_fd(const struct listen_socket *l, size_t i)
+{
+	return l->fds[i];
+}
+
+static void watch(struct listen_socket *l, bool on);
+
+void listen_hold(struct listen_socket *l, bool hold)
+{
+	if (!l->loop)
+		return;
+	loop_timer_clear(l->loop, &l->again);
+	watch(l, !hold);
+	l->held = hold;
+}
+
+static void on_again(void *context, int64_t now_ms)
+{
+	(void)now_ms;
+	watch(context, true);
+}
+
+static void on_ready(void *context, int fd, short revents)
+{
+	struct listen_socket *l = context;
+	int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+	(void)revents;
+	if (client >= 0) {
+		l->fn(l->context, client);
+	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+		err_warn("cannot accept a client: %s", strerror(errno));
+		watch(l, false);
+		loop_timer_set(l->loop, &l->again, loop_now_ms(l->loop) + PAUSE_MS);
+	}
+}
+
+static void watch(struct listen_socket *l, bool on)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		if (on)
+			loop_fd(l->loop, l->fds[i], POLLIN, on_ready, l);
+		else
+			loop_fd_remove(l->loop, l->fds[i]);
+	}
+}
+
+void listen_start(struct listen_socket *l, struct loop *loop, void (*fn)(void *context, int fd),
+	void *context)
+{
+	l->loop = loop;
+	l->fn = fn;
+	l->context = context;
+	loop_timer_init(&l->again, on_again, l);
+	watch(l, true);
+}
+
+void listen_take_waiting(struct listen_socket *l)
+{
+	if (!l || !l->loop || l->inherited)
+		return;
+	for (size_t i = 0; i < l->count; i++) {
+		for (int n = 0; n < WAITING_MAX && !l->held; n++) {
+			int client = accept4(l->fds[i], NULL, NULL, SOCK_CLOEXEC);
+
+			if (client < 0)
+				break;
+			l->fn(l->context, client);
+		}
+	}
+}
+
+void listen_stop(struct listen_socket *l)
+{
+	struct stat st;
+
+	if (!l || !l->loop)
+		return;
+	watch(l, false);
+	loop_timer_clear(l->loop, &l->again);
+	l->loop = NULL;
+	/* ours, unless another has taken its place */
+	if (l->path && lstat(l->path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode)
+		unlink(l->path);
+}
+
+void listen_free(struct listen_socket *l)
+{
+	if (!l)
+		return;
+	listen_stop(l);
+	for (size_t i = 0; i < l->count; i++)
+		close(l->fds[i]);
+	free(l->fds);
+	free(l->path);
+	free(l);
+}

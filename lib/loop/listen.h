@@ -1,0 +1,45 @@
+/* loop/listen.h - sockets that wait for clients: inherited ones, and unix and TCP sockets of our
+ * own
+ *
+ * sd_listen_fds(3)'s protocol ($LISTEN_FDS, $LISTEN_PID) is documented, small and
+ * stable, so it is spoken here without libsystemd.
+ */
+#ifndef OUTBOARD_LOOP_LISTEN_H
+#define OUTBOARD_LOOP_LISTEN_H
+
+#include "loop/loop.h"
+
+/* How many descriptors, from 3 on, a supervisor has passed to this process; the variables are
+ * removed from the environment, the descriptors are made close-on-exec. 0: none. */
+int listen_inherited(void);
+#define LISTEN_FIRST_FD 3
+
+struct listen_socket;
+
+/* A unix socket at path with the mode ("0660"; NULL: 0600), or what was inherited where path is
+ * NULL; *out is NULL where there is neither. A socket file that nobody listens on any more is
+ * replaced, one that somebody does is not. Returns an exit status; what is wrong has been logged.
+ */
+int listen_open(const char *path, const char *mode, struct listen_socket **out);
+/* "ADDR:PORT", "[::1]:5280", ":5280" (loopback) or with a name: each address of it. */
+int listen_open_tcp(const char *text, struct listen_socket **out);
+/* A listening socket that somebody else has made; owned from now on. */
+struct listen_socket *listen_from(int fd);
+/* Whether fd is a socket that listens; and whether it is a connected stream. */
+bool listen_is_listening(int fd);
+bool listen_is_connection(int fd);
+size_t listen_count(const struct listen_socket *l);
+int listen_fd(const struct listen_socket *l, size_t i);
+/* Leave new clients in the kernel's queue, or take them again. Not before listen_start(). */
+void listen_hold(struct listen_socket *l, bool hold);
+/* Call fn with each accepted client (blocking as accepted, close-on-exec; fn owns the fd). */
+void listen_start(struct listen_socket *l, struct loop *loop, void (*fn)(void *context, int fd),
+	void *context);
+/* Take those who have connected already: they would be thrown out with a socket of our own. Those
+ * at an inherited one are left to who gets it next. */
+void listen_take_waiting(struct listen_socket *l);
+/* Take no more clients; the socket file of our own is removed. NULL is allowed. */
+void listen_stop(struct listen_socket *l);
+void listen_free(struct listen_socket *l);
+
+#endif

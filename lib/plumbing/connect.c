@@ -1,0 +1,679 @@
+#include "plumbing/connect.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/deadline.h"
+#include "base/err.h"
+#include "xmpp/jid.h"
+#include "xmpp/jsonlines.h"
+#include "loop/link.h"
+#include "server/notify.h"
+#include "base/table.h"
+#include "xmpp/stanza-error.h"
+
+#define PENDING_MAX_BYTES ((size_t)256 * 1024 * 1024)
+/* From SIGTERM to SIGKILL for a command that stays when its connection is gone. */
+#define COMMAND_KILL_MS 5000
+/* what a shell says of a command that is not there, or cannot be run */
+#define EXIT_NOT_FOUND 127
+#define EXIT_NOT_RUN 126
+
+struct connect {
+	const struct connect_config *config;
+	struct loop *loop;
+	struct login *login;
+	struct notify *notify;
+
+	/* Two links, so that the end of one says nothing about the other: where stanzas come from,
+	 * and where they go to. Their other halves are /dev/null. */
+	struct link *source, *sink;
+	int null_in, null_out;
+	const char *source_name;
+	bool input_over, sink_broken;
+	bool source_paused, login_paused;
+
+	struct reader_config limits; /* of all readers here */
+	struct jsonlines *lines;     /* --json, or NULL */
+
+	pid_t command; /* 0: none, or it has ended */
+	int command_in, command_out;
+	int command_status;
+	int command_signal;  /* that we were sent and have passed on to it; 0: none */
+	struct rlimit stack; /* as we found it */
+
+	struct table *pending;
+	struct buf key;
+	uint64_t unanswered; /* given up because the table was full */
+	struct loop_timer deadline;
+
+	bool logged_in, stopping, closed, interrupted;
+	bool bad_input;
+	int status; /* of the connection and the descriptors */
+};
+
+/* --- the end: what ends it calls stop(); it is done at the end of the turn, when nobody's
+ * callback is on the stack */
+
+static void stop(struct connect *c, int status)
+{
+	c->stopping = true;
+	if (c->status == EXIT_DONE)
+		c->status = status;
+}
+
+static void set_deadline(struct connect *c, int64_t ms)
+{
+	loop_timer_set(c->loop, &c->deadline, loop_now_ms(c->loop) + ms);
+}
+
+/* Look whether all is done. */
+static void look(struct connect *c)
+{
+	if (c->stopping || !c->input_over)
+		return;
+	/* Nobody reads the answers of a command that has ended. */
+	if (table_count(c->pending) == 0 || (c->config->command && !c->command))
+		stop(c, EXIT_DONE);
+}
+
+/* --- open requests. What identifies an answer: who asked (a component has many addresses), who
+ * was asked, the id. */
+
+/* People type addresses; some servers answer for what was typed, others for what it means. */
+static void key_address(struct buf *key, struct span typed)
+{
+	if (!typed.p || !jid_normalise(typed, key))
+		buf_append_span(key, typed);
+	buf_append_char(key, '\0');
+}
+
+/* A user asks from one address; without another it is the own account that is asked, or answers
+ * (RFC 6120 8.1.1.1, 8.1.2.1). */
+static struct span key_of(struct connect *c, struct span asker, struct span asked, struct span id)
+{
+	struct span bare = span_of(login_bare(c->login));
+	bool component = login_is_component(c->login);
+
+	buf_reset(&c->key);
+	if (component)
+		key_address(&c->key, asker.n ? asker : bare);
+	key_address(&c->key, asked.n || component ? asked : bare);
+	buf_append_span(&c->key, id);
+	return buf_span(&c->key);
+}
+
+static void request_opened(struct connect *c, const struct stanza *s)
+{
+	int64_t deadline_ms = loop_now_ms(c->loop) + c->config->wait_ms;
+
+	if (s->id.n == 0) {
+		err_info("%s:%zu: a request without id: its answer is not waited for",
+			c->source_name, s->line);
+		return;
+	}
+	if (!table_add(c->pending, key_of(c, s->from, s->to, s->id), 0, deadline_ms)) {
+		err_warn("%s:%zu: too many open requests: its answer is not waited for",
+			c->source_name, s->line);
+		c->unanswered++;
+	}
+}
+
+static void request_closed(struct connect *c, const struct stanza *s)
+{
+	struct table_entry *e =
+		s->id.n ? table_find(c->pending, key_of(c, s->to, s->from, s->id)) : NULL;
+
+	if (!e)
+		return;
+	table_remove(c->pending, e);
+	look(c);
+}
+
+static bool pending_full(const struct connect *c)
+{
+	return table_count(c->pending) >= (size_t)c->config->max_pending;
+}
+
+/* --- from the server. put() is the one place where a stanza becomes a line. */
+
+static void put(struct connect *c, const struct stanza *s)
+{
+	struct writer *w;
+
+	if (!c->sink || c->sink_broken)
+		return;
+	w = link_writer(c->sink);
+	if ((c->lines ? jsonlines_append(s, SPAN_NONE, BUF_NO_MAX, w->out)
+		      : writer_stanza(w, s, &STANZA_KEEP)) == WRITER_OK)
+		return;
+	err_error("dropped a stanza: the output takes no more");
+	stop(c, EXIT_IO);
+}
+
+/* An answer from here instead of from the one who was asked. */
+static void put_error(struct connect *c, struct span to, struct span from, struct span id,
+	enum stanza_error e, const char *text)
+{
+	struct reader *reader = reader_new(&c->limits);
+	struct stanza s;
+
+	if (stanza_error_made(reader, to, from, id, e, text, &s))
+		put(c, &s);
+	reader_free(reader);
+}
+
+static void refuse(struct connect *c, const struct stanza *s, enum stanza_error e, const char *text)
+{
+	struct writer *w = login_writer(c->login);
+
+	if (!w || !stanza_is_request(s))
+		return;
+	/* a user's own server leaves out its address (roster pushes) */
+	stanza_error_send(w, "iq", s->from, s->to, s->id, e, text);
+}
+
+static const char *refusal_text(enum stanza_refusal refusal)
+{
+	switch (refusal) {
+	case STANZA_TOO_LARGE:
+		return "stanza too large";
+	case STANZA_TOO_DEEP:
+		return "stanza too deep";
+	case STANZA_TOO_MANY_ATTRIBUTES:
+		return "too many attributes";
+	case STANZA_WHOLE:
+		break;
+	}
+	return "refused";
+}
+
+static void from_server(void *context, const struct stanza *s)
+{
+	struct connect *c = context;
+
+	if (s->refusal != STANZA_WHOLE) {
+		err_error("dropped a stanza from '%.*s': %s", SPAN_ARG(s->from),
+			refusal_text(s->refusal));
+		c->bad_input = true;
+		refuse(c, s, ERROR_POLICY_VIOLATION, refusal_text(s->refusal));
+	} else {
+		put(c, s);
+		if (c->input_over || c->sink_broken)
+			refuse(c, s, ERROR_SERVICE_UNAVAILABLE, NULL);
+	}
+	if (stanza_is_answer(s))
+		request_closed(c, s);
+}
+
+/* --- backpressure, both ways: looked at once a turn, and after each stanza sent */
+
+static void balance(struct connect *c)
+{
+	bool hold_source, hold_login;
+
+	if (!c->source || c->stopping)
+		return;
+	hold_source = login_congested(c->login) || pending_full(c);
+	hold_login = link_congested(c->sink);
+	link_hold(c->source, &c->source_paused, hold_source);
+	if (pending_full(c) && !c->input_over && c->deadline.deadline_ms == DEADLINE_NEVER)
+		loop_timer_set(c->loop, &c->deadline, table_deadline(c->pending));
+	if (hold_login != c->login_paused) {
+		c->login_paused = hold_login;
+		if (hold_login)
+			login_pause(c->login);
+		else
+			login_resume(c->login);
+	}
+}
+
+/* --- to the server. from_source() and from_json() are where a line has become a stanza. */
+
+static void bad_line(struct connect *c, size_t line, const char *what)
+{
+	err_error("%s:%zu: %s", c->source_name, line, what);
+	c->bad_input = true;
+}
+
+static void source_bad(void *context, const char *what, size_t line)
+{
+	bad_line(context, line, what);
+}
+
+/* Who waits for a stanza that is not sent is told. */
+static void too_large(struct connect *c, const struct stanza *s, struct writer *w)
+{
+	static const char text[] = "larger than the server takes";
+	struct span from = s->from.n || !login_is_component(c->login)
+				   ? s->from
+				   : span_of(login_bare(c->login));
+
+	bad_line(c, s->line, "stanza larger than --max-send-bytes");
+	if (stanza_is_answer(s))
+		stanza_error_send(w, "iq", s->to, from, s->id, ERROR_POLICY_VIOLATION, text);
+	else if (stanza_is_request(s))
+		put_error(c, from, s->to, s->id, ERROR_POLICY_VIOLATION, text);
+}
+
+static void send_stanza(struct connect *c, const struct stanza *s)
+{
+	struct writer *w = login_writer(c->login);
+	struct stanza_edit edit = STANZA_KEEP;
+
+	if (c->stopping || !w)
+		return;
+	if (s->refusal != STANZA_WHOLE) {
+		bad_line(c, s->line, refusal_text(s->refusal));
+		return;
+	}
+	if (s->kind == STANZA_OTHER) {
+		bad_line(c, s->line, "neither iq, message nor presence");
+		return;
+	}
+	if (login_is_component(c->login) && s->from.n == 0)
+		edit.from = span_of(login_bare(c->login));
+	switch (writer_stanza(w, s, &edit)) {
+	case WRITER_OK:
+		if (stanza_is_request(s))
+			request_opened(c, s);
+		balance(c);
+		break;
+	case WRITER_TOO_LARGE:
+		too_large(c, s, w);
+		break;
+	case WRITER_FULL:
+		bad_line(c, s->line, "not sent: the server takes no more");
+		break;
+	}
+}
+
+static void from_source(void *context, const struct stanza *s)
+{
+	send_stanza(context, s);
+}
+
+static void from_json(void *context, struct span line, size_t number)
+{
+	struct connect *c = context;
+	struct stanza s;
+	struct span id;
+	const char *wrong = jsonlines_read(c->lines, line, number, &s, &id);
+
+	if (wrong)
+		bad_line(c, number, wrong);
+	else
+		send_stanza(c, &s);
+}
+
+static void input_ended(struct connect *c, int64_t wait_ms)
+{
+	c->input_over = true;
+	set_deadline(c, wait_ms);
+	look(c);
+}
+
+static void source_ended(void *context, enum link_end why, int error, const char *text)
+{
+	struct connect *c = context;
+
+	(void)text;
+	if (why == LINK_READ_ERROR) {
+		err_error("cannot read %s: %s",
+			c->config->command ? "the command's output" : "standard input",
+			strerror(error));
+		stop(c, EXIT_IO);
+	} else if (why == LINK_EOF) {
+		input_ended(c, c->config->wait_ms);
+	}
+}
+
+static void sink_ended(void *context, enum link_end why, int error, const char *text)
+{
+	struct connect *c = context;
+
+	(void)text;
+	if (why != LINK_WRITE_ERROR)
+		return; /* the end of /dev/null */
+	c->sink_broken = true;
+	if (c->config->command) {
+		err_info("the command has closed its standard input");
+		return;
+	}
+	err_error("cannot write standard output: %s", strerror(error));
+	stop(c, EXIT_IO);
+}
+
+static void nothing(void *context, const struct stanza *s)
+{
+	(void)context;
+	(void)s;
+}
+
+static void no_line(void *context, struct span line, size_t number)
+{
+	(void)context;
+	(void)line;
+	(void)number;
+}
+
+/* --- time */
+
+static void on_deadline(void *context, int64_t now_ms)
+{
+	struct connect *c = context;
+
+	if (c->closed) { /* the command stays */
+		if (c->command)
+			kill(c->command, c->interrupted ? SIGKILL : SIGTERM);
+		c->interrupted = true;
+		set_deadline(c, COMMAND_KILL_MS);
+		return;
+	}
+	if (c->input_over) {
+		stop(c, EXIT_DONE);
+		return;
+	}
+	/* the table was full: what is older than anybody would wait makes room */
+	while (table_deadline(c->pending) <= now_ms) {
+		table_remove(c->pending, table_earliest(c->pending));
+		c->unanswered++;
+	}
+}
+
+/* --- the command */
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void command_ended(void *context, int signal_number)
+{
+	struct connect *c = context;
+	int status;
+
+	(void)signal_number;
+	if (!c->command || waitpid(c->command, &status, WNOHANG) != c->command)
+		return;
+	c->command = 0;
+	c->command_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	/* it has ended as it was told to: it does not catch the signal, or not yet */
+	if (WIFSIGNALED(status) && WTERMSIG(status) == c->command_signal)
+		c->command_status = 0;
+	if (c->closed)
+		loop_stop(c->loop, 0);
+	else
+		look(c); /* what it has written is still to be read */
+}
+
+/* An exit status. */
+static int command_start(struct connect *c, const char *address)
+{
+	int to[2] = {-1, -1}, from[2] = {-1, -1}, error;
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attributes;
+	sigset_t defaults;
+	struct rlimit stack;
+	char *domain = strchr(login_bare(c->login), '@');
+
+	if (pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0) {
+		err_error("cannot create a pipe: %s", strerror(errno));
+		close_fd(&to[0]);
+		close_fd(&to[1]);
+		return EXIT_TEMPORARY;
+	}
+	setenv("PROTO", "XMPP", 1);
+	setenv("XMPP_JID", address, 1);
+	setenv("XMPP_DOMAIN", domain ? domain + 1 : login_bare(c->login), 1);
+	posix_spawn_file_actions_init(&files);
+	posix_spawn_file_actions_adddup2(&files, to[0], STDIN_FILENO);
+	posix_spawn_file_actions_adddup2(&files, from[1], STDOUT_FILENO);
+	posix_spawnattr_init(&attributes);
+	sigemptyset(&defaults);
+	sigaddset(&defaults, SIGPIPE); /* we ignore it, it should not */
+	posix_spawnattr_setsigdefault(&attributes, &defaults);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+	/* what our library needs is not the command's: its threads would all get that much */
+	getrlimit(RLIMIT_STACK, &stack);
+	setrlimit(RLIMIT_STACK, &c->stack);
+	error = posix_spawnp(&c->command, c->config->command[0], &files, &attributes,
+		c->config->command, environ);
+	setrlimit(RLIMIT_STACK, &stack);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&files);
+	close_fd(&to[0]);
+	close_fd(&from[1]);
+	c->command_in = to[1];
+	c->command_out = from[0];
+	if (error) {
+		c->command = 0;
+		err_error("cannot run '%s': %s", c->config->command[0], strerror(error));
+		return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUN;
+	}
+	return EXIT_DONE;
+}
+
+/* --- the connection */
+
+static void send_presence(struct connect *c)
+{
+	const char *show = c->config->presence;
+	struct writer *w = login_writer(c->login);
+
+	if (!show || !w)
+		return;
+	writer_begin(w);
+	if (*show) {
+		writer_raw(w, "<presence><show>");
+		writer_text(w, span_of(show));
+		writer_raw(w, "</show></presence>");
+	} else {
+		writer_raw(w, "<presence/>");
+	}
+	writer_end(w);
+}
+
+static struct link *one_way(struct connect *c, int in_fd, int out_fd, const struct link_ops *ops)
+{
+	struct link_config config = {
+		.reader = c->limits, .max_queue_bytes = login_queue_bytes(&c->config->login)};
+
+	if (c->lines)
+		config.max_line_bytes = jsonlines_max_bytes(c->config->login.max_stanza_bytes);
+	return link_new(c->loop, in_fd, out_fd, &config, ops, c);
+}
+
+static void up(void *context, const char *address)
+{
+	static const struct link_ops source_ops = {
+		.stanza = from_source, .line = from_json, .bad = source_bad, .ended = source_ended};
+	static const struct link_ops sink_ops = {
+		.stanza = nothing, .line = no_line, .ended = sink_ended};
+	struct connect *c = context;
+	int status = EXIT_DONE;
+
+	if (!login_is_component(c->login))
+		err_info("logged in as %s", address);
+	c->logged_in = true;
+	if (c->config->command)
+		status = command_start(c, address);
+	if (status != EXIT_DONE) {
+		stop(c, status);
+		return;
+	}
+	c->source = one_way(
+		c, c->config->command ? c->command_out : STDIN_FILENO, c->null_out, &source_ops);
+	c->sink = one_way(
+		c, c->null_in, c->config->command ? c->command_in : STDOUT_FILENO, &sink_ops);
+	send_presence(c);
+	notify_ready(c->notify);
+}
+
+static void down(void *context, int status)
+{
+	struct connect *c = context;
+
+	stop(c, status);
+}
+
+static void on_signal(void *context, int signal_number)
+{
+	struct connect *c = context;
+
+	if (c->command) {
+		c->command_signal = signal_number;
+		kill(c->command, signal_number);
+		if (!c->interrupted && !c->closed) {
+			c->interrupted = true; /* it ends, and we with it */
+			return;
+		}
+	}
+	if (!c->logged_in || c->interrupted) {
+		stop(c, EXIT_DONE);
+		return;
+	}
+	c->interrupted = true;
+	if (c->source)
+		link_free(c->source);
+	c->source = NULL;
+	input_ended(
+		c, c->config->wait_ms < CONNECT_DRAIN_MS ? c->config->wait_ms : CONNECT_DRAIN_MS);
+}
+
+/* Close the stream and both ends of the local side; go on only for a command that still runs. */
+static void end_of_turn(void *context)
+{
+	struct connect *c = context;
+	int64_t until_ms = io_now_ms() + CONNECT_CLOSE_MS;
+
+	if (!c->stopping || c->closed) {
+		balance(c);
+		return;
+	}
+	c->closed = true;
+	notify_stopping(c->notify);
+	link_free(c->source);
+	c->source = NULL;
+	if (c->logged_in) {
+		int status = login_close(c->login, until_ms);
+
+		if (c->status == EXIT_DONE)
+			c->status = status;
+	}
+	login_free(c->login);
+	c->login = NULL;
+	if (c->sink) {
+		if (!c->sink_broken && !link_flush(c->sink, until_ms) && !c->config->command &&
+			c->status == EXIT_DONE) {
+			err_error("cannot write standard output: %s",
+				link_write_error(c->sink) ? strerror(link_write_error(c->sink))
+							  : "it does not take more");
+			c->status = EXIT_IO;
+		}
+		link_free(c->sink);
+		c->sink = NULL;
+	}
+	close_fd(&c->command_in);
+	close_fd(&c->command_out);
+	if (!c->command)
+		loop_stop(c->loop, 0);
+	else
+		set_deadline(c, c->interrupted ? COMMAND_KILL_MS : c->config->wait_ms);
+}
+
+static int final_status(const struct connect *c)
+{
+	uint64_t open = table_count(c->pending) + c->unanswered;
+	bool nobody_asks = c->config->command && c->command_status >= 0;
+
+	if (c->status != EXIT_DONE)
+		return c->status;
+	if (c->command_status > 0)
+		return c->command_status;
+	if (open > 0 && !nobody_asks)
+		err_error(
+			"%" PRIu64 " %s without answer", open, open == 1 ? "request" : "requests");
+	if (c->bad_input)
+		return EXIT_DATA;
+	return open > 0 && !nobody_asks ? EXIT_TIMED_OUT : EXIT_DONE;
+}
+
+const char *connect_config_error(const struct connect_config *config)
+{
+	static const char *const shows[] = {"", "away", "chat", "dnd", "xa"};
+	size_t i;
+
+	if (config->presence) {
+		if (config->login.domain)
+			return "--presence goes with --jid";
+		for (i = 0; i < sizeof(shows) / sizeof(*shows); i++)
+			if (strcmp(config->presence, shows[i]) == 0)
+				break;
+		if (i == sizeof(shows) / sizeof(*shows))
+			return "--presence is away, chat, dnd or xa";
+	}
+	return login_config_error(&config->login);
+}
+
+int connect_run(struct connect_config *config)
+{
+	static const struct login_ops ops = {up, from_server, down};
+	struct connect c = {.config = config,
+		.command_in = -1,
+		.command_out = -1,
+		.command_status = -1,
+		.source_name = config->command ? config->command[0] : "stdin"};
+	uint64_t seed[2];
+	int status;
+
+	getrlimit(RLIMIT_STACK, &c.stack);
+	io_random(seed, sizeof(seed));
+	c.loop = loop_new();
+	c.notify = notify_new((int)config->ready_fd);
+	c.null_in = io_open_null(O_RDONLY);
+	c.null_out = io_open_null(O_WRONLY);
+	c.pending = table_new((size_t)config->max_pending, PENDING_MAX_BYTES, seed);
+	buf_init(&c.key, BUF_NO_MAX);
+	loop_timer_init(&c.deadline, on_deadline, &c);
+	loop_signal(c.loop, SIGTERM, on_signal, &c);
+	loop_signal(c.loop, SIGINT, on_signal, &c);
+	loop_signal(c.loop, SIGCHLD, command_ended, &c);
+	loop_turn(c.loop, end_of_turn, &c);
+
+	if (config->json) { /* everything is looked at */
+		config->login.index_depth = STANZA_JSON_INDEX_DEPTH;
+		config->login.index_nodes = STANZA_JSON_INDEX_NODES;
+	}
+	c.limits = login_limits(&config->login);
+	c.limits.kind = READER_PIPE;
+	if (config->json)
+		c.lines = jsonlines_new(&c.limits, false);
+
+	c.login = login_new(c.loop, &config->login, &ops, &c, &status);
+	if (c.login) {
+		status = loop_run(c.loop);
+		if (status == EXIT_DONE)
+			status = final_status(&c);
+	}
+	loop_timer_clear(c.loop, &c.deadline);
+	login_free(c.login);
+	table_free(c.pending);
+	buf_free(&c.key);
+	jsonlines_free(c.lines);
+	notify_free(c.notify);
+	loop_free(c.loop);
+	close_fd(&c.null_in);
+	close_fd(&c.null_out);
+	return status;
+}

@@ -1,0 +1,51 @@
+/* plumbing/connect.h - a server connection as standard input and output (xmpp-connect)
+ *
+ * Stanzas that arrive go to standard output (or a command's standard input),
+ * stanzas from standard input (or a command's standard output) are sent. After
+ * login, component and user are the same code.
+ *
+ * Invariants: a stanza read is sent, or its line is reported and the exit status
+ * tells; while either side does not take more, the other is not read. After end
+ * of input the program ends when each iq get/set it sent is answered, by the
+ * address it went to (exact from and id), or wait_ms later; requests that arrive
+ * then are answered service-unavailable. The stream is always closed in order.
+ */
+#ifndef OUTBOARD_PLUMBING_CONNECT_H
+#define OUTBOARD_PLUMBING_CONNECT_H
+
+#include "server/login.h"
+
+#define CONNECT_WAIT_MS 30000
+#define CONNECT_MAX_PENDING 65536
+/* for the server to take the rest and close its side of the stream */
+#define CONNECT_CLOSE_MS 10000
+/* what a signal leaves of wait_ms at most */
+#define CONNECT_DRAIN_MS 5000
+
+struct connect_config {
+	struct login_config login;
+	const char *presence; /* NULL: none; "": available; else away, chat, dnd, xa */
+	int64_t wait_ms;
+	int64_t max_pending; /* iq get/set sent and not answered: more are not read */
+	int64_t ready_fd;    /* -1: none */
+	bool json;	     /* objects of stanza-json.h instead of stanzas, both ways */
+	char **command;	     /* NULL-ended; NULL: standard input and output */
+};
+
+#define CONNECT_CONFIG_INIT                                                                        \
+	{                                                                                          \
+		.login = LOGIN_CONFIG_INIT, .wait_ms = CONNECT_WAIT_MS,                            \
+		.max_pending = CONNECT_MAX_PENDING, .ready_fd = -1                                 \
+	}
+
+/* As login_config_error(). */
+const char *connect_config_error(const struct connect_config *config);
+
+/* Runs to the end; returns the exit status:
+ * of the connection where that could not be made or was lost (see login.h), EXIT_IO (standard
+ * input or output), the command's (128+N for signal N, 126 or 127 if it could not be run),
+ * EXIT_DATA (bad input), EXIT_TIMED_OUT (unanswered requests), in this order; else EXIT_DONE,
+ * also after SIGTERM or SIGINT, which are an end of input. */
+int connect_run(struct connect_config *config);
+
+#endif

@@ -1,0 +1,108 @@
+#include "plumbing/json-tool.h"
+
+#include "base/deadline.h"
+#include "base/err.h"
+#include "xmpp/jsonlines.h"
+
+/* From stanzas: a filter as the others are, only that what leaves is JSON. */
+
+static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
+{
+	struct jsontool_config *config = self;
+
+	(void)now_ms;
+	if (s->refusal)
+		return; /* reported by the service */
+	if (jsonlines_append(s, SPAN_NONE, BUF_NO_MAX, w->out) == WRITER_OK)
+		return;
+	err_error("stdin:%zu: too large as JSON", s->line);
+	config->bad = true;
+}
+
+int jsontool_from_stanzas(struct jsontool_config *config)
+{
+	static const struct service_ops ops = {.stanza = on_stanza};
+	int status;
+
+	config->service.index_depth = STANZA_JSON_INDEX_DEPTH;
+	config->service.index_nodes = STANZA_JSON_INDEX_NODES;
+	/* so much markup can come of a stanza that is nothing but empty elements */
+	config->service.max_queue_bytes +=
+		(int64_t)jsonlines_max_bytes(config->service.max_stanza_bytes);
+	status = service_run(&config->service, &ops, config);
+	return status == EXIT_DONE && config->bad ? EXIT_DATA : status;
+}
+
+/* To stanzas: lines in, stanzas out. */
+
+struct to_stanzas {
+	const struct jsontool_config *config;
+	struct loop *loop;
+	struct link *link;
+	bool bad;
+};
+
+static void report(struct to_stanzas *t, const char *what, size_t line)
+{
+	err_error("stdin:%zu: %s", line, what);
+	t->bad = true;
+}
+
+static void on_line(void *context, struct span line, size_t number)
+{
+	struct to_stanzas *t = context;
+	enum writer_status status = WRITER_OK;
+	const char *wrong = stanza_json_excess(line, (size_t)t->config->service.max_stanza_bytes);
+
+	if (!wrong)
+		wrong = stanza_json_write(line, link_writer(t->link), &status);
+	if (wrong)
+		report(t, wrong, number);
+	else if (status != WRITER_OK)
+		report(t, "stanza too large", number);
+}
+
+static void on_bad(void *context, const char *what, size_t line)
+{
+	report(context, what, line);
+}
+
+static void on_ended(void *context, enum link_end why, int error, const char *text)
+{
+	struct to_stanzas *t = context;
+
+	(void)text;
+	if (why == LINK_READ_ERROR)
+		err_error("cannot read standard input: %s", strerror(error));
+	else if (why != LINK_EOF)
+		err_error("cannot write standard output: %s", strerror(error));
+	loop_stop(t->loop, why == LINK_EOF ? EXIT_DONE : EXIT_IO);
+}
+
+int jsontool_to_stanzas(const struct jsontool_config *config)
+{
+	static const struct link_ops ops = {.line = on_line, .bad = on_bad, .ended = on_ended};
+	const struct link_config link = {
+		.reader = {.kind = READER_PIPE,
+			.max_stanza_bytes = (size_t)config->service.max_stanza_bytes},
+		.max_send_bytes = (size_t)config->service.max_stanza_bytes,
+		.max_queue_bytes = (size_t)config->service.max_queue_bytes,
+		.max_line_bytes = (size_t)config->max_line_bytes,
+	};
+	struct to_stanzas t = {.config = config, .loop = loop_new()};
+	int status;
+
+	t.link = link_new(t.loop, 0, 1, &link, &ops, &t);
+	status = loop_run(t.loop);
+	if (status == EXIT_DONE && !link_flush(t.link, DEADLINE_NEVER)) {
+		err_error("cannot write standard output: %s", strerror(link_write_error(t.link)));
+		status = EXIT_IO;
+	}
+	link_free(t.link);
+	loop_free(t.loop);
+	if (status == EXIT_DONE && t.bad)
+		status = EXIT_DATA;
+	if (status != EXIT_IO)
+		io_close_stdout();
+	return status;
+}

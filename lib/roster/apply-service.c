@@ -1,0 +1,516 @@
+#include "roster/apply-service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/deadline.h"
+#include "roster/apply.h"
+#include "roster/ejabberd-api.h"
+#include "base/err.h"
+#include "xmpp/jid.h"
+#include "loop/listen.h"
+#include "roster/privilege.h"
+
+/* For the results that are still to be written when the program ends. */
+#define LAST_WORDS_MS 5000
+#define MAX_CLIENTS 256
+
+/* Whoever gives records: stdin, or a client of the unix socket. */
+struct input {
+	struct input *next;
+	struct applyservice *owner;
+	struct link *link;
+	int fd; /* ours to close; -1: stdin */
+	bool ended, paused;
+};
+
+struct applyservice {
+	const struct applyservice_config *config;
+	struct apply *apply;
+	struct privilege *privilege;
+	struct ejabberd_api *api;
+	struct service *service;
+	struct loop *loop;
+	struct input *inputs;
+	size_t inputs_count;
+	struct link *out; /* stdout: events, and results of stdin's records */
+	int nothing_fd;	  /* what out reads where stdin is not used */
+	struct listen_socket *listening;
+	struct io_random_numbers random;
+	struct buf domain, host;
+	bool failed, bad, refused, draining, up;
+	bool dropped;	/* events: nobody reads them */
+	bool io_failed; /* standard input or output: said */
+};
+
+/* Output ----------------------------------------------------------------- */
+
+static void on_result(void *context, void *client, struct span line, bool failed)
+{
+	struct applyservice *as = context;
+	struct input *input = client;
+
+	as->failed |= failed;
+	if (input)
+		link_send_raw(input->link, line);
+}
+
+static void on_login(void *context, struct span user)
+{
+	struct applyservice *as = context;
+	struct buf line;
+
+	if (link_congested(as->out)) {
+		if (!as->dropped)
+			err_warn("nobody reads the events on standard output: they are dropped");
+		as->dropped = true;
+		return;
+	}
+	as->dropped = false;
+	buf_init(&line, BUF_NO_MAX);
+	buf_append_string(&line, "{\"event\":\"login\",\"user\":");
+	json_string(&line, user);
+	buf_append_string(&line, "}\n");
+	link_send_raw(as->out, buf_span(&line));
+	buf_free(&line);
+}
+
+/* Input ------------------------------------------------------------------ */
+
+static void input_free(struct input *input)
+{
+	struct applyservice *as = input->owner;
+	struct input **at = &as->inputs;
+
+	while (*at != input)
+		at = &(*at)->next;
+	*at = input->next;
+	as->inputs_count--;
+	apply_client_gone(as->apply, input);
+	link_free(input->link);
+	if (as->out == input->link)
+		as->out = NULL;
+	if (input->fd >= 0)
+		close(input->fd);
+	free(input);
+}
+
+static void on_line(void *context, struct span line, size_t number)
+{
+	struct input *input = context;
+	struct applyservice *as = input->owner;
+	struct roster_record record;
+	const char *why;
+
+	if (!roster_record_parse(line, &record, &why)) {
+		err_error("%s:%zu: %s", input->fd < 0 ? "stdin" : "client", number, why);
+		as->bad |= input->fd < 0;
+		if (!record.user)
+			return;
+	}
+	if (as->privilege)
+		privilege_writer(as->privilege, service_writer(as->service), loop_now_ms(as->loop));
+	apply_take(as->apply, &record, input, loop_now_ms(as->loop));
+	if (apply_full(as->apply))
+		link_hold(input->link, &input->paused, true);
+}
+
+static void on_bad(void *context, const char *what, size_t line)
+{
+	struct input *input = context;
+
+	err_error("%s:%zu: %s", input->fd < 0 ? "stdin" : "client", line, what);
+	input->owner->bad |= input->fd < 0;
+}
+
+static void on_ended(void *context, enum link_end why, int error, const char *text)
+{
+	struct input *input = context;
+
+	(void)text;
+	if (why == LINK_EOF) {
+		input->ended = true; /* see on_turn() */
+	} else if (input->fd >= 0) {
+		input_free(input);
+	} else {
+		err_error("cannot %s: %s",
+			why == LINK_READ_ERROR ? "read standard input" : "write standard output",
+			strerror(error));
+		input->owner->io_failed = true;
+		service_stop(input->owner->service, EXIT_IO);
+	}
+}
+
+static struct link *line_link(struct applyservice *as, int in, int out, struct input *input)
+{
+	static const struct link_ops ops = {.line = on_line, .bad = on_bad, .ended = on_ended};
+	const struct link_config config = {
+		.reader = {.kind = READER_PIPE},
+		.max_queue_bytes = (size_t)as->config->service.max_queue_bytes,
+		.max_line_bytes = (size_t)as->config->max_record_bytes,
+	};
+
+	return link_new(as->loop, in, out, &config, &ops, input);
+}
+
+static void input_new(struct applyservice *as, int fd)
+{
+	struct input *input = xcalloc(1, sizeof(*input));
+
+	input->owner = as;
+	input->fd = fd;
+	input->link = line_link(as, fd < 0 ? 0 : fd, fd < 0 ? 1 : fd, input);
+	input->next = as->inputs;
+	as->inputs = input;
+	as->inputs_count++;
+	link_hold(input->link, &input->paused, as->draining);
+}
+
+static void on_client(void *context, int fd)
+{
+	struct applyservice *as = context;
+
+	if (as->inputs_count >= MAX_CLIENTS) {
+		err_warn("more than %d clients: one is turned away", MAX_CLIENTS);
+		close(fd);
+		return;
+	}
+	input_new(as, fd);
+}
+
+/* stdout where records do not come from stdin: nothing is read beside it. */
+static void on_out_ended(void *context, enum link_end why, int error, const char *text)
+{
+	struct applyservice *as = context;
+
+	(void)text;
+	if (why == LINK_EOF)
+		return;
+	err_error("cannot write standard output: %s", strerror(error));
+	as->io_failed = true;
+	service_stop(as->service, EXIT_IO);
+}
+
+/* The last words on standard output: nothing of the loop tells any more that they are lost. */
+static void out_flush(struct applyservice *as, struct link *link, int64_t deadline_ms)
+{
+	int error;
+
+	if (link_flush(link, deadline_ms) || as->io_failed)
+		return;
+	error = link_write_error(link);
+	err_error("cannot write standard output: %s", error ? strerror(error) : "nobody reads it");
+	as->io_failed = true;
+}
+
+static void ignore_line(void *context, struct span line, size_t number)
+{
+	(void)context;
+	(void)line;
+	(void)number;
+}
+
+/* Each turn's end: who may read on, who is done. */
+static void on_turn(void *context)
+{
+	struct applyservice *as = context;
+	bool full = apply_full(as->apply) || as->draining;
+	struct input *next;
+
+	for (struct input *input = as->inputs; input; input = next) {
+		next = input->next;
+		link_hold(input->link, &input->paused, full);
+		if (!input->ended || apply_count_of(as->apply, input) > 0)
+			continue;
+		if (input->fd < 0)
+			service_stop(as->service, EXIT_DONE);
+		else if (link_flush(input->link, 0)) /* there may be no other turn */
+			input_free(input);
+	}
+}
+
+/* Service ---------------------------------------------------------------- */
+
+static void on_refused(void *context)
+{
+	struct applyservice *as = context;
+
+	as->refused = true;
+	service_stop(as->service, EXIT_CONFIG);
+}
+
+static void api_begin(struct applyservice *as)
+{
+	const struct ejabberd_api_config config = {.url = as->config->api,
+		.host = buf_span(&as->host),
+		.token = as->config->token,
+		.apply = as->apply,
+		.timeout_ms = as->config->timeout_ms,
+		.connections = (size_t)as->config->jobs};
+	struct apply_backend backend;
+
+	as->api = ejabberd_api_new(as->loop, &config);
+	if (!as->api) {
+		service_stop(as->service, EXIT_CONFIG);
+		return;
+	}
+	backend = ejabberd_api_backend(as->api);
+	apply_backend_set(as->apply, &backend);
+	apply_up(as->apply, loop_now_ms(as->loop));
+}
+
+static void on_attach(void *self, struct service *service, struct loop *loop)
+{
+	static const struct link_ops out_ops = {.line = ignore_line, .ended = on_out_ended};
+	struct applyservice *as = self;
+
+	as->service = service;
+	as->loop = loop;
+	if (as->listening) {
+		const struct link_config config = {.reader = {.kind = READER_PIPE},
+			.max_queue_bytes = (size_t)as->config->service.max_queue_bytes,
+			.max_line_bytes = 1};
+
+		as->nothing_fd = io_open_null(O_RDONLY);
+		as->out = link_new(loop, as->nothing_fd, 1, &config, &out_ops, as);
+		listen_start(as->listening, loop, on_client, as);
+	} else {
+		input_new(as, -1);
+		as->out = as->inputs->link;
+	}
+	loop_turn(loop, on_turn, as);
+	if (as->config->via == VIA_EJABBERD_API)
+		api_begin(as);
+}
+
+static void on_detach(void *self)
+{
+	struct applyservice *as = self;
+	int64_t deadline_ms = io_now_ms() + LAST_WORDS_MS;
+
+	if (as->refused)
+		apply_finish(as->apply, "forbidden", "the server has not granted it");
+	else if (!as->up)
+		apply_finish(as->apply, "connect", "no connection to the server");
+	else
+		apply_finish(as->apply, "server-timeout", "the program has stopped");
+	loop_turn_remove(as->loop, on_turn, as);
+	for (struct input *input = as->inputs, *next; input; input = next) {
+		next = input->next;
+		if (input->fd < 0)
+			out_flush(as, input->link, deadline_ms);
+		else
+			link_flush(input->link, deadline_ms);
+		input_free(input);
+	}
+	if (as->out) {
+		out_flush(as, as->out, deadline_ms);
+		link_free(as->out);
+		close(as->nothing_fd);
+	}
+	as->out = NULL;
+	ejabberd_api_free(as->api);
+	as->api = NULL;
+	listen_stop(as->listening);
+}
+
+static void on_up(void *self, struct writer *w, int64_t now_ms)
+{
+	struct applyservice *as = self;
+
+	as->up = true;
+	if (as->privilege && w)
+		privilege_up(as->privilege, w, now_ms);
+}
+
+static void on_down(void *self, int64_t now_ms)
+{
+	struct applyservice *as = self;
+
+	(void)now_ms;
+	as->up = false;
+	if (as->privilege)
+		privilege_down(as->privilege);
+}
+
+static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
+{
+	privilege_stanza(((struct applyservice *)self)->privilege, s, w, now_ms);
+}
+
+static void on_tick(void *self, struct writer *w, int64_t now_ms)
+{
+	struct applyservice *as = self;
+
+	if (as->privilege)
+		privilege_tick(as->privilege, w, now_ms);
+	apply_tick(as->apply, now_ms);
+}
+
+static int64_t deadline(const void *self)
+{
+	const struct applyservice *as = self;
+	int64_t deadline_ms = apply_deadline(as->apply);
+	int64_t other_ms = as->privilege ? privilege_deadline(as->privilege) : DEADLINE_NEVER;
+
+	return other_ms < deadline_ms ? other_ms : deadline_ms;
+}
+
+static void on_drain(void *self, struct writer *w, int64_t now_ms)
+{
+	(void)w;
+	(void)now_ms;
+	((struct applyservice *)self)->draining = true;
+}
+
+static size_t open_requests(const void *self)
+{
+	return apply_count(((const struct applyservice *)self)->apply);
+}
+
+static int on_stream_error(void *self, struct span condition)
+{
+	struct applyservice *as = self;
+
+	if (!as->config->on_behalf || !span_is(condition, "invalid-from"))
+		return 0;
+	as->refused = true;
+	privilege_invalid_from(as->privilege);
+	return EXIT_CONFIG;
+}
+
+static size_t metrics(const void *self, struct metric *out, size_t max)
+{
+	const struct applyservice *as = self;
+	const struct metric all[] = {
+		{"jobs", NULL, "records in hand", METRIC_GAUGE, apply_count(as->apply)},
+		{"online", NULL, "sessions known online", METRIC_GAUGE,
+			as->privilege ? privilege_online(as->privilege) : 0},
+	};
+
+	return metrics_add(out, 0, max, all, sizeof(all) / sizeof(all[0]));
+}
+
+static const struct service_ops ops = {.fold = true,
+	.up = on_up,
+	.down = on_down,
+	.stanza = on_stanza,
+	.tick = on_tick,
+	.deadline = deadline,
+	.drain = on_drain,
+	.open_requests = open_requests,
+	.metrics = metrics,
+	.stream_error = on_stream_error,
+	.attach = on_attach,
+	.detach = on_detach};
+
+/* Configuration ---------------------------------------------------------- */
+
+static const char *check(struct applyservice *as)
+{
+	const struct applyservice_config *c = as->config;
+	bool component = c->via == VIA_PRIVILEGE || c->login_events;
+
+	if (!c->host)
+		return "--host is needed";
+	if (!jid_normalise_domain(span_of(c->host), &as->host))
+		return "--host is not a domain";
+	if (c->login_events && *c->login_events && strcmp(c->login_events, "all") != 0)
+		return "--login-events takes nothing or 'all'";
+	if (component && !c->service.domain)
+		return "--domain is needed";
+	if (component && !jid_normalise_domain(span_of(c->service.domain), &as->domain))
+		return "--domain is not a domain";
+	if (component && !io_secret_given(&c->service.secret))
+		return "--secret-file is needed";
+	if (c->via == VIA_EJABBERD_API && !c->api)
+		return "--via ejabberd-api needs --api";
+	if (c->via == VIA_PRIVILEGE && c->api)
+		return "--api needs --via ejabberd-api";
+	if (c->on_behalf && c->via != VIA_PRIVILEGE)
+		return "--on-behalf needs --via privilege";
+	return NULL;
+}
+
+static void make(struct applyservice *as)
+{
+	const struct applyservice_config *c = as->config;
+	const struct apply_config apply = {.host = buf_span(&as->host),
+		.dry_run = c->dry_run,
+		.max_removals = c->max_removals,
+		.timeout_ms = c->timeout_ms,
+		.jobs = (size_t)c->jobs,
+		.result = on_result,
+		.context = as};
+
+	as->apply = apply_new(&apply);
+	if (c->via == VIA_PRIVILEGE || c->login_events) {
+		const struct privilege_config privilege = {.domain = buf_span(&as->domain),
+			.host = buf_span(&as->host),
+			.apply = as->apply,
+			.rosters = c->via == VIA_PRIVILEGE,
+			.on_behalf = c->on_behalf && !c->dry_run,
+			.read_only = c->dry_run,
+			.logins = !c->login_events   ? LOGINS_NONE
+				  : *c->login_events ? LOGINS_ALL
+						     : LOGINS_NEW,
+			.max_pending = (size_t)c->jobs * (PRIVILEGE_PIPELINE + 1),
+			.max_online = (size_t)c->max_online,
+			.login = on_login,
+			.refused = on_refused,
+			.context = as,
+			.random = io_random_number,
+			.random_context = &as->random};
+
+		as->privilege = privilege_new(&privilege);
+	}
+	if (c->via == VIA_PRIVILEGE) {
+		const struct apply_backend backend = privilege_backend(as->privilege);
+
+		apply_backend_set(as->apply, &backend);
+	}
+}
+
+int applyservice_run(const struct applyservice_config *config, const char **wrong)
+{
+	struct applyservice as = {.config = config, .nothing_fd = -1};
+	struct service_config service = config->service;
+	int status = EXIT_USAGE;
+
+	buf_init(&as.domain, BUF_NO_MAX);
+	buf_init(&as.host, BUF_NO_MAX);
+	*wrong = check(&as);
+	if (!*wrong)
+		status = listen_open(config->listen_unix, config->unix_mode, &as.listening);
+	if (status == EXIT_DONE) {
+		make(&as);
+		service.index_depth = 5;
+		/* whole rosters are looked at */
+		service.index_nodes = 1000000;
+		service.detached = !as.privilege;
+		if (!service.connect && !service.detached)
+			service.connect = "127.0.0.1:5347";
+		/* from cron or a pipe it is somebody else's to try again */
+		if (service.retries == -2)
+			service.retries = as.listening ? -1 : 0;
+		status = service_run(&service, &ops, &as);
+		if (as.io_failed)
+			status = EXIT_IO;
+		if (status == EXIT_DONE && as.bad)
+			status = EXIT_DATA;
+		else if (status == EXIT_DONE && as.failed && !as.listening)
+			status = EXIT_NO;
+		if (status != EXIT_IO)
+			io_close_stdout();
+	}
+	privilege_free(as.privilege);
+	apply_free(as.apply);
+	listen_free(as.listening);
+	buf_free(&as.domain);
+	buf_free(&as.host);
+	return status;
+}

@@ -1,0 +1,36 @@
+/* roster/apply-service.h - rosters applied as a service: records in, results out
+ *
+ * Records come from stdin, or from the clients of a unix socket (--listen-unix, LISTEN_FDS);
+ * results go back to where the record came from, events to stdout.
+ */
+#ifndef OUTBOARD_ROSTER_APPLY_SERVICE_H
+#define OUTBOARD_ROSTER_APPLY_SERVICE_H
+
+#include "server/service.h"
+
+enum apply_via { VIA_PRIVILEGE, VIA_EJABBERD_API };
+
+struct applyservice_config {
+	struct service_config service;
+	int via; /* enum apply_via */
+	const char *host;
+	bool on_behalf, dry_run;
+	const char *login_events; /* NULL: none; "": new sessions; "all" */
+	const char *api;	  /* URL of ejabberd's mod_http_api */
+	struct io_secret token;
+	int64_t max_removals, jobs, timeout_ms, max_online, max_record_bytes;
+	const char *listen_unix, *unix_mode;
+};
+
+#define APPLYSERVICE_CONFIG_INIT                                                                   \
+	{                                                                                          \
+		.service = SERVICE_CONFIG_INIT, .token = {.fd = -1, .credential = "api-token"},    \
+		.max_removals = -1, .jobs = 16, .timeout_ms = 60000, .max_online = 100000,         \
+		.max_record_bytes = 16 * 1024 * 1024                                               \
+	}
+
+/* Runs to the end; returns the exit status: EXIT_NO if any record failed. EXIT_USAGE: *wrong holds
+ * the words for opt_usage_error. */
+int applyservice_run(const struct applyservice_config *config, const char **wrong);
+
+#endif

@@ -1,0 +1,101 @@
+/* roster/apply.h - making server rosters what the records say
+ *
+ * A job is one record: the user's roster is read from the server, compared, each
+ * difference applied, presence seen to, and one result line given. Jobs of one user run one after
+ * the other, those of different users side by side. Pure: how a server is talked to is a backend
+ * (privilege.h, ejabberd-api.h).
+ */
+#ifndef OUTBOARD_ROSTER_APPLY_H
+#define OUTBOARD_ROSTER_APPLY_H
+
+#include <stdint.h>
+
+#include "roster/roster.h"
+
+struct apply_change {
+	enum roster_change_kind kind;
+	const struct roster_item *old, *new; /* into the job's rosters; NULL where there is none */
+	bool done;			     /* the server has taken it */
+};
+
+struct apply_job {
+	struct apply_job *next;	     /* private */
+	void *client;		     /* whoever gave the record; NULL: gone */
+	struct roster_record record; /* what it should be */
+	struct roster server;	     /* what it was */
+	struct buf jid;		     /* user@host, normalised */
+	struct apply_change *changes;
+	size_t changes_count, sent, answered;
+	const char *error; /* first failure: "forbidden", "rejected", "server-timeout", ... */
+	struct buf message;
+	int64_t deadline_ms; /* for the next answer */
+	enum { JOB_WAITING, JOB_READING, JOB_CHANGING, JOB_SHOWING } state;
+	void *backend; /* the backend's own */
+};
+
+struct apply_backend {
+	/* Read the roster of the job's user: ends in apply_got(). */
+	void (*get)(void *context, struct apply_job *job);
+	/* Apply one change: NULL, and it ends in apply_changed() (not from here); or why it cannot
+	 * be sent (static). */
+	const char *(*change)(void *context, struct apply_job *job, struct apply_change *change);
+	/* All changes are answered: see to presence; ends in apply_shown(). NULL: nothing to do. */
+	void (*show)(void *context, struct apply_job *job);
+	/* The job is over (also in the middle): forget it. */
+	void (*forget)(void *context, struct apply_job *job);
+	/* Whether a change on the way, of another's roster, still touches the roster of jid: a job
+	 * of that user waits for its apply_changed(). NULL: no change ever does. Else, too, of two
+	 * users whose records disagree on whether they are contacts the newer waits for the older.
+	 */
+	bool (*touches)(void *context, struct span jid);
+	void *context;
+	size_t pipeline; /* changes of one job on the way at once */
+};
+
+struct apply_config {
+	struct span host; /* normalised domain of the users */
+	bool dry_run;
+	int64_t max_removals; /* -1: no limit */
+	int64_t timeout_ms;   /* for each answer of the server */
+	size_t jobs;
+	/* One record line with its newline, for the client of its job. */
+	void (*result)(void *context, void *client, struct span line, bool failed);
+	void *context;
+};
+
+struct apply;
+
+/* *config is copied; what it points to is borrowed until the end. */
+struct apply *apply_new(const struct apply_config *config);
+void apply_free(struct apply *a);
+void apply_backend_set(struct apply *a, const struct apply_backend *backend);
+/* Take a record over. An error record is passed on at once. */
+void apply_take(struct apply *a, struct roster_record *record, void *client, int64_t now_ms);
+/* No more than `jobs` records are held: do not give more. */
+bool apply_full(const struct apply *a);
+size_t apply_count(const struct apply *a);
+/* Jobs of this client. */
+size_t apply_count_of(const struct apply *a, const void *client);
+/* The client has gone: its results are nobody's. */
+void apply_client_gone(struct apply *a, const void *client);
+/* The backend can (again) be talked to, or cannot: jobs under way begin anew later. */
+void apply_up(struct apply *a, int64_t now_ms);
+void apply_down(struct apply *a);
+void apply_tick(struct apply *a, int64_t now_ms);
+int64_t apply_deadline(const struct apply *a);
+/* Give up what is held: error records. */
+void apply_finish(struct apply *a, const char *error, const char *message);
+
+/* The newest record in hand for user (bare JID), borrowed until the next call; NULL: none. */
+const struct roster_record *apply_record_of(const struct apply *a, struct span user);
+
+/* For the backend. server: taken over. error NULL: done; else "forbidden", "rejected", ... */
+void apply_got(struct apply *a, struct apply_job *job, struct roster *server, const char *error,
+	const char *message, int64_t now_ms);
+void apply_changed(struct apply *a, struct apply_job *job, struct apply_change *change,
+	const char *error, const char *message, int64_t now_ms);
+void apply_shown(struct apply *a, struct apply_job *job, int64_t now_ms);
+/* The backend is still busy with the job: its deadline begins anew. */
+void apply_alive(struct apply *a, struct apply_job *job, int64_t now_ms);
+
+#endif

@@ -1,0 +1,249 @@
+#include "roster/fetch-tool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "xmpp/jid.h"
+#include "loop/link.h"
+#include "roster/roster.h"
+#include "base/url-template.h"
+
+#define PROGRESS_FIRST_MS 1000
+#define PROGRESS_EVERY_MS 200
+
+struct fetchtool {
+	struct fetch_config config;
+	struct loop *loop;
+	struct link *link;
+	struct fetch *fetch;
+	char *const *users; /* operands that are left */
+	int users_count;
+	bool operands;
+	bool input_ended, stopping;
+	bool held; /* the link is paused */
+	struct loop_timer progress;
+	int64_t began_ms;
+	bool shown; /* a progress line is on the terminal */
+	uint64_t bad_lines;
+	int status;
+};
+
+static uint64_t failed(const struct fetchtool *t)
+{
+	return fetch_counts(t->fetch)->failed + t->bad_lines;
+}
+
+static uint64_t done(const struct fetchtool *t)
+{
+	const struct fetch_counts *n = fetch_counts(t->fetch);
+
+	return n->ok + n->unchanged + failed(t);
+}
+
+/* Progress --------------------------------------------------------------- */
+
+/* One line that is written over; nothing depends on it. */
+static void show(struct fetchtool *t, const char *line)
+{
+	ssize_t ignored = write(STDERR_FILENO, line, strlen(line));
+
+	(void)ignored;
+	t->shown = true;
+}
+
+static void on_progress(void *context, int64_t now_ms)
+{
+	struct fetchtool *t = context;
+	int64_t ms = now_ms - t->began_ms;
+	char line[160];
+
+	snprintf(line, sizeof(line),
+		"\r\x1b[K%" PRIu64 " rosters, %" PRIu64 " failed, %" PRIu64 "/s", done(t),
+		failed(t), done(t) * 1000 / (uint64_t)(ms > 0 ? ms : 1));
+	show(t, line);
+	loop_timer_set(t->loop, &t->progress, now_ms + PROGRESS_EVERY_MS);
+}
+
+/* Names in, records out -------------------------------------------------- */
+
+static void on_record(void *context, struct span line)
+{
+	struct fetchtool *t = context;
+
+	link_send_raw(t->link, line);
+}
+
+static void on_line(void *context, struct span line, size_t number)
+{
+	struct fetchtool *t = context;
+
+	(void)number;
+	fetch_user(t->fetch, line);
+	if (fetch_full(t->fetch) && !t->held) {
+		t->held = true;
+		link_pause(t->link);
+	}
+}
+
+static void on_bad(void *context, const char *what, size_t number)
+{
+	struct fetchtool *t = context;
+	struct buf record;
+
+	t->bad_lines++;
+	err_error("stdin:%zu: %s", number, what);
+	buf_init(&record, BUF_NO_MAX);
+	roster_error_format(SPAN(""), "bad-user", what, &record);
+	link_send_raw(t->link, buf_span(&record));
+	buf_free(&record);
+}
+
+static void on_ended(void *context, enum link_end why, int error, const char *text)
+{
+	struct fetchtool *t = context;
+
+	(void)text;
+	t->input_ended = true;
+	if (why == LINK_READ_ERROR) {
+		/* the link is over, for what is in hand as well */
+		err_error("cannot read standard input: %s", strerror(error));
+		loop_stop(t->loop, EXIT_IO);
+	} else if (why == LINK_WRITE_ERROR || why == LINK_STALLED) {
+		err_error("cannot write standard output: %s", strerror(error));
+		loop_stop(t->loop, EXIT_IO);
+	}
+}
+
+static void on_stop(void *context, int signal_number)
+{
+	struct fetchtool *t = context;
+
+	(void)signal_number;
+	if (t->stopping) {
+		loop_stop(t->loop, EXIT_TEMPORARY);
+		return;
+	}
+	t->stopping = true;
+	link_pause(t->link);
+	err_info("stopping: %zu rosters in hand", fetch_active(t->fetch));
+}
+
+/* Before the link writes: take the next operands, let the next lines come, or see that all is done.
+ */
+static void on_turn(void *context)
+{
+	struct fetchtool *t = context;
+
+	if (loop_stopped(t->loop))
+		return;
+	while (t->users_count > 0 && !t->stopping && !fetch_full(t->fetch) &&
+		!link_congested(t->link)) {
+		fetch_user(t->fetch, span_of(*t->users++));
+		t->users_count--;
+	}
+	if (t->held && !fetch_full(t->fetch)) {
+		t->held = false;
+		link_resume(t->link);
+	}
+	if (fetch_active(t->fetch) > 0 || !(t->stopping || (t->input_ended && !t->users_count)))
+		return;
+	if (link_flush(t->link, 0)) {
+		loop_stop(t->loop, t->status);
+	} else if (link_write_error(t->link)) {
+		err_error("cannot write standard output: %s", strerror(link_write_error(t->link)));
+		loop_stop(t->loop, EXIT_IO);
+	}
+}
+
+/* Run -------------------------------------------------------------------- */
+
+static const struct link_ops link_ops = {.line = on_line, .bad = on_bad, .ended = on_ended};
+
+static int run(struct fetchtool *t, int in_fd)
+{
+	const struct link_config link = {
+		.reader = {.kind = READER_PIPE}, .max_line_bytes = FETCHTOOL_LINE_MAX_BYTES};
+	uint64_t bad;
+
+	loop_turn(t->loop, on_turn, t);
+	t->link = link_new(t->loop, in_fd, STDOUT_FILENO, &link, &link_ops, t);
+	/* Bounded by the jobs: names are read only while the output drains. */
+	link_lift_bound(t->link);
+	loop_signal(t->loop, SIGTERM, on_stop, t);
+	loop_signal(t->loop, SIGINT, on_stop, t);
+	t->began_ms = loop_now_ms(t->loop);
+	loop_timer_init(&t->progress, on_progress, t);
+	if (isatty(STDERR_FILENO) && err_shows(ERR_NOTICE))
+		loop_timer_set(t->loop, &t->progress, t->began_ms + PROGRESS_FIRST_MS);
+	t->status = loop_run(t->loop);
+	if (t->shown)
+		show(t, "\r\x1b[K");
+	bad = failed(t);
+	if (bad)
+		err_warn("%" PRIu64 " of %" PRIu64 " rosters failed", bad, done(t));
+	if (t->status == EXIT_DONE && bad)
+		t->status = EXIT_NO;
+	link_free(t->link);
+	return t->status;
+}
+
+/* NULL, or what is wrong. host: normalised. */
+static const char *check(struct fetch_config *c, struct buf *host, struct buf *words)
+{
+	const char *wrong;
+
+	if (!c->url)
+		return "--url is needed";
+	wrong = url_template_check(c->url);
+	if (wrong) {
+		buf_printf(words, "--url: %s", wrong);
+		return buf_string(words);
+	}
+	if (!c->tls_cert != !c->tls_key)
+		return "--tls-cert and --tls-key belong together";
+	if (c->host) {
+		if (!jid_normalise_domain(span_of(c->host), host))
+			return "--host is not a domain";
+		c->host = buf_string(host);
+	}
+	return NULL;
+}
+
+int fetchtool_run(
+	const struct fetch_config *config, int count, char *const *users, const char **wrong)
+{
+	static char said[256];
+	struct fetchtool t = {
+		.config = *config, .users = users, .users_count = count, .operands = count > 0};
+	struct buf host, words;
+	int status = EXIT_USAGE, in_fd = STDIN_FILENO;
+
+	buf_init(&host, BUF_NO_MAX);
+	buf_init(&words, BUF_NO_MAX);
+	*wrong = check(&t.config, &host, &words);
+	if (*wrong) {
+		snprintf(said, sizeof(said), "%s", *wrong);
+		*wrong = said;
+	} else {
+		t.loop = loop_new();
+		if (t.operands)
+			in_fd = io_open_null(O_RDONLY);
+		t.fetch = fetch_new(t.loop, &t.config, on_record, &t, &status);
+		if (t.fetch)
+			status = run(&t, in_fd);
+		fetch_free(t.fetch);
+		loop_free(t.loop);
+		if (t.operands)
+			close(in_fd);
+		if (status != EXIT_IO)
+			io_close_stdout();
+	}
+	buf_free(&host);
+	buf_free(&words);
+	return status;
+}

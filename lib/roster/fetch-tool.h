@@ -1,0 +1,19 @@
+/* roster/fetch-tool.h - roster-fetch: names in, records out
+ *
+ * A name is read only when a job is free for it and the output drains. SIGTERM and SIGINT: no more
+ * names are read, what is in hand is finished; a second one ends it at once.
+ */
+#ifndef OUTBOARD_ROSTER_FETCH_TOOL_H
+#define OUTBOARD_ROSTER_FETCH_TOOL_H
+
+#include "roster/fetch.h"
+
+/* The longest line that is given back as the `user` of a bad-user record. */
+#define FETCHTOOL_LINE_MAX_BYTES 65536
+
+/* users: operands; none: names from standard input. Returns the exit status; EXIT_USAGE with
+ * *wrong (valid until the next call). Closes standard output. */
+int fetchtool_run(
+	const struct fetch_config *config, int count, char *const *users, const char **wrong);
+
+#endif

@@ -1,0 +1,785 @@
+#include "roster/fetch.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#include "loop/curlloop.h"
+#include "base/err.h"
+#include "roster/fetchcache.h"
+#include "xmpp/jid.h"
+#include "roster/roster.h"
+#include "base/url-template.h"
+
+/* As mod_http_roster_admin asks. */
+#define ACCEPT "Accept: application/json, text/plain, */*"
+#define HEADER_MAX_BYTES (256 * 1024)
+/* The page that explains an error is read to its end, so that the connection can stay. */
+#define ERROR_PAGE_MAX_BYTES (64 * 1024)
+#define BACKOFF_FIRST_MS 250
+#define BACKOFF_MAX_MS 10000
+/* Who asks for more patience than this gets his error at once. */
+#define RETRY_AFTER_MAX_S 60
+
+enum job_state {
+	JOB_FREE,
+	JOB_RUNNING, /* in libcurl's hands */
+	JOB_PAUSING, /* until the next try */
+	JOB_BEHIND,  /* another one of this name is in hand */
+};
+
+struct job {
+	struct fetch *fetch;
+	CURL *easy;
+	enum job_state state;
+	uint64_t number; /* order of the calls */
+	struct buf user, url, body, etag, modified;
+	bool no_store, too_large;
+	bool foreign; /* a redirect led to another origin */
+	size_t header_bytes, discarded_bytes;
+	int64_t tries, hops;
+	struct fetchcache_entry cached;
+	struct curl_slist *own_headers;
+	struct loop_timer pause;
+	char error[CURL_ERROR_SIZE];
+};
+
+struct fetch {
+	const struct fetch_config *config;
+	struct loop *loop;
+	struct curlloop *curl;
+	fetch_record_fn *record;
+	void *context;
+	struct job *jobs;
+	size_t jobs_count, active;
+	uint64_t number;
+	struct buf token;
+	struct curl_slist *headers, *foreign_headers;
+	struct fetch_counts counts;
+	struct buf line, message; /* scratch */
+	bool cache_failed;
+};
+
+static void job_start(struct job *j);
+
+/* Headers ---------------------------------------------------------------- */
+
+static void add_header(struct curl_slist **list, const char *line)
+{
+	struct curl_slist *longer = curl_slist_append(*list, line);
+
+	if (!longer)
+		err_die(EXIT_TEMPORARY, "out of memory");
+	*list = longer;
+}
+
+/* RFC 9110 5.1, 5.5: a token, a colon, and a value without control characters */
+static bool header_valid(struct span line)
+{
+	const char *colon = memchr(line.p, ':', line.n);
+	size_t name = colon ? (size_t)(colon - line.p) : 0;
+	bool value = false;
+
+	for (size_t i = 0; i < line.n; i++) {
+		unsigned char c = (unsigned char)line.p[i];
+
+		if ((c < 0x20 && c != '\t') || c == 0x7f)
+			return false;
+		if (i < name && (c <= ' ' || c > '~' || strchr("\"(),/:;<=>?@[\\]{}", c)))
+			return false;
+		value |= i > name && c != ' ' && c != '\t';
+	}
+	return name > 0 && value;
+}
+
+static int read_headers(struct fetch *f)
+{
+	struct buf all;
+	struct span rest;
+	size_t number = 0;
+	int status;
+
+	add_header(&f->headers, ACCEPT);
+	add_header(&f->foreign_headers, ACCEPT);
+	if (!io_secret_given(&f->config->headers))
+		return EXIT_DONE;
+	buf_init(&all, IO_SECRET_MAX_BYTES);
+	status = io_secret_read(&f->config->headers, "header file", &all);
+	for (rest = buf_span(&all); status == EXIT_DONE && rest.n;) {
+		const char *newline = memchr(rest.p, '\n', rest.n);
+		struct span line = {rest.p, newline ? (size_t)(newline - rest.p) : rest.n};
+
+		number++;
+		rest = span_from(rest, line.n + (newline != NULL));
+		if (line.n && line.p[line.n - 1] == '\r')
+			line.n--;
+		if (line.n == 0)
+			continue;
+		if (header_valid(line)) {
+			char *copy = xstrndup(line.p, line.n);
+
+			add_header(&f->headers, copy);
+			explicit_bzero(copy, line.n);
+			free(copy);
+		} else {
+			err_error("header file, line %zu: not 'Name: value'", number);
+			status = EXIT_CONFIG;
+		}
+	}
+	io_secret_wipe(&all);
+	return status;
+}
+
+static int read_token(struct fetch *f)
+{
+	int status = EXIT_DONE;
+
+	if (!io_secret_given(&f->config->token))
+		return EXIT_DONE;
+	status = io_secret_read(&f->config->token, "token", &f->token);
+	io_secret_trim(&f->token);
+	for (size_t i = 0; status == EXIT_DONE && i < buf_length(&f->token); i++) {
+		char c = buf_span(&f->token).p[i];
+
+		if (c <= ' ' || c > '~') {
+			err_error("the token has characters that a header cannot hold");
+			status = EXIT_CONFIG;
+		}
+	}
+	return status;
+}
+
+/* Records ---------------------------------------------------------------- */
+
+static void job_end(struct job *j)
+{
+	struct fetch *f = j->fetch;
+	struct job *next = NULL;
+
+	j->state = JOB_FREE;
+	f->active--;
+	loop_timer_clear(f->loop, &j->pause);
+	for (size_t i = 0; i < f->jobs_count; i++) {
+		struct job *other = &f->jobs[i];
+
+		if (other->state == JOB_BEHIND && (!next || other->number < next->number) &&
+			span_equal(buf_span(&other->user), buf_span(&j->user)))
+			next = other;
+	}
+	buf_reset(&j->user);
+	buf_reset(&j->body);
+	fetchcache_entry_free(&j->cached);
+	if (next)
+		job_start(next);
+	buf_reset(&f->line);
+}
+
+static void tell_error(struct fetch *f, struct span user, const char *error, const char *message)
+{
+	f->counts.failed++;
+	err_info("%.*s: %s: %s", SPAN_ARG(user), error, message);
+	buf_reset(&f->line);
+	roster_error_format(user, error, message, &f->line);
+	f->record(f->context, buf_span(&f->line));
+}
+
+static void job_fail(struct job *j, const char *error, const char *message)
+{
+	tell_error(j->fetch, buf_span(&j->user), error, message);
+	job_end(j);
+}
+
+static void keep(struct job *j)
+{
+	struct fetch *f = j->fetch;
+	struct span url = buf_span(&j->url);
+	int error = 0;
+
+	if (!f->config->cache)
+		return;
+	if (j->no_store)
+		fetchcache_remove(f->config->cache, url);
+	else
+		error = fetchcache_store(f->config->cache, url, buf_span(&j->etag),
+			buf_span(&j->modified), buf_span(&j->body));
+	if (error && !f->cache_failed)
+		err_warn("cannot write to '%s': %s", f->config->cache, strerror(-error));
+	f->cache_failed = error != 0;
+}
+
+/* A whole answer: valid or not. */
+static void job_answer(struct job *j, struct span json, enum record_status as)
+{
+	struct fetch *f = j->fetch;
+	struct roster_record record = {.status = as};
+	struct span own = SPAN_NONE;
+	struct buf address;
+	enum roster_status status;
+
+	buf_init(&address, BUF_NO_MAX);
+	if (f->config->host) {
+		buf_append_span(&address, buf_span(&j->user));
+		buf_printf(&address, "@%s", f->config->host);
+		/* prepared in place: the name comes first, what it becomes behind it */
+		struct buf typed = address;
+
+		buf_init(&address, BUF_NO_MAX);
+		if (jid_normalise(buf_span(&typed), &address))
+			own = buf_span(&address);
+		buf_free(&typed);
+	}
+	buf_reset(&f->message);
+	status = roster_parse(
+		json, own, f->config->strict, &record.roster, &record.skips, &f->message);
+	if (status == ROSTER_OK) {
+		record.user = xstrndup(buf_span(&j->user).p, buf_length(&j->user));
+		if (as == RECORD_OK) {
+			f->counts.ok++;
+			keep(j);
+		} else {
+			f->counts.unchanged++;
+		}
+		buf_reset(&f->line);
+		roster_record_format(&record, &f->line);
+		f->record(f->context, buf_span(&f->line));
+		roster_record_free(&record);
+		job_end(j);
+	} else {
+		roster_free(&record.roster);
+		roster_skips_free(&record.skips);
+		job_fail(j, status == ROSTER_NOT_JSON ? "not-json" : "invalid-roster",
+			buf_string(&f->message));
+	}
+	buf_free(&address);
+}
+
+/* Tries ------------------------------------------------------------------ */
+
+/* Try again after a pause; false if that is not to be. */
+static bool job_retry(struct job *j)
+{
+	struct fetch *f = j->fetch;
+	curl_off_t asked_s = 0;
+	int64_t delay_ms = BACKOFF_FIRST_MS;
+	uint32_t random;
+
+	if (j->tries >= f->config->retries)
+		return false;
+	curl_easy_getinfo(j->easy, CURLINFO_RETRY_AFTER, &asked_s);
+	if (asked_s > RETRY_AFTER_MAX_S)
+		return false;
+	for (int64_t i = 0; i < j->tries && delay_ms < BACKOFF_MAX_MS; i++)
+		delay_ms *= 2;
+	if (delay_ms > BACKOFF_MAX_MS)
+		delay_ms = BACKOFF_MAX_MS;
+	/* so that all who failed together do not come back together */
+	io_random(&random, sizeof(random));
+	delay_ms = delay_ms / 2 + random % (delay_ms / 2);
+	if (asked_s > 0)
+		delay_ms += asked_s * 1000;
+	j->tries++;
+	f->counts.retries++;
+	j->state = JOB_PAUSING;
+	loop_timer_set(f->loop, &j->pause, loop_now_ms(f->loop) + delay_ms);
+	return true;
+}
+
+static bool same_origin(const char *a, const char *b, bool *downgrade)
+{
+	static const CURLUPart parts[] = {CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_PORT};
+	CURLU *urls[2] = {curl_url(), curl_url()};
+	char *texts[2][3] = {{0}};
+	bool same = true;
+
+	*downgrade = true; /* also what cannot be read */
+	for (int i = 0; i < 2; i++) {
+		if (!urls[i] || curl_url_set(urls[i], CURLUPART_URL, i ? b : a, 0) != CURLUE_OK)
+			same = false;
+		for (int k = 0; same && k < 3; k++)
+			if (curl_url_get(urls[i], parts[k], &texts[i][k], CURLU_DEFAULT_PORT) !=
+				CURLUE_OK)
+				same = false;
+	}
+	if (same) {
+		/* libcurl writes schemes in lower case */
+		*downgrade =
+			strcmp(texts[1][0], "https") != 0 &&
+			(strcmp(texts[1][0], "http") != 0 || strcmp(texts[0][0], "https") == 0);
+		for (int k = 0; k < 3; k++)
+			same &= strcasecmp(texts[0][k], texts[1][k]) == 0;
+	}
+	for (int i = 0; i < 2; i++) {
+		for (int k = 0; k < 3; k++)
+			curl_free(texts[i][k]);
+		curl_url_cleanup(urls[i]);
+	}
+	return same;
+}
+
+static void job_perform(struct job *j);
+
+static void job_redirect(struct job *j, long status)
+{
+	struct fetch *f = j->fetch;
+	char *from = NULL, *to = NULL;
+	bool downgrade;
+	char *copy;
+
+	curl_easy_getinfo(j->easy, CURLINFO_EFFECTIVE_URL, &from);
+	curl_easy_getinfo(j->easy, CURLINFO_REDIRECT_URL, &to);
+	buf_reset(&f->message);
+	if (!from || !to)
+		buf_printf(&f->message, "status %ld, but it does not say where to", status);
+	else if (j->hops >= f->config->redirects)
+		buf_printf(&f->message, "status %ld, and no %sredirect is followed", status,
+			j->hops ? "further " : "");
+	if (buf_length(&f->message)) {
+		job_fail(j, "redirect", buf_string(&f->message));
+		return;
+	}
+	if (!same_origin(from, to, &downgrade)) {
+		j->foreign = true;
+		if (downgrade) {
+			job_fail(j, "redirect", "it leads away from https, or to another protocol");
+			return;
+		}
+	}
+	j->hops++;
+	copy = xstrdup(to); /* it is the handle's */
+	CURLLOOP_SET(j->easy, CURLOPT_URL, copy);
+	free(copy);
+	job_perform(j);
+}
+
+/* There is no status, or the answer broke off after it. */
+static void job_broken(struct job *j, CURLcode code, long status)
+{
+	const char *why = j->error[0] ? j->error : curl_easy_strerror(code);
+	curl_off_t connect_us = 0;
+	bool retry = false;
+	const char *error = "connect";
+
+	switch (code) {
+	case CURLE_OPERATION_TIMEDOUT:
+		curl_easy_getinfo(j->easy, CURLINFO_PRETRANSFER_TIME_T, &connect_us);
+		retry = connect_us == 0; /* never connected */
+		error = retry ? "connect" : "timeout";
+		break;
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CIPHER:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CRL_BADFILE:
+	case CURLE_SSL_ISSUER_ERROR:
+	case CURLE_SSL_INVALIDCERTSTATUS:
+	case CURLE_SSL_CLIENTCERT:
+	case CURLE_SSL_ENGINE_NOTFOUND:
+	case CURLE_SSL_ENGINE_SETFAILED:
+	case CURLE_SSL_ENGINE_INITFAILED:
+		error = "tls";
+		break;
+	case CURLE_COULDNT_CONNECT:
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_COULDNT_RESOLVE_PROXY:
+	case CURLE_SEND_ERROR:
+	case CURLE_RECV_ERROR:
+	case CURLE_GOT_NOTHING:
+	case CURLE_HTTP2:
+	case CURLE_HTTP2_STREAM:
+		retry = status == 0;
+		break;
+	default:
+		break;
+	}
+	if (status != 0 && strcmp(error, "connect") == 0)
+		error = "truncated";
+	if (!retry || !job_retry(j))
+		job_fail(j, error, why);
+}
+
+static void job_refused(struct job *j, long status)
+{
+	struct fetch *f = j->fetch;
+	curl_off_t asked_s = 0;
+	char error[32];
+
+	if ((status == 429 || status == 503) && job_retry(j))
+		return;
+	curl_easy_getinfo(j->easy, CURLINFO_RETRY_AFTER, &asked_s);
+	buf_reset(&f->message);
+	buf_printf(&f->message, "the web application answers with status %ld", status);
+	if ((status == 429 || status == 503) && asked_s > 0)
+		buf_printf(&f->message, " and asks to wait %lld s", (long long)asked_s);
+	snprintf(error, sizeof(error), "http-%03ld", status);
+	job_fail(j, error, buf_string(&f->message));
+}
+
+static void on_done(void *context, CURL *easy, CURLcode code)
+{
+	struct fetch *f = context;
+	struct job *j = NULL;
+	curl_off_t bytes = 0;
+	long status = 0;
+
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&j);
+	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(easy, CURLINFO_SIZE_DOWNLOAD_T, &bytes);
+	f->counts.bytes += (uint64_t)bytes;
+	if (status < 200)
+		status = 0; /* what comes before the answer */
+	if (j->too_large || (code == CURLE_FILESIZE_EXCEEDED && status == 200)) {
+		buf_reset(&f->message);
+		buf_printf(&f->message, "more than %lld bytes", (long long)f->config->max_bytes);
+		job_fail(j, "too-large",
+			j->header_bytes > HEADER_MAX_BYTES ? "the header is too large"
+							   : buf_string(&f->message));
+	} else if (status == 0 || (code != CURLE_OK && status == 200)) {
+		job_broken(j, code, status);
+	} else if (status == 200) {
+		job_answer(j, buf_span(&j->body), RECORD_OK);
+	} else if (status == 304 && j->cached.body.p) {
+		job_answer(j, j->cached.body, RECORD_UNCHANGED);
+	} else if (status == 301 || status == 302 || status == 303 || status == 307 ||
+		   status == 308) {
+		job_redirect(j, status);
+	} else {
+		job_refused(j, status);
+	}
+}
+
+/* Callbacks of libcurl ---------------------------------------------------- */
+
+static size_t on_body(char *bytes, size_t one, size_t n, void *context)
+{
+	struct job *j = context;
+	long status = 0;
+
+	(void)one;
+	curl_easy_getinfo(j->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (status != 200) {
+		j->discarded_bytes += n;
+		return j->discarded_bytes <= ERROR_PAGE_MAX_BYTES ? n : CURL_WRITEFUNC_ERROR;
+	}
+	if (buf_append(&j->body, bytes, n))
+		return n;
+	j->too_large = true;
+	return CURL_WRITEFUNC_ERROR;
+}
+
+/* The value of a header if it has this name (in lower case, with its colon), trimmed. */
+static struct span header_value(struct span line, const char *name)
+{
+	size_t n = strlen(name);
+
+	if (line.n < n || strncasecmp(line.p, name, n) != 0)
+		return SPAN_NONE;
+	line = span_from(line, n);
+	while (line.n && strchr(" \t", line.p[0]))
+		line = span_from(line, 1);
+	while (line.n && strchr(" \t\r\n", line.p[line.n - 1]))
+		line.n--;
+	return line;
+}
+
+static size_t on_header(char *bytes, size_t one, size_t n, void *context)
+{
+	struct job *j = context;
+	struct span line = {bytes, n}, value;
+
+	(void)one;
+	j->header_bytes += n;
+	if (j->header_bytes > HEADER_MAX_BYTES) {
+		j->too_large = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
+	if (!j->fetch->config->cache)
+		return n;
+	if ((value = header_value(line, "etag:")).p) {
+		buf_reset(&j->etag);
+		buf_append_span(&j->etag, value);
+	} else if ((value = header_value(line, "last-modified:")).p) {
+		buf_reset(&j->modified);
+		buf_append_span(&j->modified, value);
+	} else if ((value = header_value(line, "cache-control:")).p) {
+		j->no_store |= memmem(value.p, value.n, "no-store", 8) != NULL;
+	}
+	return n;
+}
+
+/* Jobs ------------------------------------------------------------------- */
+
+/* Headers of this request alone: whether what we have still holds. */
+static void set_headers(struct job *j)
+{
+	struct fetch *f = j->fetch;
+	struct curl_slist *base = j->foreign ? f->foreign_headers : f->headers;
+	struct buf line;
+
+	curl_slist_free_all(j->own_headers);
+	j->own_headers = NULL;
+	if (j->cached.body.p) {
+		for (struct curl_slist *h = base; h; h = h->next)
+			add_header(&j->own_headers, h->data);
+		buf_init(&line, BUF_NO_MAX);
+		if (j->cached.etag.p) {
+			buf_printf(&line, "If-None-Match: %.*s", SPAN_ARG(j->cached.etag));
+			add_header(&j->own_headers, buf_string(&line));
+		}
+		if (j->cached.modified.p) {
+			buf_reset(&line);
+			buf_printf(&line, "If-Modified-Since: %.*s", SPAN_ARG(j->cached.modified));
+			add_header(&j->own_headers, buf_string(&line));
+		}
+		buf_free(&line);
+	}
+	CURLLOOP_SET(j->easy, CURLOPT_HTTPHEADER, j->own_headers ? j->own_headers : base);
+}
+
+static void set_credentials(struct job *j)
+{
+	const struct fetch_config *c = j->fetch->config;
+	bool token = !j->foreign && buf_length(&j->fetch->token) > 0;
+
+	CURLLOOP_SET(j->easy, CURLOPT_HTTPAUTH, token ? CURLAUTH_BEARER : CURLAUTH_NONE);
+	CURLLOOP_SET(j->easy, CURLOPT_XOAUTH2_BEARER, token ? buf_string(&j->fetch->token) : NULL);
+	CURLLOOP_SET(j->easy, CURLOPT_SSLCERT, j->foreign ? NULL : c->tls_cert);
+	CURLLOOP_SET(j->easy, CURLOPT_SSLKEY, j->foreign ? NULL : c->tls_key);
+}
+
+/* The handle's URL is set. */
+static void job_perform(struct job *j)
+{
+	buf_reset(&j->body);
+	buf_reset(&j->etag);
+	buf_reset(&j->modified);
+	j->header_bytes = j->discarded_bytes = 0;
+	j->no_store = j->too_large = false;
+	j->error[0] = '\0';
+	set_headers(j);
+	if (j->hops)
+		set_credentials(j);
+	j->state = JOB_RUNNING;
+	curlloop_add(j->fetch->curl, j->easy);
+}
+
+/* The first request of a try. */
+static void job_try(struct job *j)
+{
+	if (j->foreign) {
+		j->foreign = false;
+		set_credentials(j);
+	}
+	j->hops = 0;
+	CURLLOOP_SET(j->easy, CURLOPT_URL, buf_string(&j->url));
+	job_perform(j);
+}
+
+static void on_pause_over(void *context, int64_t now_ms)
+{
+	(void)now_ms;
+	job_try(context);
+}
+
+static void job_start(struct job *j)
+{
+	const struct fetch_config *c = j->fetch->config;
+
+	j->tries = 0;
+	if (c->cache)
+		fetchcache_load(c->cache, buf_span(&j->url), (size_t)c->max_bytes, &j->cached);
+	job_try(j);
+}
+
+static void job_init(struct fetch *f, struct job *j)
+{
+	const struct fetch_config *c = f->config;
+
+	j->fetch = f;
+	buf_init(&j->user, BUF_NO_MAX);
+	buf_init(&j->url, BUF_NO_MAX);
+	buf_init(&j->body, (size_t)c->max_bytes);
+	buf_init(&j->etag, BUF_NO_MAX);
+	buf_init(&j->modified, BUF_NO_MAX);
+	fetchcache_entry_init(&j->cached);
+	loop_timer_init(&j->pause, on_pause_over, j);
+}
+
+/* What is the same for all requests of a handle. */
+static void handle_init(struct job *j)
+{
+	const struct fetch_config *c = j->fetch->config;
+	CURL *easy = curl_easy_init();
+
+	if (!easy)
+		err_die(EXIT_TEMPORARY, "out of memory");
+	j->easy = easy;
+	CURLLOOP_SET(easy, CURLOPT_PRIVATE, j);
+	CURLLOOP_SET(easy, CURLOPT_ERRORBUFFER, j->error);
+	CURLLOOP_SET(easy, CURLOPT_NOSIGNAL, 1L);
+	CURLLOOP_SET(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	CURLLOOP_SET(easy, CURLOPT_USERAGENT, "outboard/" OUTBOARD_VERSION);
+	CURLLOOP_SET(easy, CURLOPT_PATH_AS_IS, 1L);
+	CURLLOOP_SET(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+	/* Only TLS can find out that one connection is enough for all. */
+	CURLLOOP_SET(easy, CURLOPT_PIPEWAIT, strncasecmp(c->url, "https", 5) == 0 ? 1L : 0L);
+	CURLLOOP_SET(easy, CURLOPT_TIMEOUT_MS, (long)c->timeout_ms);
+	CURLLOOP_SET(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)c->connect_timeout_ms);
+	CURLLOOP_SET(easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)c->max_bytes);
+	CURLLOOP_SET(easy, CURLOPT_WRITEFUNCTION, on_body);
+	CURLLOOP_SET(easy, CURLOPT_WRITEDATA, j);
+	CURLLOOP_SET(easy, CURLOPT_HEADERFUNCTION, on_header);
+	CURLLOOP_SET(easy, CURLOPT_HEADERDATA, j);
+	/* An encrypted key is an error, not a question on the terminal. */
+	CURLLOOP_SET(easy, CURLOPT_KEYPASSWD, "");
+	if (c->tls_ca)
+		CURLLOOP_SET(easy, CURLOPT_CAINFO, c->tls_ca);
+	set_credentials(j);
+}
+
+bool fetch_full(const struct fetch *f)
+{
+	return f->active == f->jobs_count;
+}
+
+size_t fetch_active(const struct fetch *f)
+{
+	return f->active;
+}
+
+const struct fetch_counts *fetch_counts(const struct fetch *f)
+{
+	return &f->counts;
+}
+
+void fetch_user(struct fetch *f, struct span user)
+{
+	struct job *job = NULL;
+	bool behind = false;
+
+	for (size_t i = 0; i < f->jobs_count && f->active; i++)
+		behind |= f->jobs[i].state != JOB_FREE &&
+			  span_equal(buf_span(&f->jobs[i].user), user);
+	for (size_t i = 0; i < f->jobs_count && !job; i++)
+		if (f->jobs[i].state == JOB_FREE)
+			job = &f->jobs[i];
+	buf_reset(&job->url);
+	if (!roster_user_valid(user)) {
+		tell_error(f, user, "bad-user",
+			"not a name: 1 to 1023 bytes of UTF-8, no control characters");
+		return;
+	}
+	if (!url_template_expand(f->config->url, user, &job->url)) {
+		tell_error(f, user, "bad-user", "this name would change the URL");
+		return;
+	}
+	/* there is one while not full NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
+	if (!job->easy)
+		handle_init(job);
+	buf_reset(&job->user);
+	buf_append_span(&job->user, user);
+	job->number = f->number++;
+	f->active++;
+	if (behind)
+		job->state = JOB_BEHIND;
+	else
+		job_start(job);
+}
+
+/* Life ------------------------------------------------------------------- */
+
+static int check_file(const char *path, bool secret)
+{
+	struct stat st;
+	FILE *file;
+
+	if (!path)
+		return EXIT_DONE;
+	file = fopen(path, "re");
+	if (!file || fstat(fileno(file), &st) < 0) {
+		err_error("cannot open '%s': %s", path, strerror(errno));
+		if (file)
+			fclose(file);
+		return EXIT_CONFIG;
+	}
+	fclose(file);
+	if (secret && S_ISREG(st.st_mode) && (st.st_mode & (S_IRWXO | S_IWGRP))) {
+		err_error("'%s' can be read by others or written by its group", path);
+		return EXIT_CONFIG;
+	}
+	return EXIT_DONE;
+}
+
+static int fetch_prepare(struct fetch *f)
+{
+	const struct fetch_config *c = f->config;
+	int status = read_token(f);
+	int error;
+
+	if (status == EXIT_DONE)
+		status = read_headers(f);
+	if (status == EXIT_DONE)
+		status = check_file(c->tls_ca, false);
+	if (status == EXIT_DONE)
+		status = check_file(c->tls_cert, false);
+	if (status == EXIT_DONE)
+		status = check_file(c->tls_key, true);
+	if (status == EXIT_DONE && c->cache && (error = fetchcache_open(c->cache)) < 0) {
+		err_error("cannot write to '%s': %s", c->cache, strerror(-error));
+		status = EXIT_CONFIG;
+	}
+	return status;
+}
+
+struct fetch *fetch_new(struct loop *loop, const struct fetch_config *config,
+	fetch_record_fn *record, void *context, int *status)
+{
+	struct fetch *f = xcalloc(1, sizeof(*f));
+
+	*f = (struct fetch){.config = config, .loop = loop, .record = record, .context = context};
+	f->jobs_count = (size_t)config->jobs;
+	f->jobs = xcalloc(f->jobs_count, sizeof(*f->jobs));
+	f->curl = curlloop_new(loop, f->jobs_count, on_done, f);
+	buf_init(&f->token, IO_SECRET_MAX_BYTES);
+	buf_init(&f->line, BUF_NO_MAX);
+	buf_init(&f->message, BUF_NO_MAX);
+	for (size_t i = 0; i < f->jobs_count; i++)
+		job_init(f, &f->jobs[i]);
+	*status = fetch_prepare(f);
+	if (*status == EXIT_DONE)
+		return f;
+	fetch_free(f);
+	return NULL;
+}
+
+void fetch_free(struct fetch *f)
+{
+	if (!f)
+		return;
+	for (size_t i = 0; i < f->jobs_count; i++) {
+		struct job *j = &f->jobs[i];
+
+		if (j->state == JOB_RUNNING)
+			curlloop_remove(f->curl, j->easy);
+		if (j->easy)
+			curl_easy_cleanup(j->easy);
+		loop_timer_clear(f->loop, &j->pause);
+		curl_slist_free_all(j->own_headers);
+		fetchcache_entry_free(&j->cached);
+		buf_free(&j->user);
+		buf_free(&j->url);
+		buf_free(&j->body);
+		buf_free(&j->etag);
+		buf_free(&j->modified);
+	}
+	curl_slist_free_all(f->headers);
+	curl_slist_free_all(f->foreign_headers);
+	curlloop_free(f->curl);
+	io_secret_wipe(&f->token);
+	buf_free(&f->line);
+	buf_free(&f->message);
+	free(f->jobs);
+	free(f);
+}

@@ -1,0 +1,63 @@
+/* roster/fetch.h - rosters from a web application
+ *
+ * Invariants: each fetch_user() leads to exactly one record (roster-stream(7)), from the loop or
+ * from the call itself; records of one name come in the order of the calls; at most `jobs` names
+ * are in hand, each with a response of at most max_bytes. A roster is taken only from
+ * status 200 and one whole JSON object, else the record is an error, never a shorter roster.
+ * Requests are GET over kept-alive connections, HTTP/2 where TLS offers it; compression is not
+ * asked for. What may be tried again: connections that could not be made or ended without an
+ * answer, 429 and 503. Across a redirect to another origin neither token nor header file nor client
+ * certificate go along, and none leads from https to http.
+ */
+#ifndef OUTBOARD_ROSTER_FETCH_H
+#define OUTBOARD_ROSTER_FETCH_H
+
+#include "base/io.h"
+#include "loop/loop.h"
+
+#define FETCH_JOBS 16
+#define FETCH_MAX_BYTES (8 * 1024 * 1024)
+
+struct fetch_config {
+	const char *url;  /* url-template.h */
+	const char *host; /* of the users, normalised, or NULL: their own address is then known */
+	bool strict;
+	int64_t jobs, timeout_ms, connect_timeout_ms, max_bytes;
+	int64_t retries;   /* tries after the first one */
+	int64_t redirects; /* followed at most */
+	struct io_secret token, headers;
+	const char *tls_ca, *tls_cert, *tls_key; /* PEM files or NULL */
+	const char *cache;			 /* folder or NULL */
+};
+
+#define FETCH_CONFIG_INIT                                                                          \
+	{                                                                                          \
+		.jobs = FETCH_JOBS, .timeout_ms = 30000, .connect_timeout_ms = 5000,               \
+		.max_bytes = FETCH_MAX_BYTES, .token = {.fd = -1, .credential = "http-token"},     \
+		.headers = {                                                                       \
+			.fd = -1                                                                   \
+		}                                                                                  \
+	}
+
+struct fetch_counts {
+	uint64_t ok, unchanged, failed, retries, bytes;
+};
+
+struct fetch;
+/* line: the record, with its newline */
+typedef void fetch_record_fn(void *context, struct span line);
+
+/* NULL after logging: *status is EXIT_CONFIG, ... config is borrowed, its url checked. */
+struct fetch *fetch_new(struct loop *loop, const struct fetch_config *config,
+	fetch_record_fn *record, void *context, int *status);
+/* What is in hand is given up. */
+void fetch_free(struct fetch *f);
+/* Whether all jobs are taken. */
+bool fetch_full(const struct fetch *f);
+/* Names in hand. */
+size_t fetch_active(const struct fetch *f);
+/* Not while fetch_full(). Any bytes: what is no name gets its bad-user. */
+void fetch_user(struct fetch *f, struct span user);
+const struct fetch_counts *fetch_counts(const struct fetch *f);
+
+#endif

@@ -1,0 +1,61 @@
+/* roster/privilege.h - rosters and presence through privileged entity (XEP-0356)
+ *
+ * A backend of apply.h: rosters are read and set by stanzas of a component that
+ * the server has granted access (versions 1 and 2). Pure: stanzas and the time come in,
+ * stanzas go out through a writer.
+ *
+ * Presence (on_behalf): the server must let the component send from its users'
+ * addresses. A probe from X to Y is only sent when Y's roster has X with from or both: with any
+ * other it would undo a pending request (Prosody).
+ */
+#ifndef OUTBOARD_ROSTER_PRIVILEGE_H
+#define OUTBOARD_ROSTER_PRIVILEGE_H
+
+#include "roster/apply.h"
+#include "xmpp/writer.h"
+
+enum privilege_logins { LOGINS_NONE, LOGINS_NEW, LOGINS_ALL };
+
+/* How long after the handshake the server may take to tell what it grants. */
+#define PRIVILEGE_ADVERTISEMENT_MS 5000
+/* Requests of one job on the way at once: the server works them off one by one anyway. */
+#define PRIVILEGE_PIPELINE 64
+
+struct privilege_config {
+	struct span domain, host; /* the component's; the users' */
+	struct apply *apply;
+	bool rosters;	/* rosters are set this way (else only presence is watched) */
+	bool on_behalf; /* send presence from users' addresses */
+	bool read_only; /* --dry-run: reading suffices */
+	enum privilege_logins logins;
+	size_t max_pending, max_online;
+	/* A user has come online. */
+	void (*login)(void *context, struct span user);
+	/* Nothing will come of it: the server does not grant what is needed. What to configure has
+	 * been logged; the owner ends with EXIT_CONFIG. */
+	void (*refused)(void *context);
+	void *context;
+	uint64_t (*random)(void *context);
+	void *random_context;
+};
+
+struct privilege;
+
+/* *config is copied; what it points to is borrowed until the end. */
+struct privilege *privilege_new(const struct privilege_config *config);
+void privilege_free(struct privilege *p);
+/* The backend to give to apply_backend_set(). */
+struct apply_backend privilege_backend(struct privilege *p);
+void privilege_up(struct privilege *p, struct writer *w, int64_t now_ms);
+void privilege_down(struct privilege *p);
+void privilege_stanza(
+	struct privilege *p, const struct stanza *s, struct writer *w, int64_t now_ms);
+/* Set the writer before apply's functions are called from elsewhere (a record has come). */
+void privilege_writer(struct privilege *p, struct writer *w, int64_t now_ms);
+void privilege_tick(struct privilege *p, struct writer *w, int64_t now_ms);
+int64_t privilege_deadline(const struct privilege *p);
+/* The server ended the stream because of an address we sent from: say what to configure. */
+void privilege_invalid_from(const struct privilege *p);
+size_t privilege_online(const struct privilege *p);
+
+#endif

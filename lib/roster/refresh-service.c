@@ -1,0 +1,616 @@
+#include "roster/refresh-service.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/deadline.h"
+#include "base/err.h"
+#include "loop/handler.h"
+#include "loop/listen.h"
+#include "roster/refresh.h"
+#include "roster/spool.h"
+
+#define DEFAULT_LISTEN "127.0.0.1:5280"
+/* What may wait in the pipe's queue to the worker: the rest waits here. */
+#define WORKER_QUEUE_BYTES (64 * 1024)
+#define WORKER_END_MS 5000
+#define LAST_WORDS_MS 5000
+#define PEM_MAX_BYTES ((size_t)1024 * 1024)
+#define RETRY_AFTER_S 5
+
+struct refreshservice {
+	struct refreshservice_config *config;
+	struct service *service;
+	struct loop *loop;
+	struct listen_socket **sockets;
+	size_t sockets_count;
+	int connection; /* of inetd; -1 */
+	struct http *http;
+	struct refresh *refresh;
+	struct spool *spool;
+	struct handler *worker;
+	struct link *out; /* stdout, without worker */
+	int nothing_fd;	  /* what out reads */
+	struct buf token, cert, key;
+	bool held, draining;
+	int status;
+	uint64_t updated, failed, late, logins, refused, stray, retried;
+};
+
+/* Refreshing ---------------------------------------------------------------------- */
+
+static bool on_give(void *context, struct span name)
+{
+	struct refreshservice *rs = context;
+
+	if (rs->worker)
+		return handler_send_line(rs->worker, name);
+	if (!rs->out || link_congested(rs->out))
+		return false;
+	link_send_raw(rs->out, name);
+	link_send_raw(rs->out, SPAN("\n"));
+	return true;
+}
+
+static void on_answer(void *context, void *client, const struct refresh_result *result)
+{
+	struct refreshservice *rs = context;
+
+	rs->late += result->late;
+	http_answer(client, result->updated, result->errors,
+		result->late	 ? "not all rosters were updated in time"
+		: result->errors ? "some rosters could not be updated"
+		: rs->worker	 ? "roster update complete"
+				 : "accepted");
+}
+
+static void on_settled(void *context, struct span name)
+{
+	struct refreshservice *rs = context;
+
+	if (rs->spool)
+		spool_remove(rs->spool, name);
+}
+
+static void on_refresh(
+	void *context, struct http_request *request, const struct span *names, size_t count)
+{
+	struct refreshservice *rs = context;
+
+	if (!refresh_has_room(rs->refresh, count)) {
+		rs->refused++;
+		http_busy(request, RETRY_AFTER_S, "too many rosters wait already");
+		return;
+	}
+	if (rs->spool && !spool_add(rs->spool, names, count)) {
+		rs->refused++;
+		http_busy(request, RETRY_AFTER_S, "the spool does not take it");
+		return;
+	}
+	refresh_ask(
+		rs->refresh, request, names, count, loop_now_ms(rs->loop) + rs->config->timeout_ms);
+	refresh_pump(rs->refresh);
+}
+
+static void on_left_behind(void *context, struct span name)
+{
+	struct refreshservice *rs = context;
+
+	if (!refresh_ask(rs->refresh, NULL, &name, 1, DEADLINE_NEVER))
+		rs->refused++; /* stays in the spool */
+}
+
+/* Worker -------------------------------------------------------------------------- */
+
+static void on_worker_line(void *context, struct span line)
+{
+	struct refreshservice *rs = context;
+	struct buf user;
+	bool ok = false;
+
+	buf_init(&user, BUF_NO_MAX);
+	switch (refresh_line_parse(line, &user, &ok)) {
+	case REFRESH_RECORD:
+		if (!refresh_record(rs->refresh, buf_span(&user), ok)) {
+			rs->stray++;
+			err_info("the worker has a record of '%s', for whom it was not asked",
+				buf_string(&user));
+			break;
+		}
+		*(ok ? &rs->updated : &rs->failed) += 1;
+		if (!ok)
+			err_info("the roster of '%s' was not updated", buf_string(&user));
+		break;
+	case REFRESH_LOGIN: {
+		struct span name = buf_span(&user);
+
+		rs->logins++;
+		if (!refresh_ask(rs->refresh, NULL, &name, 1, DEADLINE_NEVER)) {
+			rs->refused++;
+			err_warn("too many rosters wait already: a login of '%s' is passed over",
+				buf_string(&user));
+		}
+		break;
+	}
+	case REFRESH_OTHER:
+		break;
+	case REFRESH_BAD:
+		rs->stray++;
+		err_warn("the worker wrote what is no record");
+		break;
+	}
+	buf_free(&user);
+	refresh_pump(rs->refresh);
+}
+
+static void on_worker_ready(void *context)
+{
+	struct refreshservice *rs = context;
+
+	if (rs->worker)
+		refresh_pump(rs->refresh);
+}
+
+static void on_worker_died(void *context, int wait_status)
+{
+	struct refreshservice *rs = context;
+	size_t lost = refresh_busy(rs->refresh), failed = refresh_worker_died(rs->refresh);
+
+	(void)wait_status;
+	rs->retried += lost - failed;
+	rs->failed += failed;
+	if (failed)
+		err_warn("%zu rosters were with two workers that died: given up", failed);
+}
+
+static void worker_start(struct refreshservice *rs)
+{
+	static const struct handler_ops ops = {.line = on_worker_line,
+		.started = on_worker_ready,
+		.died = on_worker_died,
+		.drained = on_worker_ready};
+	const struct handler_config config = {.kind = HANDLER_LINES,
+		.argv = rs->config->worker,
+		.link = {.max_queue_bytes = WORKER_QUEUE_BYTES,
+			.max_line_bytes = (size_t)rs->config->max_record_bytes}};
+
+	rs->worker = handler_new(rs->loop, &config, &ops, rs);
+}
+
+/* Printing ------------------------------------------------------------------------ */
+
+static void on_out_ended(void *context, enum link_end why, int error, const char *text)
+{
+	struct refreshservice *rs = context;
+
+	(void)text;
+	if (why == LINK_EOF)
+		return;
+	err_error("cannot write standard output: %s", strerror(error));
+	rs->status = EXIT_IO;
+	service_stop(rs->service, EXIT_IO);
+}
+
+static void ignore_line(void *context, struct span line, size_t number)
+{
+	(void)context;
+	(void)line;
+	(void)number;
+}
+
+static void out_start(struct refreshservice *rs)
+{
+	static const struct link_ops ops = {.line = ignore_line, .ended = on_out_ended};
+	const struct link_config config = {.max_line_bytes = 1024};
+
+	rs->nothing_fd = io_open_null(O_RDONLY);
+	rs->out = link_new(rs->loop, rs->nothing_fd, 1, &config, &ops, rs);
+}
+
+/* Each turn's end, after stdout was written. */
+static void on_turn(void *context)
+{
+	struct refreshservice *rs = context;
+
+	if (rs->out && refresh_busy(rs->refresh) && link_queued_bytes(rs->out) == 0 &&
+		!link_write_error(rs->out)) {
+		rs->updated += refresh_busy(rs->refresh);
+		refresh_all_done(rs->refresh);
+		refresh_pump(rs->refresh);
+	}
+	if (rs->connection >= 0 && http_connections(rs->http) == 0 &&
+		(refresh_users(rs->refresh) == 0 || rs->draining)) {
+		rs->connection = -1;
+		service_stop(rs->service, EXIT_DONE);
+	}
+}
+
+/* Sockets ------------------------------------------------------------------------- */
+
+static void on_client(void *context, int fd)
+{
+	struct refreshservice *rs = context;
+
+	http_accept(rs->http, fd);
+	if (!http_has_room(rs->http) && !rs->held) {
+		rs->held = true;
+		for (size_t i = 0; i < rs->sockets_count; i++)
+			listen_hold(rs->sockets[i], true);
+	}
+}
+
+static void on_room(void *context)
+{
+	struct refreshservice *rs = context;
+
+	if (!rs->held)
+		return;
+	rs->held = false;
+	for (size_t i = 0; i < rs->sockets_count && !rs->draining; i++)
+		listen_hold(rs->sockets[i], false);
+}
+
+static void socket_add(struct refreshservice *rs, struct listen_socket *l)
+{
+	rs->sockets =
+		xrealloc(rs->sockets, (rs->sockets_count + 1) * sizeof(struct listen_socket *));
+	rs->sockets[rs->sockets_count++] = l;
+}
+
+static bool same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
+}
+
+/* inetd's connection is our stdin, stdout and stderr: nothing but HTTP may get there. */
+static int connection_take(struct refreshservice *rs, int fd)
+{
+	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	rs->connection = fcntl(fd, F_DUPFD_CLOEXEC, LISTEN_FIRST_FD);
+	if (rs->connection < 0 || nothing < 0) {
+		err_error("cannot take the connection: %s", strerror(errno));
+		return EXIT_TEMPORARY;
+	}
+	if (!rs->config->worker && same_file(1, rs->connection)) {
+		err_error("the names have nowhere to go: standard output is the connection");
+		return EXIT_CONFIG;
+	}
+	for (int i = 0; i < 3; i++)
+		if (same_file(i, rs->connection))
+			dup2(nothing, i);
+	if (fd >= LISTEN_FIRST_FD)
+		close(fd);
+	close(nothing);
+	return EXIT_DONE;
+}
+
+static int inherit(struct refreshservice *rs, int fd)
+{
+	if (listen_is_listening(fd)) {
+		/* the handler's child gets another stdin: ours must not stay this socket */
+		int own = fd < LISTEN_FIRST_FD ? fcntl(fd, F_DUPFD_CLOEXEC, LISTEN_FIRST_FD) : fd;
+
+		if (own < 0) {
+			err_error("cannot take the socket: %s", strerror(errno));
+			return EXIT_TEMPORARY;
+		}
+		socket_add(rs, listen_from(own));
+		return EXIT_DONE;
+	}
+	if (!listen_is_connection(fd) || rs->connection >= 0) {
+		err_error("descriptor %d is not a socket to serve", fd);
+		return EXIT_CONFIG;
+	}
+	return connection_take(rs, fd);
+}
+
+static int sockets_open(struct refreshservice *rs)
+{
+	const struct refreshservice_config *c = rs->config;
+	int inherited = listen_inherited(), status = EXIT_DONE;
+	bool own = c->listen.count > 0 || c->unix_path;
+	struct listen_socket *l;
+
+	for (int i = 0; i < inherited && status == EXIT_DONE; i++)
+		status = inherit(rs, LISTEN_FIRST_FD + i);
+	for (size_t i = 0; i < c->listen.count && status == EXIT_DONE; i++) {
+		status = listen_open_tcp(c->listen.items[i], &l);
+		if (status == EXIT_DONE)
+			socket_add(rs, l);
+	}
+	if (c->unix_path && status == EXIT_DONE) {
+		status = listen_open(c->unix_path, c->unix_mode, &l);
+		if (status == EXIT_DONE)
+			socket_add(rs, l);
+	}
+	if (status != EXIT_DONE || own || inherited)
+		return status;
+	if (listen_is_listening(0) || listen_is_connection(0))
+		return inherit(rs, 0);
+	status = listen_open_tcp(DEFAULT_LISTEN, &l);
+	if (status == EXIT_DONE)
+		socket_add(rs, l);
+	return status;
+}
+
+/* What others can reach needs a token. */
+static int sockets_check(const struct refreshservice *rs)
+{
+	for (size_t i = 0; i < rs->sockets_count; i++) {
+		for (size_t j = 0; j < listen_count(rs->sockets[i]); j++) {
+			if (http_is_local(listen_fd(rs->sockets[i], j)) || buf_length(&rs->token))
+				continue;
+			err_error("listening beyond loopback needs a --token-file");
+			return EXIT_CONFIG;
+		}
+	}
+	return EXIT_DONE;
+}
+
+static void address_say(int fd)
+{
+	struct sockaddr_storage address = {0};
+	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)&address;
+	const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)&address;
+	const struct sockaddr_un *path = (const struct sockaddr_un *)(const void *)&address;
+	socklen_t n = sizeof(address);
+	char text[INET6_ADDRSTRLEN];
+
+	if (getsockname(fd, (struct sockaddr *)&address, &n) < 0)
+		return;
+	if (address.ss_family == AF_INET && inet_ntop(AF_INET, &four->sin_addr, text, sizeof(text)))
+		err_note("listening on %s:%u", text, ntohs(four->sin_port));
+	else if (address.ss_family == AF_INET6 &&
+		 inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof(text)))
+		err_note("listening on [%s]:%u", text, ntohs(six->sin6_port));
+	else if (address.ss_family == AF_UNIX)
+		err_note("listening on '%s'", path->sun_path);
+}
+
+/* Service ------------------------------------------------------------------------- */
+
+static void on_attach(void *self, struct service *service, struct loop *loop)
+{
+	static const struct refresh_ops refresh_ops = {
+		.give = on_give, .answer = on_answer, .settled = on_settled};
+	static const struct http_ops http_ops = {.refresh = on_refresh, .room = on_room};
+	struct refreshservice *rs = self;
+	const struct refreshservice_config *c = rs->config;
+	const struct http_config http = {.max_body_bytes = (size_t)c->max_body_bytes,
+		.max_header_bytes = (size_t)c->max_header_bytes,
+		.max_connections = (size_t)c->max_connections,
+		.receive_ms = c->receive_ms,
+		.cert = c->cert ? buf_string(&rs->cert) : NULL,
+		.key = c->cert ? buf_string(&rs->key) : NULL,
+		.token = &rs->token};
+
+	rs->service = service;
+	rs->loop = loop;
+	rs->refresh = refresh_new((size_t)c->max_pending, &refresh_ops, rs);
+	rs->http = http_new(loop, &http, &http_ops, rs, &rs->status);
+	if (!rs->http) {
+		service_stop(service, rs->status);
+		return;
+	}
+	if (rs->spool)
+		spool_each(rs->spool, on_left_behind, rs);
+	if (c->worker)
+		worker_start(rs);
+	else
+		out_start(rs);
+	loop_turn(loop, on_turn, rs);
+	refresh_pump(rs->refresh);
+	for (size_t i = 0; i < rs->sockets_count; i++) {
+		listen_start(rs->sockets[i], loop, on_client, rs);
+		for (size_t j = 0; j < listen_count(rs->sockets[i]); j++)
+			address_say(listen_fd(rs->sockets[i], j));
+	}
+	if (rs->connection >= 0 && !http_accept(rs->http, rs->connection)) {
+		rs->connection = -1;
+		rs->status = EXIT_TEMPORARY;
+		service_stop(service, EXIT_TEMPORARY);
+	}
+}
+
+static void on_detach(void *self)
+{
+	struct refreshservice *rs = self;
+
+	if (rs->out && !link_flush(rs->out, io_now_ms() + LAST_WORDS_MS))
+		rs->status = EXIT_IO;
+	else if (rs->out)
+		refresh_all_done(rs->refresh);
+	for (size_t i = 0; i < rs->sockets_count; i++)
+		listen_stop(rs->sockets[i]);
+	if (rs->http) {
+		http_drain(rs->http); /* nobody would answer what is still read */
+		refresh_finish(rs->refresh);
+		http_flush(rs->http);
+	}
+	handler_free(rs->worker, io_now_ms() + WORKER_END_MS);
+	http_free(rs->http);
+	loop_turn_remove(rs->loop, on_turn, rs);
+	link_free(rs->out);
+	refresh_free(rs->refresh);
+}
+
+static void on_drain(void *self, struct writer *w, int64_t now_ms)
+{
+	struct refreshservice *rs = self;
+
+	(void)w;
+	(void)now_ms;
+	if (rs->http)
+		http_drain(rs->http);
+	for (size_t i = 0; i < rs->sockets_count; i++) {
+		listen_take_waiting(rs->sockets[i]);
+		listen_stop(rs->sockets[i]);
+	}
+	rs->draining = true;
+}
+
+static void on_finish(void *self, struct writer *w, int64_t now_ms)
+{
+	struct refreshservice *rs = self;
+
+	(void)w;
+	(void)now_ms;
+	if (!rs->http)
+		return;
+	refresh_finish(rs->refresh);
+	http_flush(rs->http);
+}
+
+static size_t on_open_requests(const void *self)
+{
+	const struct refreshservice *rs = self;
+
+	/* those that refresh.h holds are among them */
+	return rs->http ? http_requests(rs->http) : 0;
+}
+
+static int64_t on_deadline(const void *self)
+{
+	const struct refreshservice *rs = self;
+
+	return refresh_deadline_ms(rs->refresh);
+}
+
+static void on_tick(void *self, struct writer *w, int64_t now_ms)
+{
+	struct refreshservice *rs = self;
+
+	(void)w;
+	refresh_tick(rs->refresh, now_ms);
+}
+
+static bool on_reload(void *self, struct writer *w, int64_t now_ms)
+{
+	struct refreshservice *rs = self;
+	struct buf token;
+
+	(void)w;
+	(void)now_ms;
+	if (!io_secret_given(&rs->config->token) || rs->config->token.fd >= 0)
+		return true;
+	buf_init(&token, IO_SECRET_MAX_BYTES);
+	if (io_secret_read(&rs->config->token, "token", &token) != EXIT_DONE) {
+		io_secret_wipe(&token);
+		return false;
+	}
+	io_secret_trim(&token);
+	io_secret_wipe(&rs->token);
+	rs->token = token;
+	return true;
+}
+
+static size_t on_metrics(const void *self, struct metric *out, size_t max)
+{
+	const struct refreshservice *rs = self;
+	const struct metric own[] = {
+		{"rosters", "result=\"updated\"", "Rosters by their record", METRIC_COUNTER,
+			rs->updated},
+		{"rosters", "result=\"failed\"", "Rosters by their record", METRIC_COUNTER,
+			rs->failed},
+		{"late", NULL, "Rosters without a record at a request's deadline", METRIC_COUNTER,
+			rs->late},
+		{"logins", NULL, "Login events of the worker", METRIC_COUNTER, rs->logins},
+		{"not_taken", NULL, "Requests and logins for which there was no room",
+			METRIC_COUNTER, rs->refused},
+		{"stray_records", NULL, "Lines of the worker that nobody waited for",
+			METRIC_COUNTER, rs->stray},
+		{"given_again", NULL, "Names given to a second worker", METRIC_COUNTER,
+			rs->retried},
+		{"waiting_rosters", NULL, "Rosters to be refreshed", METRIC_GAUGE,
+			rs->refresh ? refresh_users(rs->refresh) : 0},
+		{"spooled", NULL, "Names in the spool", METRIC_GAUGE, spool_count(rs->spool)},
+	};
+	size_t n = metrics_add(out, 0, max, own, sizeof(own) / sizeof(own[0]));
+
+	return n + (rs->http ? http_metrics(rs->http, out + n, max - n) : 0);
+}
+
+static int read_pem(const char *path, struct buf *out)
+{
+	int error = io_read_file(path, PEM_MAX_BYTES, out);
+
+	if (error)
+		err_error("cannot read '%s': %s", path, strerror(-error));
+	return error ? io_error_status(error, EXIT_CONFIG) : EXIT_DONE;
+}
+
+static int secrets_read(struct refreshservice *rs)
+{
+	const struct refreshservice_config *c = rs->config;
+	int status = EXIT_DONE;
+
+	if (io_secret_given(&c->token)) {
+		status = io_secret_read(&c->token, "token", &rs->token);
+		io_secret_trim(&rs->token);
+	}
+	if (c->cert && status == EXIT_DONE)
+		status = read_pem(c->cert, &rs->cert);
+	if (c->cert && status == EXIT_DONE) {
+		const struct io_secret key = {.file = c->key, .fd = -1};
+
+		status = io_secret_read(&key, "key", &rs->key);
+	}
+	return status;
+}
+
+int refreshservice_run(struct refreshservice_config *config, const char **wrong)
+{
+	static const struct service_ops ops = {.tick = on_tick,
+		.deadline = on_deadline,
+		.reload = on_reload,
+		.drain = on_drain,
+		.finish = on_finish,
+		.open_requests = on_open_requests,
+		.metrics = on_metrics,
+		.attach = on_attach,
+		.detach = on_detach};
+	struct refreshservice rs = {.config = config, .connection = -1, .nothing_fd = -1};
+	int status;
+
+	if (!config->cert != !config->key) {
+		*wrong = "--tls-cert and --tls-key go together";
+		return EXIT_USAGE;
+	}
+	config->service.detached = true;
+	buf_init(&rs.token, IO_SECRET_MAX_BYTES);
+	buf_init(&rs.cert, PEM_MAX_BYTES);
+	buf_init(&rs.key, IO_SECRET_MAX_BYTES);
+	status = sockets_open(&rs);
+	if (status == EXIT_DONE)
+		status = secrets_read(&rs);
+	if (status == EXIT_DONE)
+		status = sockets_check(&rs);
+	if (status == EXIT_DONE && config->spool)
+		rs.spool = spool_open(config->spool, &status);
+	if (status == EXIT_DONE)
+		status = service_run(&config->service, &ops, &rs);
+	if (rs.status != EXIT_DONE)
+		status = rs.status;
+	for (size_t i = 0; i < rs.sockets_count; i++)
+		listen_free(rs.sockets[i]);
+	free(rs.sockets);
+	if (rs.nothing_fd >= 0)
+		close(rs.nothing_fd);
+	spool_free(rs.spool);
+	io_secret_wipe(&rs.token);
+	io_secret_wipe(&rs.key);
+	buf_free(&rs.cert);
+	free(config->listen.items);
+	return status;
+}

@@ -1,0 +1,35 @@
+/* roster/refresh-service.h - the refresh endpoint as a service: HTTP in, names to a worker, records
+ * back
+ */
+#ifndef OUTBOARD_ROSTER_REFRESH_SERVICE_H
+#define OUTBOARD_ROSTER_REFRESH_SERVICE_H
+
+#include "roster/http.h"
+#include "server/service.h"
+
+struct refreshservice_config {
+	struct service_config service;
+	struct opt_list listen;
+	const char *unix_path, *unix_mode;
+	const char *cert, *key; /* files */
+	struct io_secret token;
+	const char *spool;
+	char *const *worker; /* NULL: names are printed */
+	int64_t timeout_ms, receive_ms, max_body_bytes, max_header_bytes, max_connections,
+		max_pending, max_record_bytes;
+};
+
+#define REFRESHSERVICE_CONFIG_INIT                                                                 \
+	{                                                                                          \
+		.service = SERVICE_CONFIG_INIT, .token = {.fd = -1, .credential = "api-token"},    \
+		.timeout_ms = 60000, .receive_ms = HTTP_RECEIVE_MS,                                \
+		.max_body_bytes = HTTP_MAX_BODY_BYTES, .max_header_bytes = HTTP_MAX_HEADER_BYTES,  \
+		.max_connections = HTTP_MAX_CONNECTIONS, .max_pending = 65536,                     \
+		.max_record_bytes = 16 * 1024 * 1024                                               \
+	}
+
+/* Runs to the end; returns the exit status. EXIT_USAGE: *wrong holds the words for
+ * opt_usage_error(). */
+int refreshservice_run(struct refreshservice_config *config, const char **wrong);
+
+#endif

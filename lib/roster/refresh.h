@@ -1,0 +1,80 @@
+/* roster/refresh.h - whose roster is being refreshed, whose is to be, and who waits for it
+ *
+ * Invariants: a user is at the worker at most once. A user that is asked for meanwhile is queued
+ * once more, and who asked waits for that second run: what the worker has begun may not have seen
+ * the change. Names go out in the order in which they were asked for. Each request is answered
+ * exactly once: when all its users are done, or at its deadline. A deadline changes nothing for the
+ * users: they stay busy until their record, or the worker's end, comes, and a late record answers
+ * nobody. When the worker dies its names are given once to the next; those that see it die twice
+ * have failed. Pure: no I/O, no clock.
+ */
+#ifndef OUTBOARD_ROSTER_REFRESH_H
+#define OUTBOARD_ROSTER_REFRESH_H
+
+#include <stdint.h>
+
+#include "base/buf.h"
+
+struct refresh;
+
+struct refresh_result {
+	size_t updated, errors; /* users; the sum is what was asked for */
+	size_t late;		/* of the errors: no record until the deadline */
+};
+
+struct refresh_ops {
+	/* Hand a name to the worker; false: not now (refresh_pump() tries again). */
+	bool (*give)(void *context, struct span name);
+	void (*answer)(void *context, void *client, const struct refresh_result *result);
+	/* A user's record came, and nobody has asked for the user since: may be forgotten. */
+	void (*settled)(void *context, struct span name);
+};
+
+/* *ops is copied. */
+struct refresh *refresh_new(size_t max_users, const struct refresh_ops *ops, void *context);
+/* Answers nobody. */
+void refresh_free(struct refresh *r);
+/* Whether there is room for `count` more users. */
+bool refresh_has_room(const struct refresh *r, size_t count);
+/* Ask for users, each name once (copied). client NULL: nobody waits. The answer may come before
+ * this returns only for a count of 0. False: no room, nothing was taken. */
+bool refresh_ask(struct refresh *r, void *client, const struct span *names, size_t count,
+	int64_t deadline_ms);
+/* Give what is queued for as long as the worker takes it. */
+void refresh_pump(struct refresh *r);
+/* The worker's record of a user; false: it was not asked for that one. */
+bool refresh_record(struct refresh *r, struct span name, bool ok);
+/* A record for each user at the worker (it is one that only takes names). */
+void refresh_all_done(struct refresh *r);
+/* The worker is gone, with all its names. Returns how many have failed by that. */
+size_t refresh_worker_died(struct refresh *r);
+/* Of the request that ends first; INT64_MAX: none. */
+int64_t refresh_deadline_ms(const struct refresh *r);
+/* Answer the requests whose deadline has passed. */
+void refresh_tick(struct refresh *r, int64_t now_ms);
+/* Answer all. */
+void refresh_finish(struct refresh *r);
+/* Requests not answered. */
+size_t refresh_requests(const struct refresh *r);
+/* Users known, and those of them that are at the worker. */
+size_t refresh_users(const struct refresh *r);
+size_t refresh_busy(const struct refresh *r);
+
+/* The names of a request body: a JSON array of strings, each a user name (roster_user_valid()), in
+ * the order in which they came, each once. */
+struct refresh_names {
+	struct span *list; /* into an object of their own */
+	size_t count;
+	void *object; /* private */
+};
+/* False: `why` (static) says what is wrong. Free the names in any case. */
+bool refresh_names_parse(struct span body, struct refresh_names *out, const char **why);
+void refresh_names_free(struct refresh_names *names);
+
+/* What a worker says in a line. */
+enum refresh_line { REFRESH_RECORD, REFRESH_LOGIN, REFRESH_OTHER, REFRESH_BAD };
+/* The user is appended to `user` for a record (*ok: status ok or unchanged) and a login event.
+ * REFRESH_OTHER is an event that is none of ours. */
+enum refresh_line refresh_line_parse(struct span line, struct buf *user, bool *ok);
+
+#endif

@@ -1,0 +1,364 @@
+#include "roster/spool.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <search.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/io.h"
+#include "roster/roster.h"
+
+#define PREFIX "names."
+#define NEW_SUFFIX ".new"
+/* The largest journal that is read. */
+#define JOURNAL_MAX_BYTES ((size_t)1 << 30)
+/* One that is larger, and mostly of names long done, is written anew. */
+#define REWRITE_BYTES ((off_t)1 << 20)
+
+struct spooled {
+	struct span name; /* owned; first, see compare() */
+	struct spooled *previous, *next;
+};
+
+struct spool {
+	char *dir, name[64];
+	int dir_fd, fd;
+	off_t size;	  /* of the journal */
+	off_t live_bytes; /* that its names need */
+	void *tree;
+	struct spooled *first;
+	size_t count;
+	bool failing;
+};
+
+static int compare(const void *a, const void *b)
+{
+	return span_compare(*(const struct span *)a, *(const struct span *)b);
+}
+
+static void set_add(struct spool *s, struct span name)
+{
+	struct spooled *e;
+
+	if (tfind(&name, &s->tree, compare))
+		return;
+	e = xcalloc(1, sizeof(*e));
+	e->name = (struct span){xstrndup(name.p, name.n), name.n};
+	e->next = s->first;
+	if (e->next)
+		e->next->previous = e;
+	s->first = e;
+	if (!tsearch(&e->name, &s->tree, compare))
+		err_die(EXIT_TEMPORARY, "out of memory");
+	s->count++;
+	s->live_bytes += (off_t)name.n + 2;
+}
+
+static bool set_remove(struct spool *s, struct span name)
+{
+	struct spooled *e, **found = tfind(&name, &s->tree, compare);
+
+	if (!found)
+		return false;
+	e = *found;
+	tdelete(&e->name, &s->tree, compare);
+	*(e->previous ? &e->previous->next : &s->first) = e->next;
+	if (e->next)
+		e->next->previous = e->previous;
+	s->count--;
+	s->live_bytes -= (off_t)e->name.n + 2;
+	free((char *)e->name.p);
+	free(e);
+	return true;
+}
+
+static void line_append(struct buf *out, char sign, struct span name)
+{
+	buf_append_char(out, sign);
+	buf_append_span(out, name);
+	buf_append_char(out, '\n');
+}
+
+/* Append to a journal; on failure it is as before. */
+static int journal_append(struct spool *s, struct span bytes, bool sync)
+{
+	int error = io_write_all(s->fd, bytes.p, bytes.n);
+
+	if (!error && sync && fsync(s->fd) < 0)
+		error = -errno;
+	if (error) {
+		if (ftruncate(s->fd, s->size) < 0)
+			err_debug("cannot shorten the journal: %s", strerror(errno));
+		return error;
+	}
+	s->size += (off_t)bytes.n;
+	return 0;
+}
+
+/* A locked journal under this name, nothing in it; -1. */
+static int journal_create(struct spool *s, const char *name)
+{
+	int fd = openat(s->dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+
+	if (fd >= 0)
+		(void)flock(fd, LOCK_EX);
+	return fd;
+}
+
+/* All that is in the set, as a new journal in place of ours. */
+static int journal_rewrite(struct spool *s)
+{
+	char name[sizeof(s->name) + sizeof(NEW_SUFFIX)];
+	struct buf lines;
+	int fd, error = 0;
+
+	snprintf(name, sizeof(name), "%s" NEW_SUFFIX, s->name);
+	buf_init(&lines, BUF_NO_MAX);
+	for (struct spooled *e = s->first; e; e = e->next)
+		line_append(&lines, '+', e->name);
+	fd = journal_create(s, name);
+	if (fd < 0)
+		error = -errno;
+	if (!error)
+		error = io_write_all(fd, buf_span(&lines).p, buf_length(&lines));
+	if (!error && (fsync(fd) < 0 || renameat(s->dir_fd, name, s->dir_fd, s->name) < 0 ||
+			      fsync(s->dir_fd) < 0))
+		error = -errno;
+	if (!error) {
+		close(s->fd);
+		s->fd = fd;
+		s->size = (off_t)buf_length(&lines);
+	} else if (fd >= 0) {
+		unlinkat(s->dir_fd, name, 0);
+		close(fd);
+	}
+	buf_free(&lines);
+	return error;
+}
+
+/* Names that are not in it yet, on the disk and into the set. */
+static int names_add(struct spool *s, const struct span *names, size_t count)
+{
+	struct buf lines;
+	int error;
+
+	buf_init(&lines, BUF_NO_MAX);
+	for (size_t i = 0; i < count; i++)
+		if (!tfind(&names[i], &s->tree, compare))
+			line_append(&lines, '+', names[i]);
+	error = buf_length(&lines) ? journal_append(s, buf_span(&lines), true) : 0;
+	buf_free(&lines);
+	for (size_t i = 0; i < count && !error; i++)
+		set_add(s, names[i]);
+	return error;
+}
+
+/* What a journal holds, into an empty set. What has no newline was never promised. */
+static int journal_read(struct spool *set, int fd)
+{
+	struct buf text;
+	struct span left;
+	int error;
+
+	buf_init(&text, JOURNAL_MAX_BYTES);
+	error = io_read_fd(fd, JOURNAL_MAX_BYTES, &text);
+	left = buf_span(&text);
+	while (!error && left.n > 0) {
+		const char *newline = memchr(left.p, '\n', left.n);
+		struct span name;
+
+		if (!newline)
+			break;
+		name = (struct span){left.p + 1, (size_t)(newline - left.p)};
+		name.n -= name.n > 0;
+		if (*left.p == '+' && roster_user_valid(name))
+			set_add(set, name);
+		else if (*left.p == '-')
+			set_remove(set, name);
+		left = span_from(left, (size_t)(newline + 1 - left.p));
+	}
+	buf_free(&text);
+	return error;
+}
+
+static bool unfinished(const char *name)
+{
+	size_t n = strlen(name), suffix = strlen(NEW_SUFFIX);
+
+	return n > suffix && strcmp(name + n - suffix, NEW_SUFFIX) == 0;
+}
+
+/* One whose process is gone: into ours, then away. */
+static int orphan_take(struct spool *s, const char *name, int fd)
+{
+	struct spool set = {0};
+	struct span *names;
+	size_t n = 0;
+	int error = unfinished(name) ? 0 : journal_read(&set, fd);
+
+	names = xcalloc(set.count + 1, sizeof(*names));
+	for (struct spooled *e = set.first; e; e = e->next)
+		names[n++] = e->name;
+	if (!error)
+		error = names_add(s, names, n);
+	if (!error && unlinkat(s->dir_fd, name, 0) < 0 && errno != ENOENT)
+		error = -errno;
+	free(names);
+	while (set.first)
+		set_remove(&set, set.first->name);
+	return error;
+}
+
+/* Not so when its process has just put a new journal in the place of the one that we opened: what
+ * is under this name now is not ours to take away. */
+static bool still_named(const struct spool *s, const char *name, int fd)
+{
+	struct stat opened, named;
+
+	return fstat(fd, &opened) == 0 &&
+	       fstatat(s->dir_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+/* What no process holds any more. */
+static int orphans_take(struct spool *s)
+{
+	int error = 0, fd = openat(s->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+
+	if (!dir) {
+		error = -errno;
+		if (fd >= 0)
+			close(fd);
+		return error;
+	}
+	for (struct dirent *d = readdir(dir); d && !error; d = readdir(dir)) {
+		if (strncmp(d->d_name, PREFIX, strlen(PREFIX)) != 0 ||
+			strcmp(d->d_name, s->name) == 0)
+			continue;
+		fd = io_open_own_at(s->dir_fd, d->d_name, O_RDONLY);
+		if (fd < 0)
+			continue;
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0 && still_named(s, d->d_name, fd))
+			error = orphan_take(s, d->d_name, fd);
+		close(fd);
+	}
+	closedir(dir);
+	return error;
+}
+
+/* Under the lock of the folder, so that no two take over the same. */
+static int take_over(struct spool *s)
+{
+	int error;
+	int lock = openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (lock < 0 || flock(lock, LOCK_EX) < 0) {
+		error = -errno;
+	} else {
+		s->fd = journal_create(s, s->name);
+		error = s->fd < 0 ? -errno : fsync(s->dir_fd) < 0 ? -errno : 0;
+		if (!error)
+			error = orphans_take(s);
+	}
+	if (lock >= 0)
+		close(lock);
+	return error;
+}
+
+struct spool *spool_open(const char *dir, int *status)
+{
+	struct spool *s = xcalloc(1, sizeof(*s));
+	uint64_t random;
+	int error = 0;
+
+	s->fd = -1;
+	s->dir = xstrdup(dir);
+	io_random(&random, sizeof(random));
+	snprintf(s->name, sizeof(s->name), PREFIX "%" PRIx64, random);
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+		error = -errno;
+	s->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->dir_fd < 0 && !error)
+		error = -errno;
+	if (!error)
+		error = take_over(s);
+	if (!error)
+		return s;
+	err_error("cannot use the spool '%s': %s", dir, strerror(-error));
+	*status = io_error_status(
+		error, error == -ENOSPC || error == -EDQUOT ? EXIT_IO : EXIT_CONFIG);
+	spool_free(s);
+	return NULL;
+}
+
+void spool_free(struct spool *s)
+{
+	if (!s)
+		return;
+	if (s->fd >= 0 && s->count == 0)
+		unlinkat(s->dir_fd, s->name, 0);
+	while (s->first)
+		set_remove(s, s->first->name);
+	if (s->fd >= 0)
+		close(s->fd);
+	if (s->dir_fd >= 0)
+		close(s->dir_fd);
+	free(s->dir);
+	free(s);
+}
+
+void spool_each(struct spool *s, void (*fn)(void *context, struct span name), void *context)
+{
+	for (struct spooled *e = s->first, *next; e; e = next) {
+		next = e->next;
+		fn(context, e->name);
+	}
+}
+
+bool spool_add(struct spool *s, const struct span *names, size_t count)
+{
+	int error = names_add(s, names, count);
+
+	if (error) {
+		if (!s->failing)
+			err_error("cannot write to the spool '%s': %s", s->dir, strerror(-error));
+		s->failing = true;
+		return false;
+	}
+	s->failing = false;
+	return true;
+}
+
+void spool_remove(struct spool *s, struct span name)
+{
+	struct buf line;
+
+	buf_init(&line, BUF_NO_MAX);
+	line_append(&line, '-', name); /* name may be the entry's own */
+	if (set_remove(s, name)) {
+		/* not synced, and no matter if it fails: then it is done twice */
+		if (s->count == 0) {
+			if (ftruncate(s->fd, 0) == 0)
+				s->size = 0;
+		} else if (s->size > REWRITE_BYTES && s->size > 4 * s->live_bytes &&
+			   journal_rewrite(s) == 0) {
+			err_debug("the spool was written anew: %zu names", s->count);
+		} else {
+			(void)journal_append(s, buf_span(&line), false);
+		}
+	}
+	buf_free(&line);
+}
+
+size_t spool_count(const struct spool *s)
+{
+	return s ? s->count : 0;
+}

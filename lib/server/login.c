@@ -1,0 +1,298 @@
+#include "server/login.h"
+
+#include <stdlib.h>
+
+#include "server/client.h"
+#include "server/component.h"
+#include "base/err.h"
+#include "xmpp/jid.h"
+#include "loop/link.h"
+
+struct login {
+	struct loop *loop;
+	struct login_ops ops;
+	void *context;
+	struct client *client; /* one of the two */
+	struct component *component;
+	char *bare;
+	struct loop_timer timeout; /* of a component's login: the client has its own */
+	int64_t timeout_ms;
+	bool up, over;
+	int down_status;
+};
+
+const char *login_config_error(const struct login_config *config)
+{
+	bool component_options = io_secret_given(&config->secret);
+	bool user_options = config->password.file || config->password.fd >= 0 ||
+			    config->tls != CLIENT_TLS_REQUIRED || config->tls_ca;
+
+	if (!config->domain == !config->jid)
+		return "exactly one of --domain and --jid is needed";
+	if (config->domain && user_options)
+		return "--password-file, --password-fd, --tls and --tls-ca go with --jid";
+	if (config->jid && (config->secret.file || config->secret.fd >= 0))
+		return "--secret-file and --secret-fd go with --domain";
+	if (config->domain && !component_options)
+		return "--domain needs --secret-file or --secret-fd";
+	if (config->jid && !io_secret_given(&config->password))
+		return "--jid needs --password-file or --password-fd";
+	if (config->jid && config->tls == CLIENT_TLS_OFF && config->tls_ca)
+		return "--tls-ca makes no sense with --tls off";
+	return NULL;
+}
+
+struct reader_config login_limits(const struct login_config *config)
+{
+	return (struct reader_config){
+		.max_stanza_bytes = (size_t)config->max_stanza_bytes,
+		.max_depth = (unsigned)config->max_depth,
+		.max_attributes = (unsigned)config->max_attributes,
+		.index_depth = config->index_depth,
+		.index_nodes = config->index_nodes,
+	};
+}
+
+size_t login_queue_bytes(const struct login_config *config)
+{
+	size_t least = 4 * (size_t)config->max_stanza_bytes;
+
+	return (size_t)config->max_queue_bytes > least ? (size_t)config->max_queue_bytes : least;
+}
+
+/* --- as a user */
+
+static void client_is_up(void *context, const char *bound_jid)
+{
+	struct login *l = context;
+
+	l->up = true;
+	l->ops.up(l->context, bound_jid);
+}
+
+static void client_stanza(void *context, const struct stanza *s)
+{
+	struct login *l = context;
+
+	l->ops.stanza(l->context, s);
+}
+
+static void over(struct login *l, int status)
+{
+	if (l->over)
+		return;
+	l->over = true;
+	l->up = false;
+	loop_timer_clear(l->loop, &l->timeout);
+	l->ops.down(l->context, status);
+}
+
+static void client_is_down(void *context, int status)
+{
+	over(context, status);
+}
+
+static struct client *client_start(struct login *l, const struct login_config *config, int *status)
+{
+	static const struct client_ops ops = {client_is_up, client_stanza, client_is_down};
+	struct client_config client = {
+		.jid = config->jid,
+		.connect = config->connect,
+		.password = config->password,
+		.tls = (enum client_tls)config->tls,
+		.tls_ca = config->tls_ca,
+		.reader = login_limits(config),
+		.max_send_bytes = (size_t)config->max_send_bytes,
+		.max_queue_bytes = login_queue_bytes(config),
+		.login_ms = config->timeout_ms,
+	};
+
+	return client_new(l->loop, &client, &ops, l, status);
+}
+
+/* --- as a component */
+
+static void component_up(void *context)
+{
+	struct login *l = context;
+
+	l->up = true;
+	loop_timer_clear(l->loop, &l->timeout);
+	l->ops.up(l->context, l->bare);
+}
+
+static void component_down(void *context)
+{
+	struct login *l = context;
+
+	l->up = false; /* gave_up says how: there are no retries */
+}
+
+static void component_stanza(void *context, const struct stanza *s)
+{
+	struct login *l = context;
+
+	if (s->kind != STANZA_OTHER)
+		l->ops.stanza(l->context, s);
+}
+
+static bool component_late(void *context, const struct stanza *s)
+{
+	component_stanza(context, s);
+	return false;
+}
+
+static void component_gave_up(void *context, int status)
+{
+	struct login *l = context;
+
+	/* without retries the component says that it may be tried again, whatever it was */
+	if (status == EXIT_TEMPORARY && !component_reached(l->component))
+		status = EXIT_UNAVAILABLE;
+	over(l, status);
+}
+
+static void component_timeout(void *context, int64_t now_ms)
+{
+	struct login *l = context;
+
+	(void)now_ms;
+	err_error("no login as %s within %.3g s", l->bare, (double)l->timeout_ms / 1000);
+	over(l, EXIT_TIMED_OUT);
+}
+
+static struct component *component_start(
+	struct login *l, const struct login_config *config, int *status)
+{
+	static const struct component_ops ops = {.up = component_up,
+		.down = component_down,
+		.stanza = component_stanza,
+		.late = component_late,
+		.gave_up = component_gave_up};
+	struct component_config component = {
+		.connect = config->connect ? config->connect : LOGIN_COMPONENT_CONNECT,
+		.domain = l->bare,
+		.secret = config->secret,
+		.retries = 0,
+		.link = {.reader = login_limits(config),
+			.max_send_bytes = (size_t)config->max_send_bytes,
+			.max_queue_bytes = login_queue_bytes(config)},
+	};
+
+	loop_timer_set(l->loop, &l->timeout, io_now_ms() + config->timeout_ms);
+	return component_new(l->loop, &component, &ops, l, status);
+}
+
+/* --- for both */
+
+static char *bare_of(const char *typed, bool user)
+{
+	struct buf normal;
+	struct span bare;
+	struct jid parts;
+	char *result = NULL;
+
+	buf_init(&normal, JID_MAX_BYTES);
+	if (jid_normalise(span_of(typed), &normal) && jid_split(buf_span(&normal), &parts) &&
+		(user ? parts.local.p != NULL : !parts.local.p && !parts.resource.p)) {
+		bare = jid_bare(buf_span(&normal));
+		result = xstrndup(bare.p, bare.n);
+	}
+	buf_free(&normal);
+	return result;
+}
+
+struct login *login_new(struct loop *loop, const struct login_config *config,
+	const struct login_ops *ops, void *context, int *status)
+{
+	struct login *l = xcalloc(1, sizeof(*l));
+
+	l->loop = loop;
+	l->ops = *ops;
+	l->context = context;
+	l->timeout_ms = config->timeout_ms;
+	loop_timer_init(&l->timeout, component_timeout, l);
+	l->bare = bare_of(config->jid ? config->jid : config->domain, config->jid != NULL);
+	*status = EXIT_DONE;
+	if (!l->bare) {
+		err_error("'%s' is not %s", config->jid ? config->jid : config->domain,
+			config->jid ? "a user's address" : "a domain");
+		*status = EXIT_USAGE;
+	} else if (config->jid) {
+		l->client = client_start(l, config, status);
+	} else {
+		l->component = component_start(l, config, status);
+	}
+	if (l->client || l->component)
+		return l;
+	if (*status == EXIT_USAGE) /* told in two lines, as opt_usage_error() does */
+		err_error("try '%s --help'", err_program());
+	login_free(l);
+	return NULL;
+}
+
+void login_free(struct login *l)
+{
+	if (!l)
+		return;
+	loop_timer_clear(l->loop, &l->timeout);
+	client_free(l->client);
+	if (l->component)
+		component_free(l->component);
+	free(l->bare);
+	free(l);
+}
+
+bool login_is_component(const struct login *l)
+{
+	return l->component != NULL;
+}
+
+const char *login_bare(const struct login *l)
+{
+	return l->bare;
+}
+
+struct writer *login_writer(struct login *l)
+{
+	if (l->over)
+		return NULL;
+	return l->client ? client_writer(l->client) : component_writer(l->component);
+}
+
+bool login_congested(const struct login *l)
+{
+	if (!l->up)
+		return false;
+	return l->client ? client_congested(l->client)
+			 : link_congested(component_link(l->component));
+}
+
+void login_pause(struct login *l)
+{
+	if (l->client)
+		client_pause(l->client);
+	else if (l->up)
+		link_pause(component_link(l->component));
+}
+
+void login_resume(struct login *l)
+{
+	if (l->client)
+		client_resume(l->client);
+	else if (l->up)
+		link_resume(component_link(l->component));
+}
+
+int login_close(struct login *l, int64_t deadline_ms)
+{
+	bool up = l->up;
+
+	l->over = true;
+	l->up = false;
+	loop_timer_clear(l->loop, &l->timeout);
+	if (!up)
+		return EXIT_TEMPORARY;
+	return l->client ? client_close(l->client, deadline_ms)
+			 : component_close(l->component, deadline_ms);
+}

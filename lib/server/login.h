@@ -1,0 +1,127 @@
+/* server/login.h - one connection to a server: as a component or as a user
+ *
+ * What programs with --domain and --jid share: the options, and one interface
+ * behind which component.h (XEP-0114) or client.h (libstrophe) does the work.
+ * One connection, made once: when it is lost it stays lost.
+ *
+ * With --jid, mind the CAVEAT of client.h: `from` proves nothing there.
+ */
+#ifndef OUTBOARD_SERVER_LOGIN_H
+#define OUTBOARD_SERVER_LOGIN_H
+
+#include "base/io.h"
+#include "loop/loop.h"
+#include "base/opt.h"
+#include "xmpp/reader.h"
+#include "xmpp/writer.h"
+
+#define LOGIN_TIMEOUT_MS 30000
+#define LOGIN_MAX_QUEUE_BYTES (16 * 1024 * 1024)
+#define LOGIN_COMPONENT_CONNECT "127.0.0.1:5347"
+
+struct login_config {
+	const char *domain; /* as a component: its domain */
+	const char *jid;    /* as a user: user@domain[/resource] */
+	const char *connect;
+	struct io_secret secret, password;
+	int tls; /* enum client_tls */
+	const char *tls_ca;
+	int64_t timeout_ms; /* until logged in */
+	int64_t max_stanza_bytes, max_depth, max_attributes, max_send_bytes, max_queue_bytes;
+	unsigned index_depth, index_nodes; /* set by the program; 0: reader's default */
+};
+
+/* Defaults for all fields. */
+#define LOGIN_CONFIG_INIT                                                                          \
+	{                                                                                          \
+		.secret = {.fd = -1, .credential = "component-secret"},                            \
+		.password = {.fd = -1, .credential = "password"}, .timeout_ms = LOGIN_TIMEOUT_MS,  \
+		.max_stanza_bytes = READER_MAX_STANZA_BYTES, .max_depth = READER_MAX_DEPTH,        \
+		.max_attributes = READER_MAX_ATTRIBUTES, .max_send_bytes = WRITER_MAX_SEND_BYTES,  \
+		.max_queue_bytes = LOGIN_MAX_QUEUE_BYTES                                           \
+	}
+
+/* Option rows; c is a struct login_config lvalue with static storage. */
+#define LOGIN_OPTIONS(c)                                                                           \
+	{"domain", 'd', OPT_STRING, "DOMAIN", "connect as the component with this domain",         \
+		&(c).domain},                                                                      \
+		{"jid", 'j', OPT_STRING, "JID", "log in as this user instead", &(c).jid},          \
+		{"connect", 'c', OPT_SERVER, "HOST:PORT",                                          \
+			"the server (default 127.0.0.1:5347; with --jid by SRV)", &(c).connect,    \
+			.complete = "host"},                                                       \
+		{"secret-file", 's', OPT_STRING, "FILE", "file that holds the component secret",   \
+			&(c).secret.file, .complete = "file"},                                     \
+		{"secret-fd", 0, OPT_INT, "FD",                                                    \
+			"read the component secret from this file descriptor", &(c).secret.fd,     \
+			.min = 0, .max = 65535},                                                   \
+		{"password-file", 'p', OPT_STRING, "FILE", "file that holds the user's password",  \
+			&(c).password.file, .complete = "file"},                                   \
+		{"password-fd", 0, OPT_INT, "FD",                                                  \
+			"read the user's password from this file descriptor", &(c).password.fd,    \
+			.min = 0, .max = 65535},                                                   \
+		{"tls", 0, OPT_CHOICE, "MODE",                                                     \
+			"required (default), direct, or off (loopback only); with --jid",          \
+			&(c).tls, .choices = "required|direct|off"},                               \
+		{"tls-ca", 0, OPT_STRING, "FILE",                                                  \
+			"trust these certificates instead of the system's", &(c).tls_ca,           \
+			.complete = "file"},                                                       \
+		{"timeout", 't', OPT_SECONDS, "SECONDS",                                           \
+			"how long to wait for the login (default 30)", &(c).timeout_ms, .min = 1,  \
+			.max = 86400000},                                                          \
+		{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza read (default 1M)",    \
+			&(c).max_stanza_bytes, .min = 1024, .max = 1 << 28},                       \
+		{"max-depth", 0, OPT_INT, "N", "deepest nesting read (default 256)",               \
+			&(c).max_depth, .min = 2, .max = 10000},                                   \
+		{"max-attributes", 0, OPT_INT, "N",                                                \
+			"most attributes of one element (default 256)", &(c).max_attributes,       \
+			.min = 8, .max = 100000},                                                  \
+		{"max-send-bytes", 0, OPT_BYTES, "BYTES",                                          \
+			"largest stanza sent to a server, 0 for no limit (default 500000)",        \
+			&(c).max_send_bytes, .min = 0, .max = 1 << 28},                            \
+	{                                                                                          \
+		"max-queue-bytes", 0, OPT_BYTES, "BYTES",                                          \
+			"most output waiting to be written (default 16M)", &(c).max_queue_bytes,   \
+			.min = 65536, .max = 1 << 30                                               \
+	}
+
+struct login_ops {
+	/* Logged in. address: the component's domain, or the user's full JID; lives as long as
+	 * the login. */
+	void (*up)(void *context, const char *address);
+	/* iq, message or presence (refusal may be set). Do not close or free the login here. */
+	void (*stanza)(void *context, const struct stanza *s);
+	/* Not logged in or not any more, for good; called once, logged already; an exit status
+	 * (see client.h and component.h). The owner may login_free() here. */
+	void (*down)(void *context, int status);
+};
+
+struct login;
+
+/* What is wrong with the combination of options, NULL if nothing: exactly one of domain and jid,
+ * their secret, TLS options with a JID only. For opt_usage_error(). */
+const char *login_config_error(const struct login_config *config);
+
+/* Starts connecting. NULL after logging if that is impossible; *status says how. */
+struct login *login_new(struct loop *loop, const struct login_config *config,
+	const struct login_ops *ops, void *context, int *status);
+void login_free(struct login *l);
+bool login_is_component(const struct login *l);
+/* Domain of the component, or bare JID of the user: normalised, known before `up`. */
+const char *login_bare(const struct login *l);
+/* The limits for other inputs of the program; kind is to be set. */
+struct reader_config login_limits(const struct login_config *config);
+/* Room for output queues: max_queue_bytes, but never less than a few of the largest stanzas. */
+size_t login_queue_bytes(const struct login_config *config);
+/* Stanzas appended here are sent at the end of the turn; NULL while not up. */
+struct writer *login_writer(struct login *l);
+bool login_congested(const struct login *l);
+/* Stop reading; counted. */
+void login_pause(struct login *l);
+void login_resume(struct login *l);
+/* Send all that waits, close the stream in order, until deadline_ms at the latest; stanzas that
+ * come meanwhile are handed over, but nothing can be sent. `down` is not called any more; then only
+ * login_free(). EXIT_DONE if the server has taken it all (its own end tag came), EXIT_PROTOCOL if
+ * it answered with a stream error that blames us, else EXIT_TEMPORARY. */
+int login_close(struct login *l, int64_t deadline_ms);
+
+#endif

@@ -1,0 +1,42 @@
+/* server/metrics.h - counters, as OpenMetrics text and as a line for SIGUSR1
+ */
+#ifndef OUTBOARD_SERVER_METRICS_H
+#define OUTBOARD_SERVER_METRICS_H
+
+#include <stdint.h>
+
+#include "base/buf.h"
+
+enum metric_kind { METRIC_COUNTER, METRIC_GAUGE };
+
+struct metric {
+	const char *name;   /* "requests", becomes outboard_requests_total (counter) or
+			       outboard_requests */
+	const char *labels; /* "reason=\"timeout\"" or NULL; metrics of one name stand together */
+	const char *help;
+	enum metric_kind kind;
+	uint64_t value;
+};
+
+/* What a counter is called: of a table of these beside an array of values. */
+struct metric_name {
+	const char *name, *labels, *help;
+};
+
+/* Put metrics, or counters, behind the n there are in out, as far as there is room for max; returns
+ * how many there are then. */
+size_t metrics_add(
+	struct metric *out, size_t n, size_t max, const struct metric *more, size_t count);
+size_t metrics_add_counters(struct metric *out, size_t n, size_t max,
+	const struct metric_name *names, const uint64_t *values, size_t count);
+
+/* OpenMetrics 1.0 exposition, each sample with program="..." label, ends with # EOF. */
+void metrics_format(
+	const struct metric *metrics, size_t count, const char *program, struct buf *out);
+/* "name=value name{labels}=value ..." on one line. */
+void metrics_line(const struct metric *metrics, size_t count, struct buf *out);
+/* Replace the file atomically (0644); logs and returns false when it cannot. */
+bool metrics_write(
+	const char *path, const struct metric *metrics, size_t count, const char *program);
+
+#endif

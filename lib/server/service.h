@@ -1,0 +1,164 @@
+/* server/service.h - what every stanza program is: a decision on a link
+ *
+ * service_run() puts a program's decisions on stdin/stdout (without `connect`:
+ * a filter) or on a component stream (with it), and gives it a daemon's manners:
+ * signals, readiness, watchdog, status, metrics, reconnect, drain.
+ *
+ *   SIGTERM, SIGINT  drain: no new requests are accepted (the program answers them itself: see
+ *                    ops.drain), answers are awaited up to drain_ms, then ops.finish and exit 0.
+ *                    While the stream is down the reconnect is awaited that long, if there are
+ *                    requests to answer
+ *   second SIGTERM   finish at once; the third also gives up what the reader of our output does
+ *                    not take (EXIT_IO, a component EXIT_TEMPORARY)
+ *   SIGHUP           ops.reload, secrets re-read
+ *   SIGUSR1          counters on stderr
+ *
+ * A filter ends at end of input: ops.finish (each request held is answered at
+ * once), flush, exit 0, or EXIT_DATA if any input was bad: what cannot be parsed, what is no
+ * stanza, what is over a limit, each reported as "stdin:LINE: what". A standard output that does
+ * not take its bytes, or that nobody reads any more, ends it with EXIT_IO.
+ */
+#ifndef OUTBOARD_SERVER_SERVICE_H
+#define OUTBOARD_SERVER_SERVICE_H
+
+#include "base/deadline.h"
+#include "server/component.h"
+#include "server/metrics.h"
+#include "base/opt.h"
+
+struct service_config {
+	const char *connect; /* NULL: filter */
+	bool detached;	     /* neither: only a daemon's manners; every writer is NULL */
+	const char *domain;  /* as typed; normalised by the program */
+	struct io_secret secret;
+	int64_t retries;
+	int64_t drain_ms;
+	int64_t ready_fd;
+	const char *metrics_file;
+	int64_t metrics_interval_ms;
+	int64_t max_stanza_bytes, max_depth, max_attributes, max_queue_bytes;
+	int64_t max_send_bytes; /* -1: WRITER_MAX_SEND_BYTES to a server, none in a pipe */
+	unsigned index_depth,
+		index_nodes; /* set by the program, not an option; 0: reader's default */
+};
+
+/* Defaults for all fields. */
+#define SERVICE_CONFIG_INIT                                                                        \
+	{                                                                                          \
+		.secret = {.fd = -1, .credential = "component-secret"}, .retries = -1,             \
+		.drain_ms = 5000, .ready_fd = -1, .metrics_interval_ms = 15000,                    \
+		.max_stanza_bytes = READER_MAX_STANZA_BYTES, .max_depth = READER_MAX_DEPTH,        \
+		.max_attributes = READER_MAX_ATTRIBUTES, .max_send_bytes = -1,                     \
+		.max_queue_bytes = LINK_MAX_QUEUE_BYTES                                            \
+	}
+
+/* The option rows every service has; c is a struct service_config lvalue with static storage:
+ * --domain --connect --secret-file --secret-fd --retries --drain-time --ready-fd --metrics
+ * --metrics-interval --max-stanza-bytes --max-depth --max-attributes --max-send-bytes
+ * --max-queue-bytes */
+#define SERVICE_OPTIONS(c)                                                                         \
+	SERVICE_OPTIONS_SAYING(c, "the server's component port; without it a filter",              \
+		"reconnects in a row before giving up, -1 for ever (default -1)")
+/* The same for programs of which --connect and --retries say something else. */
+#define SERVICE_OPTIONS_SAYING(c, connect_words, retries_words)                                    \
+	{"domain", 'd', OPT_STRING, "DOMAIN", "the component's own domain", &(c).domain},          \
+		{"connect", 'c', OPT_SERVER, "HOST:PORT", connect_words, &(c).connect,             \
+			.complete = "host"},                                                       \
+		{"secret-file", 's', OPT_STRING, "FILE", "file that holds the component secret",   \
+			&(c).secret.file, .complete = "file"},                                     \
+		{"secret-fd", 0, OPT_INT, "FD",                                                    \
+			"read the component secret from this file descriptor", &(c).secret.fd,     \
+			.min = 0, .max = 65535},                                                   \
+		{"retries", 0, OPT_INT, "N", retries_words, &(c).retries, .min = -1,               \
+			.max = 1000000000},                                                        \
+		SERVICE_DAEMON_OPTIONS(c),                                                         \
+		{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza read (default 1M)",    \
+			&(c).max_stanza_bytes, .min = 1024, .max = 1 << 30},                       \
+		{"max-depth", 0, OPT_INT, "N", "deepest nesting read (default 256)",               \
+			&(c).max_depth, .min = 2, .max = 10000},                                   \
+		{"max-attributes", 0, OPT_INT, "N",                                                \
+			"most attributes of one element (default 256)", &(c).max_attributes,       \
+			.min = 8, .max = 100000},                                                  \
+		{"max-send-bytes", 0, OPT_BYTES, "BYTES",                                          \
+			"largest stanza sent, 0 for no limit (default 500000 to a server)",        \
+			&(c).max_send_bytes, .min = 0, .max = 1 << 30},                            \
+	{                                                                                          \
+		"max-queue-bytes", 0, OPT_BYTES, "BYTES",                                          \
+			"most output waiting to be written (default 16M)", &(c).max_queue_bytes,   \
+			.min = 65536, .max = 1 << 30                                               \
+	}
+
+/* Of these the ones of every daemon, whatever it serves: --drain-time --ready-fd --metrics
+ * --metrics-interval */
+#define SERVICE_DAEMON_OPTIONS(c)                                                                  \
+	{"drain-time", 0, OPT_SECONDS, "SECONDS",                                                  \
+		"how long SIGTERM waits for open requests (default 5)", &(c).drain_ms, .min = 0,   \
+		.max = 86400000},                                                                  \
+		{"ready-fd", 0, OPT_INT, "FD",                                                     \
+			"write a newline to this file descriptor when ready", &(c).ready_fd,       \
+			.min = 0, .max = 65535},                                                   \
+		{"metrics", 0, OPT_STRING, "FILE",                                                 \
+			"keep counters in this file as OpenMetrics text", &(c).metrics_file,       \
+			.complete = "file"},                                                       \
+	{                                                                                          \
+		"metrics-interval", 0, OPT_SECONDS, "SECONDS",                                     \
+			"how often the metrics file is replaced (default 15)",                     \
+			&(c).metrics_interval_ms, .min = 100, .max = 86400000                      \
+	}
+
+struct service;
+
+/* self is the program's state. w appends to the link; it is flushed at the end of the turn.
+ * None of these is called while the link is down, except down, deadline, open_requests, metrics,
+ * reload (w NULL): deadlines that pass meanwhile are ticked when it is up again, and so are those
+ * that pass while the link is congested. A drain that began while the link was down is told after
+ * up. deadline and open_requests are asked at the end of each turn of the loop. Fields may be NULL.
+ */
+struct service_ops {
+	/* to and from of stanzas are compared with addresses: they are folded (jid_fold()), for not
+	 * every server has normalised them */
+	bool fold;
+	/* link up: after each handshake; once at the start of a filter */
+	void (*up)(void *self, struct writer *w, int64_t now_ms);
+	void (*down)(void *self, int64_t now_ms);
+	/* Every stanza (kind iq, message, presence; refusal may be set). Others are dropped and
+	 * counted. */
+	void (*stanza)(void *self, const struct stanza *s, struct writer *w, int64_t now_ms);
+	/* when deadline() has passed */
+	void (*tick)(void *self, struct writer *w, int64_t now_ms);
+	int64_t (*deadline)(const void *self); /* DEADLINE_NEVER: none */
+	/* SIGHUP; false: kept the old configuration (already logged) */
+	bool (*reload)(void *self, struct writer *w, int64_t now_ms);
+	/* from now on answer new requests yourself */
+	void (*drain)(void *self, struct writer *w, int64_t now_ms);
+	/* answer each open request now */
+	void (*finish)(void *self, struct writer *w, int64_t now_ms);
+	/* open requests: drained when 0 */
+	size_t (*open_requests)(const void *self);
+	/* Those of them that a handler is going to answer: a filter whose input has ended waits for
+	 * them (to their deadlines) before finish. NULL: none. */
+	size_t (*handler_requests)(const void *self);
+	/* Fill up to max metrics, return how many. */
+	size_t (*metrics)(const void *self, struct metric *out, size_t max);
+	/* as component_ops.stream_error: 0, or the status to give up with */
+	int (*stream_error)(void *self, struct span condition);
+	/* other inputs and outputs (handlers): called once, before the loop runs */
+	void (*attach)(void *self, struct service *service, struct loop *loop);
+	/* called once if attach was, after the loop has run and all output is written: let go of
+	 * what is in the loop */
+	void (*detach)(void *self);
+};
+
+/* Runs to the end; returns the exit status. */
+int service_run(const struct service_config *config, const struct service_ops *ops, void *self);
+/* For attached modules (handlers): the link's writer, NULL while down. */
+struct writer *service_writer(struct service *s);
+/* Whether the link is down or its output congested: who produces output had better wait. */
+bool service_congested(const struct service *s);
+/* Whether the link is left unread (a handler's pipe is full), also the next one after a reconnect.
+ */
+void service_hold(struct service *s, bool hold);
+/* Stop with this status (after flush). */
+void service_stop(struct service *s, int status);
+
+#endif

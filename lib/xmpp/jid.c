@@ -1,0 +1,245 @@
+/* jid.c - see jid.h */
+#include "xmpp/jid.h"
+
+#include <stringprep.h>
+
+#include "base/utf8.h"
+#include "xmpp/xml.h"
+
+struct span jid_bare(struct span text)
+{
+	const char *slash = text.n ? memchr(text.p, '/', text.n) : NULL;
+
+	return slash ? (struct span){text.p, (size_t)(slash - text.p)} : text;
+}
+
+struct span jid_resource(struct span text)
+{
+	struct span bare = jid_bare(text);
+
+	return bare.n < text.n ? span_from(text, bare.n + 1) : SPAN_NONE;
+}
+
+static struct span domain_of(struct span bare)
+{
+	const char *at = bare.n ? memchr(bare.p, '@', bare.n) : NULL;
+
+	return at ? span_from(bare, (size_t)(at - bare.p) + 1) : bare;
+}
+
+struct span jid_domain(struct span text)
+{
+	return domain_of(jid_bare(text));
+}
+
+bool jid_is_full(struct span text)
+{
+	return jid_resource(text).n > 0;
+}
+
+bool jid_at_domain(struct span text, struct span domain)
+{
+	return text.p && span_equal(jid_domain(text), domain);
+}
+
+/* Parts ------------------------------------------------------------------ */
+
+/* Where a byte must not stand, what makes a text more than ASCII, and what is folded. */
+enum { NOT_LOCAL = 1, NOT_DOMAIN = 2, NOT_RESOURCE = 4, NOT_ASCII = 8, UPPER_CASE = 16 };
+#define NOWHERE (NOT_LOCAL | NOT_DOMAIN | NOT_RESOURCE)
+
+/* A table: every stanza's addresses go through here, byte by byte. */
+static const unsigned char class[256] = {
+	[0 ... 0x1f] = NOWHERE,
+	[0x7f] = NOWHERE,
+	[' '] = NOT_LOCAL | NOT_DOMAIN,
+	['"'] = NOT_LOCAL | NOT_DOMAIN,
+	['&'] = NOT_LOCAL | NOT_DOMAIN,
+	['\''] = NOT_LOCAL | NOT_DOMAIN,
+	['/'] = NOT_LOCAL | NOT_DOMAIN,
+	[':'] = NOT_LOCAL,
+	['<'] = NOT_LOCAL | NOT_DOMAIN,
+	['>'] = NOT_LOCAL | NOT_DOMAIN,
+	['@'] = NOT_LOCAL | NOT_DOMAIN,
+	['A' ... 'Z'] = UPPER_CASE,
+	[0x80 ... 0xff] = NOT_ASCII,
+};
+
+static unsigned classes(struct span s)
+{
+	const unsigned char *p = (const unsigned char *)s.p;
+	unsigned all = 0;
+	size_t n = s.n;
+
+	for (; n >= 4; n -= 4, p += 4)
+		all |= (unsigned)(class[p[0]] | class[p[1]] | class[p[2]] | class[p[3]]);
+	while (n-- > 0)
+		all |= class[*p++];
+	return all;
+}
+
+static bool part_fits(struct span part)
+{
+	return part.n >= 1 && part.n <= JID_PART_MAX_BYTES;
+}
+
+/* Cut at the separators; what stands between them is not looked at. */
+static struct jid cut(struct span text)
+{
+	struct span bare = jid_bare(text);
+	struct jid jid = {SPAN_NONE, domain_of(bare), SPAN_NONE};
+
+	if (bare.n < text.n)
+		jid.resource = span_from(text, bare.n + 1);
+	if (jid.domain.n < bare.n)
+		jid.local = (struct span){bare.p, bare.n - jid.domain.n - 1};
+	return jid;
+}
+
+bool jid_split(struct span text, struct jid *out)
+{
+	unsigned local, domain, resource;
+	struct jid jid;
+
+	if (text.n == 0 || text.n > JID_MAX_BYTES)
+		return false;
+	jid = cut(text);
+	if (!part_fits(jid.domain) || (jid.local.p && !part_fits(jid.local)) ||
+		(jid.resource.p && !part_fits(jid.resource)))
+		return false;
+	local = classes(jid.local);
+	domain = classes(jid.domain);
+	resource = classes(jid.resource);
+	if (local & NOT_LOCAL || domain & NOT_DOMAIN || resource & NOT_RESOURCE)
+		return false;
+	if ((local | domain | resource) & NOT_ASCII && !utf8_xml_valid(text))
+		return false;
+	*out = jid;
+	return true;
+}
+
+/* Normalisation ---------------------------------------------------------- */
+
+/* NFKC makes a string longer: what fits a part fits here, the rest is refused anyway. */
+#define PREPARED_BYTES (4 * JID_PART_MAX_BYTES + 1)
+
+/* A part through libidn into text, unassigned code points allowed. Absent if the profile forbids
+ * it or the result is not 1..1023 bytes. */
+static struct span prepare(
+	const Stringprep_profile *profile, struct span part, char text[PREPARED_BYTES])
+{
+	struct span prepared;
+
+	if (!part_fits(part) || memchr(part.p, '\0', part.n) || !utf8_xml_valid(part))
+		return SPAN_NONE;
+	memcpy(text, part.p, part.n);
+	text[part.n] = '\0';
+	if (stringprep(text, PREPARED_BYTES, 0, profile) != STRINGPREP_OK)
+		return SPAN_NONE;
+	prepared = span_of(text);
+	return part_fits(prepared) ? prepared : SPAN_NONE;
+}
+
+/* ASCII as nodeprep and nameprep leave it. */
+static struct span lowercase(struct span part, char text[PREPARED_BYTES])
+{
+	if (!part_fits(part))
+		return SPAN_NONE;
+	for (size_t i = 0; i < part.n; i++) {
+		char c = part.p[i];
+
+		text[i] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+	}
+	return (struct span){text, part.n};
+}
+
+/* The separators must be those that were cut at: a character that is prepared to one ('/' of full
+ * width in a domain) would make other parts of it. */
+static bool put_part(struct buf *out, struct span prepared, unsigned forbidden)
+{
+	return prepared.p && !(classes(prepared) & forbidden) && buf_append_span(out, prepared);
+}
+
+static bool put_local(struct buf *out, struct span local)
+{
+	char text[PREPARED_BYTES];
+	struct span prepared = classes(local) & NOT_ASCII
+				       ? prepare(stringprep_xmpp_nodeprep, local, text)
+				       : lowercase(local, text);
+
+	return put_part(out, prepared, NOT_LOCAL) && buf_append_char(out, '@');
+}
+
+static bool put_domain(struct buf *out, struct span domain)
+{
+	char text[PREPARED_BYTES];
+	struct span prepared = classes(domain) & NOT_ASCII
+				       ? prepare(stringprep_nameprep, domain, text)
+				       : lowercase(domain, text);
+
+	if (prepared.n && prepared.p[prepared.n - 1] == '.')
+		prepared.n--;
+	if (prepared.n == 0 || prepared.p[prepared.n - 1] == '.')
+		return false;
+	return put_part(out, prepared, NOT_DOMAIN);
+}
+
+static bool put_resource(struct buf *out, struct span resource)
+{
+	char text[PREPARED_BYTES];
+	struct span prepared = classes(resource) & NOT_ASCII
+				       ? prepare(stringprep_xmpp_resourceprep, resource, text)
+				       : resource;
+
+	return part_fits(prepared) && buf_append_char(out, '/') &&
+	       put_part(out, prepared, NOT_RESOURCE);
+}
+
+bool jid_normalise(struct span text, struct buf *out)
+{
+	size_t begin = buf_length(out);
+	struct jid jid = cut(text);
+
+	if ((!jid.local.p || put_local(out, jid.local)) && put_domain(out, jid.domain) &&
+		(!jid.resource.p || put_resource(out, jid.resource)))
+		return true;
+	buf_truncate(out, begin);
+	return false;
+}
+
+bool jid_normalise_domain(struct span text, struct buf *out)
+{
+	struct jid jid = cut(text);
+
+	return !jid.local.p && !jid.resource.p && jid_normalise(text, out);
+}
+
+bool jid_fold(struct span text, struct buf *out)
+{
+	struct span bare = jid_bare(text);
+	size_t kept = bare.n > 1 && bare.p[bare.n - 1] == '.' ? bare.n - 1 : bare.n;
+
+	if (kept == bare.n && !(classes(bare) & UPPER_CASE))
+		return false;
+	for (size_t i = 0; i < kept; i++) {
+		char c = bare.p[i];
+
+		buf_append_char(out, c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c);
+	}
+	buf_append_span(out, span_from(text, bare.n));
+	return true;
+}
+
+bool jid_resource_survives(struct span text)
+{
+	char prepared[PREPARED_BYTES];
+	unsigned found;
+
+	if (!part_fits(text))
+		return false;
+	found = classes(text);
+	if (found & NOT_RESOURCE)
+		return false;
+	return !(found & NOT_ASCII) ||
+	       span_equal(prepare(stringprep_xmpp_resourceprep, text, prepared), text);
+}

@@ -1,0 +1,57 @@
+/* xmpp/jid.h - addresses (RFC 7622, RFC 6122; RFC 6120 1.4)
+ *
+ * Splitting allocates nothing: parts are spans into the text given. Comparison
+ * is byte comparison: servers normalise the addresses they put on stanzas, and
+ * addresses that people type go through jid_normalise() first.
+ */
+#ifndef OUTBOARD_XMPP_JID_H
+#define OUTBOARD_XMPP_JID_H
+
+#include "base/buf.h"
+#include "base/span.h"
+
+#define JID_PART_MAX_BYTES 1023
+#define JID_MAX_BYTES 3071
+
+struct jid {
+	struct span local;    /* p == NULL: none */
+	struct span domain;   /* never empty in a valid JID */
+	struct span resource; /* p == NULL: none */
+};
+
+/* RFC 7622 3.1: resource after the first '/', local before the first '@' left of it.
+ * False (and *out unset) for: absent or over JID_MAX_BYTES, a part empty or over 1023 bytes,
+ * NUL, no valid UTF-8, control bytes anywhere, space or one of "&'/:<>@ in the local part
+ * or the domain (but a ':' is fine in the domain: IPv6). */
+bool jid_split(struct span text, struct jid *out);
+
+/* local@domain or domain: the part of text before the first '/'. */
+struct span jid_bare(struct span text);
+/* The resource, absent if none. */
+struct span jid_resource(struct span text);
+/* domain part of a JID text */
+struct span jid_domain(struct span text);
+bool jid_is_full(struct span text);
+/* Whether the domain of text equals domain, byte by byte. */
+bool jid_at_domain(struct span text, struct span domain);
+
+/* Normalise an address that a person typed: nodeprep, lowercased domain (nameprep; one trailing
+ * dot dropped), resourceprep; unassigned code points allowed; ASCII takes a fast path without
+ * libidn. text must not point into out; the result, for which jid_split() holds, is appended to it.
+ * False (out unchanged) if it is not a JID, also if preparing a part would make separators in it.
+ */
+bool jid_normalise(struct span text, struct buf *out);
+
+/* The same for what is to be a domain: false also if there are other parts. */
+bool jid_normalise_domain(struct span text, struct buf *out);
+
+/* What a server that does not normalise addresses (ejabberd passes them on as users write them)
+ * should have made of one on a stanza: append it to out with the ASCII letters of its bare part in
+ * lower case and without a dot behind the domain. False (out unchanged) if that is what it is. */
+bool jid_fold(struct span text, struct buf *out);
+
+/* Whether resourceprep leaves these bytes as they are and they fit a resourcepart
+ * (1..1023 bytes): what a token must pass to survive a server. */
+bool jid_resource_survives(struct span text);
+
+#endif

@@ -1,0 +1,1275 @@
+#include "xmpp/reader.h"
+
+#include <expat.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+
+/* expat keeps every element and attribute name it has ever seen until it is reset. Users choose
+ * names, and a stream lives for months: so the parser begins again after this many bytes. */
+#define RESTART_BYTES (512 * 1024)
+/* Given to expat at once, so that few bytes are given anew when it begins again. */
+#define FEED_BYTES (64 * 1024)
+/* expat looks at an unfinished tag anew with each piece. From this size on it gets more only when
+ * the tag can be at its end, or has doubled. */
+#define HOLD_BYTES 4096
+/* The stream's start tag and what stands before it. */
+#define HEADER_MAX_BYTES (64 * 1024)
+/* Longest name looked at to see whether a line begins a stanza. */
+#define LOOK_BYTES 80
+/* <iq><error><condition/></error></iq>, <presence><show/></presence>: what is always looked into */
+#define LEAST_DEPTH 3
+
+#define ARENA_CHUNK 8192
+
+/* With reparse deferral (there by symbol, not by version: distributions backport it) a stanza whose
+ * last tag comes in pieces is not reported until more bytes arrive. */
+extern XML_Bool XML_SetReparseDeferralEnabled(XML_Parser parser, XML_Bool enabled)
+	__attribute__((weak));
+
+struct chunk {
+	struct chunk *next;
+	size_t used, size;
+	char bytes[];
+};
+
+/* Reading: expat has the first `fed` bytes of `in`. Skipping (pipe): after something wrong, up to
+ * where a stanza may begin. Passing: a stanza over a limit, up to its end. */
+enum mode { MODE_READING, MODE_SKIPPING, MODE_PASSING };
+
+enum place { PLACE_TEXT, PLACE_TAG, PLACE_CDATA };
+
+struct reader {
+	struct reader_config config;
+	size_t tag_max_bytes; /* of a stanza's own start tag */
+	enum mode mode;
+	/* What was not given out yet. Between stanzas white space is dropped: with level 1 and
+	 * above, the first byte is that of the stanza (or of what is none). */
+	struct buf in;
+	size_t line, column; /* of in's first byte; pipe only */
+	bool ended, dead;    /* no more input; stream over */
+
+	XML_Parser parser;
+	XML_Index base;		  /* the parser's index of in's first byte */
+	size_t fed;		  /* bytes of in the parser has */
+	size_t parsed;		  /* bytes given to this parser */
+	bool suspended;		  /* stopped at an event, to be resumed */
+	bool prologue;		  /* the parser is being given a header we made */
+	unsigned level;		  /* open elements, the stream's root included */
+	unsigned forwarded_level; /* of the innermost open <forwarded/>, 0: none is open */
+	uint32_t declared;	  /* namespace declarations of the tag being read */
+	bool declared_default;
+	bool in_cdata;
+	size_t cdata; /* where the open section begins, in in */
+
+	enum reader_event event; /* why the parser stopped */
+	size_t event_start, event_end;
+	const char *abort; /* why a handler stopped it for good, and where */
+	size_t abort_at;
+	bool abort_whole;     /* nothing before abort_at can begin a stanza */
+	size_t deliver_bytes; /* of in: to be dropped at the next call */
+	bool restart;	      /* the parser has lost its place */
+
+	/* an unfinished tag: looked at up to here, inside these quotes */
+	XML_Index hold, hold_looked;
+	char hold_quote;
+
+	size_t skip_at;	    /* where it was seen to be wrong, in in */
+	size_t skip_from;   /* lines from here on may be stanzas that were swallowed */
+	size_t skip_column; /* the wrong piece's indentation */
+	bool skip_lines;    /* it stands on several lines */
+	size_t strict_end;  /* up to here in in, a line that looks like a stanza is one */
+
+	enum place place; /* passing */
+	size_t depth, forwarded_depth;
+	char quote;
+	bool slash, closing, after_lines;
+
+	struct buf header; /* socket: the stream's start tag, to begin again with */
+	struct buf kept;   /* start tag of a stanza that is being passed over */
+
+	struct chunk *arena;
+	struct xml_declaration *pending; /* declarations before their start tag */
+	uint32_t pending_count, pending_size;
+	struct xml_declaration *outer; /* owned, of the stream header */
+	size_t outer_count;
+	struct xml_node *node;	/* innermost indexed open element */
+	unsigned unindexed;	/* open elements below it */
+	unsigned indexed_count; /* in this stanza */
+	unsigned index_depth;	/* of this stanza */
+	struct stanza stanza;
+
+	const char *error;
+	size_t error_line;
+};
+
+static const char truncated[] = "truncated stanza";
+static const char outside[] = "text outside of a stanza";
+static const char too_large[] = "tag too large";
+static const char no_comments[] = "comments are not allowed";
+static const char no_instructions[] = "processing instructions are not allowed";
+static const char no_doctype[] = "document type declarations are not allowed";
+static const char malformed[] = "not well-formed";
+static const char no_stream[] = "not an XMPP stream";
+
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+static bool is_stanza_name(struct span name)
+{
+	return span_is(name, "iq") || span_is(name, "message") || span_is(name, "presence");
+}
+
+enum answer { NO, YES, UNSURE };
+
+/* Whether a stanza's start tag, or that of an element named so, begins here: "<iq", "<c:message".
+ * UNSURE: more bytes are needed. */
+static enum answer begins_stanza(struct span s)
+{
+	size_t word = 1, i;
+
+	if (s.n == 0)
+		return UNSURE;
+	if (s.p[0] != '<')
+		return NO;
+	for (i = 1; i < s.n && i < LOOK_BYTES; i++) {
+		if (s.p[i] == ':' && word == 1)
+			word = i + 1;
+		else if (is_space(s.p[i]) || s.p[i] == '/' || s.p[i] == '>')
+			return is_stanza_name((struct span){s.p + word, i - word}) ? YES : NO;
+	}
+	return i < LOOK_BYTES ? UNSURE : NO;
+}
+
+/* Arena ------------------------------------------------------------------ */
+
+static void arena_grow(struct reader *r, size_t n)
+{
+	size_t size = n > ARENA_CHUNK ? n : ARENA_CHUNK;
+	struct chunk *c = xmalloc(sizeof(*c) + size);
+
+	c->next = r->arena;
+	c->used = 0;
+	c->size = size;
+	r->arena = c;
+}
+
+static inline void *arena_take(struct reader *r, size_t n)
+{
+	void *p;
+
+	n = (n + 7) & ~(size_t)7;
+	if (!r->arena || r->arena->size - r->arena->used < n)
+		arena_grow(r, n);
+	p = r->arena->bytes + r->arena->used;
+	r->arena->used += n;
+	return p;
+}
+
+static struct span arena_copy(struct reader *r, const char *p, size_t n)
+{
+	char *copy = arena_take(r, n + 1);
+
+	memcpy(copy, p, n + 1);
+	return (struct span){copy, n};
+}
+
+/* Forget all; one chunk of the ordinary size is kept for the next stanza. */
+static void arena_reset(struct reader *r)
+{
+	while (r->arena && (r->arena->next || r->arena->size > ARENA_CHUNK)) {
+		struct chunk *c = r->arena;
+
+		r->arena = c->next;
+		free(c);
+	}
+	if (r->arena)
+		r->arena->used = 0;
+}
+
+/* Handlers --------------------------------------------------------------- */
+
+#define SEPARATOR '\x1f'
+
+static const char forward_ns[] = NS_FORWARD "\x1f";
+static const char forwarded_name[] = NS_FORWARD "\x1f"
+						"forwarded";
+
+/* More elements than index_nodes, for errors. */
+#define ERROR_NODES 16
+
+/* Both stay where expat has them. Returns the bytes they need when they are kept. */
+static size_t split_name(const char *name, struct span *ns, struct span *local)
+{
+	const char *end = strchrnul(name, SEPARATOR);
+
+	if (*end) {
+		*ns = (struct span){name, (size_t)(end - name)};
+		*local = span_of(end + 1);
+		return ns->n + 1 + local->n + 1;
+	}
+	*ns = SPAN_NONE; /* most attributes */
+	*local = (struct span){name, (size_t)(end - name)};
+	return local->n + 1;
+}
+
+/* Have *s stand at `text`, with the byte that ends it. Returns where the next one may stand. */
+static char *keep(struct span *s, char *text)
+{
+	if (!s->p)
+		return text;
+	memcpy(text, s->p, s->n + 1);
+	s->p = text;
+	return text + s->n + 1;
+}
+
+static size_t event_offset(const struct reader *r)
+{
+	return (size_t)(XML_GetCurrentByteIndex(r->parser) - r->base);
+}
+
+static size_t event_stop(const struct reader *r)
+{
+	return event_offset(r) + (size_t)XML_GetCurrentByteCount(r->parser);
+}
+
+static void stop(struct reader *r, enum reader_event event)
+{
+	r->event = event;
+	r->event_start = event_offset(r);
+	r->event_end = event_stop(r);
+	XML_StopParser(r->parser, XML_TRUE);
+}
+
+static void fail(struct reader *r, const char *why, size_t at)
+{
+	if (!r->abort) {
+		r->abort = why;
+		r->abort_at = at;
+		XML_StopParser(r->parser, XML_FALSE);
+	}
+}
+
+/* From the end of this tag on nothing more is to be known of the stanza. */
+static void refuse(struct reader *r, enum stanza_refusal why)
+{
+	r->stanza.refusal = why;
+	fail(r, too_large, event_stop(r));
+}
+
+static void on_declaration(void *context, const XML_Char *prefix, const XML_Char *uri)
+{
+	struct reader *r = context;
+	struct xml_declaration *d;
+
+	r->declared++;
+	if (!prefix)
+		r->declared_default = true;
+	if (r->unindexed || r->prologue || r->abort || r->level > r->index_depth)
+		return; /* its element will not be indexed either */
+	if (r->pending_count == r->pending_size) {
+		/* grown for this element only: bounded by the tag's bytes */
+		uint32_t size = r->pending_size ? r->pending_size * 2 : 8;
+
+		r->pending = xrealloc(r->pending, size * sizeof(*r->pending));
+		r->pending_size = size;
+	}
+	d = &r->pending[r->pending_count++];
+	d->prefix = prefix ? arena_copy(r, prefix, strlen(prefix)) : SPAN("");
+	d->uri = uri ? arena_copy(r, uri, strlen(uri)) : SPAN("");
+}
+
+static struct xml_node *node_new(struct reader *r, const char *name, const char **atts, size_t at)
+{
+	struct xml_node *node = arena_take(r, sizeof(*node));
+	struct xml_attribute *attributes;
+	uint32_t count = (uint32_t)XML_GetSpecifiedAttributeCount(r->parser) / 2;
+	size_t bytes;
+	char *text, after;
+
+	memset(node, 0, sizeof(*node));
+	bytes = split_name(name, &node->ns, &node->name);
+	attributes = count ? arena_take(r, count * sizeof(*attributes)) : NULL;
+	for (uint32_t i = 0; i < count; i++) {
+		bytes += split_name(atts[2 * i], &attributes[i].ns, &attributes[i].name);
+		attributes[i].value = span_of(atts[2 * i + 1]);
+		bytes += attributes[i].value.n + 1;
+	}
+	text = arena_take(r, bytes);
+	text = keep(&node->ns, text);
+	text = keep(&node->name, text);
+	for (uint32_t i = 0; i < count; i++) {
+		text = keep(&attributes[i].ns, text);
+		text = keep(&attributes[i].name, text);
+		text = keep(&attributes[i].value, text);
+	}
+	node->attributes = attributes;
+	node->attributes_count = count;
+	if (r->pending_count) {
+		bytes = r->pending_count * sizeof(*r->pending);
+		node->declarations = memcpy(arena_take(r, bytes), r->pending, bytes);
+		node->declarations_count = r->pending_count;
+	}
+	node->start = at;
+	node->open_end = at + (size_t)XML_GetCurrentByteCount(r->parser);
+	node->close_start = node->end = node->open_end;
+	/* the local name ends the written one: where it alone would end, a prefixed one goes on */
+	after = r->in.p[r->in.start + at + 1 + node->name.n];
+	node->prefixed = !is_space(after) && after != '/' && after != '>';
+	return node;
+}
+
+static void open_stream(struct reader *r, const char *name, const char **atts, size_t at)
+{
+	r->node = node_new(r, name, atts, at);
+	r->stanza = (struct stanza){.root = r->node};
+	stanza_describe(&r->stanza);
+	buf_reset(&r->header);
+	buf_append(&r->header, r->in.p + r->in.start + at, r->node->open_end - at);
+	if (r->node->open_end > HEADER_MAX_BYTES)
+		fail(r, too_large, 0);
+	else if (!xml_is(r->node, NS_STREAM, "stream"))
+		fail(r, no_stream, 0);
+	else
+		stop(r, READER_OPEN);
+}
+
+static void open_stanza(
+	struct reader *r, const char *name, const char **atts, size_t at, bool too_many)
+{
+	if (at != 0) {
+		fail(r, outside, 0);
+		return;
+	}
+	r->node = node_new(r, name, atts, at);
+	r->indexed_count = 1;
+	r->stanza = (struct stanza){
+		.root = r->node, .outer = r->outer, .outer_count = r->outer_count, .line = r->line};
+	stanza_describe(&r->stanza);
+	r->index_depth = r->config.index_depth;
+	if ((r->stanza.kind != STANZA_IQ || r->stanza.type == TYPE_ERROR) &&
+		r->index_depth < LEAST_DEPTH)
+		r->index_depth = LEAST_DEPTH;
+	if (r->node->open_end > r->tag_max_bytes) {
+		r->level--;
+		fail(r, too_large, r->tag_max_bytes + 1);
+	} else if (r->node->open_end > r->config.max_stanza_bytes) {
+		refuse(r, STANZA_TOO_LARGE);
+	} else if (too_many) {
+		refuse(r, STANZA_TOO_MANY_ATTRIBUTES);
+	}
+}
+
+/* Whether this tag inside a stanza is really the next stanza, and the one before it was cut off: a
+ * new line begins with it, it has an address, id or type, and nobody forwards it (XEP-0297: then it
+ * has a namespace of its own). `level` elements are open around it. */
+static bool opens_next(
+	const struct reader *r, const char *name, const char **atts, size_t at, unsigned level)
+{
+	struct span in = buf_span(&r->in);
+
+	if (r->config.kind != READER_PIPE || at == 0 || in.p[at - 1] != '\n' ||
+		begins_stanza(span_from(in, at)) != YES)
+		return false;
+	if (r->forwarded_level == level && strncmp(name, forward_ns, sizeof(forward_ns) - 1) != 0)
+		return false;
+	for (; *atts; atts += 2)
+		if (strcmp(atts[0], "to") == 0 || strcmp(atts[0], "from") == 0 ||
+			strcmp(atts[0], "id") == 0 || strcmp(atts[0], "type") == 0)
+			return true;
+	return false;
+}
+
+/* How many elements may be indexed, this one included. An iq's error is looked for by everybody,
+ * and may stand behind an echo of any size. */
+static unsigned index_room(const struct reader *r, const char *name)
+{
+	static const char error[] = "error";
+	const char *end = strrchr(name, SEPARATOR);
+	bool is_error = strcmp(end ? end + 1 : name, error) == 0 && span_is(r->node->name, "iq");
+
+	return r->config.index_nodes +
+	       (is_error || span_is(r->node->name, error) ? ERROR_NODES : 0);
+}
+
+static void open_child(struct reader *r, const char *name, const char **atts, size_t at)
+{
+	struct xml_node *parent = r->node, *node;
+
+	if (r->unindexed) {
+		r->unindexed++;
+		return;
+	}
+	parent->children_count++;
+	if (r->level - 1 > r->index_depth || r->indexed_count >= index_room(r, name)) {
+		r->unindexed = 1;
+		return;
+	}
+	node = node_new(r, name, atts, at);
+	node->parent = parent;
+	if (parent->last_child)
+		parent->last_child->next = node;
+	else
+		parent->first_child = node;
+	parent->last_child = node;
+	r->node = node;
+	r->indexed_count++;
+}
+
+static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
+{
+	struct reader *r = context;
+	unsigned level = r->level++;
+
+	if (!r->prologue && !r->abort) {
+		size_t at = event_offset(r);
+		bool too_many =
+			(unsigned)XML_GetSpecifiedAttributeCount(r->parser) / 2 + r->declared >
+			r->config.max_attributes;
+
+		if (level == 0)
+			open_stream(r, name, atts, at);
+		else if (level == 1)
+			open_stanza(r, name, atts, at, too_many);
+		else if (opens_next(r, name, atts, at, level))
+			fail(r, truncated, at);
+		else if (level - 1 > r->config.max_depth)
+			refuse(r, STANZA_TOO_DEEP);
+		else if (too_many)
+			refuse(r, STANZA_TOO_MANY_ATTRIBUTES);
+		else
+			open_child(r, name, atts, at);
+		/* only in a pipe is it asked where a stanza may begin */
+		if (r->config.kind == READER_PIPE && strcmp(name, forwarded_name) == 0)
+			r->forwarded_level = r->level;
+	}
+	r->pending_count = 0;
+	r->declared = 0;
+	r->declared_default = false;
+}
+
+static void on_close(void *context, const XML_Char *name)
+{
+	struct reader *r = context;
+
+	(void)name;
+	if (r->forwarded_level == r->level)
+		r->forwarded_level = 0;
+	r->level--;
+	if (r->abort)
+		return;
+	if (r->level == 0) {
+		if (r->config.kind == READER_PIPE)
+			fail(r, "unexpected end tag", event_offset(r));
+		else
+			stop(r, READER_CLOSE);
+		return;
+	}
+	if (r->unindexed) {
+		r->unindexed--;
+	} else {
+		/* of an empty-element tag the end comes as an event of no bytes */
+		r->node->close_start = event_offset(r);
+		r->node->end = event_stop(r);
+		if (r->level > 1)
+			r->node = r->node->parent;
+	}
+	if (r->level == 1)
+		stop(r, READER_STANZA);
+}
+
+static void on_cdata(void *context)
+{
+	struct reader *r = context;
+
+	r->in_cdata = true;
+	r->cdata = event_offset(r);
+}
+
+static void on_cdata_end(void *context)
+{
+	struct reader *r = context;
+
+	r->in_cdata = false;
+}
+
+static void on_comment(void *context, const XML_Char *text)
+{
+	struct reader *r = context;
+
+	(void)text;
+	fail(r, no_comments, event_stop(r));
+	r->abort_whole = true;
+}
+
+static void on_instruction(void *context, const XML_Char *target, const XML_Char *text)
+{
+	struct reader *r = context;
+
+	(void)target;
+	(void)text;
+	fail(r, no_instructions, event_stop(r));
+	r->abort_whole = true;
+}
+
+static void on_doctype(void *context, const XML_Char *name, const XML_Char *system_id,
+	const XML_Char *public_id, int internal)
+{
+	(void)name;
+	(void)system_id;
+	(void)public_id;
+	(void)internal;
+	fail(context, no_doctype, 0);
+}
+
+/* Life ------------------------------------------------------------------- */
+
+static void parser_begin(struct reader *r)
+{
+	struct span prologue = buf_span(&r->header);
+
+	XML_ParserReset(r->parser, "UTF-8");
+	XML_SetUserData(r->parser, r);
+	XML_SetElementHandler(r->parser, on_open, on_close);
+	XML_SetNamespaceDeclHandler(r->parser, on_declaration, NULL);
+	XML_SetCdataSectionHandler(r->parser, on_cdata, on_cdata_end);
+	XML_SetCommentHandler(r->parser, on_comment);
+	XML_SetProcessingInstructionHandler(r->parser, on_instruction);
+	XML_SetStartDoctypeDeclHandler(r->parser, on_doctype);
+	if (XML_SetReparseDeferralEnabled)
+		XML_SetReparseDeferralEnabled(r->parser, XML_FALSE);
+	r->mode = MODE_READING;
+	r->level = r->forwarded_level = 0;
+	r->base = 0;
+	r->fed = r->parsed = 0;
+	r->suspended = r->restart = r->in_cdata = false;
+	r->abort = NULL;
+	r->abort_whole = false;
+	r->event = READER_MORE;
+	r->pending_count = 0;
+	r->unindexed = 0;
+	r->index_depth = r->config.index_depth;
+	r->hold = -1;
+	r->stanza.refusal = STANZA_WHOLE;
+	arena_reset(r);
+	if (r->config.kind == READER_PIPE)
+		prologue = SPAN("<stanzas>");
+	if (prologue.n) {
+		r->prologue = true;
+		XML_Parse(r->parser, prologue.p, (int)prologue.n, 0);
+		r->prologue = false;
+		r->base = (XML_Index)prologue.n;
+	}
+}
+
+/* Where expat fails for want of memory it says so in some places only. */
+static const XML_Memory_Handling_Suite memory = {xmalloc, xrealloc, free};
+
+struct reader *reader_new(const struct reader_config *config)
+{
+	struct reader *r = xcalloc(1, sizeof(*r));
+
+	r->config = *config;
+	if (!r->config.max_stanza_bytes)
+		r->config.max_stanza_bytes = READER_MAX_STANZA_BYTES;
+	if (!r->config.max_depth)
+		r->config.max_depth = READER_MAX_DEPTH;
+	if (!r->config.max_attributes)
+		r->config.max_attributes = READER_MAX_ATTRIBUTES;
+	if (!r->config.index_depth)
+		r->config.index_depth = 3;
+	if (!r->config.index_nodes)
+		r->config.index_nodes = 64;
+	r->tag_max_bytes = r->config.max_stanza_bytes > READER_MAX_TAG_BYTES
+				   ? r->config.max_stanza_bytes
+				   : READER_MAX_TAG_BYTES;
+	r->parser = XML_ParserCreate_MM("UTF-8", &memory, (const char[]){SEPARATOR, '\0'});
+	if (!r->parser)
+		err_die(EXIT_TEMPORARY, "out of memory");
+	buf_init(&r->in, BUF_NO_MAX);
+	buf_init(&r->header, BUF_NO_MAX);
+	buf_init(&r->kept, BUF_NO_MAX);
+	reader_reset(r);
+	return r;
+}
+
+void reader_reset(struct reader *r)
+{
+	buf_reset(&r->in);
+	buf_reset(&r->header);
+	buf_reset(&r->kept);
+	free(r->outer);
+	r->outer = NULL;
+	r->outer_count = 0;
+	r->ended = r->dead = false;
+	r->deliver_bytes = 0;
+	r->line = r->config.kind == READER_PIPE;
+	r->column = r->strict_end = 0;
+	r->error = NULL;
+	r->error_line = 0;
+	parser_begin(r);
+}
+
+void reader_free(struct reader *r)
+{
+	if (!r)
+		return;
+	XML_ParserFree(r->parser);
+	buf_free(&r->in);
+	buf_free(&r->header);
+	buf_free(&r->kept);
+	while (r->arena) {
+		struct chunk *c = r->arena;
+
+		r->arena = c->next;
+		free(c);
+	}
+	free(r->pending);
+	free(r->outer);
+	free(r);
+}
+
+void reader_feed(struct reader *r, const char *bytes, size_t n)
+{
+	if (!r->dead)
+		buf_append(&r->in, bytes, n);
+}
+
+char *reader_room(struct reader *r, size_t n)
+{
+	return buf_reserve(&r->in, n);
+}
+
+void reader_filled(struct reader *r, size_t n)
+{
+	buf_commit(&r->in, r->dead ? 0 : n);
+}
+
+bool reader_one(struct reader *r, struct span bytes, struct stanza *out)
+{
+	reader_reset(r);
+	reader_feed(r, bytes.p, bytes.n);
+	return reader_next(r, out) == READER_STANZA;
+}
+
+void reader_end(struct reader *r)
+{
+	r->ended = true;
+}
+
+bool reader_inside(const struct reader *r)
+{
+	if (r->mode == MODE_READING)
+		return r->level > 1 || (r->level == 1 && buf_length(&r->in) > 0);
+	return r->mode == MODE_PASSING;
+}
+
+const char *reader_error(const struct reader *r)
+{
+	return r->error;
+}
+
+size_t reader_error_line(const struct reader *r)
+{
+	return r->error_line;
+}
+
+/* Bytes ------------------------------------------------------------------ */
+
+static void count_lines(struct reader *r, const char *p, size_t n)
+{
+	const char *end = p + n, *newline;
+
+	while ((newline = memchr(p, '\n', (size_t)(end - p)))) {
+		r->line++;
+		r->column = 0;
+		p = newline + 1;
+	}
+	r->column += (size_t)(end - p);
+}
+
+static void less(size_t *offset, size_t n)
+{
+	*offset = *offset > n ? *offset - n : 0;
+}
+
+/* Drop n bytes from the front of in; expat need not have had them. */
+static void drop(struct reader *r, size_t n)
+{
+	size_t fed = smaller(n, r->fed);
+
+	if (r->config.kind == READER_PIPE)
+		count_lines(r, r->in.p + r->in.start, n);
+	buf_consume(&r->in, n);
+	r->base += (XML_Index)fed;
+	r->fed -= fed;
+	less(&r->strict_end, n);
+	less(&r->skip_at, n);
+	less(&r->skip_from, n);
+}
+
+/* Length of the blanks a line begins with. */
+static size_t indentation(struct span line)
+{
+	size_t n = 0;
+
+	while (n < line.n && (line.p[n] == ' ' || line.p[n] == '\t'))
+		n++;
+	return n;
+}
+
+/* Something is wrong at offset `at` of in. Lines from `from` on may be stanzas that it swallowed.
+ */
+static enum reader_event bad(struct reader *r, const char *why, size_t from, size_t at)
+{
+	struct span in = buf_span(&r->in);
+	bool passing = r->mode == MODE_PASSING;
+
+	r->error = why;
+	if (r->config.kind == READER_SOCKET) {
+		r->dead = true;
+		return READER_BAD;
+	}
+	at = smaller(at, in.n);
+	r->error_line = passing ? r->stanza.line : r->line;
+	r->skip_lines = memchr(in.p, '\n', at) || (passing && r->after_lines);
+	if (r->abort_whole && r->level == 1) /* a comment between stanzas ends where it ends */
+		r->skip_lines = false;
+	if (!passing)
+		r->skip_column = r->column;
+	r->skip_from = smaller(from, at);
+	r->skip_at = at;
+	r->mode = MODE_SKIPPING;
+	return READER_BAD;
+}
+
+/* Find the line where reading goes on after something wrong: the first one behind it. If the wrong
+ * piece had several lines, its remains are not taken for stanzas: then the next line that begins a
+ * stanza, indented no deeper than the piece. A stanza that the piece has swallowed comes first.
+ * False: more bytes are needed. */
+static bool skip(struct reader *r)
+{
+	for (;;) {
+		struct span in = buf_span(&r->in), line;
+		const char *newline = memchr(in.p, '\n', in.n);
+		enum answer answer;
+		size_t blanks;
+
+		if (!newline) {
+			drop(r, in.n);
+			return false;
+		}
+		drop(r, (size_t)(newline - in.p));
+		line = span_from(buf_span(&r->in), 1);
+		blanks = indentation(line);
+		if (r->skip_at > 0) {
+			bool may = blanks + 1 == r->skip_at || (blanks == 0 && r->skip_from <= 1);
+
+			answer = may ? begins_stanza(span_from(line, blanks)) : NO;
+		} else if (!r->skip_lines) {
+			answer = YES;
+		} else {
+			answer = blanks > r->skip_column ? NO
+							 : begins_stanza(span_from(line, blanks));
+		}
+		if (answer == UNSURE && !r->ended)
+			return false;
+		if (answer == YES) {
+			if (r->strict_end < r->skip_at)
+				r->strict_end = r->skip_at;
+			drop(r, 1);
+			parser_begin(r);
+			return true;
+		}
+		drop(r, 1);
+	}
+}
+
+/* Stanzas over a limit --------------------------------------------------- */
+
+/* Keep the start tag, drop the rest up to `from`, where `depth` elements are open. */
+static void pass_begin(struct reader *r, size_t from, size_t depth)
+{
+	struct xml_node *root = (struct xml_node *)r->stanza.root;
+
+	buf_reset(&r->kept);
+	buf_append(&r->kept, r->in.p + r->in.start, root->open_end);
+	r->mode = MODE_PASSING;
+	r->place = r->in_cdata ? PLACE_CDATA : PLACE_TEXT;
+	r->depth = depth;
+	r->forwarded_depth = r->forwarded_level ? r->forwarded_level - 1 : 0;
+	r->skip_column = r->column;
+	if (from > root->open_end && buf_span(&r->in).p[from - 1] == '\n')
+		from--; /* a stanza may begin behind it */
+	r->after_lines = memchr(buf_span(&r->in).p, '\n', from);
+	root->first_child = root->last_child = NULL;
+	root->children_count = 0;
+	root->close_start = root->end = root->open_end;
+	drop(r, from);
+}
+
+/* The stanza has more bytes than allowed. */
+static enum reader_event pass_large(struct reader *r, size_t from, size_t depth)
+{
+	const char *p = buf_span(&r->in).p, *end = p + r->fed;
+
+	r->stanza.refusal = STANZA_TOO_LARGE;
+	/* stanzas swallowed by a section that was cut off? */
+	for (p += r->cdata; r->in_cdata && r->config.kind == READER_PIPE;) {
+		p = memchr(p, '\n', (size_t)(end - p));
+		if (!p)
+			break;
+		p++;
+		if (begins_stanza((struct span){p, (size_t)(end - p)}) == YES)
+			return bad(r, truncated, r->cdata, r->fed);
+	}
+	pass_begin(r, from, depth);
+	return READER_MORE;
+}
+
+static enum reader_event pass_bad(struct reader *r, const char *why, size_t at)
+{
+	/* a stanza may begin here, but only at the beginning of a line: blanks are not kept */
+	if (at > 0 && buf_span(&r->in).p[at - 1] != '\n')
+		at++;
+	return bad(r, why, at, at);
+}
+
+/* Whether the tag at s is named forwarded, with any prefix. */
+static enum answer is_forwarded(struct span s)
+{
+	size_t word = 1, i;
+
+	for (i = 1; i < s.n && i < LOOK_BYTES; i++) {
+		if (s.p[i] == ':' && word == 1)
+			word = i + 1;
+		else if (is_space(s.p[i]) || s.p[i] == '/' || s.p[i] == '>')
+			return span_is((struct span){s.p + word, i - word}, "forwarded") ? YES : NO;
+	}
+	return i < LOOK_BYTES ? UNSURE : NO;
+}
+
+/* At a '<' in text. *n: how much of it was taken, 0 if more bytes are needed. Returns what is wrong
+ * with it, or NULL. */
+static const char *pass_markup(struct reader *r, struct span s, size_t *n)
+{
+	static const char cdata[] = "<![CDATA[";
+	enum answer forwarded;
+
+	*n = 0;
+	if (s.n < 2)
+		return NULL;
+	if (s.p[1] == '!') {
+		if (memcmp(s.p, cdata, smaller(s.n, sizeof(cdata) - 1)) != 0)
+			return s.p[2] == '-' ? no_comments : malformed;
+		if (s.n < sizeof(cdata) - 1)
+			return NULL;
+		*n = sizeof(cdata) - 1;
+		r->place = PLACE_CDATA;
+		return NULL;
+	}
+	if (s.p[1] == '?')
+		return no_instructions;
+	r->closing = s.p[1] == '/';
+	if (!r->closing) {
+		forwarded = is_forwarded(s);
+		if (forwarded == UNSURE)
+			return NULL;
+		if (forwarded == YES)
+			r->forwarded_depth = r->depth + 1;
+	}
+	r->slash = false;
+	r->quote = 0;
+	r->place = PLACE_TAG;
+	*n = r->closing ? 2 : 1;
+	return NULL;
+}
+
+/* The '>' of a tag. */
+static void pass_tag_end(struct reader *r)
+{
+	r->place = PLACE_TEXT;
+	if (!r->closing && !r->slash) {
+		r->depth++;
+		return;
+	}
+	if (r->forwarded_depth == r->depth + r->slash)
+		r->forwarded_depth = 0;
+	r->depth -= r->closing;
+}
+
+/* Go on to the end of the stanza. Nothing is kept, so only its nesting is looked at. */
+static enum reader_event pass(struct reader *r, struct stanza *out)
+{
+	struct span in = buf_span(&r->in);
+	bool pipe = r->config.kind == READER_PIPE;
+	size_t i = 0;
+
+	while (i < in.n && r->depth > 0) {
+		const char *p;
+		size_t n;
+
+		if (r->place == PLACE_TEXT) {
+			struct span rest;
+			const char *why;
+
+			p = memchr(in.p + i, '<', in.n - i);
+			if (!p) {
+				i = in.n;
+				break;
+			}
+			rest = span_from(in, (size_t)(p - in.p));
+			i = (size_t)(p - in.p);
+			if (pipe && i > 0 && p[-1] == '\n' && r->forwarded_depth != r->depth) {
+				enum answer answer = begins_stanza(rest);
+
+				if (answer == UNSURE && !r->ended)
+					break;
+				if (answer == YES)
+					return pass_bad(r, truncated, i);
+			}
+			why = pass_markup(r, rest, &n);
+			if (why)
+				return pass_bad(r, why, i);
+			if (n == 0)
+				break;
+			i += n;
+		} else if (r->place == PLACE_CDATA) {
+			p = memmem(in.p + i, in.n - i, "]]>", 3);
+			if (!p) {
+				i = in.n - i > 2 ? in.n - 2 : i;
+				break;
+			}
+			i = (size_t)(p - in.p) + 3;
+			r->place = PLACE_TEXT;
+		} else {
+			char c = in.p[i];
+
+			if (c == '<')
+				return pass_bad(r, malformed, i);
+			i++;
+			if (r->quote)
+				r->quote = c == r->quote ? 0 : r->quote;
+			else if (c == '\'' || c == '"')
+				r->quote = c;
+			else if (c == '>')
+				pass_tag_end(r);
+			r->slash = c == '/';
+		}
+	}
+	r->after_lines = r->after_lines || memchr(in.p, '\n', i);
+	if (r->depth == 0) {
+		drop(r, i);
+		r->restart = true;
+		r->stanza.text = r->kept.p + r->kept.start;
+		r->stanza.raw = buf_span(&r->kept);
+		*out = r->stanza;
+		return READER_STANZA;
+	}
+	if (r->ended)
+		return pass_bad(r, truncated, in.n);
+	if (i > 0 && in.p[i - 1] == '\n')
+		i--; /* a stanza may begin behind it */
+	drop(r, i);
+	return READER_MORE;
+}
+
+/* Reading ---------------------------------------------------------------- */
+
+static void remember_outer(struct reader *r)
+{
+	const struct xml_node *root = r->stanza.root;
+	size_t bytes = 0, count = root->declarations_count;
+	char *p;
+
+	for (uint32_t i = 0; i < count; i++)
+		bytes += root->declarations[i].prefix.n + root->declarations[i].uri.n;
+	free(r->outer);
+	r->outer = xmalloc(count * sizeof(*r->outer) + bytes + 1);
+	r->outer_count = count;
+	p = (char *)(r->outer + count);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct xml_declaration *d = &root->declarations[i];
+
+		memcpy(p, d->prefix.p, d->prefix.n);
+		r->outer[i].prefix = (struct span){p, d->prefix.n};
+		p += d->prefix.n;
+		memcpy(p, d->uri.p, d->uri.n);
+		r->outer[i].uri = (struct span){p, d->uri.n};
+		p += d->uri.n;
+	}
+}
+
+/* The event that stopped the parser, as the caller wants it. READER_MORE: not wanted after all. */
+static enum reader_event deliver(struct reader *r, struct stanza *out)
+{
+	enum reader_event event = r->event;
+
+	r->event = READER_MORE;
+	if (event == READER_STANZA && r->event_end > r->config.max_stanza_bytes)
+		return pass_large(r, r->event_start, 1);
+	r->deliver_bytes = r->event_end;
+	if (event == READER_CLOSE) {
+		r->dead = true;
+		return event;
+	}
+	if (event == READER_OPEN) {
+		remember_outer(r);
+		r->restart = true; /* other limits from here on */
+	}
+	r->stanza.text = r->in.p + r->in.start;
+	r->stanza.raw = (struct span){
+		r->stanza.text + r->stanza.root->start, r->event_end - r->stanza.root->start};
+	*out = r->stanza;
+	return event;
+}
+
+static enum reader_event parse_failed(struct reader *r)
+{
+	struct span in = buf_span(&r->in);
+	const char *why = XML_ErrorString(XML_GetErrorCode(r->parser));
+	XML_Index index;
+	size_t at, from;
+
+	if (XML_GetErrorCode(r->parser) == XML_ERROR_NO_MEMORY)
+		err_die(EXIT_TEMPORARY, "out of memory");
+	if (r->stanza.refusal) {
+		if (r->stanza.refusal == STANZA_TOO_LARGE)
+			return pass_large(r, r->abort_at, r->level - 1);
+		pass_begin(r, r->abort_at, r->level - 1);
+		return READER_MORE;
+	}
+	if (r->abort)
+		return bad(r, r->abort, r->abort_at, r->abort_at);
+	index = XML_GetCurrentByteIndex(r->parser) - r->base;
+	at = from = index < 0 ? 0 : smaller((size_t)index, in.n);
+	if (r->in_cdata)
+		from = r->cdata;
+	else if (at >= 2 && memcmp(in.p + at - 2, "--", 2) == 0 && memmem(in.p, at, "<!--", 4))
+		from = (size_t)((char *)memmem(in.p, at, "<!--", 4) - in.p); /* not ended */
+	if (at >= 2 && memcmp(in.p + at - 2, "<!", 2) == 0 && at < in.n && in.p[at] == 'D')
+		why = no_doctype;
+	return bad(r, why, from, at);
+}
+
+/* Between stanzas: white space needs no place, and nothing but markup may follow it. */
+static enum reader_event between(struct reader *r)
+{
+	struct span in = buf_span(&r->in);
+	size_t n = 0;
+
+	while (n < in.n && is_space(in.p[n]))
+		n++;
+	if (n) {
+		drop(r, n);
+		in = buf_span(&r->in);
+	}
+	if (in.n && in.p[0] != '<')
+		return bad(r, outside, 0, 0);
+	if (in.n > 2 && in.p[1] == '!' && in.p[2] != '-')
+		return bad(r, in.p[2] == '[' ? outside : no_doctype, 0, 0);
+	return READER_MORE;
+}
+
+/* The first two bytes of a stream, from which expat would guess UTF-16 although it is told UTF-8.
+ */
+static bool begins_stream(struct span in)
+{
+	return in.n < 2 || ((in.p[0] == '<' || is_space(in.p[0])) && in.p[1] != '\0');
+}
+
+/* Where the unfinished token begins that expat has read, in in. */
+static size_t unfinished(const struct reader *r)
+{
+	XML_Index index = r->fed ? XML_GetCurrentByteIndex(r->parser) - r->base : 0;
+
+	return index < 0 ? 0 : smaller((size_t)index, r->fed);
+}
+
+/* Where a section, comment or instruction begins that has no end: lines in it may be stanzas. */
+static size_t swallowed(const struct reader *r, struct span in)
+{
+	size_t from = unfinished(r);
+
+	if (r->in_cdata)
+		return r->cdata;
+	return in.n - from > 1 && in.p[from] == '<' &&
+			       (in.p[from + 1] == '!' || in.p[from + 1] == '?')
+		       ? from
+		       : in.n;
+}
+
+/* Whether the tag (comment, instruction) that begins at in[from] may end in the bytes expat does
+ * not have yet. */
+static bool may_end(struct reader *r, struct span in, size_t from)
+{
+	XML_Index token = r->base + (XML_Index)from;
+	size_t i;
+	bool found = false;
+
+	if (r->hold != token) {
+		r->hold = r->hold_looked = token;
+		r->hold_quote = 0;
+	}
+	for (i = (size_t)(r->hold_looked - r->base); i < in.n && !found; i++) {
+		char c = in.p[i];
+
+		if (in.p[from] != '<')
+			found = c == ';' || c == '<';
+		else if (in.p[from + 1] == '?')
+			found = c == '>' && in.p[i - 1] == '?';
+		else if (in.p[from + 1] == '!')
+			found = c == '>' && in.p[i - 1] == '-' && in.p[i - 2] == '-';
+		else if (r->hold_quote)
+			r->hold_quote = c == r->hold_quote ? 0 : r->hold_quote;
+		else if (c == '\'' || c == '"')
+			r->hold_quote = c;
+		else
+			found = c == '>';
+		found = (found || (c == '<' && i > from)) && i >= r->fed;
+	}
+	r->hold_looked = r->base + (XML_Index)i;
+	return found;
+}
+
+/* How many bytes of in expat may have by now: it never sees more of a stanza than is allowed, so
+ * that what happens does not depend on how the bytes arrive. */
+static size_t feed_limit(const struct reader *r)
+{
+	size_t max = r->config.max_stanza_bytes + 1;
+
+	if (r->level == 0)
+		return HEADER_MAX_BYTES + 1;
+	return r->level == 1 && r->fed >= max ? r->tag_max_bytes + 1 : max;
+}
+
+/* The next line that looks like a stanza among those that have been read in vain before; in.n if
+ * there is none. */
+static size_t next_boundary(const struct reader *r, struct span in, enum answer *answer)
+{
+	size_t i = r->fed > 1 ? r->fed - 1 : 0;
+
+	*answer = NO;
+	while (i < r->strict_end && i < in.n) {
+		const char *newline = memchr(in.p + i, '\n', in.n - i);
+
+		if (!newline || (size_t)(newline - in.p) >= r->strict_end)
+			break;
+		i = (size_t)(newline - in.p) + 1;
+		*answer = begins_stanza(span_from(in, i));
+		if (*answer == YES || (*answer == UNSURE && !r->ended))
+			return i;
+	}
+	*answer = NO;
+	return in.n;
+}
+
+/* Give the parser what it may have, or let it go on. False: there is nothing to give. */
+static bool step(struct reader *r, size_t limit, enum XML_Status *status)
+{
+	struct span in = buf_span(&r->in);
+	size_t from, held, n;
+
+	if (r->suspended) {
+		r->suspended = false;
+		*status = XML_ResumeParser(r->parser);
+		return true;
+	}
+	n = limit - r->fed;
+	if (n == 0)
+		return false;
+	from = unfinished(r);
+	held = r->fed - from;
+	/* `limit` short of what there is: expat gets all it may have */
+	if (held >= HOLD_BYTES && n < held && limit == in.n && !r->ended && !may_end(r, in, from))
+		return false;
+	n = smaller(n, held > FEED_BYTES ? held : FEED_BYTES);
+	r->fed += n;
+	r->parsed += n;
+	*status = XML_Parse(r->parser, in.p + r->fed - n, (int)n, 0);
+	return true;
+}
+
+/* All that may be parsed was parsed, without an event. */
+static enum reader_event waiting(struct reader *r, bool boundary)
+{
+	struct span in = buf_span(&r->in);
+
+	if (r->level == 0 && r->fed > HEADER_MAX_BYTES)
+		return bad(r, too_large, r->fed, r->fed);
+	if (r->level == 1 && r->fed > r->tag_max_bytes)
+		return bad(r, too_large, swallowed(r, in), r->fed);
+	if (r->level > 1 && r->fed > r->config.max_stanza_bytes)
+		return pass_large(r, unfinished(r), r->level - 1);
+	if (in.n && boundary)
+		return bad(r, truncated, r->fed, r->fed);
+	if (in.n && r->ended)
+		return bad(r, truncated, swallowed(r, in), in.n);
+	return READER_MORE;
+}
+
+enum reader_event reader_next(struct reader *r, struct stanza *out)
+{
+	enum reader_event event;
+
+	if (r->deliver_bytes) {
+		drop(r, r->deliver_bytes);
+		r->deliver_bytes = 0;
+		arena_reset(r);
+		if (r->parsed > RESTART_BYTES && !r->dead && r->level == 1)
+			r->restart = true;
+	}
+	if (r->restart)
+		parser_begin(r);
+	while (!r->dead) {
+		enum XML_Status status;
+		enum answer boundary = NO;
+		size_t limit;
+
+		if (r->mode == MODE_SKIPPING && !skip(r))
+			return READER_MORE;
+		if (r->mode == MODE_PASSING)
+			return pass(r, out);
+		if (r->level == 1) {
+			event = between(r);
+			if (event != READER_MORE)
+				return event;
+		}
+		limit = buf_length(&r->in);
+		if (r->level == 0 && r->fed == 0) {
+			if (!begins_stream(buf_span(&r->in)))
+				return bad(r, no_stream, 0, 0);
+			if (limit < 2)
+				limit = 0;
+		}
+		if (r->strict_end > 0)
+			limit = next_boundary(r, buf_span(&r->in), &boundary);
+		limit = smaller(limit, feed_limit(r));
+		if (!step(r, limit, &status)) {
+			event = waiting(r, boundary == YES);
+			if (event != READER_MORE)
+				return event;
+			if (r->mode == MODE_READING)
+				return READER_MORE;
+			continue;
+		}
+		if (status == XML_STATUS_SUSPENDED) {
+			r->suspended = true;
+			event = deliver(r, out);
+		} else if (status == XML_STATUS_ERROR) {
+			event = parse_failed(r);
+		} else {
+			event = READER_MORE;
+		}
+		if (event != READER_MORE)
+			return event;
+	}
+	return READER_MORE;
+}

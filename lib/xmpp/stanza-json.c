@@ -1,0 +1,661 @@
+#include "xmpp/stanza-json.h"
+
+#include <expat.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/utf8.h"
+
+/* Objects and arrays open at once: each element takes two of them. */
+#define MAX_JSON_DEPTH 1024
+#define MAX_NAME_BYTES 65536
+/* Members of a stanza that are no payload. */
+#define OWN_MARKS 64
+#define NS_XMLNS "http://www.w3.org/2000/xmlns/"
+
+/* To JSON ---------------------------------------------------------------- */
+
+/* Once something did not fit nothing more is tried: namespaces can make much of little. */
+struct out {
+	struct buf *buf;
+	bool full;
+};
+
+static void raw(struct out *o, const char *text)
+{
+	if (!o->full)
+		o->full = !buf_append_string(o->buf, text);
+}
+
+static void string(struct out *o, struct span s)
+{
+	if (!o->full)
+		o->full = !json_string(o->buf, s);
+}
+
+/* ,"name":"value" */
+static void member(struct out *o, const char *name, struct span value)
+{
+	if (!value.p)
+		return;
+	raw(o, ",\"");
+	raw(o, name);
+	raw(o, "\":");
+	string(o, value);
+}
+
+static void attribute(struct out *o, const struct xml_attribute *a)
+{
+	struct buf name;
+
+	if (o->full)
+		return;
+	buf_init(&name, BUF_NO_MAX);
+	if (a->ns.p) {
+		buf_append_char(&name, '{');
+		buf_append_span(&name, a->ns);
+		buf_append_char(&name, '}');
+	}
+	buf_append_span(&name, a->name);
+	string(o, buf_span(&name));
+	raw(o, ":");
+	string(o, a->value);
+	buf_free(&name);
+}
+
+/* Whether an attribute of the root has a member of its own at the top. */
+static bool is_common(struct span ns, struct span name)
+{
+	static const char *const names[] = {"to", "from", "id", "type"};
+
+	if (ns.p)
+		return span_is(name, "lang") && span_is(ns, NS_XML);
+	for (int i = 0; i < 4; i++)
+		if (span_is(name, names[i]))
+			return true;
+	return false;
+}
+
+static void attributes(struct out *o, const struct xml_node *node, bool root)
+{
+	bool first = true;
+
+	raw(o, "\"attrs\":{");
+	for (uint32_t i = 0; i < node->attributes_count; i++) {
+		const struct xml_attribute *a = &node->attributes[i];
+
+		if (root && is_common(a->ns, a->name))
+			continue;
+		if (!first)
+			raw(o, ",");
+		first = false;
+		attribute(o, a);
+	}
+	raw(o, "}");
+}
+
+static bool declares_none(const struct xml_node *node)
+{
+	for (uint32_t i = 0; i < node->declarations_count; i++)
+		if (node->declarations[i].prefix.n == 0 && node->declarations[i].uri.n == 0)
+			return true;
+	return false;
+}
+
+/* Whether an element says another namespace than that of the stanza for what is in it. */
+static bool is_other(const struct xml_node *node)
+{
+	return node->ns.p || declares_none(node);
+}
+
+/* What an element says of its namespace; SPAN_NONE: that of its parent. xmlns='' in a stanza
+ * without namespace is said: on a server's stream the stanza has one. inside: of so many others. */
+static struct span namespace_of(const struct stanza *s, const struct xml_node *node, size_t inside)
+{
+	bool own = inside == 0 && !s->root->ns.p;
+
+	if (span_equal(node->ns, node->parent->ns) && !(!node->ns.p && own && declares_none(node)))
+		return SPAN_NONE;
+	return node->ns.p ? node->ns : SPAN("");
+}
+
+/* The text between two elements, if there is any. */
+static void text_between(struct out *o, const struct stanza *s, size_t from, size_t to, bool *first)
+{
+	struct buf text;
+
+	if (from >= to || o->full)
+		return;
+	buf_init(&text, BUF_NO_MAX);
+	xml_text(s->text, from, to, &text);
+	if (buf_length(&text)) {
+		if (!*first)
+			raw(o, ",");
+		*first = false;
+		string(o, buf_span(&text));
+	}
+	buf_free(&text);
+}
+
+/* The array of what is in `top`. Elements are walked without recursion: their depth is the
+ * sender's choice. */
+static void content(struct out *o, const struct stanza *s, const struct xml_node *top)
+{
+	const struct xml_node *node = top, *child = top->first_child;
+	size_t at = top->open_end, inside = 0;
+	bool first = true;
+
+	raw(o, "[");
+	while (!o->full) {
+		text_between(o, s, at, child ? child->start : node->close_start, &first);
+		if (child) {
+			raw(o, first ? "{\"name\":" : ",{\"name\":");
+			string(o, child->name);
+			member(o, "ns", namespace_of(s, child, inside));
+			raw(o, ",");
+			attributes(o, child, false);
+			raw(o, ",\"children\":[");
+			inside += is_other(child);
+			node = child;
+			at = node->open_end;
+			child = node->first_child;
+			first = true;
+			continue;
+		}
+		raw(o, "]");
+		if (node == top)
+			return;
+		raw(o, "}");
+		inside -= is_other(node);
+		at = node->end;
+		child = node->next;
+		node = node->parent;
+		first = false;
+	}
+}
+
+static void error_member(struct out *o, const struct stanza *s)
+{
+	const struct xml_node *error = stanza_error_child(s), *node;
+	struct span type = xml_attribute(error, "type");
+	struct buf text;
+
+	if (s->type != TYPE_ERROR || !error)
+		return;
+	raw(o, ",\"error\":{\"type\":");
+	string(o, type.p ? type : SPAN(""));
+	member(o, "condition", stanza_error_condition(s));
+	buf_init(&text, BUF_NO_MAX);
+	if (stanza_error_text(s, &text))
+		member(o, "text", buf_span(&text));
+	buf_free(&text);
+	for (node = error->first_child; node; node = node->next)
+		if (!span_is(node->ns, NS_STANZAS)) {
+			member(o, "app", node->name);
+			break;
+		}
+	raw(o, "}");
+}
+
+bool stanza_json_format(const struct stanza *s, struct buf *out)
+{
+	const struct xml_node *payload = stanza_payload(s);
+	size_t begin = buf_length(out);
+	struct out o = {.buf = out};
+
+	raw(&o, "{\"v\":1");
+	member(&o, "kind", span_of(stanza_kind_name(s->kind)));
+	member(&o, "type", xml_attribute(s->root, "type"));
+	member(&o, "id", s->id);
+	member(&o, "from", s->from);
+	member(&o, "to", s->to);
+	member(&o, "lang", s->lang);
+	raw(&o, ",");
+	attributes(&o, s->root, true);
+	if (payload) {
+		struct span ns = namespace_of(s, payload, 0);
+
+		/* whatever the stanza's own is called where it comes from */
+		member(&o, "ns", ns.p ? ns : SPAN(""));
+		member(&o, "name", payload->name);
+	}
+	error_member(&o, s);
+	raw(&o, ",\"payload\":");
+	content(&o, s, s->root);
+	raw(&o, "}");
+	if (o.full)
+		buf_truncate(out, begin);
+	return !o.full;
+}
+
+/* From JSON -------------------------------------------------------------- */
+
+/* Expat knows which characters beyond ASCII are letters. */
+static bool is_name_to_expat(struct span s)
+{
+	XML_Parser p = XML_ParserCreate("UTF-8");
+	struct buf tag;
+	bool ok;
+
+	if (!p)
+		err_die(EXIT_TEMPORARY, "out of memory");
+	buf_init(&tag, BUF_NO_MAX);
+	buf_append_char(&tag, '<');
+	buf_append_span(&tag, s);
+	buf_append_string(&tag, "/>");
+	ok = XML_Parse(p, buf_string(&tag), (int)buf_length(&tag), 1) == XML_STATUS_OK;
+	buf_free(&tag);
+	XML_ParserFree(p);
+	return ok;
+}
+
+/* A name without a colon (Namespaces in XML 1.0). */
+static bool is_name(struct span s)
+{
+	bool ascii = true;
+
+	if (!s.n || s.n > MAX_NAME_BYTES)
+		return false;
+	for (size_t i = 0; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+		bool start =
+			(c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || c >= 0x80;
+		bool rest = (c >= '0' && c <= '9') || c == '-' || c == '.';
+
+		if (!start && !(rest && i > 0))
+			return false;
+		ascii = ascii && c < 0x80;
+	}
+	return ascii || (utf8_xml_valid(s) && is_name_to_expat(s));
+}
+
+/* One attribute, its namespace declared beside it under a prefix of ours. */
+static const char *write_attribute(struct writer *w, struct span name, struct json_object *value,
+	bool root, unsigned *prefixes)
+{
+	struct span text = json_text(value), ns = SPAN_NONE;
+	struct buf qualified;
+
+	if (!text.p || !utf8_xml_valid(text))
+		return "an attribute that is no string of XML characters";
+	if (name.n && name.p[0] == '{') {
+		/* the last one: a name has none, a namespace may */
+		const char *close = memrchr(name.p, '}', name.n);
+
+		if (!close)
+			return "an attribute name without '}'";
+		ns = (struct span){name.p + 1, (size_t)(close - name.p - 1)};
+		name = span_from(name, ns.n + 2);
+	}
+	if (!is_name(name) || (!ns.p && span_is(name, "xmlns")))
+		return "an attribute name that is none";
+	if (ns.p && (!ns.n || !utf8_xml_valid(ns) || span_is(ns, NS_XMLNS)))
+		return "an attribute in no namespace there can be";
+	if (root && is_common(ns, name))
+		return "in 'attrs' what is a member of its own";
+	buf_init(&qualified, BUF_NO_MAX);
+	if (ns.p && span_is(ns, NS_XML)) {
+		buf_append_string(&qualified, "xml:");
+	} else if (ns.p) {
+		buf_printf(&qualified, "xmlns:ns%u", ++*prefixes);
+		writer_attribute(w, buf_string(&qualified), ns);
+		buf_reset(&qualified);
+		buf_printf(&qualified, "ns%u:", *prefixes);
+	}
+	buf_append_span(&qualified, name);
+	writer_attribute(w, buf_string(&qualified), text);
+	buf_free(&qualified);
+	return NULL;
+}
+
+static const char *write_attributes(struct writer *w, struct json_object *attrs, bool root)
+{
+	unsigned prefixes = 0;
+	const char *wrong;
+
+	if (!attrs)
+		return NULL;
+	if (!json_object_is_type(attrs, json_type_object))
+		return "'attrs' is no object";
+	json_object_object_foreach(attrs, name, value)
+	{
+		wrong = write_attribute(w, span_of(name), value, root, &prefixes);
+		if (wrong)
+			return wrong;
+	}
+	return NULL;
+}
+
+static struct json_object *get(struct json_object *o, const char *name)
+{
+	struct json_object *value = NULL;
+
+	return json_object_object_get_ex(o, name, &value) ? value : NULL;
+}
+
+/* Where a child stands: in an element of the namespace `parent`, SPAN_NONE for that of the stanza;
+ * without a prefix it would be in `fallback`. */
+struct scope {
+	struct span parent, fallback;
+};
+
+static const char *write_children(struct writer *w, struct json_object *list, struct scope scope);
+
+/* Whether anything but empty strings is in a list. */
+static bool has_content(struct json_object *list)
+{
+	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+		struct json_object *child = json_object_array_get_idx(list, i);
+		struct span text = json_text(child);
+
+		if (!text.p || text.n)
+			return true;
+	}
+	return false;
+}
+
+static const char *write_element(struct writer *w, struct json_object *element, struct scope scope)
+{
+	struct span name = json_text(get(element, "name")), ns = json_text(get(element, "ns"));
+	struct json_object *children = get(element, "children");
+	const char *wrong, *prefix = "";
+
+	if (!is_name(name))
+		return "an element without a name that can be one";
+	if ((get(element, "ns") && !ns.p) || (ns.p && !utf8_xml_valid(ns)) || span_is(ns, NS_XMLNS))
+		return "an element in no namespace there can be";
+	if (children && !json_object_is_type(children, json_type_array))
+		return "'children' is no list";
+	if (!ns.p)
+		ns = scope.parent;
+	if (span_is(ns, NS_XML))
+		prefix = "xml:"; /* the one namespace that only a prefix can say */
+	writer_raw(w, "<");
+	writer_raw(w, prefix);
+	writer_raw_span(w, name);
+	if (!*prefix && !span_equal(ns, scope.fallback)) {
+		writer_attribute(w, "xmlns", ns.p ? ns : SPAN(""));
+		scope.fallback = ns;
+	}
+	scope.parent = ns;
+	wrong = write_attributes(w, get(element, "attrs"), false);
+	if (wrong)
+		return wrong;
+	if (!has_content(children)) {
+		writer_raw(w, "/>");
+		return NULL;
+	}
+	writer_raw(w, ">");
+	wrong = write_children(w, children, scope);
+	writer_raw(w, "</");
+	writer_raw(w, prefix);
+	writer_raw_span(w, name);
+	writer_raw(w, ">");
+	return wrong;
+}
+
+/* Depth is bounded by MAX_JSON_DEPTH. */
+static const char *write_children(struct writer *w, struct json_object *list, struct scope scope)
+{
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *child = json_object_array_get_idx(list, i);
+		struct span text = json_text(child);
+		const char *wrong = NULL;
+
+		if (json_object_is_type(child, json_type_object))
+			wrong = write_element(w, child, scope);
+		else if (!text.p || !utf8_xml_valid(text))
+			wrong = "a child that is neither an element nor a string of XML characters";
+		else
+			writer_text(w, text);
+		if (wrong)
+			return wrong;
+	}
+	return NULL;
+}
+
+/* What is said twice must be said alike. */
+static bool agrees(struct json_object *said, struct span with)
+{
+	return !said || span_equal(json_text(said), with);
+}
+
+/* The next element of a list from *at on. */
+static struct json_object *next_element(struct json_object *list, size_t *at)
+{
+	while (list && json_object_is_type(list, json_type_array) &&
+		*at < json_object_array_length(list)) {
+		struct json_object *child = json_object_array_get_idx(list, (*at)++);
+
+		if (json_object_is_type(child, json_type_object))
+			return child;
+	}
+	return NULL;
+}
+
+/* The strings of a list, joined. */
+static void text_in(struct json_object *list, struct buf *out)
+{
+	for (size_t i = 0; list && json_object_is_type(list, json_type_array) &&
+			   i < json_object_array_length(list);
+		i++)
+		buf_append_span(out, json_text(json_object_array_get_idx(list, i)));
+}
+
+/* The <error/> of a stanza, as stanza_error_child() has it. */
+static bool is_error(struct json_object *element)
+{
+	struct span ns = json_text(get(element, "ns"));
+
+	return span_is(json_text(get(element, "name")), "error") &&
+	       (ns.n == 0 || xml_is_stanza_ns(ns));
+}
+
+/* Whether 'error' says what the element says that it is made of (as error_member()). */
+static bool error_agrees(struct json_object *said, struct json_object *error)
+{
+	struct span outer = json_text(get(error, "ns")), condition = SPAN_NONE, app = SPAN_NONE;
+	struct json_object *child, *text = NULL, *type = get(get(error, "attrs"), "type");
+	struct buf words;
+	size_t at = 0;
+	bool ok;
+
+	while ((child = next_element(get(error, "children"), &at))) {
+		struct span name = json_text(get(child, "name"));
+		struct span ns = get(child, "ns") ? json_text(get(child, "ns")) : outer;
+
+		if (!span_is(ns, NS_STANZAS))
+			app = app.p ? app : name;
+		else if (!span_is(name, "text"))
+			condition = condition.p ? condition : name;
+		else
+			text = text ? text : child;
+	}
+	buf_init(&words, BUF_NO_MAX);
+	text_in(get(text, "children"), &words);
+	ok = agrees(get(said, "type"), type ? json_text(type) : SPAN("")) &&
+	     agrees(get(said, "condition"), condition) &&
+	     agrees(get(said, "text"), text ? buf_span(&words) : SPAN_NONE) &&
+	     agrees(get(said, "app"), app);
+	buf_free(&words);
+	return ok;
+}
+
+/* payload wins; what ns, name and error say beside it must be the same. */
+static const char *contradiction(struct json_object *o, struct json_object *payload)
+{
+	struct json_object *error = get(o, "error"), *element;
+	struct span ns;
+	size_t at = 0;
+
+	element = next_element(payload, &at);
+	ns = json_text(get(element, "ns"));
+	if (!agrees(get(o, "name"), json_text(get(element, "name"))) ||
+		!agrees(get(o, "ns"), !element ? SPAN_NONE
+				      : ns.p   ? ns
+					       : SPAN("")))
+		return "'ns' and 'name' are not those of the payload";
+	while (element && !is_error(element))
+		element = next_element(payload, &at);
+	/* the error said, its element NOLINTNEXTLINE(readability-suspicious-call-argument) */
+	if (error && (!element || !error_agrees(error, element)))
+		return "'error' is not that of the payload";
+	return NULL;
+}
+
+/* Without payload: an error element, or an empty one of ns and name. */
+static const char *write_short(struct writer *w, struct json_object *o)
+{
+	struct json_object *error = get(o, "error");
+	struct span name = json_text(get(o, "name")), ns = json_text(get(o, "ns"));
+	struct span type, condition, text;
+
+	if (get(o, "name") || get(o, "ns")) {
+		if (!is_name(name) || (get(o, "ns") && !ns.p) || !utf8_xml_valid(ns) ||
+			span_is(ns, NS_XML) || span_is(ns, NS_XMLNS))
+			return "'name' and 'ns' that make no element";
+		writer_raw(w, "<");
+		writer_raw_span(w, name);
+		if (ns.n)
+			writer_attribute(w, "xmlns", ns);
+		writer_raw(w, "/>");
+	}
+	if (!error)
+		return NULL;
+	type = json_text(get(error, "type"));
+	condition = json_text(get(error, "condition"));
+	text = json_text(get(error, "text"));
+	if (!is_name(condition) || span_is(condition, "text"))
+		return "an 'error' without a condition";
+	if ((get(error, "type") && !type.p) || (get(error, "text") && !text.p) ||
+		!utf8_xml_valid(type) || !utf8_xml_valid(text))
+		return "'type' and 'text' of 'error' are strings of XML characters";
+	if (get(error, "app"))
+		return "'error' with 'app' needs a payload, which has its namespace";
+	writer_raw(w, "<error");
+	writer_attribute(w, "type", type.p ? type : SPAN("cancel"));
+	writer_raw(w, "><");
+	writer_raw_span(w, condition);
+	writer_raw(w, " xmlns='" NS_STANZAS "'/>");
+	if (text.p) {
+		writer_raw(w, "<text xmlns='" NS_STANZAS "'>");
+		writer_text(w, text);
+		writer_raw(w, "</text>");
+	}
+	writer_raw(w, "</error>");
+	return NULL;
+}
+
+static const char *write_stanza(struct writer *w, struct json_object *o, const char *unsaid)
+{
+	static const char *const common[] = {"type", "id", "from", "to", "lang"};
+	struct span kind = get(o, "kind") ? json_text(get(o, "kind")) : span_of(unsaid);
+	struct json_object *payload = get(o, "payload"), *version = get(o, "v");
+	const char *wrong;
+
+	if (version &&
+		(!json_object_is_type(version, json_type_int) || json_object_get_int(version) != 1))
+		return "a version other than 1";
+	if (!span_is(kind, "iq") && !span_is(kind, "message") && !span_is(kind, "presence"))
+		return "'kind' is none of iq, message, presence";
+	if (payload && !json_object_is_type(payload, json_type_array))
+		return "'payload' is no list";
+	if (get(o, "error") && (!json_object_is_type(get(o, "error"), json_type_object) ||
+				       !span_is(json_text(get(o, "type")), "error")))
+		return "'error' is no object, or in a stanza whose type is another";
+	wrong = payload ? contradiction(o, payload) : NULL;
+	if (wrong)
+		return wrong;
+	writer_raw(w, "<");
+	writer_raw_span(w, kind);
+	for (int i = 0; i < 5; i++) {
+		struct json_object *value = get(o, common[i]);
+		struct span text = json_text(value);
+
+		if (value && (!text.p || !utf8_xml_valid(text)))
+			return "type, id, from, to and lang are strings";
+		writer_attribute(w, i == 4 ? "xml:lang" : common[i], text);
+	}
+	wrong = write_attributes(w, get(o, "attrs"), true);
+	if (wrong)
+		return wrong;
+	if (payload ? !has_content(payload)
+		    : !get(o, "name") && !get(o, "ns") && !get(o, "error")) {
+		writer_raw(w, "/>");
+		return NULL;
+	}
+	writer_raw(w, ">");
+	wrong = payload ? write_children(w, payload, (struct scope){SPAN_NONE, SPAN_NONE})
+			: write_short(w, o);
+	writer_raw(w, "</");
+	writer_raw_span(w, kind);
+	writer_raw(w, ">");
+	return wrong;
+}
+
+/* Parsed, the two bytes `{}` take 700. Of the four bytes `<b/>` come two objects, and six marks
+ * that begin a value; nothing has more of them in a byte. */
+const char *stanza_json_excess(struct span line, size_t max_stanza_bytes)
+{
+	size_t objects = 0, marks = 0;
+	bool in_string = false;
+
+	for (size_t i = 0; i < line.n; i++) {
+		char c = line.p[i];
+
+		if (c == '"')
+			in_string = !in_string;
+		else if (in_string)
+			i += c == '\\';
+		else if (c == '{')
+			objects++, marks++;
+		else if (c == '[' || c == ',')
+			marks++;
+	}
+	if (objects > max_stanza_bytes / 2 + OWN_MARKS ||
+		marks > max_stanza_bytes / 2 * 3 + OWN_MARKS)
+		return "too much for a stanza";
+	return NULL;
+}
+
+const char *stanza_json_write_as(struct span line, const char *kind, struct buf *id,
+	struct writer *w, enum writer_status *status)
+{
+	struct json_object *o = NULL;
+	const char *wrong = NULL;
+	struct buf message;
+
+	buf_init(&message, 256);
+	switch (json_parse(line, MAX_JSON_DEPTH, &o, &message)) {
+	case JSON_OK:
+		break;
+	case JSON_BAD:
+		wrong = "not JSON";
+		break;
+	case JSON_FORBIDDEN:
+		wrong = "JSON nested too deeply, or with U+0000";
+		break;
+	}
+	buf_free(&message);
+	if (!wrong && !json_surrogates_paired(line))
+		wrong = "half a surrogate pair, which is no character";
+	if (!wrong && !json_object_is_type(o, json_type_object))
+		wrong = "not an object";
+	if (!wrong) {
+		if (id)
+			buf_append_span(id, json_text(get(o, "id")));
+		writer_begin(w);
+		wrong = write_stanza(w, o, kind);
+		if (wrong)
+			writer_abort(w);
+		else
+			*status = writer_end(w);
+	}
+	json_object_put(o);
+	return wrong;
+}
+
+const char *stanza_json_write(struct span line, struct writer *w, enum writer_status *status)
+{
+	return stanza_json_write_as(line, NULL, NULL, w, status);
+}

@@ -1,0 +1,37 @@
+/* xmpp/stanza-json.h - stanzas as JSON and back, without loss
+ *
+ *   {"v":1,"kind":"iq","type":"get","id":"a1","from":"u@h/r","to":"h","lang":"en","attrs":{},
+ *    "ns":"jabber:iq:roster","name":"query",
+ *    "payload":[{"name":"query","ns":"jabber:iq:roster","attrs":{},"children":["text"]}]}
+ *
+ * Payload and children are arrays of strings (text) and objects (elements), in
+ * document order. An element's ns is left out where it is its parent's, and is "" for
+ * none. Foreign attributes are "{namespace}local". ns and name at the top are those of
+ * the first element of the payload. An error stanza also has
+ * "error":{"type","condition","text","app"}. Every value is a string.
+ */
+#ifndef OUTBOARD_XMPP_STANZA_JSON_H
+#define OUTBOARD_XMPP_STANZA_JSON_H
+
+#include "xmpp/reader.h"
+#include "xmpp/writer.h"
+
+/* What a reader must index for stanza_json_format(): everything. */
+#define STANZA_JSON_INDEX_DEPTH 10002
+#define STANZA_JSON_INDEX_NODES 0x7fffffffu
+
+/* Append the object, without a newline. False if out is full. */
+bool stanza_json_format(const struct stanza *s, struct buf *out);
+
+/* What is wrong with a line that holds more values than come of the largest stanza, NULL if it does
+ * not. To be asked before the line is parsed: they would take hundreds of times its bytes. */
+const char *stanza_json_excess(struct span line, size_t max_stanza_bytes);
+/* Write the stanza that a line of JSON says. NULL if all is well and *status is what writer_end()
+ * said; else what is wrong with it (static), and nothing is written. */
+const char *stanza_json_write(struct span line, struct writer *w, enum writer_status *status);
+/* The same with a kind for an object that does not say its own (NULL: it must), and the id that the
+ * object has appended to *id, whatever else is wrong with it. */
+const char *stanza_json_write_as(struct span line, const char *kind, struct buf *id,
+	struct writer *w, enum writer_status *status);
+
+#endif

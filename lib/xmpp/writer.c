@@ -1,0 +1,348 @@
+#include "xmpp/writer.h"
+
+/* The server's parser puts off looking at a tag of more than about this size that reached it in
+ * pieces, until about as many bytes have followed it. */
+#define LONG_TAG_BYTES 1024
+/* Prefixes declared on one element that are looked for before they are declared again. */
+#define LOOKED_FOR 16
+
+void writer_init(struct writer *w, struct buf *out, enum writer_kind kind, size_t max_stanza_bytes)
+{
+	*w = (struct writer){.out = out, .kind = kind, .max_stanza_bytes = max_stanza_bytes};
+}
+
+static void note(struct writer *w, bool fits)
+{
+	if (!fits)
+		w->failed = true;
+}
+
+/* Pieces ----------------------------------------------------------------- */
+
+void writer_begin(struct writer *w)
+{
+	w->mark = buf_length(w->out);
+	w->failed = false;
+}
+
+void writer_start(struct writer *w, const char *kind, const char *type, struct span id,
+	struct span to, struct span from)
+{
+	writer_begin(w);
+	note(w, buf_append_char(w->out, '<'));
+	writer_raw(w, kind);
+	writer_attribute(w, "type", span_of(type));
+	writer_attribute(w, "id", id);
+	writer_attribute(w, "to", to);
+	writer_attribute(w, "from", from);
+}
+
+void writer_abort(struct writer *w)
+{
+	buf_truncate(w->out, w->mark);
+}
+
+void writer_take_back(struct writer *w)
+{
+	writer_abort(w);
+	w->stanzas--;
+}
+
+static void pad(struct writer *w, size_t n)
+{
+	char *p = n ? buf_reserve(w->out, n) : NULL;
+
+	if (p) {
+		memset(p, ' ', n);
+		buf_commit(w->out, n);
+	} else if (n) {
+		w->failed = true;
+	}
+}
+
+enum writer_status writer_end(struct writer *w)
+{
+	size_t n = buf_length(w->out) - w->mark;
+	bool too_large = w->max_stanza_bytes && n > w->max_stanza_bytes;
+
+	if (w->kind == WRITER_PIPE) {
+		note(w, buf_append_char(w->out, '\n'));
+	} else if (n > LONG_TAG_BYTES && !too_large && !w->failed) {
+		size_t tag = xml_longest_tag(span_from(buf_span(w->out), w->mark));
+
+		if (tag > LONG_TAG_BYTES)
+			pad(w, tag);
+	}
+	if (!too_large && !w->failed) {
+		w->stanzas++;
+		return WRITER_OK;
+	}
+	writer_abort(w);
+	/* what does not fit into an empty buf never will */
+	if (!too_large && w->mark > 0)
+		return WRITER_FULL;
+	w->too_large++;
+	return WRITER_TOO_LARGE;
+}
+
+void writer_raw(struct writer *w, const char *xml)
+{
+	note(w, buf_append_string(w->out, xml));
+}
+
+void writer_raw_span(struct writer *w, struct span xml)
+{
+	note(w, xml_one_line(w->out, xml));
+}
+
+void writer_text(struct writer *w, struct span text)
+{
+	note(w, xml_escape_text(w->out, text));
+}
+
+void writer_attribute(struct writer *w, const char *name, struct span value)
+{
+	if (!value.p)
+		return;
+	note(w, buf_append_char(w->out, ' '));
+	note(w, buf_append_string(w->out, name));
+	note(w, buf_append(w->out, "='", 2));
+	note(w, xml_escape_attribute(w->out, value));
+	note(w, buf_append_char(w->out, '\''));
+}
+
+/* Namespaces ------------------------------------------------------------- */
+
+static bool declares(const struct xml_node *node, struct span prefix)
+{
+	for (uint32_t i = 0; i < node->declarations_count; i++)
+		if (span_equal(node->declarations[i].prefix, prefix))
+			return true;
+	return false;
+}
+
+static bool in_a_name(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       c == '-' || c == '_' || c == '.' || (unsigned char)c >= 0x80;
+}
+
+/* Whether "prefix:" occurs anywhere in the bytes of node, be it in a value: a declaration too many
+ * does no harm. */
+static bool mentions(const struct stanza *s, const struct xml_node *node, struct span prefix)
+{
+	const char *start = s->text + node->start, *end = s->text + node->end;
+
+	for (const char *p = start; (p = memchr(p, ':', (size_t)(end - p))); p++)
+		if ((size_t)(p - start) > prefix.n && !in_a_name(p[-1 - (ptrdiff_t)prefix.n]) &&
+			memcmp(p - prefix.n, prefix.p, prefix.n) == 0)
+			return true;
+	return false;
+}
+
+static void declare(struct writer *w, struct span prefix, struct span uri)
+{
+	note(w, buf_append(w->out, " xmlns:", 7));
+	note(w, buf_append_span(w->out, prefix));
+	note(w, buf_append(w->out, "='", 2));
+	note(w, xml_escape_attribute(w->out, uri));
+	note(w, buf_append_char(w->out, '\''));
+}
+
+/* The prefixes that node uses and that are declared around it. An inner declaration hides an outer
+ * one of the same prefix. Of many, all are declared: to look for each would take its time. */
+static void declare_inherited(struct writer *w, const struct stanza *s, const struct xml_node *node)
+{
+	const struct xml_node *at = node;
+
+	for (;;) {
+		const struct xml_declaration *list;
+		size_t count;
+
+		at = at->parent;
+		list = at ? at->declarations : s->outer;
+		count = at ? at->declarations_count : s->outer_count;
+		for (size_t i = 0; i < count; i++) {
+			bool hidden = list[i].prefix.n == 0;
+
+			for (const struct xml_node *n = node; n != at && n && !hidden;
+				n = n->parent)
+				hidden = declares(n, list[i].prefix);
+			if (!hidden && (count > LOOKED_FOR || mentions(s, node, list[i].prefix)))
+				declare(w, list[i].prefix, list[i].uri);
+		}
+		if (!at)
+			return;
+	}
+}
+
+/* The default namespace in force inside node (NULL: inside the stream). SPAN_NONE: nobody declared
+ * one, "": it is none. */
+static struct span default_namespace(const struct stanza *s, const struct xml_node *node)
+{
+	for (; node; node = node->parent)
+		for (uint32_t i = 0; i < node->declarations_count; i++)
+			if (node->declarations[i].prefix.n == 0)
+				return node->declarations[i].uri;
+	for (size_t i = 0; i < s->outer_count; i++)
+		if (s->outer[i].prefix.n == 0)
+			return s->outer[i].uri;
+	return SPAN_NONE;
+}
+
+/* Whether content keeps its meaning in the default namespace that every stanza stands in. */
+static bool is_ordinary(struct span ns)
+{
+	return !ns.p || (ns.n && xml_is_stanza_ns(ns));
+}
+
+/* Declare the default namespace that node's siblings stand in. */
+static void declare_default(struct writer *w, const struct stanza *s, const struct xml_node *node)
+{
+	struct span ns = default_namespace(s, node->parent);
+
+	if (!is_ordinary(ns) && !declares(node, SPAN("")))
+		writer_attribute(w, "xmlns", ns);
+}
+
+/* Copying ---------------------------------------------------------------- */
+
+enum slot { SLOT_TO, SLOT_FROM, SLOT_ID, SLOT_TYPE, SLOTS };
+static const struct span slot_begins[SLOTS] = {
+	{" to='", 5}, {" from='", 7}, {" id='", 5}, {" type='", 7}};
+
+static int slot_of(struct span name)
+{
+	switch (name.n) {
+	case 2:
+		return memcmp(name.p, "to", 2) == 0   ? SLOT_TO
+		       : memcmp(name.p, "id", 2) == 0 ? SLOT_ID
+						      : -1;
+	case 4:
+		return memcmp(name.p, "from", 4) == 0	? SLOT_FROM
+		       : memcmp(name.p, "type", 4) == 0 ? SLOT_TYPE
+							: -1;
+	default:
+		return -1;
+	}
+}
+
+static void write_slot(struct writer *w, int slot, struct span value)
+{
+	note(w, buf_append_span(w->out, slot_begins[slot]));
+	note(w, xml_escape_attribute(w->out, value));
+	note(w, buf_append_char(w->out, '\''));
+}
+
+/* `flat`: there are no line ends anywhere in what is being copied. */
+static void copy_in_tag(struct writer *w, bool flat, const char *from, const char *to)
+{
+	struct span part = {from, (size_t)(to - from)};
+
+	note(w, flat ? buf_append_span(w->out, part) : xml_one_line_in_tag(w->out, part));
+}
+
+/* The attributes of a start tag, edited; without xmlns if it is not to be kept. What is not edited
+ * is copied in one run with the white space between. */
+static void copy_attributes(struct writer *w, struct xml_tag scan, bool flat,
+	const struct stanza_edit *edit, bool keep_xmlns)
+{
+	struct span edits[SLOTS] = {edit->to, edit->from, edit->id, edit->type};
+	struct span name, value, whole;
+	const char *run = scan.p, *end = scan.p;
+
+	while (xml_tag_next(&scan, &name, &value, &whole)) {
+		int slot = slot_of(name);
+
+		if (slot >= 0 && edits[slot].p) {
+			copy_in_tag(w, flat, run, end);
+			if (edits[slot].n)
+				write_slot(w, slot, edits[slot]);
+			edits[slot] = SPAN_NONE;
+			run = scan.p;
+		} else if (!keep_xmlns && span_is(name, "xmlns")) {
+			copy_in_tag(w, flat, run, end);
+			run = scan.p;
+		}
+		end = scan.p;
+	}
+	copy_in_tag(w, flat, run, end);
+	for (int slot = 0; slot < SLOTS; slot++)
+		if (edits[slot].n)
+			write_slot(w, slot, edits[slot]);
+}
+
+void writer_copy(
+	struct writer *w, const struct stanza *s, const struct stanza_edit *edit, const char *ns)
+{
+	const struct xml_node *root = s->root;
+	struct span tag = {s->text + root->start, root->open_end - root->start};
+	struct span content = {s->text + root->open_end, root->close_start - root->open_end};
+	struct span name, inherited = SPAN_NONE;
+	struct xml_tag scan;
+	/* what is no stanza at all stays what it is */
+	bool foreign = !xml_is_stanza_ns(root->ns);
+	bool flat = xml_is_one_line((struct span){tag.p, root->end - root->start});
+
+	if (!xml_tag_begin(tag, &scan, &name)) {
+		w->failed = true;
+		return;
+	}
+	if (!foreign)
+		name = root->name;
+	note(w, buf_append_char(w->out, '<'));
+	note(w, buf_append_span(w->out, name));
+	if (!foreign && ns)
+		writer_attribute(w, "xmlns", span_of(ns));
+	copy_attributes(w, scan, flat, edit, foreign);
+	if (foreign)
+		declare_default(w, s, root);
+	declare_inherited(w, s, root);
+	if (content.n == 0) {
+		note(w, buf_append(w->out, "/>", 2));
+		return;
+	}
+	note(w, buf_append_char(w->out, '>'));
+	if (!foreign && root->prefixed)
+		inherited = default_namespace(s, root);
+	/* a root written with a prefix may have another default namespace for its content */
+	if (!is_ordinary(inherited))
+		note(w, xml_inject_default(w->out, content, inherited));
+	else
+		note(w, flat ? buf_append_span(w->out, content) : xml_one_line(w->out, content));
+	note(w, buf_append(w->out, "</", 2));
+	note(w, buf_append_span(w->out, name));
+	note(w, buf_append_char(w->out, '>'));
+}
+
+enum writer_status writer_stanza(
+	struct writer *w, const struct stanza *s, const struct stanza_edit *edit)
+{
+	writer_begin(w);
+	writer_copy(w, s, edit, NULL);
+	return writer_end(w);
+}
+
+void writer_node(struct writer *w, const struct stanza *s, const struct xml_node *node)
+{
+	struct span tag = {s->text + node->start, node->open_end - node->start};
+	struct span rest = {s->text + node->open_end, node->end - node->open_end};
+	struct xml_tag scan;
+	struct span name;
+	bool flat = xml_is_one_line((struct span){tag.p, node->end - node->start});
+
+	if (!xml_tag_begin(tag, &scan, &name)) {
+		w->failed = true;
+		return;
+	}
+	note(w, buf_append(w->out, tag.p, name.n + 1));
+	declare_default(w, s, node);
+	declare_inherited(w, s, node);
+	if (rest.n == 0 && tag.p[tag.n - 2] != '/') { /* all that is left of a stanza refused */
+		copy_in_tag(w, flat, tag.p + name.n + 1, tag.p + tag.n - 1);
+		note(w, buf_append(w->out, "/>", 2));
+		return;
+	}
+	copy_in_tag(w, flat, tag.p + name.n + 1, tag.p + tag.n);
+	note(w, flat ? buf_append_span(w->out, rest) : xml_one_line(w->out, rest));
+}
