@@ -261,11 +261,10 @@ static void on_handler_line(void *context, struct span line)
 	delegate_handler_bad(ds->delegate, id, service_writer(ds->service), loop_now_ms(ds->loop));
 }
 
-static void on_handler_died(void *context, int wait_status)
+static void on_handler_died(void *context)
 {
 	struct delegateservice *ds = context;
 
-	(void)wait_status;
 	delegate_handler_died(ds->delegate, service_writer(ds->service), loop_now_ms(ds->loop));
 }
 

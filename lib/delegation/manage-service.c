@@ -8,6 +8,7 @@
 #include "delegation/delegation.h"
 #include "base/err.h"
 #include "loop/handler.h"
+#include "loop/job.h"
 #include "xmpp/jid.h"
 #include "xmpp/jsonlines.h"
 
@@ -18,10 +19,10 @@
 
 /* A request of --per-request that waits for its turn, or runs: the record of an entry whose key is
  * the request's id. */
-struct job {
+struct asked_job {
 	struct manageservice *owner;
-	struct job *previous, *next; /* waiting */
-	struct handler_job *running; /* NULL: waiting */
+	struct asked_job *previous, *next; /* waiting */
+	struct job *running;		   /* NULL: waiting */
 	char *environment[ENVIRONMENT_COUNT + 1];
 	struct buf input;
 	int64_t deadline_ms;
@@ -32,10 +33,10 @@ struct manageservice {
 	struct manage *manage;
 	struct service *service;
 	struct loop *loop;
-	struct handler *handler;  /* persistent */
-	struct link *pipe;	  /* our own stdin and stdout as the handler */
-	struct table *jobs;	  /* by the request's id */
-	struct job *first, *last; /* waiting */
+	struct handler *handler;	/* persistent */
+	struct link *pipe;		/* our own stdin and stdout as the handler */
+	struct table *jobs;		/* by the request's id */
+	struct asked_job *first, *last; /* waiting */
 	size_t running;
 	struct reader *replies;
 	struct jsonlines *json; /* --json, or NULL */
@@ -203,7 +204,7 @@ static enum writer_status put(
 
 /* Jobs ------------------------------------------------------------------- */
 
-static void job_unqueue(struct job *job)
+static void job_unqueue(struct asked_job *job)
 {
 	struct manageservice *ms = job->owner;
 
@@ -212,7 +213,7 @@ static void job_unqueue(struct job *job)
 	job->previous = job->next = NULL;
 }
 
-static void job_remove(struct job *job)
+static void job_remove(struct asked_job *job)
 {
 	struct manageservice *ms = job->owner;
 
@@ -247,25 +248,27 @@ static const char *job_reply(struct manageservice *ms, struct span output, struc
 
 static void jobs_start(struct manageservice *ms);
 
-static void on_job_done(void *context, int status, struct span output)
+static void on_job_done(void *context, enum job_end end, int status, struct span output)
 {
-	static const char *const why[] = {
-		"could not be started", "did not answer in time", "wrote too much"};
+	static const char *const why[] = {[JOB_NOT_STARTED] = "could not be started",
+		[JOB_LATE] = "did not answer in time",
+		[JOB_TOO_LONG] = "wrote too much"};
+	bool good = end == JOB_EXITED && status == 0;
 	const char *wrong = NULL;
-	struct job *job = context;
+	struct asked_job *job = context;
 	struct manageservice *ms = job->owner;
 	struct span id = table_entry_of(job)->key;
 	struct stanza s;
 
 	ms->running--;
 	job->running = NULL;
-	if (status == 0 && (wrong = job_reply(ms, output, &s)))
+	if (good && (wrong = job_reply(ms, output, &s)))
 		err_warn("what '%s' wrote is no reply: %s", ms->config->handler[0], wrong);
-	else if (status < 0)
-		err_warn("'%s' %s", ms->config->handler[0], why[-1 - status]);
+	else if (end != JOB_EXITED)
+		err_warn("'%s' %s", ms->config->handler[0], why[end]);
 	else if (status > 0)
 		err_warn("'%s' has ended with status %d", ms->config->handler[0], status);
-	manage_reply(ms->manage, id, status == 0 && !wrong ? &s : NULL, service_writer(ms->service),
+	manage_reply(ms->manage, id, good && !wrong ? &s : NULL, service_writer(ms->service),
 		loop_now_ms(ms->loop));
 	job_remove(job);
 	jobs_start(ms);
@@ -275,8 +278,8 @@ static void jobs_start(struct manageservice *ms)
 {
 	while (ms->first && ms->running < (size_t)ms->config->jobs &&
 		!service_congested(ms->service)) {
-		struct job *job = ms->first;
-		const struct handler_job_config config = {.argv = ms->config->handler,
+		struct asked_job *job = ms->first;
+		const struct job_config config = {.argv = ms->config->handler,
 			.environment = (const char *const *)job->environment,
 			.input = buf_span(&job->input),
 			.deadline_ms = job->deadline_ms,
@@ -287,7 +290,7 @@ static void jobs_start(struct manageservice *ms)
 			return;
 		job_unqueue(job);
 		ms->running++;
-		job->running = handler_job_start(ms->loop, &config, on_job_done, job);
+		job->running = job_start(ms->loop, &config, on_job_done, job);
 	}
 }
 
@@ -308,13 +311,14 @@ static bool job_add(
 	struct manageservice *ms, const struct manage_request *request, int64_t deadline_ms)
 {
 	const struct stanza *s = request->inner;
-	struct table_entry *e = table_add(ms->jobs, request->id, sizeof(struct job), deadline_ms);
+	struct table_entry *e =
+		table_add(ms->jobs, request->id, sizeof(struct asked_job), deadline_ms);
 	const char *const names[ENVIRONMENT_COUNT] = {"XMPP_FROM=", "XMPP_TO=", "XMPP_ID=",
 		"XMPP_TYPE=", "XMPP_NAMESPACE=", "XMPP_HOST="};
 	const struct span values[ENVIRONMENT_COUNT] = {s->from, s->to.p ? s->to : jid_bare(s->from),
 		s->id, span_of(stanza_type_name(s->type)), request->ns, request->host};
 	struct writer w;
-	struct job *job;
+	struct asked_job *job;
 
 	if (!e)
 		return false;
@@ -342,12 +346,12 @@ static void on_over(void *context, struct span id)
 {
 	struct manageservice *ms = context;
 	struct table_entry *e = ms->jobs ? table_find(ms->jobs, id) : NULL;
-	struct job *job = e ? table_record(e) : NULL;
+	struct asked_job *job = e ? table_record(e) : NULL;
 
 	if (!job)
 		return;
 	if (job->running) {
-		handler_job_cancel(job->running);
+		job_cancel(job->running);
 		ms->running--;
 	} else {
 		job_unqueue(job);
@@ -440,11 +444,10 @@ static void on_pipe_line(void *context, struct span line, size_t number)
 	handler_object(context, line, number);
 }
 
-static void on_handler_died(void *context, int wait_status)
+static void on_handler_died(void *context)
 {
 	struct manageservice *ms = context;
 
-	(void)wait_status;
 	manage_handler_died(ms->manage, service_writer(ms->service), loop_now_ms(ms->loop));
 }
 

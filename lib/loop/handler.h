@@ -1,16 +1,11 @@
-/* loop/handler.h - a child process that answers
+/* loop/handler.h - a child process that stays and answers
  *
- * Persistent: started once, given work on its stdin and answering on its stdout in any
- * order, restarted with backoff (100 ms doubling to 30 s, reset after 10 s of life) when it dies.
- * Per request (handler_job): started for one piece of input, its whole output is the
- * answer. Both: argv array, no shell; own process group, killed (SIGTERM, 2 s later SIGKILL) at a
- * deadline and at the end; a clean environment: PATH, HOME, LANG, LC_*, TZ, TMPDIR of ours (never
- * NOTIFY_SOCKET, CREDENTIALS_DIRECTORY, LISTEN_*), for a job plus what the caller adds; all other
- * fds closed; no signal ignored or blocked; stderr is ours. The module takes SIGCHLD of the loop
- * for itself.
+ * Started once, given work on its stdin and answering on its stdout in any order, restarted with
+ * backoff (100 ms doubling to 30 s, reset after 10 s of life) when it dies. Its own process
+ * group, ended with it; a clean environment (loop/child.h).
  *
- * The stream to a persistent handler is either stanzas (reader and writer in
- * their pipe form, through link.h) or lines (NDJSON or names).
+ * The stream to it is either stanzas (reader and writer in their pipe form, through link.h) or
+ * lines (NDJSON or names).
  */
 #ifndef OUTBOARD_LOOP_HANDLER_H
 #define OUTBOARD_LOOP_HANDLER_H
@@ -33,9 +28,8 @@ struct handler_ops {
 	void (*line)(void *context, struct span line);
 	/* it is there (again) and may be given work */
 	void (*started)(void *context);
-	/* it died, or could not be started (wait_status -1; already logged): what it held is lost
-	 */
-	void (*died)(void *context, int wait_status);
+	/* it died, or could not be started (already logged): what it held is lost */
+	void (*died)(void *context);
 	/* its stdin has room again after handler_congested() */
 	void (*drained)(void *context);
 };
@@ -56,24 +50,5 @@ bool handler_congested(const struct handler *h);
 /* Whether its output is left in its pipe: what would become of it does not drain. It is not
  * expected to take more meanwhile. */
 void handler_hold(struct handler *h, bool hold);
-
-struct handler_job_config {
-	char *const *argv;
-	const char *const
-		*environment;	 /* "NAME=value", NULL ended, added to the clean one; borrowed */
-	struct span input;	 /* copied */
-	int64_t deadline_ms;	 /* process group killed then */
-	size_t max_output_bytes; /* more: killed, done(too large) */
-};
-
-/* status: 0..255 exit status, 128+N signal, -1 not started, -2 deadline, -3 too much output. output
- * valid during the call. Called exactly once. */
-typedef void handler_job_fn(void *context, int status, struct span output);
-
-struct handler_job;
-struct handler_job *handler_job_start(struct loop *loop, const struct handler_job_config *config,
-	handler_job_fn *done, void *context);
-/* Kill; done is not called. */
-void handler_job_cancel(struct handler_job *job);
 
 #endif

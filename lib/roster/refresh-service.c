@@ -158,12 +158,11 @@ static void on_worker_ready(void *context)
 		refresh_pump(rs->refresh);
 }
 
-static void on_worker_died(void *context, int wait_status)
+static void on_worker_died(void *context)
 {
 	struct refreshservice *rs = context;
 	size_t lost = refresh_busy(rs->refresh), failed = refresh_worker_died(rs->refresh);
 
-	(void)wait_status;
 	rs->retried += lost - failed;
 	rs->failed += failed;
 	if (failed)

@@ -1,0 +1,48 @@
+/* loop/child.h - child processes: the one way to start any
+ *
+ * A child reads what the caller writes to *in as its standard input, and what it writes to its
+ * standard output is read from *out; its stderr is ours. argv array, no shell, found by our PATH;
+ * all other descriptors are closed in it, no signal is ignored or blocked. The module takes
+ * SIGCHLD of the loop for itself.
+ */
+#ifndef OUTBOARD_LOOP_CHILD_H
+#define OUTBOARD_LOOP_CHILD_H
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include "loop/loop.h"
+
+struct child_config {
+	char *const *argv;	  /* NULL ended */
+	char *const *environment; /* "NAME=value", NULL ended: all of it */
+	bool group;		  /* the child leads a process group of its own */
+};
+
+/* It has ended; wait_status as of waitpid(). The child is freed after the call. */
+typedef void child_ended_fn(void *context, int wait_status);
+
+struct child;
+
+/* The child, owned by the module until it has ended; *in and *out are the caller's to close. NULL:
+ * it could not be started (logged), *error is the errno of it. */
+struct child *child_start(struct loop *loop, const struct child_config *config,
+	child_ended_fn *ended, void *context, int *in, int *out, int *error);
+/* To the child, or to all of its group. */
+void child_signal(const struct child *child, int signal_number);
+/* The caller wants to hear no more of it: `ended` is not called, and it is waited for by the
+ * loop. */
+void child_forget(struct child *child);
+/* For exits, when the loop runs no more: whether it has ended. If so it is freed, and `ended` is
+ * not called. */
+bool child_reap(struct child *child);
+pid_t child_pid(const struct child *child);
+
+/* A clean environment: PATH, HOME, LANG, LC_*, TZ and TMPDIR of ours (never NOTIFY_SOCKET,
+ * CREDENTIALS_DIRECTORY, LISTEN_*), and `more` (NULL ended, or NULL). The caller frees the array;
+ * its strings are borrowed. */
+char **child_environment(const char *const *more);
+/* 0..255, or 128 + N after signal N. */
+int child_exit_status(int wait_status);
+
+#endif
