@@ -18,7 +18,6 @@ struct delegateservice {
 	const struct delegateservice_config *config;
 	struct delegate *delegate;
 	struct service *service;
-	struct loop *loop;
 	struct handler *handler;
 	struct jsonlines *json; /* --json, or NULL */
 	size_t max_line_bytes;	/* with it */
@@ -240,9 +239,9 @@ static bool on_hand(void *context, const struct stanza *s, struct span id)
 static void on_handler_stanza(void *context, const struct stanza *s)
 {
 	struct delegateservice *ds = context;
+	struct turn turn = service_turn(ds->service);
 
-	delegate_handler_stanza(
-		ds->delegate, s, service_writer(ds->service), loop_now_ms(ds->loop));
+	delegate_handler_stanza(ds->delegate, s, &turn);
 }
 
 static void on_handler_line(void *context, struct span line)
@@ -251,6 +250,7 @@ static void on_handler_line(void *context, struct span line)
 	struct stanza s;
 	struct span id;
 	const char *wrong = jsonlines_read(ds->json, line, 0, &s, &id);
+	struct turn turn = service_turn(ds->service);
 
 	if (!wrong) {
 		on_handler_stanza(ds, &s);
@@ -258,14 +258,15 @@ static void on_handler_line(void *context, struct span line)
 	}
 	err_warn("what '%s' wrote is no reply: %s (id '%.*s')", ds->config->otherwise[0], wrong,
 		SPAN_ARG(id));
-	delegate_handler_bad(ds->delegate, id, service_writer(ds->service), loop_now_ms(ds->loop));
+	delegate_handler_bad(ds->delegate, id, &turn);
 }
 
 static void on_handler_died(void *context)
 {
 	struct delegateservice *ds = context;
+	struct turn turn = service_turn(ds->service);
 
-	delegate_handler_died(ds->delegate, service_writer(ds->service), loop_now_ms(ds->loop));
+	delegate_handler_died(ds->delegate, &turn);
 }
 
 /* While the handler does not take more, no more is taken from the server; while that does not, or
@@ -286,11 +287,11 @@ static struct reader_config reply_limits(const struct delegateservice_config *c)
 		.max_attributes = (unsigned)c->service.max_attributes};
 }
 
-static void on_attach(void *self, struct service *service, struct loop *loop)
+static void on_attach(void *context, struct service *service, struct loop *loop)
 {
 	static const struct handler_ops handler_ops = {
 		.stanza = on_handler_stanza, .line = on_handler_line, .died = on_handler_died};
-	struct delegateservice *ds = self;
+	struct delegateservice *ds = context;
 	const struct handler_config handler = {.kind = ds->json ? HANDLER_LINES : HANDLER_STANZAS,
 		.argv = ds->config->otherwise,
 		.link = {.reader = reply_limits(ds->config),
@@ -300,49 +301,23 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 			.stall_ms = ds->config->timeout_ms}};
 
 	ds->service = service;
-	ds->loop = loop;
 	if (!ds->config->otherwise)
 		return;
 	ds->handler = handler_new(loop, &handler, &handler_ops, ds);
 	loop_turn(loop, on_turn, ds);
 }
 
-static void on_detach(void *self)
+static void on_detach(void *context)
 {
-	struct delegateservice *ds = self;
+	struct delegateservice *ds = context;
 
 	handler_free(ds->handler, io_now_ms() + HANDLER_END_MS);
 	ds->handler = NULL;
 }
 
-static void on_up(void *self, struct writer *w, int64_t now_ms)
+static bool on_reload(void *context, struct turn *turn)
 {
-	delegate_up(((struct delegateservice *)self)->delegate, w, now_ms);
-}
-
-static void on_down(void *self, int64_t now_ms)
-{
-	delegate_down(((struct delegateservice *)self)->delegate, now_ms);
-}
-
-static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
-{
-	delegate_stanza(((struct delegateservice *)self)->delegate, s, w, now_ms);
-}
-
-static void on_tick(void *self, struct writer *w, int64_t now_ms)
-{
-	delegate_tick(((struct delegateservice *)self)->delegate, w, now_ms);
-}
-
-static int64_t deadline(const void *self)
-{
-	return delegate_deadline(((const struct delegateservice *)self)->delegate);
-}
-
-static bool on_reload(void *self, struct writer *w, int64_t now_ms)
-{
-	struct delegateservice *ds = self;
+	struct delegateservice *ds = context;
 	struct delegate_rules rules;
 	const char *wrong = NULL;
 	bool ok;
@@ -354,50 +329,10 @@ static bool on_reload(void *self, struct writer *w, int64_t now_ms)
 	if (wrong)
 		err_error("%s", wrong);
 	if (ok)
-		delegate_rules(ds->delegate, rules.list, rules.count, w, now_ms);
+		delegate_rules(ds->delegate, rules.list, rules.count, turn);
 	delegate_rules_free(&rules);
 	return ok;
 }
-
-static void on_drain(void *self, struct writer *w, int64_t now_ms)
-{
-	delegate_drain(((struct delegateservice *)self)->delegate, w, now_ms);
-}
-
-static void on_finish(void *self, struct writer *w, int64_t now_ms)
-{
-	delegate_finish(((struct delegateservice *)self)->delegate, w, now_ms);
-}
-
-static size_t open_requests(const void *self)
-{
-	return delegate_open_requests(((const struct delegateservice *)self)->delegate);
-}
-
-static size_t handler_requests(const void *self)
-{
-	return delegate_handler_requests(((const struct delegateservice *)self)->delegate);
-}
-
-static size_t metrics(const void *self, struct metric *out, size_t max)
-{
-	return delegate_metrics(((const struct delegateservice *)self)->delegate, out, max);
-}
-
-static const struct service_ops ops = {.fold = true,
-	.up = on_up,
-	.down = on_down,
-	.stanza = on_stanza,
-	.tick = on_tick,
-	.deadline = deadline,
-	.reload = on_reload,
-	.drain = on_drain,
-	.finish = on_finish,
-	.open_requests = open_requests,
-	.handler_requests = handler_requests,
-	.metrics = metrics,
-	.attach = on_attach,
-	.detach = on_detach};
 
 /* Configuration ---------------------------------------------------------- */
 
@@ -456,8 +391,13 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 		service.index_nodes = STANZA_JSON_INDEX_NODES;
 	}
 	ds->delegate = delegate_new(&config);
-	delegate_rules(ds->delegate, rules->list, rules->count, NULL, io_now_ms());
-	status = service_run(&service, &ops, ds);
+	delegate_rules(
+		ds->delegate, rules->list, rules->count, &(struct turn){.now_ms = io_now_ms()});
+	status = service_run(&service, &delegate_ops, ds->delegate,
+		&(struct service_hooks){.context = ds,
+			.reload = on_reload,
+			.attach = on_attach,
+			.detach = on_detach});
 	delegate_free(ds->delegate);
 	jsonlines_free(ds->json);
 	return status;

@@ -96,7 +96,6 @@ struct delegate {
 	size_t handed; /* those at OTHERWISE */
 	struct buf node;
 	bool up, draining;
-	int64_t now_ms;
 	uint64_t counters[COUNTERS];
 };
 
@@ -181,18 +180,23 @@ void delegate_free(struct delegate *d)
 	free(d);
 }
 
-size_t delegate_open_requests(const struct delegate *d)
+static size_t delegate_open_requests(const void *self)
 {
+	const struct delegate *d = self;
+
 	return d->open;
 }
 
-size_t delegate_handler_requests(const struct delegate *d)
+static size_t delegate_handler_requests(const void *self)
 {
+	const struct delegate *d = self;
+
 	return d->handed;
 }
 
-size_t delegate_metrics(const struct delegate *d, struct metric *out, size_t max)
+static size_t delegate_metrics(const void *self, struct metric *out, size_t max)
 {
+	const struct delegate *d = self;
 	const struct metric pending = {"pending_requests", NULL,
 		"requests waiting for their answer", METRIC_GAUGE, d->open};
 	size_t n = metrics_add(out, 0, max, &pending, 1);
@@ -212,7 +216,7 @@ static struct span fresh_id(struct delegate *d, char id[33])
 }
 
 static struct request *request_add(struct delegate *d, enum request_kind kind, struct span key,
-	struct span asked_jid, struct span user, struct span to, struct span id)
+	struct span asked_jid, struct span user, struct span to, struct span id, struct turn *turn)
 {
 	const struct span parts[] = {asked_jid, user, to, id};
 	struct table_entry *e = NULL;
@@ -220,7 +224,7 @@ static struct request *request_add(struct delegate *d, enum request_kind kind, s
 	size_t n = 0;
 
 	if (kind == REQUEST_NESTING || d->open < d->config.max_pending)
-		e = table_add(d->requests, key, sizeof(*r), d->now_ms + d->config.timeout_ms);
+		e = table_add(d->requests, key, sizeof(*r), turn->now_ms + d->config.timeout_ms);
 	if (!e)
 		return NULL;
 	for (size_t i = 0; i < 4; i++)
@@ -241,36 +245,38 @@ static struct request *request_add(struct delegate *d, enum request_kind kind, s
 }
 
 static void answer_stanza(struct delegate *d, const struct stanza *s, enum stanza_error e,
-	enum counter why, struct writer *w)
+	enum counter why, struct turn *turn)
 {
 	d->counters[why]++;
-	if (stanza_error_reply(w, s, e, NULL) != WRITER_OK)
+	if (stanza_error_reply(turn->writer, s, e, NULL) != WRITER_OK)
 		d->counters[COUNT_QUEUE_FULL]++;
 }
 
 /* The request's one answer is an error of ours. */
 static void answer_error(struct delegate *d, struct request *r, enum stanza_error e,
-	enum counter why, struct writer *w)
+	enum counter why, struct turn *turn)
 {
 	if (r->kind != REQUEST_NESTING) {
 		d->counters[why]++;
-		if (stanza_error_send(w, "iq", r->user, r->to, r->id, e, NULL) != WRITER_OK)
+		if (stanza_error_send(turn->writer, "iq", r->user, r->to, r->id, e, NULL) !=
+			WRITER_OK)
 			d->counters[COUNT_QUEUE_FULL]++;
 	}
 	request_remove(d, r);
 }
 
 /* s is the answer to r. */
-static void deliver(struct delegate *d, struct request *r, const struct stanza *s, struct writer *w)
+static void deliver(
+	struct delegate *d, struct request *r, const struct stanza *s, struct turn *turn)
 {
 	struct stanza_edit edit = {.to = r->user, .from = r->to, .id = r->id};
 
-	switch (writer_stanza(w, s, &edit)) {
+	switch (writer_stanza(turn->writer, s, &edit)) {
 	case WRITER_TOO_LARGE:
-		answer_error(d, r, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+		answer_error(d, r, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 		return;
 	case WRITER_FULL:
-		answer_error(d, r, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, w);
+		answer_error(d, r, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
 		return;
 	case WRITER_OK:
 		break;
@@ -314,7 +320,7 @@ static bool is_entity(const struct entity *entity, struct span jid)
 }
 
 /* It bounced, was silent, or is new: tell it again, soon. */
-static void entity_forgets(struct delegate *d, struct entity *entity)
+static void entity_forgets(struct delegate *d, struct entity *entity, struct turn *turn)
 {
 	if (!entity)
 		return;
@@ -324,38 +330,38 @@ static void entity_forgets(struct delegate *d, struct entity *entity)
 	if (entity->told) {
 		entity->told = false;
 		entity->retry_ms = NESTING_MIN_MS;
-		entity->next_ms = d->now_ms + entity->retry_ms;
+		entity->next_ms = turn->now_ms + entity->retry_ms;
 	}
 }
 
-static void send_advertisement(struct delegate *d, size_t index, struct writer *w)
+static void send_advertisement(struct delegate *d, size_t index, struct turn *turn)
 {
-	writer_start(w, "message", NULL, SPAN_NONE, entity_address(&d->entities[index]),
+	writer_start(turn->writer, "message", NULL, SPAN_NONE, entity_address(&d->entities[index]),
 		d->config.domain);
-	writer_raw(w, "><delegation xmlns='");
-	writer_raw(w, delegation_ns(d->config.version));
-	writer_raw(w, "'>");
+	writer_raw(turn->writer, "><delegation xmlns='");
+	writer_raw(turn->writer, delegation_ns(d->config.version));
+	writer_raw(turn->writer, "'>");
 	for (size_t i = 0; i < d->rules_count; i++) {
 		const struct rule *rule = &d->rules[i];
 
 		if (rule->entity != index)
 			continue;
-		writer_raw(w, "<delegated");
-		writer_attribute(w, "namespace", rule->ns);
-		writer_raw(w, rule->attributes_count ? ">" : "/>");
+		writer_raw(turn->writer, "<delegated");
+		writer_attribute(turn->writer, "namespace", rule->ns);
+		writer_raw(turn->writer, rule->attributes_count ? ">" : "/>");
 		for (size_t j = 0; j < rule->attributes_count; j++) {
-			writer_raw(w, "<attribute");
-			writer_attribute(w, "name", rule->attributes[j]);
-			writer_raw(w, "/>");
+			writer_raw(turn->writer, "<attribute");
+			writer_attribute(turn->writer, "name", rule->attributes[j]);
+			writer_raw(turn->writer, "/>");
 		}
 		if (rule->attributes_count)
-			writer_raw(w, "</delegated>");
+			writer_raw(turn->writer, "</delegated>");
 	}
-	writer_raw(w, "</delegation></message>");
-	writer_end(w);
+	writer_raw(turn->writer, "</delegation></message>");
+	writer_end(turn->writer);
 }
 
-static void send_nesting(struct delegate *d, const struct rule *rule, bool bare, struct writer *w)
+static void send_nesting(struct delegate *d, const struct rule *rule, bool bare, struct turn *turn)
 {
 	const struct delegation_node node = {
 		.version = d->config.version, .bare = bare, .ns = rule->ns};
@@ -365,13 +371,14 @@ static void send_nesting(struct delegate *d, const struct rule *rule, bool bare,
 
 	buf_reset(&d->node);
 	delegation_node_format(&node, &d->node);
-	if (!request_add(d, REQUEST_NESTING, id, address, SPAN_NONE, SPAN_NONE, buf_span(&d->node)))
+	if (!request_add(d, REQUEST_NESTING, id, address, SPAN_NONE, SPAN_NONE, buf_span(&d->node),
+		    turn))
 		return;
-	writer_start(w, "iq", "get", id, address, d->config.domain);
-	writer_raw(w, "><query xmlns='" NS_DISCO_INFO "'");
-	writer_attribute(w, "node", buf_span(&d->node));
-	writer_raw(w, "/></iq>");
-	writer_end(w);
+	writer_start(turn->writer, "iq", "get", id, address, d->config.domain);
+	writer_raw(turn->writer, "><query xmlns='" NS_DISCO_INFO "'");
+	writer_attribute(turn->writer, "node", buf_span(&d->node));
+	writer_raw(turn->writer, "/></iq>");
+	writer_end(turn->writer);
 }
 
 /* Whether it has answered all nesting queries. */
@@ -385,7 +392,7 @@ static bool entity_answered(const struct delegate *d, const struct entity *entit
 }
 
 /* The advertisement, then the nesting queries that are not answered yet. */
-static void entity_tell(struct delegate *d, size_t index, struct writer *w)
+static void entity_tell(struct delegate *d, size_t index, struct turn *turn)
 {
 	struct entity *entity = &d->entities[index];
 
@@ -394,7 +401,7 @@ static void entity_tell(struct delegate *d, size_t index, struct writer *w)
 		return;
 	entity->told = entity_answered(d, entity);
 	if (!entity->told || entity->changed)
-		send_advertisement(d, index, w);
+		send_advertisement(d, index, turn);
 	entity->changed = false;
 	if (entity->told)
 		return;
@@ -402,33 +409,33 @@ static void entity_tell(struct delegate *d, size_t index, struct writer *w)
 		if (d->rules[i].entity != index)
 			continue;
 		if (!d->rules[i].host_known)
-			send_nesting(d, &d->rules[i], false, w);
+			send_nesting(d, &d->rules[i], false, turn);
 		if (!d->rules[i].bare_known)
-			send_nesting(d, &d->rules[i], true, w);
+			send_nesting(d, &d->rules[i], true, turn);
 	}
-	entity->next_ms = d->now_ms + entity->retry_ms;
+	entity->next_ms = turn->now_ms + entity->retry_ms;
 	entity->retry_ms *= 2;
 	if (entity->retry_ms > NESTING_MAX_MS)
 		entity->retry_ms = NESTING_MAX_MS;
 }
 
 /* From the beginning: at start, or when another session takes over. */
-static void entity_begin(struct delegate *d, struct entity *entity)
+static void entity_begin(struct delegate *d, struct entity *entity, struct turn *turn)
 {
-	entity_forgets(d, entity);
+	entity_forgets(d, entity, turn);
 	entity->told = false;
 	entity->retry_ms = NESTING_MIN_MS;
-	entity->next_ms = d->now_ms;
+	entity->next_ms = turn->now_ms;
 }
 
 /* Sessions of accounts --------------------------------------------------- */
 
-static void session_left(void *context, struct session *s, bool link_down, int64_t now_ms)
+static void session_left(void *context, struct session *s, bool link_down, struct turn *turn)
 {
 	struct delegate *d = context;
 
 	(void)link_down;
-	(void)now_ms;
+	(void)turn;
 	for (size_t i = 0; i < d->entities_count; i++)
 		if (d->entities[i].session == s) {
 			d->entities[i].session = NULL;
@@ -437,7 +444,7 @@ static void session_left(void *context, struct session *s, bool link_down, int64
 }
 
 /* The first session online manages; when it has left, the next one. */
-static void sessions_changed(void *context)
+static void sessions_changed(void *context, struct turn *turn)
 {
 	struct delegate *d = context;
 
@@ -451,7 +458,7 @@ static void sessions_changed(void *context)
 				entity->session = session_at(d->sessions, j);
 		if (entity->session) {
 			session_hold(entity->session);
-			entity_begin(d, entity);
+			entity_begin(d, entity, turn);
 		}
 	}
 }
@@ -478,13 +485,13 @@ static bool is_handed(void *context, struct table_entry *e)
 
 /* Answer all that `which` says true of: nobody else will. */
 static void fail_some(struct delegate *d, bool (*which)(void *context, struct table_entry *e),
-	void *context, enum stanza_error error, struct writer *w)
+	void *context, enum stanza_error error, struct turn *turn)
 {
 	size_t count;
 	struct table_entry **list = table_gather(d->requests, which, context, &count);
 
 	for (size_t i = 0; i < count; i++)
-		answer_error(d, table_record(list[i]), error, COUNT_BOUNCED, w);
+		answer_error(d, table_record(list[i]), error, COUNT_BOUNCED, turn);
 	free(list);
 }
 
@@ -577,14 +584,14 @@ static void sessions_begin(struct delegate *d, struct entity *old, size_t old_co
 	d->sessions = session_table_new(&config);
 }
 
-static void begin_all(struct delegate *d, struct writer *w)
+static void begin_all(struct delegate *d, struct turn *turn)
 {
 	if (d->sessions)
-		session_up(d->sessions, w, d->now_ms);
+		session_up(d->sessions, turn);
 	for (size_t i = 0; i < d->entities_count; i++)
 		if (!d->entities[i].account) {
-			entity_begin(d, &d->entities[i]);
-			entity_tell(d, i, w);
+			entity_begin(d, &d->entities[i], turn);
+			entity_tell(d, i, turn);
 		}
 }
 
@@ -629,15 +636,14 @@ static void rules_inherit(
 	free(kept);
 }
 
-void delegate_rules(struct delegate *d, const struct delegate_rule *rules, size_t count,
-	struct writer *w, int64_t now_ms)
+void delegate_rules(
+	struct delegate *d, const struct delegate_rule *rules, size_t count, struct turn *turn)
 {
 	struct entity *old_entities = d->entities;
 	struct rule *old_rules = d->rules;
 	const struct session_table *old_sessions = d->sessions;
 	size_t old_entities_count = d->entities_count, old_rules_count = d->rules_count;
 
-	d->now_ms = now_ms;
 	d->entities = NULL;
 	d->entities_count = d->rules_count = 0;
 	d->rules = xcalloc(count + 1, sizeof(*d->rules));
@@ -668,13 +674,13 @@ void delegate_rules(struct delegate *d, const struct delegate_rule *rules, size_
 	sessions_begin(d, old_entities, old_entities_count);
 	rules_free(old_rules, old_rules_count);
 	entities_free(old_entities, old_entities_count);
-	if (!w)
+	if (!turn->writer)
 		return;
 	if (d->sessions && d->sessions != old_sessions)
-		session_up(d->sessions, w, now_ms);
+		session_up(d->sessions, turn);
 	for (size_t i = 0; i < d->entities_count; i++)
 		if (d->entities[i].changed)
-			entity_tell(d, i, w);
+			entity_tell(d, i, turn);
 }
 
 /* Requests of users ------------------------------------------------------ */
@@ -714,7 +720,7 @@ static const struct rule *find_rule(struct delegate *d, const struct stanza *s)
 }
 
 static void forward(
-	struct delegate *d, const struct rule *rule, const struct stanza *s, struct writer *w)
+	struct delegate *d, const struct rule *rule, const struct stanza *s, struct turn *turn)
 {
 	struct span address = entity_address(&d->entities[rule->entity]), id;
 	enum writer_status status;
@@ -722,25 +728,25 @@ static void forward(
 	char text[33];
 
 	if (!address.p) {
-		answer_stanza(d, s, ERROR_SERVICE_UNAVAILABLE, COUNT_BOUNCED, w);
+		answer_stanza(d, s, ERROR_SERVICE_UNAVAILABLE, COUNT_BOUNCED, turn);
 		return;
 	}
 	id = fresh_id(d, text);
-	r = request_add(d, REQUEST_ENVELOPE, id, address, s->from, s->to, s->id);
+	r = request_add(d, REQUEST_ENVELOPE, id, address, s->from, s->to, s->id, turn);
 	if (!r) {
-		answer_stanza(d, s, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, w);
+		answer_stanza(d, s, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
 		return;
 	}
-	delegation_begin(w, d->config.version, "set", address, d->config.domain, id);
-	writer_copy(w, s, &STANZA_KEEP, NS_CLIENT);
-	status = delegation_end(w);
+	delegation_begin(turn->writer, d->config.version, "set", address, d->config.domain, id);
+	writer_copy(turn->writer, s, &STANZA_KEEP, NS_CLIENT);
+	status = delegation_end(turn->writer);
 	if (status == WRITER_OK)
 		d->counters[COUNT_REQUESTS]++;
 	else
 		answer_error(d, r,
 			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
 						   : ERROR_RESOURCE_CONSTRAINT,
-			COUNT_TOO_LARGE, w);
+			COUNT_TOO_LARGE, turn);
 }
 
 /* A feature of our own under a delegated namespace is the entity's to announce (7.2.1). */
@@ -752,7 +758,8 @@ static bool is_delegated_feature(const struct delegate *d, struct span feature)
 	return false;
 }
 
-static void answer_disco(struct delegate *d, const struct stanza *s, bool account, struct writer *w)
+static void answer_disco(
+	struct delegate *d, const struct stanza *s, bool account, struct turn *turn)
 {
 	const struct disco_info *own = d->config.own;
 	struct disco_info info;
@@ -767,38 +774,38 @@ static void answer_disco(struct delegate *d, const struct stanza *s, bool accoun
 	disco_add_feature(&info, span_of(delegation_ns(d->config.version)));
 	for (size_t i = 0; i < d->rules_count; i++)
 		disco_add_all(&info, account ? &d->rules[i].bare : &d->rules[i].host);
-	if (disco_answer(&info, s, SPAN_NONE, w) != WRITER_OK)
-		answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+	if (disco_answer(&info, s, SPAN_NONE, turn->writer) != WRITER_OK)
+		answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	disco_free(&info);
 }
 
 /* What is not delegated: OTHERWISE, or through (a filter), or nobody's. */
 static void on_rest(
-	struct delegate *d, const struct stanza *s, enum stanza_error none, struct writer *w)
+	struct delegate *d, const struct stanza *s, enum stanza_error none, struct turn *turn)
 {
 	if (d->config.hand && !d->draining) {
 		char text[33];
 		struct span id = fresh_id(d, text);
 		struct request *r =
-			request_add(d, REQUEST_HANDLER, id, SPAN_NONE, s->from, s->to, s->id);
+			request_add(d, REQUEST_HANDLER, id, SPAN_NONE, s->from, s->to, s->id, turn);
 
 		if (!r)
-			answer_stanza(d, s, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, w);
+			answer_stanza(d, s, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
 		else if (d->config.hand(d->config.context, s, id))
 			d->counters[COUNT_HANDED]++;
 		else
-			answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BUSY, w);
+			answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BUSY, turn);
 	} else if (d->config.hand) {
-		answer_stanza(d, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+		answer_stanza(d, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 	} else if (d->config.passthrough) {
-		if (writer_stanza(w, s, &STANZA_KEEP) != WRITER_OK)
-			answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+		if (writer_stanza(turn->writer, s, &STANZA_KEEP) != WRITER_OK)
+			answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	} else {
-		answer_stanza(d, s, none, COUNT_UNSERVED, w);
+		answer_stanza(d, s, none, COUNT_UNSERVED, turn);
 	}
 }
 
-static void on_request(struct delegate *d, const struct stanza *s, struct writer *w)
+static void on_request(struct delegate *d, const struct stanza *s, struct turn *turn)
 {
 	const struct xml_node *payload = stanza_payload(s);
 	const struct rule *rule;
@@ -808,17 +815,18 @@ static void on_request(struct delegate *d, const struct stanza *s, struct writer
 	bool bare = jid_split(s->to, &to) && !to.resource.p;
 
 	if (info && !node && bare) {
-		answer_disco(d, s, to.local.p != NULL, w);
+		answer_disco(d, s, to.local.p != NULL, turn);
 		return;
 	}
 	rule = find_rule(d, s);
 	if (rule && d->draining)
-		answer_stanza(d, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+		answer_stanza(d, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 	else if (rule)
-		forward(d, rule, s, w);
+		forward(d, rule, s, turn);
 	else
 		on_rest(d, s,
-			info && node && bare ? ERROR_ITEM_NOT_FOUND : ERROR_SERVICE_UNAVAILABLE, w);
+			info && node && bare ? ERROR_ITEM_NOT_FOUND : ERROR_SERVICE_UNAVAILABLE,
+			turn);
 }
 
 /* Answers of entities ---------------------------------------------------- */
@@ -830,7 +838,7 @@ static void warn_answer(const struct request *r, const char *wrong)
 }
 
 static void on_envelope_answer(
-	struct delegate *d, struct request *r, const struct stanza *s, struct writer *w)
+	struct delegate *d, struct request *r, const struct stanza *s, struct turn *turn)
 {
 	struct stanza inner;
 	const char *wrong;
@@ -841,8 +849,8 @@ static void on_envelope_answer(
 
 		err_info("'%.*s' has not taken a request: %.*s", SPAN_ARG(r->asked_jid),
 			SPAN_ARG(condition));
-		entity_forgets(d, entity_of(d, r->asked_jid));
-		answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BOUNCED, w);
+		entity_forgets(d, entity_of(d, r->asked_jid), turn);
+		answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BOUNCED, turn);
 		return;
 	}
 	wrong = s->refusal ? "over a limit" : delegation_unwrap(s, &inner, &version);
@@ -854,10 +862,10 @@ static void on_envelope_answer(
 		wrong = reply_wrong(&inner, r->to, r->user, true);
 	if (wrong) {
 		warn_answer(r, wrong);
-		answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BAD_ANSWER, w);
+		answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BAD_ANSWER, turn);
 		return;
 	}
-	deliver(d, r, &inner, w);
+	deliver(d, r, &inner, turn);
 }
 
 static void on_nesting_answer(struct delegate *d, struct request *r, const struct stanza *s)
@@ -891,7 +899,7 @@ static void on_nesting_answer(struct delegate *d, struct request *r, const struc
 	request_remove(d, r);
 }
 
-static void on_answer(struct delegate *d, const struct stanza *s, struct writer *w)
+static void on_answer(struct delegate *d, const struct stanza *s, struct turn *turn)
 {
 	struct table_entry *e = s->id.n ? table_find(d->requests, s->id) : NULL;
 	struct request *r = e ? table_record(e) : NULL;
@@ -902,97 +910,96 @@ static void on_answer(struct delegate *d, const struct stanza *s, struct writer 
 	else if (r->kind == REQUEST_NESTING)
 		on_nesting_answer(d, r, s);
 	else
-		on_envelope_answer(d, r, s, w);
+		on_envelope_answer(d, r, s, turn);
 }
 
 /* Everything that comes -------------------------------------------------- */
 
-static void on_presence(struct delegate *d, const struct stanza *s, struct writer *w)
+static void on_presence(struct delegate *d, const struct stanza *s, struct turn *turn)
 {
 	if (d->sessions && span_equal(s->to, d->config.domain) &&
-		session_presence(d->sessions, s, w, d->now_ms)) {
+		session_presence(d->sessions, s, turn)) {
 		struct leaving leaving = {d, s->from};
 
 		if (s->type != TYPE_NONE)
-			fail_some(d, is_gone, &leaving, ERROR_SERVICE_UNAVAILABLE, w);
+			fail_some(d, is_gone, &leaving, ERROR_SERVICE_UNAVAILABLE, turn);
 		return;
 	}
 	if (d->config.passthrough)
-		writer_stanza(w, s, &STANZA_KEEP);
+		writer_stanza(turn->writer, s, &STANZA_KEEP);
 	else if (s->type == TYPE_SUBSCRIBE) {
 		/* an account that manages may want to see us, too; nobody else has a reason */
 		bool known = d->sessions && session_target(d->sessions, s->from) >= 0;
 
-		writer_start(w, "presence", known ? "subscribed" : "unsubscribed", SPAN_NONE,
-			jid_bare(s->from), s->to);
-		writer_raw(w, "/>");
-		writer_end(w);
+		writer_start(turn->writer, "presence", known ? "subscribed" : "unsubscribed",
+			SPAN_NONE, jid_bare(s->from), s->to);
+		writer_raw(turn->writer, "/>");
+		writer_end(turn->writer);
 	} else {
 		d->counters[COUNT_IGNORED]++;
 	}
 }
 
-static void on_message(struct delegate *d, const struct stanza *s, struct writer *w)
+static void on_message(struct delegate *d, const struct stanza *s, struct turn *turn)
 {
 	bool bounce = s->type == TYPE_ERROR && span_equal(s->to, d->config.domain) &&
 		      entity_of(d, s->from);
 
 	if (d->config.passthrough && !s->refusal && !bounce)
-		writer_stanza(w, s, &STANZA_KEEP);
+		writer_stanza(turn->writer, s, &STANZA_KEEP);
 	else if (s->type == TYPE_ERROR)
 		/* our advertisement has come back: its queries have as well */
 		d->counters[COUNT_IGNORED]++;
 	else
-		answer_stanza(d, s, ERROR_SERVICE_UNAVAILABLE, COUNT_UNSERVED, w);
+		answer_stanza(d, s, ERROR_SERVICE_UNAVAILABLE, COUNT_UNSERVED, turn);
 }
 
-static void on_iq(struct delegate *d, const struct stanza *s, struct writer *w)
+static void on_iq(struct delegate *d, const struct stanza *s, struct turn *turn)
 {
 	if (stanza_is_answer(s) && d->config.passthrough && !s->refusal &&
 		!span_equal(s->to, d->config.domain))
-		writer_stanza(w, s, &STANZA_KEEP); /* nothing of ours is sent from there */
+		writer_stanza(
+			turn->writer, s, &STANZA_KEEP); /* nothing of ours is sent from there */
 	else if (stanza_is_answer(s))
-		on_answer(d, s, w);
+		on_answer(d, s, turn);
 	else if (s->refusal)
-		answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+		answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	else if (!stanza_iq_valid(s))
-		answer_stanza(d, s, ERROR_BAD_REQUEST, COUNT_BAD_REQUEST, w);
+		answer_stanza(d, s, ERROR_BAD_REQUEST, COUNT_BAD_REQUEST, turn);
 	else
-		on_request(d, s, w);
+		on_request(d, s, turn);
 }
 
-void delegate_stanza(struct delegate *d, const struct stanza *s, struct writer *w, int64_t now_ms)
+static void delegate_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
+	struct delegate *d = self;
 	struct jid from;
 
-	d->now_ms = now_ms;
 	if (d->config.passthrough && !jid_at_domain(s->to, d->config.domain)) {
-		if (s->refusal || writer_stanza(w, s, &STANZA_KEEP) != WRITER_OK)
+		if (s->refusal || writer_stanza(turn->writer, s, &STANZA_KEEP) != WRITER_OK)
 			d->counters[COUNT_IGNORED]++;
 	} else if (!jid_split(s->from, &from)) {
 		d->counters[COUNT_IGNORED]++;
 	} else if (s->kind == STANZA_IQ) {
-		on_iq(d, s, w);
+		on_iq(d, s, turn);
 	} else if (s->kind == STANZA_MESSAGE) {
-		on_message(d, s, w);
+		on_message(d, s, turn);
 	} else {
-		on_presence(d, s, w);
+		on_presence(d, s, turn);
 	}
 	/* a session that has just taken over is told at once */
 	for (size_t i = 0; i < d->entities_count; i++)
-		if (d->entities[i].next_ms <= now_ms)
-			entity_tell(d, i, w);
+		if (d->entities[i].next_ms <= turn->now_ms)
+			entity_tell(d, i, turn);
 }
 
-void delegate_handler_stanza(
-	struct delegate *d, const struct stanza *s, struct writer *w, int64_t now_ms)
+void delegate_handler_stanza(struct delegate *d, const struct stanza *s, struct turn *turn)
 {
 	struct table_entry *e = s->id.n ? table_find(d->requests, s->id) : NULL;
 	struct request *r = e ? table_record(e) : NULL;
 	const char *wrong;
 
-	d->now_ms = now_ms;
-	if (!r || r->kind != REQUEST_HANDLER || s->kind != STANZA_IQ || !w) {
+	if (!r || r->kind != REQUEST_HANDLER || s->kind != STANZA_IQ || !turn->writer) {
 		err_warn("the handler wrote what answers no open request (id '%.*s')",
 			SPAN_ARG(s->id));
 		d->counters[COUNT_STRAY]++;
@@ -1000,54 +1007,55 @@ void delegate_handler_stanza(
 	}
 	wrong = reply_wrong(s, r->to, r->user, false);
 	if (!wrong) {
-		deliver(d, r, s, w);
+		deliver(d, r, s, turn);
 		return;
 	}
 	err_warn("the handler's reply to a request of '%.*s' is wrong: %s", SPAN_ARG(r->user),
 		wrong);
-	answer_error(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, w);
+	answer_error(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, turn);
 }
 
-void delegate_handler_bad(struct delegate *d, struct span id, struct writer *w, int64_t now_ms)
+void delegate_handler_bad(struct delegate *d, struct span id, struct turn *turn)
 {
 	struct table_entry *e = id.n ? table_find(d->requests, id) : NULL;
 	struct request *r = e ? table_record(e) : NULL;
 
-	d->now_ms = now_ms;
-	if (r && r->kind == REQUEST_HANDLER && w)
-		answer_error(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, w);
+	if (r && r->kind == REQUEST_HANDLER && turn->writer)
+		answer_error(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, turn);
 	else
 		d->counters[COUNT_STRAY]++;
 }
 
-void delegate_handler_died(struct delegate *d, struct writer *w, int64_t now_ms)
+void delegate_handler_died(struct delegate *d, struct turn *turn)
 {
-	d->now_ms = now_ms;
-	if (w)
-		fail_some(d, is_handed, NULL, ERROR_INTERNAL_SERVER_ERROR, w);
+	if (turn->writer)
+		fail_some(d, is_handed, NULL, ERROR_INTERNAL_SERVER_ERROR, turn);
 }
 
 /* Time ------------------------------------------------------------------- */
 
-void delegate_up(struct delegate *d, struct writer *w, int64_t now_ms)
+static void delegate_up(void *self, struct turn *turn)
 {
-	d->now_ms = now_ms;
+	struct delegate *d = self;
+
 	d->up = true;
-	begin_all(d, w);
+	begin_all(d, turn);
 }
 
-void delegate_down(struct delegate *d, int64_t now_ms)
+static void delegate_down(void *self, struct turn *turn)
 {
-	d->now_ms = now_ms;
+	struct delegate *d = self;
+
 	d->up = false;
 	if (d->sessions)
-		session_down(d->sessions, now_ms);
+		session_down(d->sessions, turn);
 	for (size_t i = 0; i < d->entities_count; i++)
 		d->entities[i].next_ms = DEADLINE_NEVER;
 }
 
-int64_t delegate_deadline(const struct delegate *d)
+static int64_t delegate_deadline(const void *self)
 {
+	const struct delegate *d = self;
 	int64_t deadline_ms = table_deadline(d->requests);
 
 	if (d->sessions && session_deadline(d->sessions) < deadline_ms)
@@ -1058,38 +1066,53 @@ int64_t delegate_deadline(const struct delegate *d)
 	return deadline_ms;
 }
 
-void delegate_tick(struct delegate *d, struct writer *w, int64_t now_ms)
+static void delegate_tick(void *self, struct turn *turn)
 {
+	struct delegate *d = self;
 	struct table_entry *e;
 
-	d->now_ms = now_ms;
-	while ((e = table_earliest(d->requests)) && e->deadline_ms <= now_ms) {
+	while ((e = table_earliest(d->requests)) && e->deadline_ms <= turn->now_ms) {
 		struct request *r = table_record(e);
 
 		if (r->kind == REQUEST_ENVELOPE)
-			entity_forgets(d, entity_of(d, r->asked_jid));
-		answer_error(d, r, ERROR_REMOTE_SERVER_TIMEOUT, COUNT_TIMEOUT, w);
+			entity_forgets(d, entity_of(d, r->asked_jid), turn);
+		answer_error(d, r, ERROR_REMOTE_SERVER_TIMEOUT, COUNT_TIMEOUT, turn);
 	}
 	if (d->sessions)
-		session_tick(d->sessions, w, now_ms);
+		session_tick(d->sessions, turn);
 	for (size_t i = 0; i < d->entities_count; i++)
-		if (d->entities[i].next_ms <= now_ms)
-			entity_tell(d, i, w);
+		if (d->entities[i].next_ms <= turn->now_ms)
+			entity_tell(d, i, turn);
 }
 
-void delegate_drain(struct delegate *d, struct writer *w, int64_t now_ms)
+static void delegate_drain(void *self, struct turn *turn)
 {
-	(void)w;
-	d->now_ms = now_ms;
+	struct delegate *d = self;
+
+	(void)turn;
 	d->draining = true;
 }
 
-void delegate_finish(struct delegate *d, struct writer *w, int64_t now_ms)
+static void delegate_finish(void *self, struct turn *turn)
 {
+	struct delegate *d = self;
 	struct table_entry *e;
 
-	d->now_ms = now_ms;
 	d->draining = true;
 	while ((e = table_earliest(d->requests)))
-		answer_error(d, table_record(e), ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+		answer_error(d, table_record(e), ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 }
+
+const struct service_ops delegate_ops = {
+	.fold = true,
+	.up = delegate_up,
+	.down = delegate_down,
+	.stanza = delegate_stanza,
+	.tick = delegate_tick,
+	.deadline = delegate_deadline,
+	.drain = delegate_drain,
+	.finish = delegate_finish,
+	.open_requests = delegate_open_requests,
+	.handler_requests = delegate_handler_requests,
+	.metrics = delegate_metrics,
+};

@@ -10,9 +10,9 @@
 #define OUTBOARD_DELEGATION_DELEGATE_H
 
 #include "xmpp/disco.h"
-#include "server/metrics.h"
+#include "server/service.h"
 #include "base/table.h"
-#include "xmpp/writer.h"
+#include "xmpp/turn.h"
 
 struct delegate_rule {
 	struct span ns;
@@ -44,27 +44,17 @@ const char *delegate_rules_wrong(
 /* *config is copied; what it points to is borrowed until the end. */
 struct delegate *delegate_new(const struct delegate_config *config);
 void delegate_free(struct delegate *d);
-/* New rules (copied); w NULL while the link is down. Entities are told; requests in flight finish.
+/* New rules (copied), also while the link is down. Entities are told; requests in flight finish.
  */
-void delegate_rules(struct delegate *d, const struct delegate_rule *rules, size_t count,
-	struct writer *w, int64_t now_ms);
-void delegate_up(struct delegate *d, struct writer *w, int64_t now_ms);
-void delegate_down(struct delegate *d, int64_t now_ms);
-void delegate_stanza(struct delegate *d, const struct stanza *s, struct writer *w, int64_t now_ms);
+void delegate_rules(
+	struct delegate *d, const struct delegate_rule *rules, size_t count, struct turn *turn);
 /* The OTHERWISE handler wrote s. */
-void delegate_handler_stanza(
-	struct delegate *d, const struct stanza *s, struct writer *w, int64_t now_ms);
+void delegate_handler_stanza(struct delegate *d, const struct stanza *s, struct turn *turn);
 /* It wrote what is no iq, under this id (SPAN_NONE: none that is known); logged by the caller. Who
  * waits for that answer gets an error. */
-void delegate_handler_bad(struct delegate *d, struct span id, struct writer *w, int64_t now_ms);
-void delegate_handler_died(struct delegate *d, struct writer *w, int64_t now_ms);
-void delegate_tick(struct delegate *d, struct writer *w, int64_t now_ms);
-int64_t delegate_deadline(const struct delegate *d);
-void delegate_drain(struct delegate *d, struct writer *w, int64_t now_ms);
-void delegate_finish(struct delegate *d, struct writer *w, int64_t now_ms);
-size_t delegate_open_requests(const struct delegate *d);
-/* Those of them that OTHERWISE holds. */
-size_t delegate_handler_requests(const struct delegate *d);
-size_t delegate_metrics(const struct delegate *d, struct metric *out, size_t max);
+void delegate_handler_bad(struct delegate *d, struct span id, struct turn *turn);
+void delegate_handler_died(struct delegate *d, struct turn *turn);
+/* self: a struct delegate. */
+extern const struct service_ops delegate_ops;
 
 #endif

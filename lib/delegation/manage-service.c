@@ -258,6 +258,7 @@ static void on_job_done(void *context, enum job_end end, int status, struct span
 	struct asked_job *job = context;
 	struct manageservice *ms = job->owner;
 	struct span id = table_entry_of(job)->key;
+	struct turn turn = service_turn(ms->service);
 	struct stanza s;
 
 	ms->running--;
@@ -268,8 +269,7 @@ static void on_job_done(void *context, enum job_end end, int status, struct span
 		err_warn("'%s' %s", ms->config->handler[0], why[end]);
 	else if (status > 0)
 		err_warn("'%s' has ended with status %d", ms->config->handler[0], status);
-	manage_reply(ms->manage, id, good && !wrong ? &s : NULL, service_writer(ms->service),
-		loop_now_ms(ms->loop));
+	manage_reply(ms->manage, id, good && !wrong ? &s : NULL, &turn);
 	job_remove(job);
 	jobs_start(ms);
 }
@@ -277,7 +277,7 @@ static void on_job_done(void *context, enum job_end end, int status, struct span
 static void jobs_start(struct manageservice *ms)
 {
 	while (ms->first && ms->running < (size_t)ms->config->jobs &&
-		!service_congested(ms->service)) {
+		!service_congested(ms->service) && !service_ending(ms->service)) {
 		struct asked_job *job = ms->first;
 		const struct job_config config = {.argv = ms->config->handler,
 			.environment = (const char *const *)job->environment,
@@ -411,8 +411,9 @@ static bool on_tell(void *context, const struct stanza *s, struct span id)
 static void on_handler_stanza(void *context, const struct stanza *s)
 {
 	struct manageservice *ms = context;
+	struct turn turn = service_turn(ms->service);
 
-	manage_handler_stanza(ms->manage, s, service_writer(ms->service), loop_now_ms(ms->loop));
+	manage_handler_stanza(ms->manage, s, &turn);
 }
 
 /* A line of the handler with --json; number 0: not known. */
@@ -421,6 +422,7 @@ static void handler_object(struct manageservice *ms, struct span line, size_t nu
 	struct stanza s;
 	struct span id;
 	const char *wrong = jsonlines_read(ms->json, line, number, &s, &id);
+	struct turn turn = service_turn(ms->service);
 
 	if (!wrong) {
 		on_handler_stanza(ms, &s);
@@ -431,7 +433,7 @@ static void handler_object(struct manageservice *ms, struct span line, size_t nu
 	else
 		err_warn("what '%s' wrote is no reply: %s (id '%.*s')", ms->config->handler[0],
 			wrong, SPAN_ARG(id));
-	manage_handler_bad(ms->manage, id, service_writer(ms->service), loop_now_ms(ms->loop));
+	manage_handler_bad(ms->manage, id, &turn);
 }
 
 static void on_handler_line(void *context, struct span line)
@@ -447,8 +449,9 @@ static void on_pipe_line(void *context, struct span line, size_t number)
 static void on_handler_died(void *context)
 {
 	struct manageservice *ms = context;
+	struct turn turn = service_turn(ms->service);
 
-	manage_handler_died(ms->manage, service_writer(ms->service), loop_now_ms(ms->loop));
+	manage_handler_died(ms->manage, &turn);
 }
 
 static void on_pipe_bad(void *context, const char *what, size_t line)
@@ -476,7 +479,7 @@ static struct reader_config reply_limits(const struct manageservice_config *c)
 		.max_attributes = (unsigned)c->service.max_attributes};
 }
 
-static void on_attach(void *self, struct service *service, struct loop *loop)
+static void on_attach(void *context, struct service *service, struct loop *loop)
 {
 	static const struct handler_ops handler_ops = {
 		.stanza = on_handler_stanza, .line = on_handler_line, .died = on_handler_died};
@@ -484,7 +487,7 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 		.line = on_pipe_line,
 		.bad = on_pipe_bad,
 		.ended = on_pipe_ended};
-	struct manageservice *ms = self;
+	struct manageservice *ms = context;
 	const struct link_config link = {
 		.reader = reply_limits(ms->config),
 		.max_queue_bytes = (size_t)ms->config->service.max_queue_bytes,
@@ -508,77 +511,19 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 		ms->pipe = link_new(loop, 0, 1, &link, &link_ops, ms);
 }
 
-/* Service ---------------------------------------------------------------- */
-
-static void on_up(void *self, struct writer *w, int64_t now_ms)
-{
-	manage_up(((struct manageservice *)self)->manage, w, now_ms);
-}
-
-static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
-{
-	manage_stanza(((struct manageservice *)self)->manage, s, w, now_ms);
-}
-
-static void on_tick(void *self, struct writer *w, int64_t now_ms)
-{
-	manage_tick(((struct manageservice *)self)->manage, w, now_ms);
-}
-
-static int64_t deadline(const void *self)
-{
-	return manage_deadline(((const struct manageservice *)self)->manage);
-}
-
-static void on_drain(void *self, struct writer *w, int64_t now_ms)
-{
-	manage_drain(((struct manageservice *)self)->manage, w, now_ms);
-}
-
-static void on_finish(void *self, struct writer *w, int64_t now_ms)
-{
-	struct manageservice *ms = self;
-
-	ms->config->jobs = 0; /* the end of one is not the turn of the next */
-	manage_finish(ms->manage, w, now_ms);
-}
-
-static size_t open_requests(const void *self)
-{
-	return manage_open_requests(((const struct manageservice *)self)->manage);
-}
-
-static size_t metrics(const void *self, struct metric *out, size_t max)
-{
-	return manage_metrics(((const struct manageservice *)self)->manage, out, max);
-}
-
 /* The loop is about to go: end what is in it. */
-static void on_detach(void *self)
+static void on_detach(void *context)
 {
-	struct manageservice *ms = self;
+	struct manageservice *ms = context;
 	struct table_entry *e;
 
 	handler_free(ms->handler, io_now_ms() + HANDLER_END_MS);
 	link_free(ms->pipe);
 	ms->handler = NULL;
 	ms->pipe = NULL;
-	for (ms->config->jobs = 0; (e = table_earliest(ms->jobs));)
+	while ((e = table_earliest(ms->jobs)))
 		on_over(ms, e->key);
 }
-
-static const struct service_ops ops = {.fold = true,
-	.up = on_up,
-	.stanza = on_stanza,
-	.tick = on_tick,
-	.deadline = deadline,
-	.drain = on_drain,
-	.finish = on_finish,
-	.open_requests = open_requests,
-	.metrics = metrics,
-	.handler_requests = open_requests,
-	.attach = on_attach,
-	.detach = on_detach};
 
 /* Configuration ---------------------------------------------------------- */
 
@@ -663,7 +608,9 @@ int manageservice_run(struct manageservice_config *config, const char **wrong)
 	if (status == EXIT_DONE) {
 		announce_defaults(config);
 		make_manage(&ms);
-		status = service_run(&config->service, &ops, &ms);
+		status = service_run(&config->service, &manage_ops, ms.manage,
+			&(struct service_hooks){
+				.context = &ms, .attach = on_attach, .detach = on_detach});
 	}
 	manage_free(ms.manage);
 	table_free(ms.jobs);

@@ -111,13 +111,16 @@ void manage_free(struct manage *m)
 	free(m);
 }
 
-size_t manage_open_requests(const struct manage *m)
+static size_t manage_open_requests(const void *self)
 {
+	const struct manage *m = self;
+
 	return table_count(m->requests);
 }
 
-size_t manage_metrics(const struct manage *m, struct metric *out, size_t max)
+static size_t manage_metrics(const void *self, struct metric *out, size_t max)
 {
+	const struct manage *m = self;
 	const struct metric pending = {"pending_requests", NULL,
 		"requests waiting for their answer", METRIC_GAUGE, table_count(m->requests)};
 	size_t n = metrics_add(out, 0, max, &pending, 1);
@@ -166,21 +169,21 @@ static struct span answerer(struct span to, struct span from)
 }
 
 /* The envelope of an inner error. */
-static enum writer_status send_error(struct manage *m, struct writer *w, int version,
+static enum writer_status send_error(struct manage *m, struct turn *turn, int version,
 	struct span outer_to, struct span outer_from, struct span outer_id,
 	const struct stanza *inner, enum stanza_error e)
 {
 	enum writer_status status;
 
-	delegation_begin(w, version, "result", outer_to, outer_from, outer_id);
-	writer_raw(w, "<iq xmlns='" NS_CLIENT "' type='error'");
-	writer_attribute(w, "id", inner->id);
-	writer_attribute(w, "to", inner->from);
-	writer_attribute(w, "from", answerer(inner->to, inner->from));
-	writer_raw(w, ">");
-	stanza_error_element(w, e, NULL);
-	writer_raw(w, "</iq>");
-	status = delegation_end(w);
+	delegation_begin(turn->writer, version, "result", outer_to, outer_from, outer_id);
+	writer_raw(turn->writer, "<iq xmlns='" NS_CLIENT "' type='error'");
+	writer_attribute(turn->writer, "id", inner->id);
+	writer_attribute(turn->writer, "to", inner->from);
+	writer_attribute(turn->writer, "from", answerer(inner->to, inner->from));
+	writer_raw(turn->writer, ">");
+	stanza_error_element(turn->writer, e, NULL);
+	writer_raw(turn->writer, "</iq>");
+	status = delegation_end(turn->writer);
 	if (status != WRITER_OK)
 		m->counters[COUNT_QUEUE_FULL]++;
 	return status;
@@ -188,29 +191,29 @@ static enum writer_status send_error(struct manage *m, struct writer *w, int ver
 
 /* The request's one answer is an error of ours. */
 static void answer_error(struct manage *m, struct request *r, enum stanza_error e, enum counter why,
-	struct writer *w)
+	struct turn *turn)
 {
 	const struct stanza inner = {.from = r->from, .to = r->to, .id = r->id};
 
 	m->counters[why]++;
 	if (r->version)
-		send_error(m, w, r->version, r->outer_from, r->outer_to, r->outer_id, &inner, e);
+		send_error(m, turn, r->version, r->outer_from, r->outer_to, r->outer_id, &inner, e);
 	request_remove(m, r);
 }
 
 /* An error for a request that never got into the table. */
 static void refuse(struct manage *m, const struct stanza *outer, const struct stanza *inner,
-	int version, enum stanza_error e, enum counter why, struct writer *w)
+	int version, enum stanza_error e, enum counter why, struct turn *turn)
 {
 	m->counters[why]++;
-	send_error(m, w, version, outer->from, outer->to, outer->id, inner, e);
+	send_error(m, turn, version, outer->from, outer->to, outer->id, inner, e);
 }
 
 static void answer_outer(struct manage *m, const struct stanza *s, enum stanza_error e,
-	enum counter why, struct writer *w)
+	enum counter why, struct turn *turn)
 {
 	m->counters[why]++;
-	if (stanza_error_reply(w, s, e, NULL) != WRITER_OK)
+	if (stanza_error_reply(turn->writer, s, e, NULL) != WRITER_OK)
 		m->counters[COUNT_QUEUE_FULL]++;
 }
 
@@ -241,7 +244,7 @@ static bool is_listed(const struct manage *m, struct span payload_ns)
 }
 
 /* A request of the host's user in its envelope. */
-static void on_envelope(struct manage *m, const struct stanza *s, struct writer *w, int64_t now_ms)
+static void on_envelope(struct manage *m, const struct stanza *s, struct turn *turn)
 {
 	struct stanza inner;
 	int version;
@@ -254,38 +257,38 @@ static void on_envelope(struct manage *m, const struct stanza *s, struct writer 
 		wrong = "the forwarded iq is no request";
 	if (wrong) {
 		err_warn("bad envelope of '%.*s': %s", SPAN_ARG(s->from), wrong);
-		answer_outer(m, s, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, w);
+		answer_outer(m, s, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, turn);
 		return;
 	}
 	payload = stanza_payload(&inner);
 	/* ejabberd hands back our own requests: answering them would ask ourselves */
 	if (!stanza_iq_valid(&inner) || !payload) {
-		refuse(m, s, &inner, version, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, w);
+		refuse(m, s, &inner, version, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, turn);
 		return;
 	}
 	if (jid_at_domain(inner.from, m->config.domain) || !is_listed(m, payload->ns) ||
 		(inner.to.p && !is_host(m, jid_domain(inner.to)))) {
-		refuse(m, s, &inner, version, ERROR_SERVICE_UNAVAILABLE, COUNT_UNLISTED, w);
+		refuse(m, s, &inner, version, ERROR_SERVICE_UNAVAILABLE, COUNT_UNLISTED, turn);
 		return;
 	}
 	if (m->draining) {
-		refuse(m, s, &inner, version, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+		refuse(m, s, &inner, version, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 		return;
 	}
-	r = request_add(m, s, &inner, version, now_ms + m->config.timeout_ms);
+	r = request_add(m, s, &inner, version, turn->now_ms + m->config.timeout_ms);
 	if (!r) {
-		refuse(m, s, &inner, version, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, w);
+		refuse(m, s, &inner, version, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
 		return;
 	}
 	request = (struct manage_request){
 		.inner = &inner, .host = s->from, .ns = payload->ns, .id = r->own_id};
 	m->counters[COUNT_REQUESTS]++;
-	if (!m->config.hand(m->config.context, &request, now_ms + m->config.timeout_ms))
-		answer_error(m, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BUSY, w);
+	if (!m->config.hand(m->config.context, &request, turn->now_ms + m->config.timeout_ms))
+		answer_error(m, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BUSY, turn);
 }
 
 /* disco#info: nesting queries of a host, and questions about ourselves. */
-static void on_disco(struct manage *m, const struct stanza *s, struct writer *w)
+static void on_disco(struct manage *m, const struct stanza *s, struct turn *turn)
 {
 	struct span node = xml_attribute(stanza_payload(s), "node");
 	const struct disco_info *info = node.p ? NULL : &m->own;
@@ -293,7 +296,7 @@ static void on_disco(struct manage *m, const struct stanza *s, struct writer *w)
 
 	if (node.p && delegation_node_parse(node, &nesting)) {
 		if (!is_host(m, s->from)) {
-			answer_outer(m, s, ERROR_FORBIDDEN, COUNT_FORBIDDEN, w);
+			answer_outer(m, s, ERROR_FORBIDDEN, COUNT_FORBIDDEN, turn);
 			return;
 		}
 		for (size_t i = 0; i < m->config.namespaces_count; i++)
@@ -302,11 +305,11 @@ static void on_disco(struct manage *m, const struct stanza *s, struct writer *w)
 						    : &m->config.namespaces[i].host;
 	}
 	if (!info) {
-		answer_outer(m, s, ERROR_ITEM_NOT_FOUND, COUNT_UNLISTED, w);
+		answer_outer(m, s, ERROR_ITEM_NOT_FOUND, COUNT_UNLISTED, turn);
 		return;
 	}
-	if (disco_answer(info, s, node, w) != WRITER_OK)
-		answer_outer(m, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+	if (disco_answer(info, s, node, turn->writer) != WRITER_OK)
+		answer_outer(m, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 }
 
 /* Tell the handler that its own request has failed. */
@@ -362,7 +365,7 @@ static bool is_delegation(const struct stanza *s)
 	return n && span_is(n->name, "delegation") && delegation_version(n->ns);
 }
 
-static void on_iq(struct manage *m, const struct stanza *s, struct writer *w, int64_t now_ms)
+static void on_iq(struct manage *m, const struct stanza *s, struct turn *turn)
 {
 	const struct xml_node *payload = s->root->first_child;
 
@@ -370,30 +373,32 @@ static void on_iq(struct manage *m, const struct stanza *s, struct writer *w, in
 		if (!on_answer(m, s))
 			m->counters[COUNT_STRAY]++;
 	} else if (s->refusal) {
-		answer_outer(m, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+		answer_outer(m, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	} else if (!stanza_iq_valid(s)) {
-		answer_outer(m, s, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, w);
+		answer_outer(m, s, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, turn);
 	} else if (is_delegation(s) && !is_host(m, s->from)) {
-		answer_outer(m, s, ERROR_FORBIDDEN, COUNT_FORBIDDEN, w);
+		answer_outer(m, s, ERROR_FORBIDDEN, COUNT_FORBIDDEN, turn);
 	} else if (is_delegation(s)) {
-		on_envelope(m, s, w, now_ms);
+		on_envelope(m, s, turn);
 	} else if (s->type == TYPE_GET && xml_is(payload, NS_DISCO_INFO, "query") &&
 		   (!s->to.p || span_equal(s->to, m->config.domain))) {
-		on_disco(m, s, w);
+		on_disco(m, s, turn);
 	} else {
-		answer_outer(m, s, ERROR_SERVICE_UNAVAILABLE, COUNT_UNLISTED, w);
+		answer_outer(m, s, ERROR_SERVICE_UNAVAILABLE, COUNT_UNLISTED, turn);
 	}
 }
 
-void manage_stanza(struct manage *m, const struct stanza *s, struct writer *w, int64_t now_ms)
+static void manage_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
+	struct manage *m = self;
+
 	if (m->config.passthrough && !jid_at_domain(s->to, m->config.domain)) {
-		if (s->refusal || writer_stanza(w, s, &STANZA_KEEP) != WRITER_OK)
+		if (s->refusal || writer_stanza(turn->writer, s, &STANZA_KEEP) != WRITER_OK)
 			m->counters[COUNT_IGNORED]++;
 	} else if (!s->from.n) {
 		m->counters[COUNT_IGNORED]++;
 	} else if (s->kind == STANZA_IQ) {
-		on_iq(m, s, w, now_ms);
+		on_iq(m, s, turn);
 	} else if (s->kind == STANZA_MESSAGE && s->type != TYPE_ERROR && is_delegation(s)) {
 		on_advertisement(m, s, s->root->first_child);
 	} else {
@@ -404,7 +409,7 @@ void manage_stanza(struct manage *m, const struct stanza *s, struct writer *w, i
 /* From the handler ------------------------------------------------------- */
 
 /* A reply to r that the handler gave. */
-static void on_reply(struct manage *m, struct request *r, const struct stanza *s, struct writer *w)
+static void on_reply(struct manage *m, struct request *r, const struct stanza *s, struct turn *turn)
 {
 	const char *wrong = reply_wrong(s, answerer(r->to, r->from), r->from, false);
 	struct stanza_edit edit = {.to = r->from, .from = answerer(r->to, r->from), .id = r->id};
@@ -413,17 +418,18 @@ static void on_reply(struct manage *m, struct request *r, const struct stanza *s
 	if (wrong) {
 		err_warn("the handler's reply to a request of '%.*s' is wrong: %s",
 			SPAN_ARG(r->from), wrong);
-		answer_error(m, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_REPLY, w);
+		answer_error(m, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_REPLY, turn);
 		return;
 	}
-	delegation_begin(w, r->version, "result", r->outer_from, r->outer_to, r->outer_id);
-	writer_copy(w, s, &edit, NS_CLIENT);
-	status = delegation_end(w);
+	delegation_begin(
+		turn->writer, r->version, "result", r->outer_from, r->outer_to, r->outer_id);
+	writer_copy(turn->writer, s, &edit, NS_CLIENT);
+	status = delegation_end(turn->writer);
 	if (status != WRITER_OK) {
 		answer_error(m, r,
 			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
 						   : ERROR_RESOURCE_CONSTRAINT,
-			COUNT_TOO_LARGE, w);
+			COUNT_TOO_LARGE, turn);
 		return;
 	}
 	m->counters[COUNT_ANSWERS]++;
@@ -431,8 +437,7 @@ static void on_reply(struct manage *m, struct request *r, const struct stanza *s
 }
 
 /* A request of the handler's own (--handler-requests). */
-static void on_handler_request(
-	struct manage *m, const struct stanza *s, struct writer *w, int64_t now_ms)
+static void on_handler_request(struct manage *m, const struct stanza *s, struct turn *turn)
 {
 	struct stanza outer = {.from = s->to};
 	struct stanza_edit edit = {.from = m->config.domain};
@@ -446,10 +451,10 @@ static void on_handler_request(
 		m->counters[COUNT_BAD_REPLY]++;
 		return;
 	}
-	r = w ? request_add(m, &outer, s, 0, now_ms + m->config.timeout_ms) : NULL;
+	r = turn->writer ? request_add(m, &outer, s, 0, turn->now_ms + m->config.timeout_ms) : NULL;
 	if (r) {
 		edit.id = r->own_id;
-		if (writer_stanza(w, s, &edit) == WRITER_OK) {
+		if (writer_stanza(turn->writer, s, &edit) == WRITER_OK) {
 			m->counters[COUNT_HANDLER_REQUESTS]++;
 			return;
 		}
@@ -458,15 +463,14 @@ static void on_handler_request(
 	tell_error(m, s->to, s->id, ERROR_RESOURCE_CONSTRAINT);
 }
 
-void manage_handler_stanza(
-	struct manage *m, const struct stanza *s, struct writer *w, int64_t now_ms)
+void manage_handler_stanza(struct manage *m, const struct stanza *s, struct turn *turn)
 {
 	struct table_entry *e = s->id.n ? table_find(m->requests, s->id) : NULL;
 	struct request *r = e ? table_record(e) : NULL;
 
 	if (stanza_is_request(s)) {
-		on_handler_request(m, s, w, now_ms);
-	} else if (r && !w) {
+		on_handler_request(m, s, turn);
+	} else if (r && !turn->writer) {
 		/* the last words of one that has ended while the server is away: see
 		 * manage_handler_died() */
 		m->counters[COUNT_STRAY]++;
@@ -475,33 +479,30 @@ void manage_handler_stanza(
 			SPAN_ARG(s->id));
 		m->counters[COUNT_STRAY]++;
 	} else {
-		on_reply(m, r, s, w);
+		on_reply(m, r, s, turn);
 	}
 }
 
-void manage_handler_bad(struct manage *m, struct span id, struct writer *w, int64_t now_ms)
+void manage_handler_bad(struct manage *m, struct span id, struct turn *turn)
 {
 	struct table_entry *e = id.n ? table_find(m->requests, id) : NULL;
 	struct request *r = e ? table_record(e) : NULL;
 
-	(void)now_ms;
-	if (r && r->version && w)
-		answer_error(m, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_REPLY, w);
+	if (r && r->version && turn->writer)
+		answer_error(m, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_REPLY, turn);
 	else
 		m->counters[COUNT_STRAY]++;
 }
 
-void manage_reply(struct manage *m, struct span id, const struct stanza *reply, struct writer *w,
-	int64_t now_ms)
+void manage_reply(struct manage *m, struct span id, const struct stanza *reply, struct turn *turn)
 {
 	struct table_entry *e = table_find(m->requests, id);
 	struct request *r = e ? table_record(e) : NULL;
 	const char *wrong = NULL;
 
-	(void)now_ms;
 	if (!r)
 		return;
-	if (!w) { /* the server is away: its deadline will answer it */
+	if (!turn->writer) { /* the server is away: its deadline will answer it */
 		table_deadline_set(m->requests, e, 0);
 		return;
 	}
@@ -512,13 +513,13 @@ void manage_reply(struct manage *m, struct span id, const struct stanza *reply, 
 		if (wrong)
 			err_warn("the handler's reply to a request of '%.*s' is wrong: %s",
 				SPAN_ARG(r->from), wrong);
-		answer_error(m, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_REPLY, w);
+		answer_error(m, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_REPLY, turn);
 		return;
 	}
-	on_reply(m, r, reply, w);
+	on_reply(m, r, reply, turn);
 }
 
-static void fail_all(struct manage *m, enum stanza_error error, enum counter why, struct writer *w)
+static void fail_all(struct manage *m, enum stanza_error error, enum counter why, struct turn *turn)
 {
 	struct table_entry *e;
 
@@ -527,18 +528,17 @@ static void fail_all(struct manage *m, enum stanza_error error, enum counter why
 
 		if (m->config.over && r->version)
 			m->config.over(m->config.context, r->own_id);
-		answer_error(m, r, error, why, w);
+		answer_error(m, r, error, why, turn);
 	}
 }
 
-void manage_handler_died(struct manage *m, struct writer *w, int64_t now_ms)
+void manage_handler_died(struct manage *m, struct turn *turn)
 {
 	struct table_entry **all;
 	size_t count;
 
-	(void)now_ms;
-	if (w) {
-		fail_all(m, ERROR_INTERNAL_SERVER_ERROR, COUNT_DIED, w);
+	if (turn->writer) {
+		fail_all(m, ERROR_INTERNAL_SERVER_ERROR, COUNT_DIED, turn);
 		return;
 	}
 	/* the server is away: they are answered as soon as it is back */
@@ -550,34 +550,38 @@ void manage_handler_died(struct manage *m, struct writer *w, int64_t now_ms)
 
 /* Time ------------------------------------------------------------------- */
 
-void manage_up(struct manage *m, struct writer *w, int64_t now_ms)
+static void manage_up(void *self, struct turn *turn)
 {
-	(void)w;
+	struct manage *m = self;
+
+	(void)turn;
 	if (!m->advertised && m->warn_ms == DEADLINE_NEVER && !m->config.passthrough)
-		m->warn_ms = now_ms + ADVERTISEMENT_MS;
+		m->warn_ms = turn->now_ms + ADVERTISEMENT_MS;
 }
 
-int64_t manage_deadline(const struct manage *m)
+static int64_t manage_deadline(const void *self)
 {
+	const struct manage *m = self;
 	int64_t deadline_ms = table_deadline(m->requests);
 
 	return m->warn_ms < deadline_ms ? m->warn_ms : deadline_ms;
 }
 
-void manage_tick(struct manage *m, struct writer *w, int64_t now_ms)
+static void manage_tick(void *self, struct turn *turn)
 {
+	struct manage *m = self;
 	struct table_entry *e;
 
-	while ((e = table_earliest(m->requests)) && e->deadline_ms <= now_ms) {
+	while ((e = table_earliest(m->requests)) && e->deadline_ms <= turn->now_ms) {
 		struct request *r = table_record(e);
 
 		if (r->version && m->config.over)
 			m->config.over(m->config.context, r->own_id);
 		if (!r->version)
 			tell_error(m, r->outer_from, r->id, ERROR_REMOTE_SERVER_TIMEOUT);
-		answer_error(m, r, ERROR_REMOTE_SERVER_TIMEOUT, COUNT_TIMEOUT, w);
+		answer_error(m, r, ERROR_REMOTE_SERVER_TIMEOUT, COUNT_TIMEOUT, turn);
 	}
-	if (m->warn_ms <= now_ms) {
+	if (m->warn_ms <= turn->now_ms) {
 		if (!m->advertised)
 			err_warn("no host has told that it delegates anything to '%.*s'",
 				SPAN_ARG(m->config.domain));
@@ -585,16 +589,31 @@ void manage_tick(struct manage *m, struct writer *w, int64_t now_ms)
 	}
 }
 
-void manage_drain(struct manage *m, struct writer *w, int64_t now_ms)
+static void manage_drain(void *self, struct turn *turn)
 {
-	(void)w;
-	(void)now_ms;
+	struct manage *m = self;
+
+	(void)turn;
 	m->draining = true;
 }
 
-void manage_finish(struct manage *m, struct writer *w, int64_t now_ms)
+static void manage_finish(void *self, struct turn *turn)
 {
-	(void)now_ms;
+	struct manage *m = self;
+
 	m->draining = true;
-	fail_all(m, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+	fail_all(m, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 }
+
+const struct service_ops manage_ops = {
+	.fold = true,
+	.up = manage_up,
+	.stanza = manage_stanza,
+	.tick = manage_tick,
+	.deadline = manage_deadline,
+	.drain = manage_drain,
+	.finish = manage_finish,
+	.open_requests = manage_open_requests,
+	.metrics = manage_metrics,
+	.handler_requests = manage_open_requests,
+};

@@ -10,9 +10,9 @@
 #define OUTBOARD_DELEGATION_MANAGE_H
 
 #include "xmpp/disco.h"
-#include "server/metrics.h"
+#include "server/service.h"
 #include "base/table.h"
-#include "xmpp/writer.h"
+#include "xmpp/turn.h"
 
 struct manage_namespace {
 	struct span ns;		      /* as listed; owned by who configures */
@@ -55,26 +55,16 @@ struct manage;
 /* *config is copied; what it points to is borrowed until the end. */
 struct manage *manage_new(const struct manage_config *config);
 void manage_free(struct manage *m);
-void manage_up(struct manage *m, struct writer *w, int64_t now_ms);
-/* A stanza of the server. */
-void manage_stanza(struct manage *m, const struct stanza *s, struct writer *w, int64_t now_ms);
-/* A stanza the persistent handler wrote; w NULL while the server is away. */
-void manage_handler_stanza(
-	struct manage *m, const struct stanza *s, struct writer *w, int64_t now_ms);
+/* A stanza the persistent handler wrote. */
+void manage_handler_stanza(struct manage *m, const struct stanza *s, struct turn *turn);
 /* The persistent handler wrote what is no iq, under this id (SPAN_NONE: none that is known); logged
  * by the caller. Who waits for that answer gets an error. */
-void manage_handler_bad(struct manage *m, struct span id, struct writer *w, int64_t now_ms);
+void manage_handler_bad(struct manage *m, struct span id, struct turn *turn);
 /* The per-request handler's whole output as one stanza, or NULL: it did not give one (logged). */
-void manage_reply(struct manage *m, struct span id, const struct stanza *reply, struct writer *w,
-	int64_t now_ms);
+void manage_reply(struct manage *m, struct span id, const struct stanza *reply, struct turn *turn);
 /* The persistent handler died: what it held is answered with an error. */
-void manage_handler_died(struct manage *m, struct writer *w, int64_t now_ms);
-void manage_tick(struct manage *m, struct writer *w, int64_t now_ms);
-int64_t manage_deadline(const struct manage *m);
-void manage_drain(struct manage *m, struct writer *w, int64_t now_ms);
-/* Answer all that is open. */
-void manage_finish(struct manage *m, struct writer *w, int64_t now_ms);
-size_t manage_open_requests(const struct manage *m);
-size_t manage_metrics(const struct manage *m, struct metric *out, size_t max);
+void manage_handler_died(struct manage *m, struct turn *turn);
+/* self: a struct manage. */
+extern const struct service_ops manage_ops;
 
 #endif

@@ -129,12 +129,11 @@ struct jatproxy {
 	struct reader *again;	 /* to parse a stanza once more for another try */
 	struct buf key, address, scratch;
 	uint64_t counters[COUNTERS];
-	int64_t now_ms; /* of the call under way, for callbacks of the session table */
 };
 
-static void session_left(void *context, struct session *s, bool link_down, int64_t now_ms);
+static void session_left(void *context, struct session *s, bool link_down, struct turn *turn);
 static void session_arrived(void *context, struct session *s);
-static void sessions_changed(void *context);
+static void sessions_changed(void *context, struct turn *turn);
 
 /* Life ------------------------------------------------------------------- */
 
@@ -226,13 +225,13 @@ static size_t load_of(const struct session *s)
 	return load ? load->count : 0;
 }
 
-static void request_remove(struct jatproxy *p, struct request *r)
+static void request_remove(struct jatproxy *p, struct request *r, struct turn *turn)
 {
 	struct table_entry *e = table_entry_of(r);
 
 	/* in the grace after a restart an answer is taken on its token alone: what has been
 	 * answered here must not be answered once more */
-	if (p->grace_until_ms > p->now_ms)
+	if (p->grace_until_ms > turn->now_ms)
 		table_add(p->graced, e->key, 0, p->grace_until_ms);
 	request_unlink(p, r);
 	free(r->bounce);
@@ -253,7 +252,7 @@ void jatproxy_free(struct jatproxy *p)
 		return;
 	p->grace_until_ms = 0;
 	while ((e = table_earliest(p->requests)))
-		request_remove(p, table_record(e));
+		request_remove(p, table_record(e), &(struct turn){0});
 	for (size_t i = 0; i < session_count(p->sessions); i++)
 		free(session_at(p->sessions, i)->owner);
 	while (p->lost_count)
@@ -279,13 +278,16 @@ void jatproxy_rekey(struct jatproxy *p, struct jat_keys *keys)
 	p->config.jat.keys = keys;
 }
 
-size_t jatproxy_open_requests(const struct jatproxy *p)
+static size_t jatproxy_open_requests(const void *self)
 {
+	const struct jatproxy *p = self;
+
 	return table_count(p->requests);
 }
 
-size_t jatproxy_metrics(const struct jatproxy *p, struct metric *out, size_t max)
+static size_t jatproxy_metrics(const void *self, struct metric *out, size_t max)
 {
+	const struct jatproxy *p = self;
 	const struct metric gauges[] = {
 		{"sessions", NULL, "available sessions of the targets", METRIC_GAUGE,
 			session_count(p->sessions)},
@@ -313,11 +315,12 @@ static bool in_rotation(const struct jatproxy *p, const struct session *s)
 	       !(s->show == SHOW_AWAY && p->config.drain_away);
 }
 
-static void sessions_changed(void *context)
+static void sessions_changed(void *context, struct turn *turn)
 {
 	struct jatproxy *p = context;
 	size_t count = session_count(p->sessions);
 
+	(void)turn;
 	if (count > p->usable_size) {
 		p->usable_size = count * 2;
 		p->usable = xrealloc(p->usable, p->usable_size * sizeof(*p->usable));
@@ -474,7 +477,8 @@ static struct span request_key(struct jatproxy *p, struct span token, struct spa
 }
 
 /* D/TOKEN for a user who asked `asked` into p->address; returns the token in it. */
-static struct span token_for(struct jatproxy *p, struct span asked, struct span user)
+static struct span token_for(
+	struct jatproxy *p, struct span asked, struct span user, struct turn *turn)
 {
 	size_t head;
 
@@ -485,7 +489,7 @@ static struct span token_for(struct jatproxy *p, struct span asked, struct span 
 	buf_append_char(&p->address, '/');
 	head = buf_length(&p->address);
 	if (jat_encode(&p->config.jat, asked, user, &p->address) != JAT_OK &&
-		!alias_name(p->aliases, user, asked, p->now_ms, &p->address))
+		!alias_name(p->aliases, user, asked, turn->now_ms, &p->address))
 		return SPAN_NONE;
 	return span_from(buf_span(&p->address), head);
 }
@@ -579,16 +583,16 @@ static bool is_marked(const struct jatproxy *p, struct span key)
 /* Answering -------------------------------------------------------------- */
 
 static void answer_stanza(struct jatproxy *p, const struct stanza *s, enum stanza_error e,
-	enum counter why, struct writer *w)
+	enum counter why, struct turn *turn)
 {
 	p->counters[why]++;
-	if (stanza_error_reply(w, s, e, NULL) != WRITER_OK)
+	if (stanza_error_reply(turn->writer, s, e, NULL) != WRITER_OK)
 		p->counters[COUNT_QUEUE_FULL]++;
 }
 
 /* The request's one answer is an error of ours. */
 static void answer_request(struct jatproxy *p, struct request *r, enum stanza_error e,
-	enum counter why, struct writer *w)
+	enum counter why, struct turn *turn)
 {
 	p->counters[why]++;
 	if (p->config.marked && r->session) {
@@ -597,35 +601,37 @@ static void answer_request(struct jatproxy *p, struct request *r, enum stanza_er
 		mark_of(table_entry_of(r)->key, mark);
 		p->config.marked(p->config.marked_context, mark);
 	}
-	if (stanza_error_send(w, "iq", r->user, r->asked, r->id, e, NULL) != WRITER_OK)
+	if (stanza_error_send(turn->writer, "iq", r->user, r->asked, r->id, e, NULL) != WRITER_OK)
 		p->counters[COUNT_QUEUE_FULL]++;
-	request_remove(p, r);
+	request_remove(p, r, turn);
 }
 
 /* s is the answer to r. */
-static void deliver(struct jatproxy *p, struct request *r, const struct stanza *s, struct writer *w)
+static void deliver(
+	struct jatproxy *p, struct request *r, const struct stanza *s, struct turn *turn)
 {
 	struct stanza_edit edit = {.to = r->user, .from = r->asked};
 
 	if (!span_equal(r->id, s->id))
 		edit.id = r->id;
-	if (s->refusal || writer_stanza(w, s, &edit) == WRITER_TOO_LARGE) {
-		answer_request(p, r, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+	if (s->refusal || writer_stanza(turn->writer, s, &edit) == WRITER_TOO_LARGE) {
+		answer_request(p, r, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 		return;
 	}
 	p->counters[COUNT_ANSWERS]++;
-	request_remove(p, r);
+	request_remove(p, r, turn);
 }
 
 /* Requests --------------------------------------------------------------- */
 
 /* A request with its texts behind it: one entry, one allocation. NULL when a bound is reached. */
 static struct request *request_add(struct jatproxy *p, const struct table_key *key,
-	struct span user, struct span asked, struct span id, struct span token, struct span stanza)
+	struct span user, struct span asked, struct span id, struct span token, struct span stanza,
+	struct turn *turn)
 {
 	const struct span parts[] = {user, asked, id, token, stanza};
 	size_t n = user.n + asked.n + id.n + token.n + stanza.n;
-	int64_t deadline_ms = p->now_ms + p->config.timeout_ms;
+	int64_t deadline_ms = turn->now_ms + p->config.timeout_ms;
 	struct table_entry *e =
 		table_add_hashed(p->requests, key, sizeof(struct request) + n, deadline_ms);
 	struct request *r;
@@ -658,16 +664,16 @@ static bool too_many_same(const struct jatproxy *p, const struct table_entry *sa
 
 /* A request that was not handed on. */
 static void answer_unsent(
-	struct jatproxy *p, const struct stanza *s, enum writer_status status, struct writer *w)
+	struct jatproxy *p, const struct stanza *s, enum writer_status status, struct turn *turn)
 {
 	if (status == WRITER_TOO_LARGE)
-		answer_stanza(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+		answer_stanza(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	else
-		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, w);
+		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 }
 
 /* A user's get or set: on to a session. */
-static void on_request(struct jatproxy *p, const struct stanza *s, struct writer *w)
+static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
 	struct span asked = s->to.p ? s->to : p->config.jat.domain, token;
 	struct table_key key;
@@ -675,43 +681,44 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct writer
 	struct table_entry *same;
 	struct request *r;
 	struct stanza_edit edit = STANZA_KEEP;
-	size_t at = buf_length(w->out);
+	size_t at = buf_length(turn->writer->out);
 	enum writer_status status;
 
 	if (p->draining) {
-		answer_stanza(p, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+		answer_stanza(p, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 		return;
 	}
 	if (p->usable_count == 0) {
-		answer_stanza(p, s, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, w);
+		answer_stanza(p, s, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, turn);
 		return;
 	}
-	token = token_for(p, asked, s->from);
+	token = token_for(p, asked, s->from, turn);
 	if (!token.p) {
-		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, w);
+		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 		return;
 	}
 	key = table_key(p->requests, request_key(p, token, s->id));
 	same = table_find_hashed(p->requests, &key);
 	if (too_many_same(p, same)) {
-		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, w);
+		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 		return;
 	}
 	session = choose_first(p, s->from, same);
 	if (!session) {
-		answer_stanza(p, s, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, w);
+		answer_stanza(p, s, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, turn);
 		return;
 	}
 	edit.to = session->jid;
 	edit.from = buf_span(&p->address);
-	status = writer_stanza(w, s, &edit);
-	r = status != WRITER_OK ? NULL
-				: request_add(p, &key, s->from, asked, s->id, token,
-					  trimmed(span_from(buf_span(w->out), at)));
+	status = writer_stanza(turn->writer, s, &edit);
+	r = status != WRITER_OK
+		    ? NULL
+		    : request_add(p, &key, s->from, asked, s->id, token,
+			      trimmed(span_from(buf_span(turn->writer->out), at)), turn);
 	if (!r) {
 		if (status == WRITER_OK)
-			writer_take_back(w);
-		answer_unsent(p, s, status, w);
+			writer_take_back(turn->writer);
+		answer_unsent(p, s, status, turn);
 		return;
 	}
 	r->set = s->type == TYPE_SET;
@@ -721,7 +728,7 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct writer
 }
 
 /* It has not reached its session, or may be asked twice: on to another one, or to the end. */
-static void try_another(struct jatproxy *p, struct request *r, struct writer *w)
+static void try_another(struct jatproxy *p, struct request *r, struct turn *turn)
 {
 	struct exclusion x = {.jid = r->user, .tried = r};
 	struct stanza_edit edit = STANZA_KEEP;
@@ -738,12 +745,13 @@ static void try_another(struct jatproxy *p, struct request *r, struct writer *w)
 				session = session_at(p->sessions, i);
 	}
 	if (!session) {
-		answer_request(p, r, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, w);
+		answer_request(p, r, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, turn);
 		return;
 	}
 	edit.to = session->jid;
-	if (!reader_one(p->again, r->stanza, &s) || writer_stanza(w, &s, &edit) != WRITER_OK) {
-		answer_request(p, r, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+	if (!reader_one(p->again, r->stanza, &s) ||
+		writer_stanza(turn->writer, &s, &edit) != WRITER_OK) {
+		answer_request(p, r, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 		return;
 	}
 	request_unlink(p, r);
@@ -756,7 +764,7 @@ static void try_another(struct jatproxy *p, struct request *r, struct writer *w)
 
 /* A target's get or set to D/TOKEN: on to the user, under an id nobody can guess. */
 static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span token,
-	struct span user, struct span asked, struct writer *w)
+	struct span user, struct span asked, struct turn *turn)
 {
 	char id[2 * OUTBOUND_ID_BYTES + 1];
 	struct stanza_edit edit = {.to = user, .from = asked};
@@ -765,7 +773,7 @@ static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span 
 	enum writer_status status = WRITER_FULL;
 
 	if (p->draining) {
-		answer_stanza(p, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+		answer_stanza(p, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 		return;
 	}
 	snprintf(id, sizeof(id), "%016llx%016llx",
@@ -774,13 +782,13 @@ static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span 
 	edit.id = span_of(id);
 	key_of(&p->key, 'o', user, asked, edit.id);
 	key = table_key(p->requests, buf_span(&p->key));
-	r = request_add(p, &key, s->from, s->to, s->id, token, SPAN(""));
+	r = request_add(p, &key, s->from, s->to, s->id, token, SPAN(""), turn);
 	if (r)
-		status = writer_stanza(w, s, &edit);
+		status = writer_stanza(turn->writer, s, &edit);
 	if (status != WRITER_OK) {
 		if (r)
-			request_remove(p, r);
-		answer_unsent(p, s, status, w);
+			request_remove(p, r, turn);
+		answer_unsent(p, s, status, turn);
 		return;
 	}
 	p->counters[COUNT_REQUESTS]++;
@@ -813,10 +821,11 @@ static bool may_be_bounce(const struct stanza *s)
 }
 
 /* Keep it until its session has left, or it is clear that it has not. False: no room. */
-static bool hold_bounce(struct jatproxy *p, struct request *r, const struct stanza *s)
+static bool hold_bounce(
+	struct jatproxy *p, struct request *r, const struct stanza *s, struct turn *turn)
 {
 	struct table_entry *e = table_entry_of(r);
-	int64_t until_ms = p->now_ms + p->config.bounce_wait_ms;
+	int64_t until_ms = turn->now_ms + p->config.bounce_wait_ms;
 	struct writer w;
 
 	buf_reset(&p->scratch);
@@ -832,42 +841,43 @@ static bool hold_bounce(struct jatproxy *p, struct request *r, const struct stan
 }
 
 /* Its session has left, or has not: the held error is proof of non-delivery, or the answer. */
-static void release_bounce(struct jatproxy *p, struct request *r, struct writer *w)
+static void release_bounce(struct jatproxy *p, struct request *r, struct turn *turn)
 {
 	struct stanza s;
 
 	if (!r->session->available) {
 		free(r->bounce);
 		r->bounce = NULL;
-		try_another(p, r, w);
+		try_another(p, r, turn);
 		return;
 	}
 	if (reader_one(p->again, (struct span){r->bounce, r->bounce_bytes}, &s))
-		deliver(p, r, &s, w);
+		deliver(p, r, &s, turn);
 	else
-		answer_request(p, r, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, w);
+		answer_request(p, r, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, turn);
 }
 
 /* After a crash: the predecessor's requests are not in the table, but their tokens verify. */
 static bool grace_answer(struct jatproxy *p, const struct stanza *s, struct span token,
-	struct span user, struct span asked, struct writer *w)
+	struct span user, struct span asked, struct turn *turn)
 {
 	struct stanza_edit edit = {.to = user, .from = asked};
 	struct span key;
 
-	if (p->grace_until_ms <= p->now_ms || token.p[0] == ALIAS_MARK)
+	if (p->grace_until_ms <= turn->now_ms || token.p[0] == ALIAS_MARK)
 		return false;
 	key = request_key(p, token, s->id);
 	if (is_marked(p, key) || table_find(p->graced, key) ||
 		!table_add(p->graced, key, 0, p->grace_until_ms))
 		return false;
 	p->counters[COUNT_ANSWERS]++;
-	if (s->refusal || writer_stanza(w, s, &edit) == WRITER_TOO_LARGE)
-		stanza_error_send(w, "iq", user, asked, s->id, ERROR_POLICY_VIOLATION, NULL);
+	if (s->refusal || writer_stanza(turn->writer, s, &edit) == WRITER_TOO_LARGE)
+		stanza_error_send(
+			turn->writer, "iq", user, asked, s->id, ERROR_POLICY_VIOLATION, NULL);
 	return true;
 }
 
-static void on_answer(struct jatproxy *p, const struct stanza *s, struct writer *w)
+static void on_answer(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
 	struct span token = SPAN_NONE, user, asked;
 	struct table_entry *e = NULL;
@@ -882,22 +892,22 @@ static void on_answer(struct jatproxy *p, const struct stanza *s, struct writer 
 		if (!span_equal(r->session->jid, s->from))
 			continue;
 		if (!r->session->available && r->bouncing && says_undelivered(s))
-			try_another(p, r, w);
-		else if (!(r->session->available && may_be_bounce(s) && hold_bounce(p, r, s)))
-			deliver(p, r, s, w);
+			try_another(p, r, turn);
+		else if (!(r->session->available && may_be_bounce(s) && hold_bounce(p, r, s, turn)))
+			deliver(p, r, s, turn);
 		return;
 	}
 	if (p->config.outbound_iq && s->id.n) {
 		key_of(&p->key, 'o', s->from, s->to, s->id);
 		e = table_find(p->requests, buf_span(&p->key));
 		if (e) {
-			deliver(p, table_record(e), s, w);
+			deliver(p, table_record(e), s, turn);
 			return;
 		}
 	}
 	if (s->id.n && p->config.jat.encoding != JAT_PLAIN && jid_is_full(s->from) &&
 		is_token(p, s, &token, &user, &asked)) {
-		if (!grace_answer(p, s, token, user, asked, w))
+		if (!grace_answer(p, s, token, user, asked, turn))
 			p->counters[COUNT_LATE]++;
 		return;
 	}
@@ -906,11 +916,11 @@ static void on_answer(struct jatproxy *p, const struct stanza *s, struct writer 
 
 /* Leaving ---------------------------------------------------------------- */
 
-static void session_left(void *context, struct session *s, bool link_down, int64_t now_ms)
+static void session_left(void *context, struct session *s, bool link_down, struct turn *turn)
 {
 	struct jatproxy *p = context;
 	struct load *load = s->owner;
-	int64_t bounce_ms = now_ms + p->config.bounce_wait_ms;
+	int64_t bounce_ms = turn->now_ms + p->config.bounce_wait_ms;
 
 	if (load && load->count == 0) {
 		free(load);
@@ -925,7 +935,7 @@ static void session_left(void *context, struct session *s, bool link_down, int64
 		return;
 	}
 	for (struct request *r = load ? load->first : NULL; r; r = r->next) {
-		int64_t until_ms = r->bounce ? now_ms : bounce_ms;
+		int64_t until_ms = r->bounce ? turn->now_ms : bounce_ms;
 
 		r->bouncing = true;
 		if (until_ms < r->deadline_ms)
@@ -959,14 +969,15 @@ static void session_arrived(void *context, struct session *s)
 
 /* Messages --------------------------------------------------------------- */
 
-static void affinity_note(struct jatproxy *p, struct span user, const struct session *s)
+static void affinity_note(
+	struct jatproxy *p, struct span user, const struct session *s, struct turn *turn)
 {
 	struct table_entry *e;
 
 	key_of(&p->key, 'a', jid_bare(user), SPAN(""), SPAN(""));
 	e = table_find(p->affinities, buf_span(&p->key));
 	while (!e && (e = table_earliest(p->affinities)) &&
-		(e->deadline_ms <= p->now_ms ||
+		(e->deadline_ms <= turn->now_ms ||
 			table_count(p->affinities) >= p->config.max_subscribers)) {
 		table_remove(p->affinities, e);
 		e = NULL;
@@ -977,7 +988,7 @@ static void affinity_note(struct jatproxy *p, struct span user, const struct ses
 	if (!e)
 		return;
 	((struct affinity *)table_record(e))->serial = s->serial;
-	table_deadline_set(p->affinities, e, p->now_ms + AFFINITY_MS);
+	table_deadline_set(p->affinities, e, turn->now_ms + AFFINITY_MS);
 }
 
 static struct session *affinity_find(struct jatproxy *p, struct span user)
@@ -991,19 +1002,19 @@ static struct session *affinity_find(struct jatproxy *p, struct span user)
 }
 
 static void send_message(struct jatproxy *p, const struct stanza *s, struct span to,
-	struct span from, struct writer *w)
+	struct span from, struct turn *turn)
 {
 	struct stanza_edit edit = {.to = to, .from = from};
 
-	if (s->refusal || writer_stanza(w, s, &edit) == WRITER_TOO_LARGE)
-		answer_stanza(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+	if (s->refusal || writer_stanza(turn->writer, s, &edit) == WRITER_TOO_LARGE)
+		answer_stanza(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	else
 		p->counters[COUNT_MESSAGES]++;
 }
 
 /* A user's message: to the session of the conversation, else by policy, else to the account, whose
  * server keeps it. */
-static void on_user_message(struct jatproxy *p, const struct stanza *s, struct writer *w)
+static void on_user_message(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
 	struct session *session = affinity_find(p, s->from);
 	size_t targets = p->config.targets_count;
@@ -1019,14 +1030,14 @@ static void on_user_message(struct jatproxy *p, const struct stanza *s, struct w
 	to = session ? session->jid
 		     : p->config.targets[table_hash(p->seed, jid_bare(s->from)) % targets];
 	if (session)
-		affinity_note(p, s->from, session);
-	if (!token_for(p, s->to, s->from).p)
-		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, w);
+		affinity_note(p, s->from, session, turn);
+	if (!token_for(p, s->to, s->from, turn).p)
+		answer_stanza(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 	else
-		send_message(p, s, to, buf_span(&p->address), w);
+		send_message(p, s, to, buf_span(&p->address), turn);
 }
 
-static void on_message(struct jatproxy *p, const struct stanza *s, struct writer *w)
+static void on_message(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
 	struct span token, user, asked;
 
@@ -1035,44 +1046,44 @@ static void on_message(struct jatproxy *p, const struct stanza *s, struct writer
 			p->counters[COUNT_IGNORED]++;
 		else
 			answer_stanza(
-				p, s, ERROR_FEATURE_NOT_IMPLEMENTED, COUNT_NOT_IMPLEMENTED, w);
+				p, s, ERROR_FEATURE_NOT_IMPLEMENTED, COUNT_NOT_IMPLEMENTED, turn);
 	} else if (is_token(p, s, &token, &user, &asked)) {
 		struct session *session = session_find(p->sessions, s->from);
 
 		if (session)
-			affinity_note(p, user, session);
-		send_message(p, s, user, asked, w);
+			affinity_note(p, user, session, turn);
+		send_message(p, s, user, asked, turn);
 	} else {
-		on_user_message(p, s, w);
+		on_user_message(p, s, turn);
 	}
 }
 
 /* Presence --------------------------------------------------------------- */
 
 static void send_presence(
-	struct jatproxy *p, struct writer *w, struct span to, struct span from, const char *type)
+	struct jatproxy *p, struct turn *turn, struct span to, struct span from, const char *type)
 {
-	writer_start(w, "presence", type, SPAN_NONE, to, from);
-	writer_raw(w, "/>");
-	if (writer_end(w) != WRITER_OK)
+	writer_start(turn->writer, "presence", type, SPAN_NONE, to, from);
+	writer_raw(turn->writer, "/>");
+	if (writer_end(turn->writer) != WRITER_OK)
 		p->counters[COUNT_QUEUE_FULL]++;
 }
 
 struct showing {
 	struct jatproxy *p;
-	struct writer *w;
+	struct turn *turn;
 };
 
 static void show_one(void *context, struct span user, struct span address)
 {
 	struct showing *to = context;
 
-	send_presence(to->p, to->w, user, address, to->p->shown ? NULL : "unavailable");
+	send_presence(to->p, to->turn, user, address, to->p->shown ? NULL : "unavailable");
 }
 
-static void show_all(struct jatproxy *p, bool shown, struct writer *w)
+static void show_all(struct jatproxy *p, bool shown, struct turn *turn)
 {
-	struct showing to = {.p = p, .w = w};
+	struct showing to = {.p = p, .turn = turn};
 
 	p->shown = shown;
 	p->unsure = false;
@@ -1081,17 +1092,17 @@ static void show_all(struct jatproxy *p, bool shown, struct writer *w)
 }
 
 /* Tell the subscribers when the service comes or goes. */
-static void show(struct jatproxy *p, bool shown, struct writer *w)
+static void show(struct jatproxy *p, bool shown, struct turn *turn)
 {
 	if (p->config.show_presence && p->shown != shown)
-		show_all(p, shown, w);
+		show_all(p, shown, turn);
 }
 
-static void subscribers_save(struct jatproxy *p)
+static void subscribers_save(struct jatproxy *p, struct turn *turn)
 {
 	struct buf text;
 
-	subscriber_saved(p->subscribers, p->now_ms);
+	subscriber_saved(p->subscribers, turn->now_ms);
 	if (!p->config.subscribers_changed)
 		return;
 	buf_init(&text, BUF_NO_MAX);
@@ -1107,70 +1118,70 @@ void jatproxy_restore_subscribers(struct jatproxy *p, struct span all, bool unsu
 }
 
 /* With --show-presence: a subscription to an address of ours. */
-static void on_subscription(struct jatproxy *p, const struct stanza *s, struct writer *w)
+static void on_subscription(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
 	struct span user = jid_bare(s->from), address = jid_bare(s->to);
 
 	switch (s->type) {
 	case TYPE_SUBSCRIBE:
-		if (!subscriber_add(p->subscribers, user, address, p->now_ms)) {
+		if (!subscriber_add(p->subscribers, user, address, turn->now_ms)) {
 			p->counters[COUNT_CONSTRAINT]++;
-			send_presence(p, w, user, address, "unsubscribed");
+			send_presence(p, turn, user, address, "unsubscribed");
 			return;
 		}
-		send_presence(p, w, user, address, "subscribed");
+		send_presence(p, turn, user, address, "subscribed");
 		if (p->shown)
-			send_presence(p, w, user, address, NULL);
+			send_presence(p, turn, user, address, NULL);
 		break;
 	case TYPE_UNSUBSCRIBE:
-		subscriber_remove(p->subscribers, user, address, p->now_ms);
-		send_presence(p, w, user, address, "unsubscribed");
+		subscriber_remove(p->subscribers, user, address, turn->now_ms);
+		send_presence(p, turn, user, address, "unsubscribed");
 		break;
 	default: /* probe */
-		send_presence(p, w, s->from, address,
+		send_presence(p, turn, s->from, address,
 			p->shown && subscriber_there(p->subscribers, user, address)
 				? NULL
 				: "unavailable");
 		return;
 	}
-	if (subscriber_save_ms(p->subscribers) <= p->now_ms)
-		subscribers_save(p);
+	if (subscriber_save_ms(p->subscribers) <= turn->now_ms)
+		subscribers_save(p, turn);
 }
 
-static void on_presence(struct jatproxy *p, const struct stanza *s, struct writer *w)
+static void on_presence(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
 	bool to_domain = span_equal(s->to, p->config.jat.domain);
 	bool target = session_target(p->sessions, s->from) >= 0;
 
-	if (to_domain && session_presence(p->sessions, s, w, p->now_ms)) {
-		show(p, session_count(p->sessions) > 0, w);
+	if (to_domain && session_presence(p->sessions, s, turn)) {
+		show(p, session_count(p->sessions) > 0, turn);
 		return;
 	}
 	switch (s->type) {
 	case TYPE_SUBSCRIBE:
 		if (p->config.show_presence)
-			on_subscription(p, s, w);
+			on_subscription(p, s, turn);
 		else
-			send_presence(p, w, jid_bare(s->from), jid_bare(s->to),
+			send_presence(p, turn, jid_bare(s->from), jid_bare(s->to),
 				target && to_domain ? "subscribed" : "unsubscribed");
 		break;
 	case TYPE_UNSUBSCRIBE:
 		if (p->config.show_presence)
-			on_subscription(p, s, w);
+			on_subscription(p, s, turn);
 		else
 			p->counters[COUNT_IGNORED]++;
 		break;
 	case TYPE_PROBE:
 		if (p->config.show_presence)
-			on_subscription(p, s, w);
+			on_subscription(p, s, turn);
 		else
-			send_presence(p, w, s->from, jid_bare(s->to), "unavailable");
+			send_presence(p, turn, s->from, jid_bare(s->to), "unavailable");
 		break;
 	case TYPE_NONE:
 		if (target)
 			p->counters[COUNT_IGNORED]++;
 		else
-			answer_stanza(p, s, ERROR_BAD_REQUEST_CANCEL, COUNT_BAD_REQUEST, w);
+			answer_stanza(p, s, ERROR_BAD_REQUEST_CANCEL, COUNT_BAD_REQUEST, turn);
 		break;
 	default:
 		p->counters[COUNT_IGNORED]++;
@@ -1179,72 +1190,74 @@ static void on_presence(struct jatproxy *p, const struct stanza *s, struct write
 
 /* The decisions ---------------------------------------------------------- */
 
-static void on_iq(struct jatproxy *p, const struct stanza *s, struct writer *w)
+static void on_iq(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
 	struct span token, user, asked;
 
 	if (stanza_is_answer(s))
-		on_answer(p, s, w);
+		on_answer(p, s, turn);
 	else if (s->refusal)
-		answer_stanza(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, w);
+		answer_stanza(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	else if (!stanza_iq_valid(s))
-		answer_stanza(p, s, ERROR_BAD_REQUEST, COUNT_BAD_REQUEST, w);
+		answer_stanza(p, s, ERROR_BAD_REQUEST, COUNT_BAD_REQUEST, turn);
 	else if (!is_token(p, s, &token, &user, &asked))
-		on_request(p, s, w);
+		on_request(p, s, turn);
 	else if (p->config.outbound_iq)
-		on_outbound(p, s, token, user, asked, w);
+		on_outbound(p, s, token, user, asked, turn);
 	else
-		answer_stanza(p, s, ERROR_FEATURE_NOT_IMPLEMENTED, COUNT_NOT_IMPLEMENTED, w);
+		answer_stanza(p, s, ERROR_FEATURE_NOT_IMPLEMENTED, COUNT_NOT_IMPLEMENTED, turn);
 }
 
-void jatproxy_stanza(struct jatproxy *p, const struct stanza *s, struct writer *w, int64_t now_ms)
+static void jatproxy_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
+	struct jatproxy *p = self;
 	struct jid from;
 
-	p->now_ms = now_ms;
 	if (p->config.passthrough ? !is_our_domain(p, s->to)
 				  : s->to.p && !is_our_domain(p, s->to)) {
 		if (!p->config.passthrough || s->refusal ||
-			writer_stanza(w, s, &STANZA_KEEP) != WRITER_OK)
+			writer_stanza(turn->writer, s, &STANZA_KEEP) != WRITER_OK)
 			p->counters[COUNT_FOREIGN]++;
 	} else if (!jid_split(s->from, &from)) {
 		p->counters[COUNT_NO_FROM]++;
 	} else if (s->kind == STANZA_IQ) {
-		on_iq(p, s, w);
+		on_iq(p, s, turn);
 	} else if (s->kind == STANZA_MESSAGE) {
-		on_message(p, s, w);
+		on_message(p, s, turn);
 	} else {
-		on_presence(p, s, w);
+		on_presence(p, s, turn);
 	}
 }
 
-void jatproxy_up(struct jatproxy *p, struct writer *w, int64_t now_ms)
+static void jatproxy_up(void *self, struct turn *turn)
 {
-	p->now_ms = now_ms;
+	struct jatproxy *p = self;
+
 	if (p->grace_until_ms == DEADLINE_NEVER)
-		p->grace_until_ms = now_ms + p->config.timeout_ms;
+		p->grace_until_ms = turn->now_ms + p->config.timeout_ms;
 	if (p->unsure)
-		p->unsure_until_ms = now_ms + SHOW_WAIT_MS;
-	session_up(p->sessions, w, now_ms);
+		p->unsure_until_ms = turn->now_ms + SHOW_WAIT_MS;
+	session_up(p->sessions, turn);
 }
 
-void jatproxy_down(struct jatproxy *p, int64_t now_ms)
+static void jatproxy_down(void *self, struct turn *turn)
 {
-	p->now_ms = now_ms;
-	session_down(p->sessions, now_ms);
+	struct jatproxy *p = self;
+
+	session_down(p->sessions, turn);
 	p->unsure |= p->shown; /* servers do not tell our subscribers that we are gone */
 	p->unsure_until_ms = DEADLINE_NEVER;
 	p->shown = false;
 }
 
-void jatproxy_resubscribe(struct jatproxy *p, struct writer *w, int64_t now_ms)
+void jatproxy_resubscribe(struct jatproxy *p, struct turn *turn)
 {
-	p->now_ms = now_ms;
-	session_resubscribe(p->sessions, w, now_ms);
+	session_resubscribe(p->sessions, turn);
 }
 
-int64_t jatproxy_deadline(const struct jatproxy *p)
+static int64_t jatproxy_deadline(const void *self)
 {
+	const struct jatproxy *p = self;
 	int64_t deadline_ms = table_deadline(p->requests);
 	int64_t others[] = {session_deadline(p->sessions), subscriber_save_ms(p->subscribers),
 		table_deadline(p->graced), p->unsure_until_ms};
@@ -1255,49 +1268,64 @@ int64_t jatproxy_deadline(const struct jatproxy *p)
 	return deadline_ms;
 }
 
-void jatproxy_tick(struct jatproxy *p, struct writer *w, int64_t now_ms)
+static void jatproxy_tick(void *self, struct turn *turn)
 {
+	struct jatproxy *p = self;
 	struct table_entry *e;
 
-	p->now_ms = now_ms;
-	while ((e = table_earliest(p->requests)) && e->deadline_ms <= now_ms) {
+	while ((e = table_earliest(p->requests)) && e->deadline_ms <= turn->now_ms) {
 		struct request *r = table_record(e);
 
 		if (r->bounce)
-			release_bounce(p, r, w);
-		else if (r->deadline_ms <= now_ms)
-			answer_request(p, r, ERROR_REMOTE_SERVER_TIMEOUT, COUNT_TIMEOUT, w);
+			release_bounce(p, r, turn);
+		else if (r->deadline_ms <= turn->now_ms)
+			answer_request(p, r, ERROR_REMOTE_SERVER_TIMEOUT, COUNT_TIMEOUT, turn);
 		else if (r->set)
-			answer_request(p, r, ERROR_RECIPIENT_UNAVAILABLE, COUNT_SESSION_LEFT, w);
+			answer_request(p, r, ERROR_RECIPIENT_UNAVAILABLE, COUNT_SESSION_LEFT, turn);
 		else
-			try_another(p, r, w);
+			try_another(p, r, turn);
 	}
-	while ((e = table_earliest(p->graced)) && e->deadline_ms <= now_ms)
+	while ((e = table_earliest(p->graced)) && e->deadline_ms <= turn->now_ms)
 		table_remove(p->graced, e);
-	session_tick(p->sessions, w, now_ms);
-	if (p->unsure_until_ms <= now_ms)
-		show_all(p, false, w);
-	if (subscriber_save_ms(p->subscribers) <= now_ms)
-		subscribers_save(p);
+	session_tick(p->sessions, turn);
+	if (p->unsure_until_ms <= turn->now_ms)
+		show_all(p, false, turn);
+	if (subscriber_save_ms(p->subscribers) <= turn->now_ms)
+		subscribers_save(p, turn);
 }
 
-void jatproxy_drain(struct jatproxy *p, struct writer *w, int64_t now_ms)
+static void jatproxy_drain(void *self, struct turn *turn)
 {
-	(void)w;
-	p->now_ms = now_ms;
+	struct jatproxy *p = self;
+
+	(void)turn;
 	p->draining = true;
 }
 
-void jatproxy_finish(struct jatproxy *p, struct writer *w, int64_t now_ms)
+static void jatproxy_finish(void *self, struct turn *turn)
 {
+	struct jatproxy *p = self;
 	struct table_entry *e;
 
-	p->now_ms = now_ms;
 	p->draining = true;
 	while ((e = table_earliest(p->requests)))
-		answer_request(p, table_record(e), ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, w);
+		answer_request(
+			p, table_record(e), ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 	if (p->shown || p->unsure)
-		show_all(p, false, w);
+		show_all(p, false, turn);
 	if (subscriber_save_ms(p->subscribers) != DEADLINE_NEVER)
-		subscribers_save(p);
+		subscribers_save(p, turn);
 }
+
+const struct service_ops jatproxy_ops = {
+	.fold = true,
+	.up = jatproxy_up,
+	.down = jatproxy_down,
+	.stanza = jatproxy_stanza,
+	.tick = jatproxy_tick,
+	.deadline = jatproxy_deadline,
+	.drain = jatproxy_drain,
+	.finish = jatproxy_finish,
+	.open_requests = jatproxy_open_requests,
+	.metrics = jatproxy_metrics,
+};

@@ -10,9 +10,9 @@
 #define OUTBOARD_JAT_PROXY_H
 
 #include "jat/jat.h"
-#include "server/metrics.h"
+#include "server/service.h"
 #include "base/table.h"
-#include "xmpp/writer.h"
+#include "xmpp/turn.h"
 
 enum jatproxy_policy { POLICY_RANDOM, POLICY_ROUND_ROBIN, POLICY_LEAST_PENDING, POLICY_STICKY };
 
@@ -59,19 +59,9 @@ void jatproxy_restore_marks(struct jatproxy *p, struct span all);
 /* The keys were re-read (SIGHUP); the old ones are no longer used. */
 void jatproxy_rekey(struct jatproxy *p, struct jat_keys *keys);
 
-void jatproxy_up(struct jatproxy *p, struct writer *w, int64_t now_ms);
-void jatproxy_down(struct jatproxy *p, int64_t now_ms);
-void jatproxy_stanza(struct jatproxy *p, const struct stanza *s, struct writer *w, int64_t now_ms);
-void jatproxy_tick(struct jatproxy *p, struct writer *w, int64_t now_ms);
-int64_t jatproxy_deadline(const struct jatproxy *p);
 /* Subscribe again where a target has said no (SIGHUP). */
-void jatproxy_resubscribe(struct jatproxy *p, struct writer *w, int64_t now_ms);
-/* New requests are answered wait/recipient-unavailable from now on. */
-void jatproxy_drain(struct jatproxy *p, struct writer *w, int64_t now_ms);
-/* Answer every open request with wait/recipient-unavailable; show_presence: unavailable to
- * subscribers. */
-void jatproxy_finish(struct jatproxy *p, struct writer *w, int64_t now_ms);
-size_t jatproxy_open_requests(const struct jatproxy *p);
-size_t jatproxy_metrics(const struct jatproxy *p, struct metric *out, size_t max);
+void jatproxy_resubscribe(struct jatproxy *p, struct turn *turn);
+/* self: a struct jatproxy. */
+extern const struct service_ops jatproxy_ops;
 
 #endif

@@ -211,34 +211,9 @@ static void save_mark(void *context, const char *mark)
 
 /* Service ---------------------------------------------------------------- */
 
-static void on_up(void *self, struct writer *w, int64_t now_ms)
+static bool on_reload(void *context, struct turn *turn)
 {
-	jatproxy_up(((struct jatservice *)self)->proxy, w, now_ms);
-}
-
-static void on_down(void *self, int64_t now_ms)
-{
-	jatproxy_down(((struct jatservice *)self)->proxy, now_ms);
-}
-
-static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
-{
-	jatproxy_stanza(((struct jatservice *)self)->proxy, s, w, now_ms);
-}
-
-static void on_tick(void *self, struct writer *w, int64_t now_ms)
-{
-	jatproxy_tick(((struct jatservice *)self)->proxy, w, now_ms);
-}
-
-static int64_t deadline(const void *self)
-{
-	return jatproxy_deadline(((const struct jatservice *)self)->proxy);
-}
-
-static bool on_reload(void *self, struct writer *w, int64_t now_ms)
-{
-	struct jatservice *j = self;
+	struct jatservice *j = context;
 	bool ok = true;
 	int status;
 
@@ -253,42 +228,10 @@ static bool on_reload(void *self, struct writer *w, int64_t now_ms)
 			err_note("%zu keys read", jat_keys_count(keys));
 		}
 	}
-	if (w)
-		jatproxy_resubscribe(j->proxy, w, now_ms);
+	if (turn->writer)
+		jatproxy_resubscribe(j->proxy, turn);
 	return ok;
 }
-
-static void on_drain(void *self, struct writer *w, int64_t now_ms)
-{
-	jatproxy_drain(((struct jatservice *)self)->proxy, w, now_ms);
-}
-
-static void on_finish(void *self, struct writer *w, int64_t now_ms)
-{
-	jatproxy_finish(((struct jatservice *)self)->proxy, w, now_ms);
-}
-
-static size_t open_requests(const void *self)
-{
-	return jatproxy_open_requests(((const struct jatservice *)self)->proxy);
-}
-
-static size_t metrics(const void *self, struct metric *out, size_t max)
-{
-	return jatproxy_metrics(((const struct jatservice *)self)->proxy, out, max);
-}
-
-static const struct service_ops ops = {.fold = true,
-	.up = on_up,
-	.down = on_down,
-	.stanza = on_stanza,
-	.tick = on_tick,
-	.deadline = deadline,
-	.reload = on_reload,
-	.drain = on_drain,
-	.finish = on_finish,
-	.open_requests = open_requests,
-	.metrics = metrics};
 
 /* Configuration ---------------------------------------------------------- */
 
@@ -410,7 +353,8 @@ int jatservice_run(const struct jatservice_config *config, const char **wrong)
 		if (crashed)
 			marks_restore(&j);
 		service.index_depth = 1; /* payloads are handed on, not looked at */
-		status = service_run(&service, &ops, &j);
+		status = service_run(&service, &jatproxy_ops, j.proxy,
+			&(struct service_hooks){.context = &j, .reload = on_reload});
 		if (status == EXIT_DONE && j.marker)
 			unlink(j.marker);
 		if (j.marks_fd >= 0)

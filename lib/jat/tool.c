@@ -235,17 +235,16 @@ static const char *decode_stanza(
 	return decode(t, to.resource, &edit->to, &asked);
 }
 
-static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
+static void on_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
 	struct stanza_edit edit = STANZA_KEEP;
 	struct jattool *t = self;
 	const char *wrong;
 
-	(void)now_ms;
 	if (s->refusal != STANZA_WHOLE)
 		return; /* said and counted by the service */
 	wrong = t->config->decode ? decode_stanza(t, s, &edit) : encode_stanza(t, s, &edit);
-	if (!wrong && writer_stanza(w, s, &edit) != WRITER_OK)
+	if (!wrong && writer_stanza(turn->writer, s, &edit) != WRITER_OK)
 		wrong = "no room left in the output queue";
 	if (wrong) {
 		t->bad++;
@@ -259,7 +258,7 @@ static int run_stanzas(struct jattool *t)
 	struct service_config service = t->config->service;
 
 	service.index_depth = 1;
-	return service_run(&service, &ops, t);
+	return service_run(&service, &ops, t, NULL);
 }
 
 /* Configuration -------------------------------------------------------------------- */

@@ -6,14 +6,13 @@
 
 /* From stanzas: a filter as the others are, only that what leaves is JSON. */
 
-static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
+static void on_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
 	struct jsontool_config *config = self;
 
-	(void)now_ms;
 	if (s->refusal)
 		return; /* reported by the service */
-	if (jsonlines_append(s, SPAN_NONE, BUF_NO_MAX, w->out) == WRITER_OK)
+	if (jsonlines_append(s, SPAN_NONE, BUF_NO_MAX, turn->writer->out) == WRITER_OK)
 		return;
 	err_error("stdin:%zu: too large as JSON", s->line);
 	config->bad = true;
@@ -29,7 +28,7 @@ int jsontool_from_stanzas(struct jsontool_config *config)
 	/* so much markup can come of a stanza that is nothing but empty elements */
 	config->service.max_queue_bytes +=
 		(int64_t)jsonlines_max_bytes(config->service.max_stanza_bytes);
-	status = service_run(&config->service, &ops, config);
+	status = service_run(&config->service, &ops, config, NULL);
 	return status == EXIT_DONE && config->bad ? EXIT_DATA : status;
 }
 

@@ -103,6 +103,7 @@ static void on_line(void *context, struct span line, size_t number)
 {
 	struct input *input = context;
 	struct applyservice *as = input->owner;
+	struct turn turn = service_turn(as->service);
 	struct roster_record record;
 	const char *why;
 
@@ -112,9 +113,7 @@ static void on_line(void *context, struct span line, size_t number)
 		if (!record.user)
 			return;
 	}
-	if (as->privilege)
-		privilege_writer(as->privilege, service_writer(as->service), loop_now_ms(as->loop));
-	apply_take(as->apply, &record, input, loop_now_ms(as->loop));
+	apply_take(as->apply, &record, input, &turn);
 	if (apply_full(as->apply))
 		link_hold(input->link, &input->paused, true);
 }
@@ -251,6 +250,7 @@ static void api_begin(struct applyservice *as)
 		.apply = as->apply,
 		.timeout_ms = as->config->timeout_ms,
 		.connections = (size_t)as->config->jobs};
+	struct turn turn = service_turn(as->service);
 	struct apply_backend backend;
 
 	as->api = ejabberd_api_new(as->loop, &config);
@@ -260,13 +260,13 @@ static void api_begin(struct applyservice *as)
 	}
 	backend = ejabberd_api_backend(as->api);
 	apply_backend_set(as->apply, &backend);
-	apply_up(as->apply, loop_now_ms(as->loop));
+	apply_up(as->apply, &turn);
 }
 
-static void on_attach(void *self, struct service *service, struct loop *loop)
+static void on_attach(void *context, struct service *service, struct loop *loop)
 {
 	static const struct link_ops out_ops = {.line = ignore_line, .ended = on_out_ended};
-	struct applyservice *as = self;
+	struct applyservice *as = context;
 
 	as->service = service;
 	as->loop = loop;
@@ -287,9 +287,9 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 		api_begin(as);
 }
 
-static void on_detach(void *self)
+static void on_detach(void *context)
 {
-	struct applyservice *as = self;
+	struct applyservice *as = context;
 	int64_t deadline_ms = io_now_ms() + LAST_WORDS_MS;
 
 	if (as->refused)
@@ -318,37 +318,37 @@ static void on_detach(void *self)
 	listen_stop(as->listening);
 }
 
-static void on_up(void *self, struct writer *w, int64_t now_ms)
+static void on_up(void *self, struct turn *turn)
 {
 	struct applyservice *as = self;
 
 	as->up = true;
-	if (as->privilege && w)
-		privilege_up(as->privilege, w, now_ms);
+	if (as->privilege && turn->writer)
+		privilege_up(as->privilege, turn);
 }
 
-static void on_down(void *self, int64_t now_ms)
+static void on_down(void *self, struct turn *turn)
 {
 	struct applyservice *as = self;
 
-	(void)now_ms;
+	(void)turn;
 	as->up = false;
 	if (as->privilege)
 		privilege_down(as->privilege);
 }
 
-static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
+static void on_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
-	privilege_stanza(((struct applyservice *)self)->privilege, s, w, now_ms);
+	privilege_stanza(((struct applyservice *)self)->privilege, s, turn);
 }
 
-static void on_tick(void *self, struct writer *w, int64_t now_ms)
+static void on_tick(void *self, struct turn *turn)
 {
 	struct applyservice *as = self;
 
 	if (as->privilege)
-		privilege_tick(as->privilege, w, now_ms);
-	apply_tick(as->apply, now_ms);
+		privilege_tick(as->privilege, turn);
+	apply_tick(as->apply, turn);
 }
 
 static int64_t deadline(const void *self)
@@ -360,10 +360,9 @@ static int64_t deadline(const void *self)
 	return other_ms < deadline_ms ? other_ms : deadline_ms;
 }
 
-static void on_drain(void *self, struct writer *w, int64_t now_ms)
+static void on_drain(void *self, struct turn *turn)
 {
-	(void)w;
-	(void)now_ms;
+	(void)turn;
 	((struct applyservice *)self)->draining = true;
 }
 
@@ -404,9 +403,7 @@ static const struct service_ops ops = {.fold = true,
 	.drain = on_drain,
 	.open_requests = open_requests,
 	.metrics = metrics,
-	.stream_error = on_stream_error,
-	.attach = on_attach,
-	.detach = on_detach};
+	.stream_error = on_stream_error};
 
 /* Configuration ---------------------------------------------------------- */
 
@@ -497,7 +494,9 @@ int applyservice_run(const struct applyservice_config *config, const char **wron
 		/* from cron or a pipe it is somebody else's to try again */
 		if (service.retries == -2)
 			service.retries = as.listening ? -1 : 0;
-		status = service_run(&service, &ops, &as);
+		status = service_run(&service, &ops, &as,
+			&(struct service_hooks){
+				.context = &as, .attach = on_attach, .detach = on_detach});
 		if (as.io_failed)
 			status = EXIT_IO;
 		if (status == EXIT_DONE && as.bad)

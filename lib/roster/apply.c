@@ -151,7 +151,7 @@ static bool user_busy(const struct apply *a, struct apply_job *job)
 }
 
 /* Start what may start. */
-static void start_jobs(struct apply *a, int64_t now_ms)
+static void start_jobs(struct apply *a, struct turn *turn)
 {
 	struct apply_job *job = a->first;
 
@@ -160,14 +160,14 @@ static void start_jobs(struct apply *a, int64_t now_ms)
 
 		if (job->state == JOB_WAITING && !user_busy(a, job)) {
 			job->state = JOB_READING;
-			job->deadline_ms = now_ms + a->config.timeout_ms;
-			a->backend.get(a->backend.context, job);
+			job->deadline_ms = turn->now_ms + a->config.timeout_ms;
+			a->backend.get(a->backend.context, job, turn);
 		}
 		job = next;
 	}
 }
 
-void apply_take(struct apply *a, struct roster_record *record, void *client, int64_t now_ms)
+void apply_take(struct apply *a, struct roster_record *record, void *client, struct turn *turn)
 {
 	struct apply_job *job;
 	struct buf text;
@@ -201,7 +201,7 @@ void apply_take(struct apply *a, struct roster_record *record, void *client, int
 		*a->last = job;
 		a->last = &job->next;
 		a->count++;
-		start_jobs(a, now_ms);
+		start_jobs(a, turn);
 	}
 	buf_free(&text);
 }
@@ -216,25 +216,25 @@ static void fail(struct apply_job *job, const char *error, const char *message)
 }
 
 /* All answers are there: presence, then the result. */
-static void job_show(struct apply *a, struct apply_job *job, int64_t now_ms)
+static void job_show(struct apply *a, struct apply_job *job, struct turn *turn)
 {
 	job->state = JOB_SHOWING;
-	job->deadline_ms = now_ms + a->config.timeout_ms;
+	job->deadline_ms = turn->now_ms + a->config.timeout_ms;
 	if (a->backend.show && !a->config.dry_run)
-		a->backend.show(a->backend.context, job);
+		a->backend.show(a->backend.context, job, turn);
 	else
-		apply_shown(a, job, now_ms);
+		apply_shown(a, job, turn);
 }
 
-void apply_shown(struct apply *a, struct apply_job *job, int64_t now_ms)
+void apply_shown(struct apply *a, struct apply_job *job, struct turn *turn)
 {
 	job_done(a, job);
-	start_jobs(a, now_ms);
+	start_jobs(a, turn);
 }
 
-void apply_alive(struct apply *a, struct apply_job *job, int64_t now_ms)
+void apply_alive(struct apply *a, struct apply_job *job, struct turn *turn)
 {
-	job->deadline_ms = now_ms + a->config.timeout_ms;
+	job->deadline_ms = turn->now_ms + a->config.timeout_ms;
 }
 
 /* One change is over; error NULL: it has been made. */
@@ -252,17 +252,17 @@ static void change_over(
 	}
 }
 
-static void send_changes(struct apply *a, struct apply_job *job, int64_t now_ms)
+static void send_changes(struct apply *a, struct apply_job *job, struct turn *turn)
 {
 	while (job->sent < job->changes_count && job->sent - job->answered < a->backend.pipeline) {
 		struct apply_change *change = &job->changes[job->sent++];
-		const char *why = a->backend.change(a->backend.context, job, change);
+		const char *why = a->backend.change(a->backend.context, job, change, turn);
 
 		if (why)
 			change_over(job, change, "rejected", why);
 	}
 	if (job->answered == job->changes_count)
-		job_show(a, job, now_ms);
+		job_show(a, job, turn);
 }
 
 static void add_change(void *context, const struct roster_change *c)
@@ -296,14 +296,14 @@ static void keep_skipped(struct apply_job *job)
 }
 
 void apply_got(struct apply *a, struct apply_job *job, struct roster *server, const char *error,
-	const char *message, int64_t now_ms)
+	const char *message, struct turn *turn)
 {
 	int64_t removals = 0;
 
 	if (error) {
 		fail(job, error, message);
 		job_done(a, job);
-		start_jobs(a, now_ms);
+		start_jobs(a, turn);
 		return;
 	}
 	job->server = *server;
@@ -316,26 +316,26 @@ void apply_got(struct apply *a, struct apply_job *job, struct roster *server, co
 		buf_printf(&job->message, "%lld contacts would be removed", (long long)removals);
 		job->error = "too-many-removals";
 		job_done(a, job);
-		start_jobs(a, now_ms);
+		start_jobs(a, turn);
 		return;
 	}
 	job->state = JOB_CHANGING;
-	job->deadline_ms = now_ms + a->config.timeout_ms;
+	job->deadline_ms = turn->now_ms + a->config.timeout_ms;
 	if (a->config.dry_run || job->changes_count == 0) {
 		job_done(a, job);
-		start_jobs(a, now_ms);
+		start_jobs(a, turn);
 		return;
 	}
-	send_changes(a, job, now_ms);
+	send_changes(a, job, turn);
 }
 
 void apply_changed(struct apply *a, struct apply_job *job, struct apply_change *change,
-	const char *error, const char *message, int64_t now_ms)
+	const char *error, const char *message, struct turn *turn)
 {
 	change_over(job, change, error, message);
-	job->deadline_ms = now_ms + a->config.timeout_ms;
-	send_changes(a, job, now_ms);
-	start_jobs(a, now_ms); /* one may have waited for what this change touched */
+	job->deadline_ms = turn->now_ms + a->config.timeout_ms;
+	send_changes(a, job, turn);
+	start_jobs(a, turn); /* one may have waited for what this change touched */
 }
 
 const struct roster_record *apply_record_of(const struct apply *a, struct span user)
@@ -350,10 +350,10 @@ const struct roster_record *apply_record_of(const struct apply *a, struct span u
 
 /* Time ------------------------------------------------------------------- */
 
-void apply_up(struct apply *a, int64_t now_ms)
+void apply_up(struct apply *a, struct turn *turn)
 {
 	a->up = true;
-	start_jobs(a, now_ms);
+	start_jobs(a, turn);
 }
 
 void apply_down(struct apply *a)
@@ -378,20 +378,20 @@ int64_t apply_deadline(const struct apply *a)
 	return deadline_ms;
 }
 
-void apply_tick(struct apply *a, int64_t now_ms)
+void apply_tick(struct apply *a, struct turn *turn)
 {
 	struct apply_job *job = a->first;
 
 	while (job) {
 		struct apply_job *next = job->next;
 
-		if (job->state != JOB_WAITING && job->deadline_ms <= now_ms) {
+		if (job->state != JOB_WAITING && job->deadline_ms <= turn->now_ms) {
 			fail(job, "server-timeout", "the server does not answer");
 			job_done(a, job);
 		}
 		job = next;
 	}
-	start_jobs(a, now_ms);
+	start_jobs(a, turn);
 }
 
 void apply_finish(struct apply *a, const char *error, const char *message)

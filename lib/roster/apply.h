@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "roster/roster.h"
+#include "xmpp/turn.h"
 
 struct apply_change {
 	enum roster_change_kind kind;
@@ -35,12 +36,13 @@ struct apply_job {
 
 struct apply_backend {
 	/* Read the roster of the job's user: ends in apply_got(). */
-	void (*get)(void *context, struct apply_job *job);
+	void (*get)(void *context, struct apply_job *job, struct turn *turn);
 	/* Apply one change: NULL, and it ends in apply_changed() (not from here); or why it cannot
 	 * be sent (static). */
-	const char *(*change)(void *context, struct apply_job *job, struct apply_change *change);
+	const char *(*change)(void *context, struct apply_job *job, struct apply_change *change,
+		struct turn *turn);
 	/* All changes are answered: see to presence; ends in apply_shown(). NULL: nothing to do. */
-	void (*show)(void *context, struct apply_job *job);
+	void (*show)(void *context, struct apply_job *job, struct turn *turn);
 	/* The job is over (also in the middle): forget it. */
 	void (*forget)(void *context, struct apply_job *job);
 	/* Whether a change on the way, of another's roster, still touches the roster of jid: a job
@@ -70,7 +72,7 @@ struct apply *apply_new(const struct apply_config *config);
 void apply_free(struct apply *a);
 void apply_backend_set(struct apply *a, const struct apply_backend *backend);
 /* Take a record over. An error record is passed on at once. */
-void apply_take(struct apply *a, struct roster_record *record, void *client, int64_t now_ms);
+void apply_take(struct apply *a, struct roster_record *record, void *client, struct turn *turn);
 /* No more than `jobs` records are held: do not give more. */
 bool apply_full(const struct apply *a);
 size_t apply_count(const struct apply *a);
@@ -79,9 +81,9 @@ size_t apply_count_of(const struct apply *a, const void *client);
 /* The client has gone: its results are nobody's. */
 void apply_client_gone(struct apply *a, const void *client);
 /* The backend can (again) be talked to, or cannot: jobs under way begin anew later. */
-void apply_up(struct apply *a, int64_t now_ms);
+void apply_up(struct apply *a, struct turn *turn);
 void apply_down(struct apply *a);
-void apply_tick(struct apply *a, int64_t now_ms);
+void apply_tick(struct apply *a, struct turn *turn);
 int64_t apply_deadline(const struct apply *a);
 /* Give up what is held: error records. */
 void apply_finish(struct apply *a, const char *error, const char *message);
@@ -91,11 +93,11 @@ const struct roster_record *apply_record_of(const struct apply *a, struct span u
 
 /* For the backend. server: taken over. error NULL: done; else "forbidden", "rejected", ... */
 void apply_got(struct apply *a, struct apply_job *job, struct roster *server, const char *error,
-	const char *message, int64_t now_ms);
+	const char *message, struct turn *turn);
 void apply_changed(struct apply *a, struct apply_job *job, struct apply_change *change,
-	const char *error, const char *message, int64_t now_ms);
-void apply_shown(struct apply *a, struct apply_job *job, int64_t now_ms);
+	const char *error, const char *message, struct turn *turn);
+void apply_shown(struct apply *a, struct apply_job *job, struct turn *turn);
 /* The backend is still busy with the job: its deadline begins anew. */
-void apply_alive(struct apply *a, struct apply_job *job, int64_t now_ms);
+void apply_alive(struct apply *a, struct apply_job *job, struct turn *turn);
 
 #endif

@@ -301,6 +301,7 @@ static void call_done(struct call *call, const char *error, const char *message)
 	struct apply_job *job = call->job;
 	struct apply_change *change = call->change;
 	enum step step = call->step;
+	struct turn turn = {.now_ms = loop_now_ms(e->loop)};
 	struct roster roster;
 	struct buf words;
 
@@ -316,11 +317,9 @@ static void call_done(struct call *call, const char *error, const char *message)
 	if (!job)
 		; /* nobody waits for it */
 	else if (change)
-		apply_changed(e->config.apply, job, change, error, buf_string(&words),
-			loop_now_ms(e->loop));
+		apply_changed(e->config.apply, job, change, error, buf_string(&words), &turn);
 	else
-		apply_got(e->config.apply, job, &roster, error, buf_string(&words),
-			loop_now_ms(e->loop));
+		apply_got(e->config.apply, job, &roster, error, buf_string(&words), &turn);
 	roster_free(&roster);
 	buf_free(&words);
 }
@@ -360,13 +359,14 @@ static void mend(struct call *call, struct span contact, const struct roster *af
 static void call_next(struct call *call)
 {
 	struct ejabberd_api *e = call->api;
+	struct turn turn = {.now_ms = loop_now_ms(e->loop)};
 	struct span user = buf_span(&call->job->jid);
 	struct span contact =
 		call->change && call->change->old ? span_of(call->change->old->jid) : SPAN("");
 	const struct roster_item *before;
 	struct roster after;
 
-	apply_alive(e->config.apply, call->job, loop_now_ms(e->loop));
+	apply_alive(e->config.apply, call->job, &turn);
 	switch (call->step) {
 	case STEP_ACCOUNT:
 		if (!span_is(buf_span(&call->response), "0"))
@@ -435,21 +435,24 @@ static void on_done(void *context, CURL *easy, CURLcode code)
 
 /* Backend ---------------------------------------------------------------- */
 
-static void on_get(void *context, struct apply_job *job)
+static void on_get(void *context, struct apply_job *job, struct turn *turn)
 {
 	const struct ejabberd_api *e = context;
 
+	(void)turn;
 	for (size_t i = 0; i < job->record.roster.count && !e->v1; i++)
 		item_as_split(&job->record.roster.items[i]);
 	ask_user(call_new(context, job, NULL), STEP_ACCOUNT, "check_account", buf_span(&job->jid));
 }
 
-static const char *on_change(void *context, struct apply_job *job, struct apply_change *change)
+static const char *on_change(
+	void *context, struct apply_job *job, struct apply_change *change, struct turn *turn)
 {
 	struct ejabberd_api *e = context;
 	struct call *call = call_new(e, job, change);
 	struct span user = buf_span(&job->jid), contact;
 
+	(void)turn;
 	if (change->kind != CHANGE_REMOVE) {
 		add_item(call, STEP_ADD, user, change->new);
 		return NULL;

@@ -38,8 +38,6 @@ struct privilege {
 	struct table *queries;
 	struct table *online; /* full JIDs of the host's users */
 	struct table *quiet;  /* users whose login has just been told */
-	struct writer *w;     /* of the call under way, NULL while down */
-	int64_t now_ms;
 	bool granted;
 	int64_t advertisement_ms; /* by when it must have come */
 	bool crowded;		  /* more are online than are remembered: said once */
@@ -133,13 +131,13 @@ void privilege_invalid_from(const struct privilege *p)
 
 /* A new open query to `to`; its id is *id. NULL: it cannot be made now. */
 static struct query *query_new(struct privilege *p, enum query_kind kind, struct apply_job *job,
-	struct apply_change *change, struct span to, char id[48])
+	struct apply_change *change, struct span to, char id[48], struct turn *turn)
 {
 	struct table_entry *e;
 	struct query *q;
 
 	snprintf(id, 48, "%016" PRIx64 "-%" PRIu64, p->run, ++p->serial);
-	e = p->w ? table_add(p->queries, span_of(id), sizeof(*q), DEADLINE_NEVER) : NULL;
+	e = turn->writer ? table_add(p->queries, span_of(id), sizeof(*q), DEADLINE_NEVER) : NULL;
 	if (!e)
 		return NULL;
 	q = table_record(e);
@@ -147,30 +145,31 @@ static struct query *query_new(struct privilege *p, enum query_kind kind, struct
 	return q;
 }
 
-static void query_begin(struct privilege *p, const char *type, struct span to, const char *id)
+static void query_begin(
+	struct privilege *p, const char *type, struct span to, const char *id, struct turn *turn)
 {
-	writer_start(p->w, "iq", type, span_of(id), to, p->config.domain);
-	writer_raw(p->w, "><query xmlns='" NS_ROSTER "'");
+	writer_start(turn->writer, "iq", type, span_of(id), to, p->config.domain);
+	writer_raw(turn->writer, "><query xmlns='" NS_ROSTER "'");
 }
 
 static void ask_roster(struct privilege *p, enum query_kind kind, struct apply_job *job,
-	struct apply_change *change, struct span to)
+	struct apply_change *change, struct span to, struct turn *turn)
 {
 	char id[48];
 
-	if (!query_new(p, kind, job, change, to, id)) {
+	if (!query_new(p, kind, job, change, to, id, turn)) {
 		job->deadline_ms = 0; /* it will tell */
 		return;
 	}
-	query_begin(p, "get", to, id);
-	writer_raw(p->w, "/></iq>");
-	if (writer_end(p->w) != WRITER_OK)
+	query_begin(p, "get", to, id, turn);
+	writer_raw(turn->writer, "/></iq>");
+	if (writer_end(turn->writer) != WRITER_OK)
 		job->deadline_ms = 0;
 }
 
-static void on_get(void *context, struct apply_job *job)
+static void on_get(void *context, struct apply_job *job, struct turn *turn)
 {
-	ask_roster(context, QUERY_ROSTER, job, NULL, buf_span(&job->jid));
+	ask_roster(context, QUERY_ROSTER, job, NULL, buf_span(&job->jid), turn);
 }
 
 static void write_item(struct writer *w, const struct roster_item *item)
@@ -191,25 +190,26 @@ static void write_item(struct writer *w, const struct roster_item *item)
 }
 
 /* One item per set: two in one are answered twice by Prosody, and refused by ejabberd. */
-static const char *on_change(void *context, struct apply_job *job, struct apply_change *change)
+static const char *on_change(
+	void *context, struct apply_job *job, struct apply_change *change, struct turn *turn)
 {
 	struct privilege *p = context;
 	struct span to = buf_span(&job->jid);
 	enum writer_status status;
 	char id[48];
 
-	if (!query_new(p, QUERY_CHANGE, job, change, to, id))
+	if (!query_new(p, QUERY_CHANGE, job, change, to, id, turn))
 		return "too many requests are open";
-	query_begin(p, "set", to, id);
+	query_begin(p, "set", to, id, turn);
 	if (change->new) {
-		write_item(p->w, change->new);
+		write_item(turn->writer, change->new);
 	} else {
-		writer_raw(p->w, "><item");
-		writer_attribute(p->w, "jid", span_of(change->old->jid));
-		writer_raw(p->w, " subscription='remove'/>");
+		writer_raw(turn->writer, "><item");
+		writer_attribute(turn->writer, "jid", span_of(change->old->jid));
+		writer_raw(turn->writer, " subscription='remove'/>");
 	}
-	writer_raw(p->w, "</query></iq>");
-	status = writer_end(p->w);
+	writer_raw(turn->writer, "</query></iq>");
+	status = writer_end(turn->writer);
 	if (status == WRITER_OK)
 		return NULL;
 	query_remove(p, table_find(p->queries, span_of(id)));
@@ -229,16 +229,17 @@ static bool sees(const struct roster_item *item) /* the user sees the contact */
 }
 
 static void send_presence(
-	struct privilege *p, struct show *show, const char *type, struct span from, struct span to)
+	struct show *show, const char *type, struct span from, struct span to, struct turn *turn)
 {
 	show->sent = true;
-	writer_start(p->w, "presence", type, SPAN_NONE, to, from);
-	writer_raw(p->w, "/>");
-	writer_end(p->w);
+	writer_start(turn->writer, "presence", type, SPAN_NONE, to, from);
+	writer_raw(turn->writer, "/>");
+	writer_end(turn->writer);
 }
 
 struct leaving {
 	struct privilege *p;
+	struct turn *turn;
 	struct show *show;
 	struct span from, to;
 };
@@ -248,14 +249,14 @@ static void leave_one(void *context, struct table_entry *e)
 	struct leaving *l = context;
 
 	if (span_equal(jid_bare(e->key), l->from))
-		send_presence(l->p, l->show, "unavailable", e->key, l->to);
+		send_presence(l->show, "unavailable", e->key, l->to, l->turn);
 }
 
 /* Each online resource of `from` is gone for `to`. */
 static void send_unavailable(
-	struct privilege *p, struct show *show, struct span from, struct span to)
+	struct privilege *p, struct show *show, struct span from, struct span to, struct turn *turn)
 {
-	struct leaving leaving = {.p = p, .show = show, .from = from, .to = to};
+	struct leaving leaving = {.p = p, .turn = turn, .show = show, .from = from, .to = to};
 
 	table_each(p->online, leave_one, &leaving);
 }
@@ -266,17 +267,17 @@ static struct span contact_of(const struct apply_change *c)
 }
 
 /* To look at what the server has of our stanzas behind it: any answer will do. */
-static void ask_sync(struct privilege *p, struct apply_job *job)
+static void ask_sync(struct privilege *p, struct apply_job *job, struct turn *turn)
 {
 	char id[48];
 
-	if (!query_new(p, QUERY_SYNC, job, NULL, p->config.host, id)) {
+	if (!query_new(p, QUERY_SYNC, job, NULL, p->config.host, id, turn)) {
 		job->deadline_ms = 0;
 		return;
 	}
-	writer_start(p->w, "iq", "get", span_of(id), p->config.host, p->config.domain);
-	writer_raw(p->w, "><ping xmlns='" NS_PING "'/></iq>");
-	if (writer_end(p->w) != WRITER_OK)
+	writer_start(turn->writer, "iq", "get", span_of(id), p->config.host, p->config.domain);
+	writer_raw(turn->writer, "><ping xmlns='" NS_PING "'/></iq>");
+	if (writer_end(turn->writer) != WRITER_OK)
 		job->deadline_ms = 0;
 }
 
@@ -287,7 +288,7 @@ static bool is_local(const struct privilege *p, struct span contact)
 
 /* Read on in the contacts' rosters. After the last one: a server that does not let us send
  * presence ends the stream, so the job is done when an answer has come behind it all. */
-static void show_on(struct privilege *p, struct apply_job *job)
+static void show_on(struct privilege *p, struct apply_job *job, struct turn *turn)
 {
 	struct show *show = job->backend;
 
@@ -297,26 +298,26 @@ static void show_on(struct privilege *p, struct apply_job *job)
 		/* a probe is answered by the contact's roster: it must have the user */
 		if (c->done && sees(c->new) && !sees(c->old) && is_local(p, contact_of(c))) {
 			show->peers++;
-			ask_roster(p, QUERY_PEER, job, c, contact_of(c));
+			ask_roster(p, QUERY_PEER, job, c, contact_of(c), turn);
 		}
 	}
 	if (show->peers > 0)
 		return;
 	if (show->sent)
-		ask_sync(p, job);
+		ask_sync(p, job, turn);
 	else
-		apply_shown(p->config.apply, job, p->now_ms);
+		apply_shown(p->config.apply, job, turn);
 }
 
 /* The presence that the changes bring and take, in both directions. */
-static void on_show(void *context, struct apply_job *job)
+static void on_show(void *context, struct apply_job *job, struct turn *turn)
 {
 	struct privilege *p = context;
 	struct span user = buf_span(&job->jid);
 	struct show *show;
 
-	if (!p->config.on_behalf || !p->w) {
-		apply_shown(p->config.apply, job, p->now_ms);
+	if (!p->config.on_behalf || !turn->writer) {
+		apply_shown(p->config.apply, job, turn);
 		return;
 	}
 	job->backend = show = xcalloc(1, sizeof(*show));
@@ -328,13 +329,13 @@ static void on_show(void *context, struct apply_job *job)
 			continue;
 		/* answered by the user's own roster, which has just been set */
 		if (sends(c->new) && !sends(c->old))
-			send_presence(p, show, "probe", contact, user);
+			send_presence(show, "probe", contact, user, turn);
 		if (sends(c->old) && !sends(c->new))
-			send_unavailable(p, show, user, contact);
+			send_unavailable(p, show, user, contact, turn);
 		if (sees(c->old) && !sees(c->new) && is_local(p, contact))
-			send_unavailable(p, show, contact, user);
+			send_unavailable(p, show, contact, user, turn);
 	}
-	show_on(p, job);
+	show_on(p, job, turn);
 }
 
 static bool is_of(void *job, struct table_entry *e)
@@ -437,22 +438,22 @@ static const char *error_of(const struct stanza *s, struct buf *message)
 /* The roster of a contact: has it the user with from or both, a probe makes the user see the
  * contact. */
 static void on_peer(struct privilege *p, struct apply_job *job, const struct apply_change *c,
-	const struct stanza *s)
+	const struct stanza *s, struct turn *turn)
 {
 	struct show *show = job->backend;
 	struct roster roster;
 
 	if (s->type == TYPE_RESULT && !s->refusal) {
 		if (read_roster(s, &roster) && sends(roster_find(&roster, buf_string(&job->jid))))
-			send_presence(p, show, "probe", buf_span(&job->jid), contact_of(c));
+			send_presence(show, "probe", buf_span(&job->jid), contact_of(c), turn);
 		roster_free(&roster);
 	}
 	show->peers--;
-	apply_alive(p->config.apply, job, p->now_ms);
-	show_on(p, job);
+	apply_alive(p->config.apply, job, turn);
+	show_on(p, job, turn);
 }
 
-static void on_answer(struct privilege *p, const struct stanza *s)
+static void on_answer(struct privilege *p, const struct stanza *s, struct turn *turn)
 {
 	struct table_entry *e = s->id.n ? table_find(p->queries, s->id) : NULL;
 	struct query q;
@@ -473,7 +474,7 @@ static void on_answer(struct privilege *p, const struct stanza *s)
 			error = "rejected";
 			buf_append_string(&message, "the server's answer is no roster");
 		}
-		apply_got(p->config.apply, q.job, &roster, error, buf_string(&message), p->now_ms);
+		apply_got(p->config.apply, q.job, &roster, error, buf_string(&message), turn);
 		roster_free(&roster);
 		break;
 	case QUERY_CHANGE:
@@ -481,14 +482,13 @@ static void on_answer(struct privilege *p, const struct stanza *s)
 		if (error && q.change->kind == CHANGE_REMOVE &&
 			span_is(stanza_error_condition(s), "item-not-found"))
 			error = NULL;
-		apply_changed(
-			p->config.apply, q.job, q.change, error, buf_string(&message), p->now_ms);
+		apply_changed(p->config.apply, q.job, q.change, error, buf_string(&message), turn);
 		break;
 	case QUERY_PEER:
-		on_peer(p, q.job, q.change, s);
+		on_peer(p, q.job, q.change, s, turn);
 		break;
 	case QUERY_SYNC:
-		apply_shown(p->config.apply, q.job, p->now_ms);
+		apply_shown(p->config.apply, q.job, turn);
 		break;
 	}
 	buf_free(&message);
@@ -509,7 +509,8 @@ static bool has_permission(const struct xml_node *privilege, const char *access,
 	return false;
 }
 
-static void on_advertisement(struct privilege *p, const struct xml_node *privilege)
+static void on_advertisement(
+	struct privilege *p, const struct xml_node *privilege, struct turn *turn)
 {
 	bool rosters = !p->config.rosters ||
 		       has_permission(privilege, "roster", p->config.read_only ? "get" : "both");
@@ -530,26 +531,26 @@ static void on_advertisement(struct privilege *p, const struct xml_node *privile
 		if (p->config.rosters && !p->config.on_behalf)
 			err_note("without --on-behalf, presence follows at the next status change");
 		if (p->config.rosters)
-			apply_up(p->config.apply, p->now_ms);
+			apply_up(p->config.apply, turn);
 	}
 }
 
 /* Presence of users ------------------------------------------------------ */
 
-static void tell_login(struct privilege *p, struct span full)
+static void tell_login(struct privilege *p, struct span full, struct turn *turn)
 {
 	struct span bare = jid_bare(full);
 	struct table_entry *e;
 
-	while ((e = table_earliest(p->quiet)) && e->deadline_ms <= p->now_ms)
+	while ((e = table_earliest(p->quiet)) && e->deadline_ms <= turn->now_ms)
 		table_remove(p->quiet, e);
 	if (table_find(p->quiet, bare))
 		return;
-	table_add(p->quiet, bare, 0, p->now_ms + LOGIN_QUIET_MS);
+	table_add(p->quiet, bare, 0, turn->now_ms + LOGIN_QUIET_MS);
 	p->config.login(p->config.context, (struct span){bare.p, bare.n - p->config.host.n - 1});
 }
 
-static void on_presence(struct privilege *p, const struct stanza *s)
+static void on_presence(struct privilege *p, const struct stanza *s, struct turn *turn)
 {
 	struct table_entry *e;
 	struct jid jid;
@@ -563,7 +564,7 @@ static void on_presence(struct privilege *p, const struct stanza *s)
 			table_remove(p->online, e);
 	} else if (s->type == TYPE_NONE) {
 		if (p->config.logins == LOGINS_ALL || (p->config.logins == LOGINS_NEW && !e))
-			tell_login(p, s->from);
+			tell_login(p, s->from, turn);
 		if (!e && !table_add(p->online, s->from, 0, DEADLINE_NEVER) && !p->crowded) {
 			p->crowded = true;
 			err_warn("more than %zu sessions online: they are not all remembered",
@@ -574,21 +575,13 @@ static void on_presence(struct privilege *p, const struct stanza *s)
 
 /* Service ---------------------------------------------------------------- */
 
-void privilege_writer(struct privilege *p, struct writer *w, int64_t now_ms)
+void privilege_up(struct privilege *p, struct turn *turn)
 {
-	p->w = w;
-	p->now_ms = now_ms;
-}
-
-void privilege_up(struct privilege *p, struct writer *w, int64_t now_ms)
-{
-	privilege_writer(p, w, now_ms);
-	p->advertisement_ms = now_ms + PRIVILEGE_ADVERTISEMENT_MS;
+	p->advertisement_ms = turn->now_ms + PRIVILEGE_ADVERTISEMENT_MS;
 }
 
 void privilege_down(struct privilege *p)
 {
-	p->w = NULL;
 	p->granted = false;
 	p->advertisement_ms = DEADLINE_NEVER;
 	if (p->config.rosters)
@@ -596,21 +589,20 @@ void privilege_down(struct privilege *p)
 	clear(p);
 }
 
-void privilege_stanza(struct privilege *p, const struct stanza *s, struct writer *w, int64_t now_ms)
+void privilege_stanza(struct privilege *p, const struct stanza *s, struct turn *turn)
 {
 	const struct xml_node *child = s->root->first_child;
 
-	privilege_writer(p, w, now_ms);
 	if (stanza_is_answer(s))
-		on_answer(p, s);
+		on_answer(p, s, turn);
 	else if (s->kind == STANZA_IQ)
-		stanza_error_reply(w, s, ERROR_SERVICE_UNAVAILABLE, NULL);
+		stanza_error_reply(turn->writer, s, ERROR_SERVICE_UNAVAILABLE, NULL);
 	else if (s->kind == STANZA_PRESENCE)
-		on_presence(p, s);
+		on_presence(p, s, turn);
 	else if (s->type != TYPE_ERROR && child && span_is(child->name, "privilege") &&
 		 (span_is(child->ns, NS_PRIVILEGE_1) || span_is(child->ns, NS_PRIVILEGE_2)) &&
 		 span_equal(s->from, p->config.host))
-		on_advertisement(p, child);
+		on_advertisement(p, child, turn);
 }
 
 int64_t privilege_deadline(const struct privilege *p)
@@ -618,10 +610,9 @@ int64_t privilege_deadline(const struct privilege *p)
 	return p->advertisement_ms;
 }
 
-void privilege_tick(struct privilege *p, struct writer *w, int64_t now_ms)
+void privilege_tick(struct privilege *p, struct turn *turn)
 {
-	privilege_writer(p, w, now_ms);
-	if (p->advertisement_ms > now_ms)
+	if (p->advertisement_ms > turn->now_ms)
 		return;
 	p->advertisement_ms = DEADLINE_NEVER;
 	say_grant(p);

@@ -12,7 +12,7 @@
 #define OUTBOARD_ROSTER_PRIVILEGE_H
 
 #include "roster/apply.h"
-#include "xmpp/writer.h"
+#include "xmpp/turn.h"
 
 enum privilege_logins { LOGINS_NONE, LOGINS_NEW, LOGINS_ALL };
 
@@ -46,13 +46,10 @@ struct privilege *privilege_new(const struct privilege_config *config);
 void privilege_free(struct privilege *p);
 /* The backend to give to apply_backend_set(). */
 struct apply_backend privilege_backend(struct privilege *p);
-void privilege_up(struct privilege *p, struct writer *w, int64_t now_ms);
+void privilege_up(struct privilege *p, struct turn *turn);
 void privilege_down(struct privilege *p);
-void privilege_stanza(
-	struct privilege *p, const struct stanza *s, struct writer *w, int64_t now_ms);
-/* Set the writer before apply's functions are called from elsewhere (a record has come). */
-void privilege_writer(struct privilege *p, struct writer *w, int64_t now_ms);
-void privilege_tick(struct privilege *p, struct writer *w, int64_t now_ms);
+void privilege_stanza(struct privilege *p, const struct stanza *s, struct turn *turn);
+void privilege_tick(struct privilege *p, struct turn *turn);
 int64_t privilege_deadline(const struct privilege *p);
 /* The server ended the stream because of an address we sent from: say what to configure. */
 void privilege_invalid_from(const struct privilege *p);

@@ -379,12 +379,12 @@ static void address_say(int fd)
 
 /* Service ------------------------------------------------------------------------- */
 
-static void on_attach(void *self, struct service *service, struct loop *loop)
+static void on_attach(void *context, struct service *service, struct loop *loop)
 {
 	static const struct refresh_ops refresh_ops = {
 		.give = on_give, .answer = on_answer, .settled = on_settled};
 	static const struct http_ops http_ops = {.refresh = on_refresh, .room = on_room};
-	struct refreshservice *rs = self;
+	struct refreshservice *rs = context;
 	const struct refreshservice_config *c = rs->config;
 	const struct http_config http = {.max_body_bytes = (size_t)c->max_body_bytes,
 		.max_header_bytes = (size_t)c->max_header_bytes,
@@ -422,9 +422,9 @@ static void on_attach(void *self, struct service *service, struct loop *loop)
 	}
 }
 
-static void on_detach(void *self)
+static void on_detach(void *context)
 {
-	struct refreshservice *rs = self;
+	struct refreshservice *rs = context;
 
 	if (rs->out && !link_flush(rs->out, io_now_ms() + LAST_WORDS_MS))
 		rs->status = EXIT_IO;
@@ -444,12 +444,11 @@ static void on_detach(void *self)
 	refresh_free(rs->refresh);
 }
 
-static void on_drain(void *self, struct writer *w, int64_t now_ms)
+static void on_drain(void *self, struct turn *turn)
 {
 	struct refreshservice *rs = self;
 
-	(void)w;
-	(void)now_ms;
+	(void)turn;
 	if (rs->http)
 		http_drain(rs->http);
 	for (size_t i = 0; i < rs->sockets_count; i++) {
@@ -459,12 +458,11 @@ static void on_drain(void *self, struct writer *w, int64_t now_ms)
 	rs->draining = true;
 }
 
-static void on_finish(void *self, struct writer *w, int64_t now_ms)
+static void on_finish(void *self, struct turn *turn)
 {
 	struct refreshservice *rs = self;
 
-	(void)w;
-	(void)now_ms;
+	(void)turn;
 	if (!rs->http)
 		return;
 	refresh_finish(rs->refresh);
@@ -486,21 +484,19 @@ static int64_t on_deadline(const void *self)
 	return refresh_deadline_ms(rs->refresh);
 }
 
-static void on_tick(void *self, struct writer *w, int64_t now_ms)
+static void on_tick(void *self, struct turn *turn)
 {
 	struct refreshservice *rs = self;
 
-	(void)w;
-	refresh_tick(rs->refresh, now_ms);
+	refresh_tick(rs->refresh, turn->now_ms);
 }
 
-static bool on_reload(void *self, struct writer *w, int64_t now_ms)
+static bool on_reload(void *context, struct turn *turn)
 {
-	struct refreshservice *rs = self;
+	struct refreshservice *rs = context;
 	struct buf token;
 
-	(void)w;
-	(void)now_ms;
+	(void)turn;
 	if (!io_secret_given(&rs->config->token) || rs->config->token.fd >= 0)
 		return true;
 	buf_init(&token, IO_SECRET_MAX_BYTES);
@@ -572,13 +568,10 @@ int refreshservice_run(struct refreshservice_config *config, const char **wrong)
 {
 	static const struct service_ops ops = {.tick = on_tick,
 		.deadline = on_deadline,
-		.reload = on_reload,
 		.drain = on_drain,
 		.finish = on_finish,
 		.open_requests = on_open_requests,
-		.metrics = on_metrics,
-		.attach = on_attach,
-		.detach = on_detach};
+		.metrics = on_metrics};
 	struct refreshservice rs = {.config = config, .connection = -1, .nothing_fd = -1};
 	int status;
 
@@ -598,7 +591,11 @@ int refreshservice_run(struct refreshservice_config *config, const char **wrong)
 	if (status == EXIT_DONE && config->spool)
 		rs.spool = spool_open(config->spool, &status);
 	if (status == EXIT_DONE)
-		status = service_run(&config->service, &ops, &rs);
+		status = service_run(&config->service, &ops, &rs,
+			&(struct service_hooks){.context = &rs,
+				.reload = on_reload,
+				.attach = on_attach,
+				.detach = on_detach});
 	if (rs.status != EXIT_DONE)
 		status = rs.status;
 	for (size_t i = 0; i < rs.sockets_count; i++)

@@ -38,6 +38,7 @@ enum phase {
 struct service {
 	const struct service_config *config;
 	struct service_ops ops;
+	struct service_hooks hooks;
 	void *self;
 	struct loop *loop;
 	struct notify *notify;
@@ -82,11 +83,17 @@ static size_t open_requests(const struct service *s)
 	return s->ops.open_requests ? s->ops.open_requests(s->self) : 0;
 }
 
-struct writer *service_writer(struct service *s)
+struct turn service_turn(const struct service *s)
 {
 	struct link *link = service_link(s);
 
-	return link ? link_writer(link) : NULL;
+	return (struct turn){
+		.writer = link ? link_writer(link) : NULL, .now_ms = service_now_ms(s)};
+}
+
+bool service_ending(const struct service *s)
+{
+	return s->phase >= PHASE_ENDING;
 }
 
 /* Telling others ----------------------------------------------------------------- */
@@ -226,16 +233,16 @@ static void service_finish(struct service *s, int status)
 	if (!s->input_ended)
 		loop_timer_set(s->loop, &s->end, service_now_ms(s) + LAST_WORDS_MS);
 	if (service_up(s)) {
-		struct writer *w = link ? link_writer(link) : NULL;
+		struct turn turn = service_turn(s);
 
 		if (link)
 			link_lift_bound(link);
 		/* What comes in from here on is not waited for either. */
 		if (!s->drain_told && s->ops.drain)
-			s->ops.drain(s->self, w, service_now_ms(s));
+			s->ops.drain(s->self, &turn);
 		s->drain_told = true;
 		if (s->ops.finish)
-			s->ops.finish(s->self, w, service_now_ms(s));
+			s->ops.finish(s->self, &turn);
 	} else if (s->ops.finish && open_requests(s) > 0) {
 		err_warn("open requests left without an answer, as there is no stream: %zu",
 			open_requests(s));
@@ -292,8 +299,10 @@ static void on_terminate(void *context, int signal_number)
 		notify_stopping(s->notify);
 		err_info("stopping: %zu requests open", open_requests(s));
 		if (service_up(s)) {
+			struct turn turn = service_turn(s);
+
 			if (s->ops.drain)
-				s->ops.drain(s->self, service_writer(s), now_ms);
+				s->ops.drain(s->self, &turn);
 			s->drain_told = true;
 		}
 		loop_timer_set(s->loop, &s->drain, now_ms + s->config->drain_ms);
@@ -328,11 +337,12 @@ void service_stop(struct service *s, int status)
 static void on_tick(void *context, int64_t now_ms)
 {
 	struct service *s = context;
-	struct link *link = service_link(s);
+	struct turn turn = service_turn(s);
 
+	(void)now_ms;
 	s->tick_ms = DEADLINE_NEVER;
 	if (service_up(s) && s->ops.tick)
-		s->ops.tick(s->self, link ? link_writer(link) : NULL, now_ms);
+		s->ops.tick(s->self, &turn);
 }
 
 /* At the end of each turn: only timers are set here, for what is said in them is to be written at
@@ -394,7 +404,7 @@ void service_hold(struct service *s, bool hold)
 static void on_up(void *context)
 {
 	struct service *s = context;
-	int64_t now_ms = service_now_ms(s);
+	struct turn turn = service_turn(s);
 
 	if (s->phase == PHASE_LATE) {
 		link_send_raw(service_link(s), buf_span(&s->late));
@@ -407,10 +417,10 @@ static void on_up(void *context)
 	if (service_link(s) && s->held)
 		link_pause(service_link(s));
 	if (s->ops.up)
-		s->ops.up(s->self, service_writer(s), now_ms);
+		s->ops.up(s->self, &turn);
 	if (s->phase == PHASE_DRAINING && !s->drain_told) {
 		if (s->ops.drain)
-			s->ops.drain(s->self, service_writer(s), now_ms);
+			s->ops.drain(s->self, &turn);
 		s->drain_told = true;
 	}
 	*s->why = '\0';
@@ -423,11 +433,12 @@ static void on_up(void *context)
 static void on_down(void *context)
 {
 	struct service *s = context;
+	struct turn turn = {.now_ms = service_now_ms(s)};
 
 	if (s->phase == PHASE_ENDING && s->status == EXIT_DONE)
 		s->status = EXIT_TEMPORARY; /* in the middle of the last words */
 	if (s->ops.down)
-		s->ops.down(s->self, service_now_ms(s));
+		s->ops.down(s->self, &turn);
 }
 
 static void on_waiting(void *context, const char *why, int64_t delay_ms)
@@ -454,8 +465,9 @@ static void on_gave_up(void *context, int status)
 	}
 }
 
-static void hand_over(struct service *s, const struct stanza *stanza, struct writer *w)
+static void hand_over(struct service *s, const struct stanza *stanza)
 {
+	struct turn turn = service_turn(s);
 	struct stanza folded = *stanza;
 
 	buf_reset(&s->folded_to);
@@ -464,7 +476,7 @@ static void hand_over(struct service *s, const struct stanza *stanza, struct wri
 		folded.to = buf_span(&s->folded_to);
 	if (s->ops.fold && jid_fold(stanza->from, &s->folded_from))
 		folded.from = buf_span(&s->folded_from);
-	s->ops.stanza(s->self, &folded, w, service_now_ms(s));
+	s->ops.stanza(s->self, &folded, &turn);
 }
 
 static void on_component_stanza(void *context, const struct stanza *stanza)
@@ -474,7 +486,7 @@ static void on_component_stanza(void *context, const struct stanza *stanza)
 	if (stanza->refusal != STANZA_WHOLE)
 		err_info("a stanza from '%.*s' is over a limit: its content was not read",
 			SPAN_ARG(stanza->from));
-	hand_over(s, stanza, component_writer(s->component));
+	hand_over(s, stanza);
 }
 
 static void on_filter_stanza(void *context, const struct stanza *stanza)
@@ -494,7 +506,7 @@ static void on_filter_stanza(void *context, const struct stanza *stanza)
 	}
 	if (stanza->refusal != STANZA_WHOLE)
 		err_error("stdin:%zu: %s", stanza->line, refusals[stanza->refusal]);
-	hand_over(s, stanza, link_writer(s->link));
+	hand_over(s, stanza);
 }
 
 static void on_filter_bad(void *context, const char *what, size_t line)
@@ -525,12 +537,11 @@ static void on_filter_ended(void *context, enum link_end why, int error, const c
 	}
 }
 
-static void ignore_stanza(void *self, const struct stanza *stanza, struct writer *w, int64_t now_ms)
+static void ignore_stanza(void *self, const struct stanza *stanza, struct turn *turn)
 {
 	(void)self;
 	(void)stanza;
-	(void)w;
-	(void)now_ms;
+	(void)turn;
 }
 
 static int on_stream_error(void *context, struct span condition)
@@ -615,6 +626,7 @@ static bool service_open(struct service *s)
 static void on_hangup(void *context, int signal_number)
 {
 	struct service *s = context;
+	struct turn turn = service_turn(s);
 
 	(void)signal_number;
 	if (s->phase != PHASE_SERVING)
@@ -623,8 +635,8 @@ static void on_hangup(void *context, int signal_number)
 		notify_reloading(s->notify);
 	if (s->component)
 		component_reload(s->component);
-	if (s->ops.reload)
-		s->ops.reload(s->self, service_writer(s), service_now_ms(s));
+	if (s->hooks.reload)
+		s->hooks.reload(s->hooks.context, &turn);
 	if (s->ready)
 		notify_ready(s->notify);
 	service_status(s);
@@ -675,7 +687,8 @@ static void service_close(struct service *s)
 	loop_free(s->loop);
 }
 
-int service_run(const struct service_config *config, const struct service_ops *ops, void *self)
+int service_run(const struct service_config *config, const struct service_ops *ops, void *self,
+	const struct service_hooks *hooks)
 {
 	struct service service = {
 		.config = config,
@@ -686,6 +699,8 @@ int service_run(const struct service_config *config, const struct service_ops *o
 	struct service *s = &service;
 	int64_t now_ms;
 
+	if (hooks)
+		s->hooks = *hooks;
 	/* Requests come and go in waves: giving the heap's end back to the kernel after each one
 	 * and asking for it again cost 4 % of the time. */
 	mallopt(M_TRIM_THRESHOLD, HEAP_KEPT_BYTES);
@@ -720,8 +735,8 @@ int service_run(const struct service_config *config, const struct service_ops *o
 	if (notify_watchdog_ms(s->notify) > 0)
 		loop_timer_set(s->loop, &s->watchdog, now_ms);
 	loop_timer_set(s->loop, &s->status_line, now_ms + STATUS_INTERVAL_MS);
-	if (ops->attach)
-		ops->attach(self, s, s->loop);
+	if (s->hooks.attach)
+		s->hooks.attach(s->hooks.context, s, s->loop);
 	if (s->component)
 		service_status(s);
 	else
@@ -731,8 +746,8 @@ int service_run(const struct service_config *config, const struct service_ops *o
 		s->counts.bad + s->unknown + s->counts.refused > 0)
 		s->status = EXIT_DATA;
 	write_metrics(s);
-	if (ops->detach)
-		ops->detach(self);
+	if (s->hooks.detach)
+		s->hooks.detach(s->hooks.context);
 	/* what has been let go of is not asked any more */
 	s->ops = (struct service_ops){.stanza = ignore_stanza};
 	service_close(s);

@@ -10,7 +10,7 @@
  *                    requests to answer
  *   second SIGTERM   finish at once; the third also gives up what the reader of our output does
  *                    not take (EXIT_IO, a component EXIT_TEMPORARY)
- *   SIGHUP           ops.reload, secrets re-read
+ *   SIGHUP           hooks.reload, secrets re-read
  *   SIGUSR1          counters on stderr
  *
  * A filter ends at end of input: ops.finish (each request held is answered at
@@ -25,6 +25,7 @@
 #include "server/component.h"
 #include "server/metrics.h"
 #include "base/opt.h"
+#include "xmpp/turn.h"
 
 struct service_config {
 	const char *connect; /* NULL: filter */
@@ -108,31 +109,34 @@ struct service_config {
 
 struct service;
 
-/* self is the program's state. w appends to the link; it is flushed at the end of the turn.
- * None of these is called while the link is down, except down, deadline, open_requests, metrics,
- * reload (w NULL): deadlines that pass meanwhile are ticked when it is up again, and so are those
- * that pass while the link is congested. A drain that began while the link was down is told after
- * up. deadline and open_requests are asked at the end of each turn of the loop. Fields may be NULL.
+/* What a program decides: exported by the module that decides; self is its state. turn->writer
+ * appends to the link, which is flushed at the end of the loop's turn.
+ * None of these is called while the link is down, except down, deadline, open_requests,
+ * handler_requests and metrics: deadlines that pass meanwhile are ticked when it is up again, and
+ * so are those that pass while the link is congested. A drain that began while the link was down is
+ * told after up. deadline and open_requests are asked at the end of each turn of the loop. Fields
+ * may be NULL.
+ *
+ * What does not fit (WRITER_FULL) stays owed: stop writing, keep it, return a deadline that has
+ * passed, and go on in the next tick, which comes as soon as the link is no longer congested.
  */
 struct service_ops {
 	/* to and from of stanzas are compared with addresses: they are folded (jid_fold()), for not
 	 * every server has normalised them */
 	bool fold;
 	/* link up: after each handshake; once at the start of a filter */
-	void (*up)(void *self, struct writer *w, int64_t now_ms);
-	void (*down)(void *self, int64_t now_ms);
+	void (*up)(void *self, struct turn *turn);
+	void (*down)(void *self, struct turn *turn);
 	/* Every stanza (kind iq, message, presence; refusal may be set). Others are dropped and
 	 * counted. */
-	void (*stanza)(void *self, const struct stanza *s, struct writer *w, int64_t now_ms);
+	void (*stanza)(void *self, const struct stanza *s, struct turn *turn);
 	/* when deadline() has passed */
-	void (*tick)(void *self, struct writer *w, int64_t now_ms);
+	void (*tick)(void *self, struct turn *turn);
 	int64_t (*deadline)(const void *self); /* DEADLINE_NEVER: none */
-	/* SIGHUP; false: kept the old configuration (already logged) */
-	bool (*reload)(void *self, struct writer *w, int64_t now_ms);
 	/* from now on answer new requests yourself */
-	void (*drain)(void *self, struct writer *w, int64_t now_ms);
+	void (*drain)(void *self, struct turn *turn);
 	/* answer each open request now */
-	void (*finish)(void *self, struct writer *w, int64_t now_ms);
+	void (*finish)(void *self, struct turn *turn);
 	/* open requests: drained when 0 */
 	size_t (*open_requests)(const void *self);
 	/* Those of them that a handler is going to answer: a filter whose input has ended waits for
@@ -142,17 +146,28 @@ struct service_ops {
 	size_t (*metrics)(const void *self, struct metric *out, size_t max);
 	/* as component_ops.stream_error: 0, or the status to give up with */
 	int (*stream_error)(void *self, struct span condition);
-	/* other inputs and outputs (handlers): called once, before the loop runs */
-	void (*attach)(void *self, struct service *service, struct loop *loop);
+};
+
+/* What a program keeps beside its decisions: keys, handlers, a state folder. Fields may be NULL. */
+struct service_hooks {
+	void *context;
+	/* SIGHUP, also while the link is down; false: kept the old configuration (already logged)
+	 */
+	bool (*reload)(void *context, struct turn *turn);
+	/* other inputs and outputs: called once, before the loop runs */
+	void (*attach)(void *context, struct service *service, struct loop *loop);
 	/* called once if attach was, after the loop has run and all output is written: let go of
 	 * what is in the loop */
-	void (*detach)(void *self);
+	void (*detach)(void *context);
 };
 
 /* Runs to the end; returns the exit status. */
-int service_run(const struct service_config *config, const struct service_ops *ops, void *self);
-/* For attached modules (handlers): the link's writer, NULL while down. */
-struct writer *service_writer(struct service *s);
+int service_run(const struct service_config *config, const struct service_ops *ops, void *self,
+	const struct service_hooks *hooks);
+/* For attached modules (handlers): the turn of the call under way. */
+struct turn service_turn(const struct service *s);
+/* Whether ops.finish is being called, or was. */
+bool service_ending(const struct service *s);
 /* Whether the link is down or its output congested: who produces output had better wait. */
 bool service_congested(const struct service *s);
 /* Whether the link is left unread (a handler's pipe is full), also the next one after a reconnect.

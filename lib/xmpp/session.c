@@ -127,7 +127,7 @@ static struct session *add(struct session_table *t, struct span jid, size_t targ
 	return s;
 }
 
-static void remove_at(struct session_table *t, size_t i, bool link_down, int64_t now_ms)
+static void remove_at(struct session_table *t, size_t i, bool link_down, struct turn *turn)
 {
 	struct session *s = t->available[i];
 
@@ -136,65 +136,66 @@ static void remove_at(struct session_table *t, size_t i, bool link_down, int64_t
 	s->available = false;
 	if (!link_down)
 		err_info("session '%.*s' has left", SPAN_ARG(s->jid));
-	t->config.left(t->config.context, s, link_down, now_ms);
+	t->config.left(t->config.context, s, link_down, turn);
 	session_release(t, s);
 }
 
 /* Remove the session with this full JID, or all of a target. */
-static void remove_some(struct session_table *t, struct span full, size_t target, int64_t now_ms)
+static void remove_some(struct session_table *t, struct span full, size_t target, struct turn *turn)
 {
 	size_t before = t->count;
 
 	for (size_t i = t->count; i-- > 0;)
 		if (full.p ? span_equal(t->available[i]->jid, full)
 			   : t->available[i]->target == target)
-			remove_at(t, i, false, now_ms);
+			remove_at(t, i, false, turn);
 	if (t->count != before)
-		t->config.changed(t->config.context);
+		t->config.changed(t->config.context, turn);
 }
 
 /* Subscription ----------------------------------------------------------- */
 
 static void send_presence(
-	struct session_table *t, struct writer *w, size_t target, const char *type)
+	struct session_table *t, struct turn *turn, size_t target, const char *type)
 {
-	writer_start(w, "presence", type, SPAN_NONE, t->config.targets[target], t->config.domain);
-	writer_raw(w, "/>");
-	writer_end(w);
+	writer_start(turn->writer, "presence", type, SPAN_NONE, t->config.targets[target],
+		t->config.domain);
+	writer_raw(turn->writer, "/>");
+	writer_end(turn->writer);
 }
 
-static void ask(struct session_table *t, struct writer *w, size_t target, int64_t now_ms)
+static void ask(struct session_table *t, struct turn *turn, size_t target)
 {
 	t->targets[target].state = SUBSCRIPTION_ASKED;
-	t->targets[target].next_ms = now_ms + REPEAT_MS;
-	send_presence(t, w, target, "subscribe");
+	t->targets[target].next_ms = turn->now_ms + REPEAT_MS;
+	send_presence(t, turn, target, "subscribe");
 }
 
-void session_up(struct session_table *t, struct writer *w, int64_t now_ms)
+void session_up(struct session_table *t, struct turn *turn)
 {
 	t->up = true;
 	for (size_t i = 0; i < t->config.targets_count; i++) {
 		t->targets[i].retry_ms = RETRY_MIN_MS;
-		ask(t, w, i, now_ms);
+		ask(t, turn, i);
 	}
 }
 
-void session_down(struct session_table *t, int64_t now_ms)
+void session_down(struct session_table *t, struct turn *turn)
 {
 	t->up = false;
 	for (size_t i = 0; i < t->config.targets_count; i++)
 		t->targets[i].next_ms = DEADLINE_NEVER;
 	while (t->count)
-		remove_at(t, t->count - 1, true, now_ms);
-	t->config.changed(t->config.context);
+		remove_at(t, t->count - 1, true, turn);
+	t->config.changed(t->config.context, turn);
 }
 
-void session_resubscribe(struct session_table *t, struct writer *w, int64_t now_ms)
+void session_resubscribe(struct session_table *t, struct turn *turn)
 {
 	for (size_t i = 0; i < t->config.targets_count; i++)
 		if (t->targets[i].state != SUBSCRIPTION_ACCEPTED) {
 			t->targets[i].retry_ms = RETRY_MIN_MS;
-			ask(t, w, i, now_ms);
+			ask(t, turn, i);
 		}
 }
 
@@ -208,11 +209,11 @@ int64_t session_deadline(const struct session_table *t)
 	return deadline_ms;
 }
 
-void session_tick(struct session_table *t, struct writer *w, int64_t now_ms)
+void session_tick(struct session_table *t, struct turn *turn)
 {
 	for (size_t i = 0; i < t->config.targets_count; i++)
-		if (t->targets[i].next_ms <= now_ms)
-			ask(t, w, i, now_ms);
+		if (t->targets[i].next_ms <= turn->now_ms)
+			ask(t, turn, i);
 }
 
 /* Presence --------------------------------------------------------------- */
@@ -251,7 +252,8 @@ static enum session_show show_of(const struct stanza *s)
 	return show;
 }
 
-static void available(struct session_table *t, const struct stanza *s, size_t target)
+static void available(
+	struct session_table *t, const struct stanza *s, size_t target, struct turn *turn)
 {
 	struct session *session = session_find(t, s->from);
 	int priority = priority_of(s);
@@ -265,11 +267,10 @@ static void available(struct session_table *t, const struct stanza *s, size_t ta
 		return;
 	session->priority = priority;
 	session->show = show;
-	t->config.changed(t->config.context);
+	t->config.changed(t->config.context, turn);
 }
 
-bool session_presence(
-	struct session_table *t, const struct stanza *s, struct writer *w, int64_t now_ms)
+bool session_presence(struct session_table *t, const struct stanza *s, struct turn *turn)
 {
 	int index = session_target(t, s->from);
 	bool full = jid_is_full(s->from);
@@ -283,13 +284,13 @@ bool session_presence(
 	switch (s->type) {
 	case TYPE_NONE:
 		if (full)
-			available(t, s, i);
+			available(t, s, i, turn);
 		return true;
 	case TYPE_UNAVAILABLE:
-		remove_some(t, full ? s->from : SPAN_NONE, i, now_ms);
+		remove_some(t, full ? s->from : SPAN_NONE, i, turn);
 		return true;
 	case TYPE_ERROR:
-		remove_some(t, full ? s->from : SPAN_NONE, i, now_ms);
+		remove_some(t, full ? s->from : SPAN_NONE, i, turn);
 		if (!full && target->state != SUBSCRIPTION_REFUSED) {
 			struct span condition = stanza_error_condition(s);
 
@@ -299,7 +300,7 @@ bool session_presence(
 				SPAN_ARG(t->config.targets[i]), SPAN_ARG(condition),
 				(long long)(target->retry_ms / 1000));
 			target->state = SUBSCRIPTION_ASKED;
-			target->next_ms = now_ms + target->retry_ms;
+			target->next_ms = turn->now_ms + target->retry_ms;
 			target->retry_ms *= 2;
 			if (target->retry_ms > RETRY_MAX_MS)
 				target->retry_ms = RETRY_MAX_MS;
@@ -309,14 +310,14 @@ bool session_presence(
 		target->state = SUBSCRIPTION_ACCEPTED;
 		target->next_ms = DEADLINE_NEVER;
 		target->retry_ms = RETRY_MIN_MS;
-		send_presence(t, w, i, "probe");
+		send_presence(t, turn, i, "probe");
 		return true;
 	case TYPE_UNSUBSCRIBED:
 		err_warn("'%.*s' has refused or ended our subscription",
 			SPAN_ARG(t->config.targets[i]));
 		target->state = SUBSCRIPTION_REFUSED;
 		target->next_ms = DEADLINE_NEVER;
-		remove_some(t, SPAN_NONE, i, now_ms);
+		remove_some(t, SPAN_NONE, i, turn);
 		return true;
 	default:
 		return false;

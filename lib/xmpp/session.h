@@ -17,7 +17,7 @@
 
 #include <stdint.h>
 
-#include "xmpp/writer.h"
+#include "xmpp/turn.h"
 
 enum session_show { SHOW_ONLINE, SHOW_CHAT, SHOW_AWAY, SHOW_XA, SHOW_DND };
 
@@ -39,11 +39,11 @@ struct session_config {
 	size_t max_sessions;
 	/* A session has left (unavailable, error, unsubscribed, link down: then link_down is
 	 * true and nothing is known of it). It stays valid as long as it is held. */
-	void (*left)(void *context, struct session *s, bool link_down, int64_t now_ms);
+	void (*left)(void *context, struct session *s, bool link_down, struct turn *turn);
 	/* A session has come; may be NULL. */
 	void (*arrived)(void *context, struct session *s);
 	/* The set of available sessions, or a show or priority, has changed. */
-	void (*changed)(void *context);
+	void (*changed)(void *context, struct turn *turn);
 	void *context;
 };
 
@@ -53,14 +53,13 @@ struct session_table;
 struct session_table *session_table_new(const struct session_config *config);
 void session_table_free(struct session_table *t);
 
-void session_up(struct session_table *t, struct writer *w, int64_t now_ms);
-void session_down(struct session_table *t, int64_t now_ms);
+void session_up(struct session_table *t, struct turn *turn);
+void session_down(struct session_table *t, struct turn *turn);
 /* A presence to the domain. False if it is not from a target, or nothing that the table wants. */
-bool session_presence(
-	struct session_table *t, const struct stanza *s, struct writer *w, int64_t now_ms);
-void session_tick(struct session_table *t, struct writer *w, int64_t now_ms);
+bool session_presence(struct session_table *t, const struct stanza *s, struct turn *turn);
+void session_tick(struct session_table *t, struct turn *turn);
 int64_t session_deadline(const struct session_table *t);
-void session_resubscribe(struct session_table *t, struct writer *w, int64_t now_ms);
+void session_resubscribe(struct session_table *t, struct turn *turn);
 
 /* Index of the target whose account this JID (bare or full) belongs to, -1 if none. */
 int session_target(const struct session_table *t, struct span jid);

@@ -52,8 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		struct delegate *d = delegate_new(&config);
 
 		disco_init(&own);
-		delegate_rules(d, rules.list, rules.count, NULL, 0);
-		delegate_rules(d, rules.list, rules.count / 2, NULL, 1);
+		delegate_rules(d, rules.list, rules.count, &(struct turn){.now_ms = 0});
+		delegate_rules(d, rules.list, rules.count / 2, &(struct turn){.now_ms = 1});
 		delegate_free(d);
 		disco_free(&own);
 	} else {

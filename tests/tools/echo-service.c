@@ -72,25 +72,25 @@ static void answer(struct echo *e, const struct stanza *s, struct writer *w)
 			.type = s->kind == STANZA_IQ ? SPAN("result") : SPAN_NONE});
 }
 
-static void on_stanza(void *self, const struct stanza *s, struct writer *w, int64_t now_ms)
+static void on_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
 	struct echo *e = self;
 
 	if (s->kind == STANZA_MESSAGE && s->type != TYPE_ERROR && s->refusal == STANZA_WHOLE)
-		answer(e, s, w);
+		answer(e, s, turn->writer);
 	if (!stanza_is_request(s))
 		return;
 	if (s->refusal != STANZA_WHOLE) {
-		stanza_error_reply(w, s, ERROR_POLICY_VIOLATION, NULL);
+		stanza_error_reply(turn->writer, s, ERROR_POLICY_VIOLATION, NULL);
 	} else if (e->draining) {
-		stanza_error_reply(w, s, ERROR_RECIPIENT_UNAVAILABLE, NULL);
+		stanza_error_reply(turn->writer, s, ERROR_RECIPIENT_UNAVAILABLE, NULL);
 	} else if (e->delay_ms == 0) {
-		answer(e, s, w);
+		answer(e, s, turn->writer);
 	} else if (e->last == HELD_MAX) {
-		stanza_error_reply(w, s, ERROR_RESOURCE_CONSTRAINT, NULL);
+		stanza_error_reply(turn->writer, s, ERROR_RESOURCE_CONSTRAINT, NULL);
 	} else {
 		e->held[e->last++] = (struct held){
-			copy(s->from), copy(s->to), copy(s->id), now_ms + e->delay_ms};
+			copy(s->from), copy(s->to), copy(s->id), turn->now_ms + e->delay_ms};
 	}
 }
 
@@ -101,43 +101,41 @@ static int64_t deadline(const void *self)
 	return e->first < e->last ? e->held[e->first].deadline_ms : DEADLINE_NEVER;
 }
 
-static void tick(void *self, struct writer *w, int64_t now_ms)
+static void tick(void *self, struct turn *turn)
 {
 	struct echo *e = self;
 
-	while (deadline(e) <= now_ms) {
+	while (deadline(e) <= turn->now_ms) {
 		struct held *h = &e->held[e->first++];
 
-		writer_begin(w);
-		writer_raw(w, "<iq type='result'");
-		writer_attribute(w, "to", span_of(h->from));
-		writer_attribute(w, "from", span_of(h->to));
-		writer_attribute(w, "id", span_of(h->id));
-		writer_raw(w, "/>");
-		writer_end(w);
+		writer_begin(turn->writer);
+		writer_raw(turn->writer, "<iq type='result'");
+		writer_attribute(turn->writer, "to", span_of(h->from));
+		writer_attribute(turn->writer, "from", span_of(h->to));
+		writer_attribute(turn->writer, "id", span_of(h->id));
+		writer_raw(turn->writer, "/>");
+		writer_end(turn->writer);
 		drop(h);
 	}
 }
 
-static void drain(void *self, struct writer *w, int64_t now_ms)
+static void drain(void *self, struct turn *turn)
 {
 	struct echo *e = self;
 
-	(void)w;
-	(void)now_ms;
+	(void)turn;
 	e->draining = true;
 }
 
-static void finish(void *self, struct writer *w, int64_t now_ms)
+static void finish(void *self, struct turn *turn)
 {
 	struct echo *e = self;
 
-	(void)now_ms;
 	while (e->first < e->last) {
 		struct held *h = &e->held[e->first++];
 
-		stanza_error_send(w, "iq", span_of(h->from), span_of(h->to), span_of(h->id),
-			ERROR_RECIPIENT_UNAVAILABLE, NULL);
+		stanza_error_send(turn->writer, "iq", span_of(h->from), span_of(h->to),
+			span_of(h->id), ERROR_RECIPIENT_UNAVAILABLE, NULL);
 		drop(h);
 	}
 }
@@ -149,11 +147,10 @@ static size_t open_requests(const void *self)
 	return e->last - e->first;
 }
 
-static bool reload(void *self, struct writer *w, int64_t now_ms)
+static bool reload(void *context, struct turn *turn)
 {
-	(void)self;
-	(void)now_ms;
-	err_note("reloaded%s", w ? "" : " while not connected");
+	(void)context;
+	err_note("reloaded%s", turn->writer ? "" : " while not connected");
 	return true;
 }
 
@@ -167,24 +164,23 @@ static size_t metrics(const void *self, struct metric *out, size_t max)
 	return 1;
 }
 
-static void up(void *self, struct writer *w, int64_t now_ms)
+static void up(void *self, struct turn *turn)
 {
 	(void)self;
-	(void)w;
-	(void)now_ms;
+	(void)turn;
 	err_note("up");
 }
 
-static void down(void *self, int64_t now_ms)
+static void down(void *self, struct turn *turn)
 {
 	(void)self;
-	(void)now_ms;
+	(void)turn;
 	err_note("down");
 }
 
-static void attach(void *self, struct service *service, struct loop *loop)
+static void attach(void *context, struct service *service, struct loop *loop)
 {
-	struct echo *e = self;
+	struct echo *e = context;
 
 	(void)loop;
 	e->service = service;
@@ -213,17 +209,16 @@ int main(int argc, char **argv)
 		.stanza = on_stanza,
 		.tick = tick,
 		.deadline = deadline,
-		.reload = reload,
 		.drain = drain,
 		.finish = finish,
 		.open_requests = open_requests,
 		.metrics = metrics,
-		.attach = attach,
 	};
 
 	err_init(argv[0]);
 	io_sanitise(true);
 	if (opt_parse(&program, argc, argv) < argc)
 		opt_usage_error(&program, "no operands");
-	return service_run(&config, &ops, &echo);
+	return service_run(&config, &ops, &echo,
+		&(struct service_hooks){.context = &echo, .reload = reload, .attach = attach});
 }

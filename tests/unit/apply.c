@@ -12,6 +12,15 @@ static struct apply_job *jobs[64];
 static size_t jobs_count, forgotten;
 static const char *refuse, *touched;
 
+/* A turn at this time. */
+static struct turn *at(int64_t now_ms)
+{
+	static struct turn turn;
+
+	turn = (struct turn){.now_ms = now_ms};
+	return &turn;
+}
+
 static void on_result(void *context, void *client, struct span line, bool failed)
 {
 	(void)context;
@@ -20,16 +29,19 @@ static void on_result(void *context, void *client, struct span line, bool failed
 	buf_append_span(&results, line);
 }
 
-static void on_get(void *context, struct apply_job *job)
+static void on_get(void *context, struct apply_job *job, struct turn *turn)
 {
 	(void)context;
+	(void)turn;
 	buf_printf(&asked, "get %s;", buf_string(&job->jid));
 	jobs[jobs_count++] = job;
 }
 
-static const char *on_change(void *context, struct apply_job *job, struct apply_change *change)
+static const char *on_change(
+	void *context, struct apply_job *job, struct apply_change *change, struct turn *turn)
 {
 	(void)context;
+	(void)turn;
 	(void)job;
 	buf_printf(&asked, "%d %s;", (int)change->kind,
 		(change->new ? change->new : change->old)->jid);
@@ -87,7 +99,7 @@ static void give(const char *user, const char *roster, char *client)
 	buf_init(&line, BUF_NO_MAX);
 	buf_printf(&line, "{\"user\":\"%s\",\"status\":\"ok\",\"roster\":%s}", user, roster);
 	CHECK(roster_record_parse(buf_span(&line), &record, &why));
-	apply_take(apply, &record, client, 0);
+	apply_take(apply, &record, client, at(0));
 	buf_free(&line);
 }
 
@@ -101,7 +113,7 @@ static void got(struct apply_job *job, const char *json)
 	buf_init(&message, BUF_NO_MAX);
 	CHECK(roster_parse(span_of(json), SPAN_NONE, false, &roster, &skips, &message) ==
 		ROSTER_OK);
-	apply_got(apply, job, &roster, NULL, NULL, 0);
+	apply_got(apply, job, &roster, NULL, NULL, at(0));
 	roster_free(&roster);
 	roster_skips_free(&skips);
 	buf_free(&message);
@@ -128,7 +140,7 @@ static void serial_and_pipelined(void)
 	begin(-1, false);
 	give("a", "{\"x@h\":{},\"y@h\":{},\"z@h\":{}}", one);
 	CHECK(says(&asked, "")); /* not before the server is there */
-	apply_up(apply, 0);
+	apply_up(apply, at(0));
 	give("A", "{}", two); /* the same user */
 	give("b", "{}", two);
 	CHECK(says(&asked, "get a@h;get b@h;"));
@@ -137,12 +149,12 @@ static void serial_and_pipelined(void)
 	CHECK(apply_record_of(apply, SPAN("a@h"))->roster.count == 0); /* the newer one */
 	CHECK(apply_record_of(apply, SPAN("b@h"))->roster.count == 0);
 	CHECK(!apply_record_of(apply, SPAN("c@h")));
-	apply_changed(apply, jobs[0], &jobs[0]->changes[0], NULL, NULL, 0);
+	apply_changed(apply, jobs[0], &jobs[0]->changes[0], NULL, NULL, at(0));
 	CHECK(says(&asked, "0 y@h;"));
-	apply_changed(apply, jobs[0], &jobs[0]->changes[1], NULL, NULL, 0);
-	apply_changed(apply, jobs[0], &jobs[0]->changes[2], NULL, NULL, 0);
+	apply_changed(apply, jobs[0], &jobs[0]->changes[1], NULL, NULL, at(0));
+	apply_changed(apply, jobs[0], &jobs[0]->changes[2], NULL, NULL, at(0));
 	CHECK(says(&results, ""));
-	apply_changed(apply, jobs[0], &jobs[0]->changes[3], NULL, NULL, 0);
+	apply_changed(apply, jobs[0], &jobs[0]->changes[3], NULL, NULL, at(0));
 	CHECK(says(&results, "1 " OK("a", 2, 1, 1)));
 	CHECK(says(&asked, "0 z@h;get a@h;"));
 	got(jobs[1], "{}");
@@ -157,7 +169,7 @@ static void serial_and_pipelined(void)
 static void failures(void)
 {
 	begin(1, false);
-	apply_up(apply, 0);
+	apply_up(apply, at(0));
 	give("a", "{}", NULL);
 	got(jobs[0], "{\"x@h\":{},\"y@h\":{}}");
 	CHECK(says(&results,
@@ -176,9 +188,9 @@ static void failures(void)
 	/* time */
 	give("a", "{\"x@h\":{}}", NULL);
 	CHECK(apply_deadline(apply) == 100);
-	apply_tick(apply, 99);
+	apply_tick(apply, at(99));
 	CHECK(apply_count(apply) == 1);
-	apply_tick(apply, 100);
+	apply_tick(apply, at(100));
 	CHECK(says(&results, "-!{\"user\":\"a\",\"status\":\"error\",\"error\":\"server-timeout\","
 			     "\"message\":\"the server does not answer\"}\n"));
 	/* the server goes and comes: from the beginning */
@@ -187,7 +199,7 @@ static void failures(void)
 	buf_reset(&asked);
 	apply_down(apply);
 	CHECK(says(&asked, ""));
-	apply_up(apply, 0);
+	apply_up(apply, at(0));
 	CHECK(says(&asked, "get a@h;"));
 	got(jobs[jobs_count - 1], "{\"x@h\":{}}");
 	CHECK(says(&results, "- " OK("a", 0, 0, 0)));
@@ -201,7 +213,7 @@ static void failures(void)
 static void touched_waits(void)
 {
 	begin(-1, false);
-	apply_up(apply, 0);
+	apply_up(apply, at(0));
 	give("a", "{}", NULL);
 	got(jobs[0], "{\"b@h\":{},\"c@h\":{}}");
 	touched = "b@h";
@@ -209,7 +221,7 @@ static void touched_waits(void)
 	give("c", "{}", NULL);
 	CHECK(says(&asked, "get a@h;2 b@h;2 c@h;get c@h;"));
 	touched = NULL;
-	apply_changed(apply, jobs[0], &jobs[0]->changes[0], NULL, NULL, 0);
+	apply_changed(apply, jobs[0], &jobs[0]->changes[0], NULL, NULL, at(0));
 	CHECK(says(&asked, "get b@h;"));
 	/* who keeps a contact that drops him waits for him, and the other way round */
 	give("d", "{\"b@h\":{}}", NULL);
@@ -222,7 +234,7 @@ static void touched_waits(void)
 static void dry_run_and_bounds(void)
 {
 	begin(-1, true);
-	apply_up(apply, 0);
+	apply_up(apply, at(0));
 	give("a", "{\"x@h\":{}}", NULL);
 	got(jobs[0], "{\"y@h\":{}}");
 	CHECK(says(&results, "- " OK("a", 1, 0, 1)));
@@ -254,7 +266,7 @@ static void skipped_stay(void)
 	buf_append_char(&skipped, ']');
 	buf_append_char(&server, '}');
 	begin(-1, true);
-	apply_up(apply, 0);
+	apply_up(apply, at(0));
 	give("a", buf_string(&skipped), NULL);
 	got(jobs[0], buf_string(&server));
 	CHECK(says(&results, "- " OK("a", 0, 0, 10001)));

@@ -13,6 +13,15 @@ static struct buf out;
 static struct writer w;
 static uint64_t drawn;
 
+/* A turn at this time. */
+static struct turn *at(int64_t now_ms)
+{
+	static struct turn turn;
+
+	turn = (struct turn){.writer = &w, .now_ms = now_ms};
+	return &turn;
+}
+
 static uint64_t on_random(void *context)
 {
 	(void)context;
@@ -35,8 +44,8 @@ static void begin(void)
 	buf_init(&out, BUF_NO_MAX);
 	writer_init(&w, &out, WRITER_PIPE, 0);
 	d = delegate_new(&config);
-	delegate_rules(d, &rule, 1, NULL, 0);
-	delegate_up(d, &w, 0);
+	delegate_rules(d, &rule, 1, &(struct turn){0});
+	delegate_ops.up(d, at(0));
 }
 
 static void end(void)
@@ -55,7 +64,7 @@ static void comes(const char *text, int64_t now_ms)
 	reader_feed(reader, text, strlen(text));
 	reader_feed(reader, "\n", 1);
 	if (CHECK(reader_next(reader, &s) == READER_STANZA))
-		delegate_stanza(d, &s, &w, now_ms);
+		delegate_ops.stanza(d, &s, at(now_ms));
 	reader_free(reader);
 }
 
@@ -122,13 +131,13 @@ static void told_again_after_1_s_doubling(void)
 	for (int64_t wait_ms = 1000; wait_ms < 100000; wait_ms *= 2) {
 		at_ms += wait_ms > 60000 ? 60000 : wait_ms;
 		/* the queries themselves end after the timeout */
-		while (delegate_deadline(d) < at_ms) {
+		while (delegate_ops.deadline(d) < at_ms) {
 			forget();
-			delegate_tick(d, &w, delegate_deadline(d));
+			delegate_ops.tick(d, at(delegate_ops.deadline(d)));
 			CHECK_EQ_INT(buf_length(&out), 0);
 		}
-		CHECK_EQ_INT(delegate_deadline(d), at_ms);
-		delegate_tick(d, &w, at_ms);
+		CHECK_EQ_INT(delegate_ops.deadline(d), at_ms);
+		delegate_ops.tick(d, at(at_ms));
 		CHECK(strstr(buf_string(&out), "<delegated"));
 	}
 	end();
@@ -139,13 +148,13 @@ static void begins_anew_once_it_has_answered(void)
 	begin();
 	for (int64_t at_ms = 1000; at_ms <= 7000; at_ms += at_ms + 1000) {
 		forget();
-		delegate_tick(d, &w, at_ms);
+		delegate_ops.tick(d, at(at_ms));
 	}
 	entity_answers(7100);
 	request_bounces(7200);
-	delegate_tick(d, &w, 8199);
+	delegate_ops.tick(d, at(8199));
 	CHECK_EQ_INT(buf_length(&out), 0);
-	delegate_tick(d, &w, 8200);
+	delegate_ops.tick(d, at(8200));
 	CHECK(strstr(buf_string(&out), "<delegated"));
 	end();
 }
@@ -154,9 +163,9 @@ static void not_told_again_when_all_is_answered(void)
 {
 	begin();
 	entity_answers(10);
-	delegate_tick(d, &w, 29000);
+	delegate_ops.tick(d, at(29000));
 	CHECK_EQ_INT(buf_length(&out), 0);
-	CHECK(delegate_deadline(d) == DEADLINE_NEVER);
+	CHECK(delegate_ops.deadline(d) == DEADLINE_NEVER);
 	end();
 }
 
@@ -177,7 +186,7 @@ static void answer_that_does_not_fit(void)
 	comes(text, 30);
 	CHECK(strstr(buf_string(&out), "<resource-constraint"));
 	CHECK(strstr(buf_string(&out), "id='1'"));
-	CHECK_EQ_INT(delegate_open_requests(d), 0);
+	CHECK_EQ_INT(delegate_ops.open_requests(d), 0);
 	end();
 }
 
