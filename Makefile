@@ -51,9 +51,13 @@ CFLAGS ?= -O2 -g
 # An option table row names only the fields it needs.
 WARNINGS = -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wconversion -Wshadow \
 	-Wno-missing-field-initializers
+# Whether expat has its functions of 2.9 that tell positions in 64 bits.
+EXPAT_POSITION := $(shell printf '%s\n' \
+	'long f(XML_Parser p) { return (long)XML_GetCurrentByteIndex64(p) + (long)XML_GetCurrentByteCount64(p); }' \
+	| $(CC) $(CPPFLAGS) -Werror -fsyntax-only -include expat.h -x c - 2>/dev/null && echo -DEXPAT_POSITION_64=1)
 # empty with 64 bits
 LARGE_FILES := $(shell getconf LFS_CFLAGS 2>/dev/null)
-ALL_CPPFLAGS = -D_GNU_SOURCE $(LARGE_FILES) -DOUTBOARD_VERSION='"$(VERSION)"' -Ilib $(FORTIFY) $(PKG_CFLAGS) \
+ALL_CPPFLAGS = -D_GNU_SOURCE $(LARGE_FILES) $(EXPAT_POSITION) -DOUTBOARD_VERSION='"$(VERSION)"' -Ilib $(FORTIFY) $(PKG_CFLAGS) \
 	$(CPPFLAGS)
 ALL_CFLAGS = -std=c17 $(WARNINGS) -fstack-protector-strong $(CFLAGS) $(EXTRA_CFLAGS)
 ALL_LDFLAGS = -Wl,--as-needed -Wl,-z,relro -Wl,-z,now $(LDFLAGS) $(EXTRA_LDFLAGS)

@@ -380,15 +380,12 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 		.random_context = &ds->random};
 	int status;
 
-	service.index_depth = DELEGATION_INDEX_DEPTH;
-	service.index_nodes = 1024; /* forms of nesting answers */
 	if (c->json) {
 		const struct reader_config replies = reply_limits(c);
 
 		ds->json = jsonlines_new(&replies, true);
 		ds->max_line_bytes = jsonlines_max_bytes(c->service.max_stanza_bytes);
-		service.index_depth = STANZA_JSON_INDEX_DEPTH;
-		service.index_nodes = STANZA_JSON_INDEX_NODES;
+		service.index = READER_INDEX_ALL;
 	}
 	ds->delegate = delegate_new(&config);
 	delegate_rules(

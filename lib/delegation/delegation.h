@@ -20,10 +20,6 @@
 int delegation_version(struct span ns);
 const char *delegation_ns(int version);
 
-/* The levels a reader must index to see into an envelope: iq, delegation, forwarded, iq, payload,
- * and one below it for error conditions. */
-#define DELEGATION_INDEX_DEPTH 6
-
 /* The inner iq of an envelope: exactly one delegation, in it exactly one forwarded, in it exactly
  * one iq in jabber:client (and perhaps one delay, XEP-0297 section 3, which is not looked at). NULL
  * if all is well and *inner (views that live as long as outer's) and *version are set; else what is

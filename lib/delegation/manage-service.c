@@ -583,15 +583,13 @@ static void make_manage(struct manageservice *ms)
 	ms->manage = manage_new(&config);
 	ms->jobs = table_new((size_t)c->max_pending, buf_bytes(c->max_pending_bytes), seed);
 	ms->max_reply_bytes = (size_t)c->service.max_stanza_bytes;
-	c->service.index_depth = DELEGATION_INDEX_DEPTH;
 	if (!c->json) {
 		ms->replies = reader_new(&replies);
 		return;
 	}
 	ms->json = jsonlines_new(&replies, true);
 	ms->max_reply_bytes = jsonlines_max_bytes(c->service.max_stanza_bytes);
-	c->service.index_depth = STANZA_JSON_INDEX_DEPTH;
-	c->service.index_nodes = STANZA_JSON_INDEX_NODES;
+	c->service.index = READER_INDEX_ALL;
 }
 
 int manageservice_run(struct manageservice_config *config, const char **wrong)

@@ -152,7 +152,7 @@ struct jatproxy *jatproxy_new(const struct jatproxy_config *config)
 		.max_stanza_bytes = SIZE_MAX / 4,
 		.max_depth = INT_MAX,
 		.max_attributes = INT_MAX,
-		.index_depth = 1};
+		.index = READER_INDEX_ROOT};
 
 	p->config = *config;
 	p->seed[0] = config->random(config->random_context);

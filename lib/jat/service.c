@@ -352,7 +352,7 @@ int jatservice_run(const struct jatservice_config *config, const char **wrong)
 		restore_subscribers(&j, crashed);
 		if (crashed)
 			marks_restore(&j);
-		service.index_depth = 1; /* payloads are handed on, not looked at */
+		service.index = READER_INDEX_ROOT; /* payloads are handed on, not looked at */
 		status = service_run(&service, &jatproxy_ops, j.proxy,
 			&(struct service_hooks){.context = &j, .reload = on_reload});
 		if (status == EXIT_DONE && j.marker)

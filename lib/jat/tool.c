@@ -257,7 +257,7 @@ static int run_stanzas(struct jattool *t)
 	static const struct service_ops ops = {.stanza = on_stanza};
 	struct service_config service = t->config->service;
 
-	service.index_depth = 1;
+	service.index = READER_INDEX_ROOT;
 	return service_run(&service, &ops, t, NULL);
 }
 

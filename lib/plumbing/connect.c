@@ -652,8 +652,7 @@ int connect_run(struct connect_config *config)
 	loop_turn(c.loop, end_of_turn, &c);
 
 	if (config->json) { /* everything is looked at */
-		config->login.index_depth = STANZA_JSON_INDEX_DEPTH;
-		config->login.index_nodes = STANZA_JSON_INDEX_NODES;
+		config->login.index = READER_INDEX_ALL;
 	}
 	c.limits = login_limits(&config->login);
 	c.limits.kind = READER_PIPE;

@@ -469,8 +469,6 @@ static void batch_begin(struct iq *q)
 	struct link_config config = {.reader = login_limits(&q->config->login)};
 
 	config.reader.kind = READER_PIPE;
-	config.reader.index_depth = 2;
-	config.reader.index_nodes = 0;
 	if (q->config->json) {
 		q->objects = jsonlines_new(&config.reader, true);
 		q->stanzas = reader_new(&config.reader);
@@ -533,8 +531,6 @@ static struct reader *request_reader(const struct iq *q)
 	/* no pipe's: lines in a payload may begin with anything */
 	config.kind = READER_SOCKET;
 	config.max_stanza_bytes = PAYLOAD_MAX_BYTES + 1024;
-	config.index_depth = 2;
-	config.index_nodes = 0;
 	return reader_new(&config);
 }
 
@@ -782,8 +778,7 @@ static void log_in(struct iq *q)
 	if (!q->config->batch)
 		status = request_end(q);
 	if (q->config->json) { /* everything is looked at */
-		login.index_depth = STANZA_JSON_INDEX_DEPTH;
-		login.index_nodes = STANZA_JSON_INDEX_NODES;
+		login.index = READER_INDEX_ALL;
 	}
 	if (status == EXIT_DONE)
 		q->login = login_new(q->loop, &login, &ops, q, &status);
@@ -856,8 +851,7 @@ static void iq_init(struct iq *q)
 		.reader = login_limits(&c->login), .max_queue_bytes = login_queue_bytes(&c->login)};
 	const struct reader_config errors = {.kind = READER_PIPE,
 		.max_stanza_bytes = buf_bytes(ESCAPED_STANZAS * c->login.max_stanza_bytes),
-		.index_depth = STANZA_JSON_INDEX_DEPTH,
-		.index_nodes = STANZA_JSON_INDEX_NODES};
+		.index = READER_INDEX_ALL};
 	static const struct link_ops out_ops = {.stanza = ignore, .ended = on_out_ended};
 	uint64_t seed[2];
 

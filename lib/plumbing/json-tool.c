@@ -23,8 +23,7 @@ int jsontool_from_stanzas(struct jsontool_config *config)
 	static const struct service_ops ops = {.stanza = on_stanza};
 	int status;
 
-	config->service.index_depth = STANZA_JSON_INDEX_DEPTH;
-	config->service.index_nodes = STANZA_JSON_INDEX_NODES;
+	config->service.index = READER_INDEX_ALL;
 	/* so much markup can come of a stanza that is nothing but empty elements */
 	config->service.max_queue_bytes +=
 		(int64_t)jsonlines_max_bytes(config->service.max_stanza_bytes);

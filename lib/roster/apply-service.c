@@ -485,9 +485,7 @@ int applyservice_run(const struct applyservice_config *config, const char **wron
 		status = listen_open(config->listen_unix, config->unix_mode, &as.listening);
 	if (status == EXIT_DONE) {
 		make(&as);
-		service.index_depth = 5;
-		/* whole rosters are looked at */
-		service.index_nodes = 1000000;
+		service.index = READER_INDEX_ALL; /* whole rosters are looked at */
 		service.detached = !as.privilege;
 		if (!service.connect && !service.detached)
 			service.connect = "127.0.0.1:5347";

@@ -48,8 +48,7 @@ struct reader_config login_limits(const struct login_config *config)
 		.max_stanza_bytes = (size_t)config->max_stanza_bytes,
 		.max_depth = (unsigned)config->max_depth,
 		.max_attributes = (unsigned)config->max_attributes,
-		.index_depth = config->index_depth,
-		.index_nodes = config->index_nodes,
+		.index = config->index,
 	};
 }
 

@@ -28,7 +28,7 @@ struct login_config {
 	const char *tls_ca;
 	int64_t timeout_ms; /* until logged in */
 	int64_t max_stanza_bytes, max_depth, max_attributes, max_send_bytes, max_queue_bytes;
-	unsigned index_depth, index_nodes; /* set by the program; 0: reader's default */
+	enum reader_index index; /* set by the program */
 };
 
 /* Defaults for all fields. */

@@ -593,8 +593,7 @@ static bool service_open(struct service *s)
 				.max_stanza_bytes = (size_t)c->max_stanza_bytes,
 				.max_depth = (unsigned)c->max_depth,
 				.max_attributes = (unsigned)c->max_attributes,
-				.index_depth = c->index_depth,
-				.index_nodes = c->index_nodes,
+				.index = c->index,
 			},
 		.max_send_bytes = c->max_send_bytes >= 0 ? (size_t)c->max_send_bytes
 				  : c->connect		 ? WRITER_MAX_SEND_BYTES

@@ -38,9 +38,8 @@ struct service_config {
 	const char *metrics_file;
 	int64_t metrics_interval_ms;
 	int64_t max_stanza_bytes, max_depth, max_attributes, max_queue_bytes;
-	int64_t max_send_bytes; /* -1: WRITER_MAX_SEND_BYTES to a server, none in a pipe */
-	unsigned index_depth,
-		index_nodes; /* set by the program, not an option; 0: reader's default */
+	int64_t max_send_bytes;	 /* -1: WRITER_MAX_SEND_BYTES to a server, none in a pipe */
+	enum reader_index index; /* set by the program, not an option */
 };
 
 /* Defaults for all fields. */

@@ -1,9 +1,12 @@
 #include "xmpp/reader.h"
 
-#include <expat.h>
+#include <limits.h>
 #include <stdlib.h>
 
+#include "base/arena.h"
 #include "base/err.h"
+#include "xmpp/expat-position.h"
+#include "xmpp/resync.h"
 
 /* expat keeps every element and attribute name it has ever seen until it is reset. Users choose
  * names, and a stream lives for months: so the parser begins again after this many bytes. */
@@ -15,29 +18,40 @@
 #define HOLD_BYTES 4096
 /* The stream's start tag and what stands before it. */
 #define HEADER_MAX_BYTES (64 * 1024)
-/* Longest name looked at to see whether a line begins a stanza. */
-#define LOOK_BYTES 80
-/* <iq><error><condition/></error></iq>, <presence><show/></presence>: what is always looked into */
+/* Levels below the root that are indexed of what READER_INDEX_ROOT does not keep to the root:
+ * <iq><error><condition/></error></iq>, <presence><show/></presence>. */
 #define LEAST_DEPTH 3
-
-#define ARENA_CHUNK 8192
 
 /* With reparse deferral (there by symbol, not by version: distributions backport it) a stanza whose
  * last tag comes in pieces is not reported until more bytes arrive. */
 extern XML_Bool XML_SetReparseDeferralEnabled(XML_Parser parser, XML_Bool enabled)
 	__attribute__((weak));
 
-struct chunk {
-	struct chunk *next;
-	size_t used, size;
-	char bytes[];
-};
-
 /* Reading: expat has the first `fed` bytes of `in`. Skipping (pipe): after something wrong, up to
  * where a stanza may begin. Passing: a stanza over a limit, up to its end. */
 enum mode { MODE_READING, MODE_SKIPPING, MODE_PASSING };
 
 enum place { PLACE_TEXT, PLACE_TAG, PLACE_CDATA };
+
+/* A stanza over a limit, whose content is thrown away: only its nesting is followed. */
+struct passing {
+	enum place place;
+	size_t depth, forwarded_depth;
+	char quote;
+	bool slash, closing, after_lines;
+};
+
+/* The tree of the stanza being read: nodes of its first elements. */
+struct index {
+	struct arena arena;
+	struct xml_declaration *pending; /* declarations before their start tag */
+	uint32_t pending_count, pending_size;
+	struct xml_node *node; /* innermost indexed open element */
+	unsigned unindexed;    /* open elements below it */
+	unsigned count;	       /* elements indexed in this stanza */
+	unsigned depth;	       /* levels indexed of this stanza */
+	struct stanza stanza;
+};
 
 struct reader {
 	struct reader_config config;
@@ -50,7 +64,7 @@ struct reader {
 	bool ended, dead;    /* no more input; stream over */
 
 	XML_Parser parser;
-	XML_Index base;		  /* the parser's index of in's first byte */
+	int64_t base;		  /* the parser's index of in's first byte */
 	size_t fed;		  /* bytes of in the parser has */
 	size_t parsed;		  /* bytes given to this parser */
 	bool suspended;		  /* stopped at an event, to be resumed */
@@ -58,7 +72,6 @@ struct reader {
 	unsigned level;		  /* open elements, the stream's root included */
 	unsigned forwarded_level; /* of the innermost open <forwarded/>, 0: none is open */
 	uint32_t declared;	  /* namespace declarations of the tag being read */
-	bool declared_default;
 	bool in_cdata;
 	size_t cdata; /* where the open section begins, in in */
 
@@ -71,33 +84,17 @@ struct reader {
 	bool restart;	      /* the parser has lost its place */
 
 	/* an unfinished tag: looked at up to here, inside these quotes */
-	XML_Index hold, hold_looked;
+	int64_t hold, hold_looked;
 	char hold_quote;
 
-	size_t skip_at;	    /* where it was seen to be wrong, in in */
-	size_t skip_from;   /* lines from here on may be stanzas that were swallowed */
-	size_t skip_column; /* the wrong piece's indentation */
-	bool skip_lines;    /* it stands on several lines */
-	size_t strict_end;  /* up to here in in, a line that looks like a stanza is one */
-
-	enum place place; /* passing */
-	size_t depth, forwarded_depth;
-	char quote;
-	bool slash, closing, after_lines;
-
+	struct resync resync;
+	struct passing passing;
+	struct index index;
 	struct buf header; /* socket: the stream's start tag, to begin again with */
 	struct buf kept;   /* start tag of a stanza that is being passed over */
 
-	struct chunk *arena;
-	struct xml_declaration *pending; /* declarations before their start tag */
-	uint32_t pending_count, pending_size;
 	struct xml_declaration *outer; /* owned, of the stream header */
 	size_t outer_count;
-	struct xml_node *node;	/* innermost indexed open element */
-	unsigned unindexed;	/* open elements below it */
-	unsigned indexed_count; /* in this stanza */
-	unsigned index_depth;	/* of this stanza */
-	struct stanza stanza;
 
 	const char *error;
 	size_t error_line;
@@ -122,78 +119,6 @@ static size_t smaller(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-static bool is_stanza_name(struct span name)
-{
-	return span_is(name, "iq") || span_is(name, "message") || span_is(name, "presence");
-}
-
-enum answer { NO, YES, UNSURE };
-
-/* Whether a stanza's start tag, or that of an element named so, begins here: "<iq", "<c:message".
- * UNSURE: more bytes are needed. */
-static enum answer begins_stanza(struct span s)
-{
-	size_t word = 1, i;
-
-	if (s.n == 0)
-		return UNSURE;
-	if (s.p[0] != '<')
-		return NO;
-	for (i = 1; i < s.n && i < LOOK_BYTES; i++) {
-		if (s.p[i] == ':' && word == 1)
-			word = i + 1;
-		else if (is_space(s.p[i]) || s.p[i] == '/' || s.p[i] == '>')
-			return is_stanza_name((struct span){s.p + word, i - word}) ? YES : NO;
-	}
-	return i < LOOK_BYTES ? UNSURE : NO;
-}
-
-/* Arena ------------------------------------------------------------------ */
-
-static void arena_grow(struct reader *r, size_t n)
-{
-	size_t size = n > ARENA_CHUNK ? n : ARENA_CHUNK;
-	struct chunk *c = xmalloc(sizeof(*c) + size);
-
-	c->next = r->arena;
-	c->used = 0;
-	c->size = size;
-	r->arena = c;
-}
-
-static inline void *arena_take(struct reader *r, size_t n)
-{
-	void *p;
-
-	n = (n + 7) & ~(size_t)7;
-	if (!r->arena || r->arena->size - r->arena->used < n)
-		arena_grow(r, n);
-	p = r->arena->bytes + r->arena->used;
-	r->arena->used += n;
-	return p;
-}
-
-static struct span arena_copy(struct reader *r, const char *p, size_t n)
-{
-	char *copy = arena_take(r, n + 1);
-
-	memcpy(copy, p, n + 1);
-	return (struct span){copy, n};
-}
-
-/* Forget all; one chunk of the ordinary size is kept for the next stanza. */
-static void arena_reset(struct reader *r)
-{
-	while (r->arena && (r->arena->next || r->arena->size > ARENA_CHUNK)) {
-		struct chunk *c = r->arena;
-
-		r->arena = c->next;
-		free(c);
-	}
-	if (r->arena)
-		r->arena->used = 0;
-}
-
 /* Handlers --------------------------------------------------------------- */
 
 #define SEPARATOR '\x1f'
@@ -202,7 +127,7 @@ static const char forward_ns[] = NS_FORWARD "\x1f";
 static const char forwarded_name[] = NS_FORWARD "\x1f"
 						"forwarded";
 
-/* More elements than index_nodes, for errors. */
+/* More elements than READER_INDEX_NODES, for errors. */
 #define ERROR_NODES 16
 
 /* Both stay where expat has them. Returns the bytes they need when they are kept. */
@@ -232,12 +157,12 @@ static char *keep(struct span *s, char *text)
 
 static size_t event_offset(const struct reader *r)
 {
-	return (size_t)(XML_GetCurrentByteIndex(r->parser) - r->base);
+	return (size_t)(expat_index(r->parser) - r->base);
 }
 
 static size_t event_stop(const struct reader *r)
 {
-	return event_offset(r) + (size_t)XML_GetCurrentByteCount(r->parser);
+	return event_offset(r) + (size_t)expat_count(r->parser);
 }
 
 static void stop(struct reader *r, enum reader_event event)
@@ -260,7 +185,7 @@ static void fail(struct reader *r, const char *why, size_t at)
 /* From the end of this tag on nothing more is to be known of the stanza. */
 static void refuse(struct reader *r, enum stanza_refusal why)
 {
-	r->stanza.refusal = why;
+	r->index.stanza.refusal = why;
 	fail(r, too_large, event_stop(r));
 }
 
@@ -270,25 +195,23 @@ static void on_declaration(void *context, const XML_Char *prefix, const XML_Char
 	struct xml_declaration *d;
 
 	r->declared++;
-	if (!prefix)
-		r->declared_default = true;
-	if (r->unindexed || r->prologue || r->abort || r->level > r->index_depth)
+	if (r->index.unindexed || r->prologue || r->abort || r->level > r->index.depth)
 		return; /* its element will not be indexed either */
-	if (r->pending_count == r->pending_size) {
+	if (r->index.pending_count == r->index.pending_size) {
 		/* grown for this element only: bounded by the tag's bytes */
-		uint32_t size = r->pending_size ? r->pending_size * 2 : 8;
+		uint32_t size = r->index.pending_size ? r->index.pending_size * 2 : 8;
 
-		r->pending = xrealloc(r->pending, size * sizeof(*r->pending));
-		r->pending_size = size;
+		r->index.pending = xrealloc(r->index.pending, size * sizeof(*r->index.pending));
+		r->index.pending_size = size;
 	}
-	d = &r->pending[r->pending_count++];
-	d->prefix = prefix ? arena_copy(r, prefix, strlen(prefix)) : SPAN("");
-	d->uri = uri ? arena_copy(r, uri, strlen(uri)) : SPAN("");
+	d = &r->index.pending[r->index.pending_count++];
+	d->prefix = prefix ? arena_copy(&r->index.arena, span_of(prefix)) : SPAN("");
+	d->uri = uri ? arena_copy(&r->index.arena, span_of(uri)) : SPAN("");
 }
 
 static struct xml_node *node_new(struct reader *r, const char *name, const char **atts, size_t at)
 {
-	struct xml_node *node = arena_take(r, sizeof(*node));
+	struct xml_node *node = arena_take(&r->index.arena, sizeof(*node));
 	struct xml_attribute *attributes;
 	uint32_t count = (uint32_t)XML_GetSpecifiedAttributeCount(r->parser) / 2;
 	size_t bytes;
@@ -296,13 +219,13 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 
 	memset(node, 0, sizeof(*node));
 	bytes = split_name(name, &node->ns, &node->name);
-	attributes = count ? arena_take(r, count * sizeof(*attributes)) : NULL;
+	attributes = count ? arena_take(&r->index.arena, count * sizeof(*attributes)) : NULL;
 	for (uint32_t i = 0; i < count; i++) {
 		bytes += split_name(atts[2 * i], &attributes[i].ns, &attributes[i].name);
 		attributes[i].value = span_of(atts[2 * i + 1]);
 		bytes += attributes[i].value.n + 1;
 	}
-	text = arena_take(r, bytes);
+	text = arena_take(&r->index.arena, bytes);
 	text = keep(&node->ns, text);
 	text = keep(&node->name, text);
 	for (uint32_t i = 0; i < count; i++) {
@@ -312,13 +235,14 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 	}
 	node->attributes = attributes;
 	node->attributes_count = count;
-	if (r->pending_count) {
-		bytes = r->pending_count * sizeof(*r->pending);
-		node->declarations = memcpy(arena_take(r, bytes), r->pending, bytes);
-		node->declarations_count = r->pending_count;
+	if (r->index.pending_count) {
+		bytes = r->index.pending_count * sizeof(*r->index.pending);
+		node->declarations =
+			memcpy(arena_take(&r->index.arena, bytes), r->index.pending, bytes);
+		node->declarations_count = r->index.pending_count;
 	}
 	node->start = at;
-	node->open_end = at + (size_t)XML_GetCurrentByteCount(r->parser);
+	node->open_end = at + (size_t)expat_count(r->parser);
 	node->close_start = node->end = node->open_end;
 	/* the local name ends the written one: where it alone would end, a prefixed one goes on */
 	after = r->in.p[r->in.start + at + 1 + node->name.n];
@@ -328,17 +252,29 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 
 static void open_stream(struct reader *r, const char *name, const char **atts, size_t at)
 {
-	r->node = node_new(r, name, atts, at);
-	r->stanza = (struct stanza){.root = r->node};
-	stanza_describe(&r->stanza);
+	r->index.node = node_new(r, name, atts, at);
+	r->index.stanza = (struct stanza){.root = r->index.node};
+	stanza_describe(&r->index.stanza);
 	buf_reset(&r->header);
-	buf_append(&r->header, r->in.p + r->in.start + at, r->node->open_end - at);
-	if (r->node->open_end > HEADER_MAX_BYTES)
+	buf_append(&r->header, r->in.p + r->in.start + at, r->index.node->open_end - at);
+	if (r->index.node->open_end > HEADER_MAX_BYTES)
 		fail(r, too_large, 0);
-	else if (!xml_is(r->node, NS_STREAM, "stream"))
+	else if (!xml_is(r->index.node, NS_STREAM, "stream"))
 		fail(r, no_stream, 0);
 	else
 		stop(r, READER_OPEN);
+}
+
+static unsigned indexed_levels(const struct reader_config *config, const struct stanza *s)
+{
+	switch (config->index) {
+	case READER_INDEX_ALL:
+		return UINT_MAX;
+	case READER_INDEX_ROOT:
+		return s->kind == STANZA_IQ && s->type != TYPE_ERROR ? 1 : LEAST_DEPTH;
+	default:
+		return READER_INDEX_DEPTH;
+	}
 }
 
 static void open_stanza(
@@ -348,19 +284,18 @@ static void open_stanza(
 		fail(r, outside, 0);
 		return;
 	}
-	r->node = node_new(r, name, atts, at);
-	r->indexed_count = 1;
-	r->stanza = (struct stanza){
-		.root = r->node, .outer = r->outer, .outer_count = r->outer_count, .line = r->line};
-	stanza_describe(&r->stanza);
-	r->index_depth = r->config.index_depth;
-	if ((r->stanza.kind != STANZA_IQ || r->stanza.type == TYPE_ERROR) &&
-		r->index_depth < LEAST_DEPTH)
-		r->index_depth = LEAST_DEPTH;
-	if (r->node->open_end > r->tag_max_bytes) {
+	r->index.node = node_new(r, name, atts, at);
+	r->index.count = 1;
+	r->index.stanza = (struct stanza){.root = r->index.node,
+		.outer = r->outer,
+		.outer_count = r->outer_count,
+		.line = r->line};
+	stanza_describe(&r->index.stanza);
+	r->index.depth = indexed_levels(&r->config, &r->index.stanza);
+	if (r->index.node->open_end > r->tag_max_bytes) {
 		r->level--;
 		fail(r, too_large, r->tag_max_bytes + 1);
-	} else if (r->node->open_end > r->config.max_stanza_bytes) {
+	} else if (r->index.node->open_end > r->config.max_stanza_bytes) {
 		refuse(r, STANZA_TOO_LARGE);
 	} else if (too_many) {
 		refuse(r, STANZA_TOO_MANY_ATTRIBUTES);
@@ -376,7 +311,7 @@ static bool opens_next(
 	struct span in = buf_span(&r->in);
 
 	if (r->config.kind != READER_PIPE || at == 0 || in.p[at - 1] != '\n' ||
-		begins_stanza(span_from(in, at)) != YES)
+		resync_begins_stanza(span_from(in, at)) != RESYNC_YES)
 		return false;
 	if (r->forwarded_level == level && strncmp(name, forward_ns, sizeof(forward_ns) - 1) != 0)
 		return false;
@@ -393,23 +328,24 @@ static unsigned index_room(const struct reader *r, const char *name)
 {
 	static const char error[] = "error";
 	const char *end = strrchr(name, SEPARATOR);
-	bool is_error = strcmp(end ? end + 1 : name, error) == 0 && span_is(r->node->name, "iq");
+	bool is_error =
+		strcmp(end ? end + 1 : name, error) == 0 && span_is(r->index.node->name, "iq");
 
-	return r->config.index_nodes +
-	       (is_error || span_is(r->node->name, error) ? ERROR_NODES : 0);
+	return (r->config.index == READER_INDEX_ALL ? UINT_MAX - ERROR_NODES : READER_INDEX_NODES) +
+	       (is_error || span_is(r->index.node->name, error) ? ERROR_NODES : 0);
 }
 
 static void open_child(struct reader *r, const char *name, const char **atts, size_t at)
 {
-	struct xml_node *parent = r->node, *node;
+	struct xml_node *parent = r->index.node, *node;
 
-	if (r->unindexed) {
-		r->unindexed++;
+	if (r->index.unindexed) {
+		r->index.unindexed++;
 		return;
 	}
 	parent->children_count++;
-	if (r->level - 1 > r->index_depth || r->indexed_count >= index_room(r, name)) {
-		r->unindexed = 1;
+	if (r->level - 1 > r->index.depth || r->index.count >= index_room(r, name)) {
+		r->index.unindexed = 1;
 		return;
 	}
 	node = node_new(r, name, atts, at);
@@ -419,8 +355,8 @@ static void open_child(struct reader *r, const char *name, const char **atts, si
 	else
 		parent->first_child = node;
 	parent->last_child = node;
-	r->node = node;
-	r->indexed_count++;
+	r->index.node = node;
+	r->index.count++;
 }
 
 static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
@@ -450,9 +386,8 @@ static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
 		if (r->config.kind == READER_PIPE && strcmp(name, forwarded_name) == 0)
 			r->forwarded_level = r->level;
 	}
-	r->pending_count = 0;
+	r->index.pending_count = 0;
 	r->declared = 0;
-	r->declared_default = false;
 }
 
 static void on_close(void *context, const XML_Char *name)
@@ -472,14 +407,14 @@ static void on_close(void *context, const XML_Char *name)
 			stop(r, READER_CLOSE);
 		return;
 	}
-	if (r->unindexed) {
-		r->unindexed--;
+	if (r->index.unindexed) {
+		r->index.unindexed--;
 	} else {
 		/* of an empty-element tag the end comes as an event of no bytes */
-		r->node->close_start = event_offset(r);
-		r->node->end = event_stop(r);
+		r->index.node->close_start = event_offset(r);
+		r->index.node->end = event_stop(r);
 		if (r->level > 1)
-			r->node = r->node->parent;
+			r->index.node = r->index.node->parent;
 	}
 	if (r->level == 1)
 		stop(r, READER_STANZA);
@@ -553,19 +488,19 @@ static void parser_begin(struct reader *r)
 	r->abort = NULL;
 	r->abort_whole = false;
 	r->event = READER_MORE;
-	r->pending_count = 0;
-	r->unindexed = 0;
-	r->index_depth = r->config.index_depth;
+	r->index.pending_count = 0;
+	r->index.unindexed = 0;
+	r->index.depth = UINT_MAX; /* of the stream header */
 	r->hold = -1;
-	r->stanza.refusal = STANZA_WHOLE;
-	arena_reset(r);
+	r->index.stanza.refusal = STANZA_WHOLE;
+	arena_reset(&r->index.arena);
 	if (r->config.kind == READER_PIPE)
 		prologue = SPAN("<stanzas>");
 	if (prologue.n) {
 		r->prologue = true;
 		XML_Parse(r->parser, prologue.p, (int)prologue.n, 0);
 		r->prologue = false;
-		r->base = (XML_Index)prologue.n;
+		r->base = (int64_t)prologue.n;
 	}
 }
 
@@ -583,10 +518,6 @@ struct reader *reader_new(const struct reader_config *config)
 		r->config.max_depth = READER_MAX_DEPTH;
 	if (!r->config.max_attributes)
 		r->config.max_attributes = READER_MAX_ATTRIBUTES;
-	if (!r->config.index_depth)
-		r->config.index_depth = 3;
-	if (!r->config.index_nodes)
-		r->config.index_nodes = 64;
 	r->tag_max_bytes = r->config.max_stanza_bytes > READER_MAX_TAG_BYTES
 				   ? r->config.max_stanza_bytes
 				   : READER_MAX_TAG_BYTES;
@@ -611,7 +542,7 @@ void reader_reset(struct reader *r)
 	r->ended = r->dead = false;
 	r->deliver_bytes = 0;
 	r->line = r->config.kind == READER_PIPE;
-	r->column = r->strict_end = 0;
+	r->column = r->resync.strict_end = 0;
 	r->error = NULL;
 	r->error_line = 0;
 	parser_begin(r);
@@ -625,13 +556,8 @@ void reader_free(struct reader *r)
 	buf_free(&r->in);
 	buf_free(&r->header);
 	buf_free(&r->kept);
-	while (r->arena) {
-		struct chunk *c = r->arena;
-
-		r->arena = c->next;
-		free(c);
-	}
-	free(r->pending);
+	arena_free(&r->index.arena);
+	free(r->index.pending);
 	free(r->outer);
 	free(r);
 }
@@ -695,11 +621,6 @@ static void count_lines(struct reader *r, const char *p, size_t n)
 	r->column += (size_t)(end - p);
 }
 
-static void less(size_t *offset, size_t n)
-{
-	*offset = *offset > n ? *offset - n : 0;
-}
-
 /* Drop n bytes from the front of in; expat need not have had them. */
 static void drop(struct reader *r, size_t n)
 {
@@ -708,21 +629,9 @@ static void drop(struct reader *r, size_t n)
 	if (r->config.kind == READER_PIPE)
 		count_lines(r, r->in.p + r->in.start, n);
 	buf_consume(&r->in, n);
-	r->base += (XML_Index)fed;
+	r->base += (int64_t)fed;
 	r->fed -= fed;
-	less(&r->strict_end, n);
-	less(&r->skip_at, n);
-	less(&r->skip_from, n);
-}
-
-/* Length of the blanks a line begins with. */
-static size_t indentation(struct span line)
-{
-	size_t n = 0;
-
-	while (n < line.n && (line.p[n] == ' ' || line.p[n] == '\t'))
-		n++;
-	return n;
+	resync_dropped(&r->resync, n);
 }
 
 /* Something is wrong at offset `at` of in. Lines from `from` on may be stanzas that it swallowed.
@@ -738,58 +647,28 @@ static enum reader_event bad(struct reader *r, const char *why, size_t from, siz
 		return READER_BAD;
 	}
 	at = smaller(at, in.n);
-	r->error_line = passing ? r->stanza.line : r->line;
-	r->skip_lines = memchr(in.p, '\n', at) || (passing && r->after_lines);
+	r->error_line = passing ? r->index.stanza.line : r->line;
+	r->resync.lines = memchr(in.p, '\n', at) || (passing && r->passing.after_lines);
 	if (r->abort_whole && r->level == 1) /* a comment between stanzas ends where it ends */
-		r->skip_lines = false;
+		r->resync.lines = false;
 	if (!passing)
-		r->skip_column = r->column;
-	r->skip_from = smaller(from, at);
-	r->skip_at = at;
+		r->resync.column = r->column;
+	r->resync.from = smaller(from, at);
+	r->resync.at = at;
 	r->mode = MODE_SKIPPING;
 	return READER_BAD;
 }
 
-/* Find the line where reading goes on after something wrong: the first one behind it. If the wrong
- * piece had several lines, its remains are not taken for stanzas: then the next line that begins a
- * stanza, indented no deeper than the piece. A stanza that the piece has swallowed comes first.
- * False: more bytes are needed. */
+/* Pass over what is wrong. False: more bytes are needed. */
 static bool skip(struct reader *r)
 {
-	for (;;) {
-		struct span in = buf_span(&r->in), line;
-		const char *newline = memchr(in.p, '\n', in.n);
-		enum answer answer;
-		size_t blanks;
+	size_t n;
+	bool found = resync_find(&r->resync, buf_span(&r->in), r->ended, &n);
 
-		if (!newline) {
-			drop(r, in.n);
-			return false;
-		}
-		drop(r, (size_t)(newline - in.p));
-		line = span_from(buf_span(&r->in), 1);
-		blanks = indentation(line);
-		if (r->skip_at > 0) {
-			bool may = blanks + 1 == r->skip_at || (blanks == 0 && r->skip_from <= 1);
-
-			answer = may ? begins_stanza(span_from(line, blanks)) : NO;
-		} else if (!r->skip_lines) {
-			answer = YES;
-		} else {
-			answer = blanks > r->skip_column ? NO
-							 : begins_stanza(span_from(line, blanks));
-		}
-		if (answer == UNSURE && !r->ended)
-			return false;
-		if (answer == YES) {
-			if (r->strict_end < r->skip_at)
-				r->strict_end = r->skip_at;
-			drop(r, 1);
-			parser_begin(r);
-			return true;
-		}
-		drop(r, 1);
-	}
+	drop(r, n);
+	if (found)
+		parser_begin(r);
+	return found;
 }
 
 /* Stanzas over a limit --------------------------------------------------- */
@@ -797,18 +676,18 @@ static bool skip(struct reader *r)
 /* Keep the start tag, drop the rest up to `from`, where `depth` elements are open. */
 static void pass_begin(struct reader *r, size_t from, size_t depth)
 {
-	struct xml_node *root = (struct xml_node *)r->stanza.root;
+	struct xml_node *root = (struct xml_node *)r->index.stanza.root;
 
 	buf_reset(&r->kept);
 	buf_append(&r->kept, r->in.p + r->in.start, root->open_end);
 	r->mode = MODE_PASSING;
-	r->place = r->in_cdata ? PLACE_CDATA : PLACE_TEXT;
-	r->depth = depth;
-	r->forwarded_depth = r->forwarded_level ? r->forwarded_level - 1 : 0;
-	r->skip_column = r->column;
+	r->passing.place = r->in_cdata ? PLACE_CDATA : PLACE_TEXT;
+	r->passing.depth = depth;
+	r->passing.forwarded_depth = r->forwarded_level ? r->forwarded_level - 1 : 0;
+	r->resync.column = r->column;
 	if (from > root->open_end && buf_span(&r->in).p[from - 1] == '\n')
 		from--; /* a stanza may begin behind it */
-	r->after_lines = memchr(buf_span(&r->in).p, '\n', from);
+	r->passing.after_lines = memchr(buf_span(&r->in).p, '\n', from);
 	root->first_child = root->last_child = NULL;
 	root->children_count = 0;
 	root->close_start = root->end = root->open_end;
@@ -820,14 +699,14 @@ static enum reader_event pass_large(struct reader *r, size_t from, size_t depth)
 {
 	const char *p = buf_span(&r->in).p, *end = p + r->fed;
 
-	r->stanza.refusal = STANZA_TOO_LARGE;
+	r->index.stanza.refusal = STANZA_TOO_LARGE;
 	/* stanzas swallowed by a section that was cut off? */
 	for (p += r->cdata; r->in_cdata && r->config.kind == READER_PIPE;) {
 		p = memchr(p, '\n', (size_t)(end - p));
 		if (!p)
 			break;
 		p++;
-		if (begins_stanza((struct span){p, (size_t)(end - p)}) == YES)
+		if (resync_begins_stanza((struct span){p, (size_t)(end - p)}) == RESYNC_YES)
 			return bad(r, truncated, r->cdata, r->fed);
 	}
 	pass_begin(r, from, depth);
@@ -842,26 +721,13 @@ static enum reader_event pass_bad(struct reader *r, const char *why, size_t at)
 	return bad(r, why, at, at);
 }
 
-/* Whether the tag at s is named forwarded, with any prefix. */
-static enum answer is_forwarded(struct span s)
-{
-	size_t word = 1, i;
-
-	for (i = 1; i < s.n && i < LOOK_BYTES; i++) {
-		if (s.p[i] == ':' && word == 1)
-			word = i + 1;
-		else if (is_space(s.p[i]) || s.p[i] == '/' || s.p[i] == '>')
-			return span_is((struct span){s.p + word, i - word}, "forwarded") ? YES : NO;
-	}
-	return i < LOOK_BYTES ? UNSURE : NO;
-}
-
 /* At a '<' in text. *n: how much of it was taken, 0 if more bytes are needed. Returns what is wrong
  * with it, or NULL. */
 static const char *pass_markup(struct reader *r, struct span s, size_t *n)
 {
 	static const char cdata[] = "<![CDATA[";
-	enum answer forwarded;
+	static const char *const wrapper[] = {"forwarded"};
+	enum resync_answer forwarded;
 
 	*n = 0;
 	if (s.n < 2)
@@ -872,37 +738,37 @@ static const char *pass_markup(struct reader *r, struct span s, size_t *n)
 		if (s.n < sizeof(cdata) - 1)
 			return NULL;
 		*n = sizeof(cdata) - 1;
-		r->place = PLACE_CDATA;
+		r->passing.place = PLACE_CDATA;
 		return NULL;
 	}
 	if (s.p[1] == '?')
 		return no_instructions;
-	r->closing = s.p[1] == '/';
-	if (!r->closing) {
-		forwarded = is_forwarded(s);
-		if (forwarded == UNSURE)
+	r->passing.closing = s.p[1] == '/';
+	if (!r->passing.closing) {
+		forwarded = resync_is_named(s, wrapper, 1);
+		if (forwarded == RESYNC_UNSURE)
 			return NULL;
-		if (forwarded == YES)
-			r->forwarded_depth = r->depth + 1;
+		if (forwarded == RESYNC_YES)
+			r->passing.forwarded_depth = r->passing.depth + 1;
 	}
-	r->slash = false;
-	r->quote = 0;
-	r->place = PLACE_TAG;
-	*n = r->closing ? 2 : 1;
+	r->passing.slash = false;
+	r->passing.quote = 0;
+	r->passing.place = PLACE_TAG;
+	*n = r->passing.closing ? 2 : 1;
 	return NULL;
 }
 
 /* The '>' of a tag. */
 static void pass_tag_end(struct reader *r)
 {
-	r->place = PLACE_TEXT;
-	if (!r->closing && !r->slash) {
-		r->depth++;
+	r->passing.place = PLACE_TEXT;
+	if (!r->passing.closing && !r->passing.slash) {
+		r->passing.depth++;
 		return;
 	}
-	if (r->forwarded_depth == r->depth + r->slash)
-		r->forwarded_depth = 0;
-	r->depth -= r->closing;
+	if (r->passing.forwarded_depth == r->passing.depth + r->passing.slash)
+		r->passing.forwarded_depth = 0;
+	r->passing.depth -= r->passing.closing;
 }
 
 /* Go on to the end of the stanza. Nothing is kept, so only its nesting is looked at. */
@@ -912,11 +778,11 @@ static enum reader_event pass(struct reader *r, struct stanza *out)
 	bool pipe = r->config.kind == READER_PIPE;
 	size_t i = 0;
 
-	while (i < in.n && r->depth > 0) {
+	while (i < in.n && r->passing.depth > 0) {
 		const char *p;
 		size_t n;
 
-		if (r->place == PLACE_TEXT) {
+		if (r->passing.place == PLACE_TEXT) {
 			struct span rest;
 			const char *why;
 
@@ -927,12 +793,13 @@ static enum reader_event pass(struct reader *r, struct stanza *out)
 			}
 			rest = span_from(in, (size_t)(p - in.p));
 			i = (size_t)(p - in.p);
-			if (pipe && i > 0 && p[-1] == '\n' && r->forwarded_depth != r->depth) {
-				enum answer answer = begins_stanza(rest);
+			if (pipe && i > 0 && p[-1] == '\n' &&
+				r->passing.forwarded_depth != r->passing.depth) {
+				enum resync_answer answer = resync_begins_stanza(rest);
 
-				if (answer == UNSURE && !r->ended)
+				if (answer == RESYNC_UNSURE && !r->ended)
 					break;
-				if (answer == YES)
+				if (answer == RESYNC_YES)
 					return pass_bad(r, truncated, i);
 			}
 			why = pass_markup(r, rest, &n);
@@ -941,36 +808,36 @@ static enum reader_event pass(struct reader *r, struct stanza *out)
 			if (n == 0)
 				break;
 			i += n;
-		} else if (r->place == PLACE_CDATA) {
+		} else if (r->passing.place == PLACE_CDATA) {
 			p = memmem(in.p + i, in.n - i, "]]>", 3);
 			if (!p) {
 				i = in.n - i > 2 ? in.n - 2 : i;
 				break;
 			}
 			i = (size_t)(p - in.p) + 3;
-			r->place = PLACE_TEXT;
+			r->passing.place = PLACE_TEXT;
 		} else {
 			char c = in.p[i];
 
 			if (c == '<')
 				return pass_bad(r, malformed, i);
 			i++;
-			if (r->quote)
-				r->quote = c == r->quote ? 0 : r->quote;
+			if (r->passing.quote)
+				r->passing.quote = c == r->passing.quote ? 0 : r->passing.quote;
 			else if (c == '\'' || c == '"')
-				r->quote = c;
+				r->passing.quote = c;
 			else if (c == '>')
 				pass_tag_end(r);
-			r->slash = c == '/';
+			r->passing.slash = c == '/';
 		}
 	}
-	r->after_lines = r->after_lines || memchr(in.p, '\n', i);
-	if (r->depth == 0) {
+	r->passing.after_lines = r->passing.after_lines || memchr(in.p, '\n', i);
+	if (r->passing.depth == 0) {
 		drop(r, i);
 		r->restart = true;
-		r->stanza.text = r->kept.p + r->kept.start;
-		r->stanza.raw = buf_span(&r->kept);
-		*out = r->stanza;
+		r->index.stanza.text = r->kept.p + r->kept.start;
+		r->index.stanza.raw = buf_span(&r->kept);
+		*out = r->index.stanza;
 		return READER_STANZA;
 	}
 	if (r->ended)
@@ -985,7 +852,7 @@ static enum reader_event pass(struct reader *r, struct stanza *out)
 
 static void remember_outer(struct reader *r)
 {
-	const struct xml_node *root = r->stanza.root;
+	const struct xml_node *root = r->index.stanza.root;
 	size_t bytes = 0, count = root->declarations_count;
 	char *p;
 
@@ -1024,10 +891,10 @@ static enum reader_event deliver(struct reader *r, struct stanza *out)
 		remember_outer(r);
 		r->restart = true; /* other limits from here on */
 	}
-	r->stanza.text = r->in.p + r->in.start;
-	r->stanza.raw = (struct span){
-		r->stanza.text + r->stanza.root->start, r->event_end - r->stanza.root->start};
-	*out = r->stanza;
+	r->index.stanza.text = r->in.p + r->in.start;
+	r->index.stanza.raw = (struct span){r->index.stanza.text + r->index.stanza.root->start,
+		r->event_end - r->index.stanza.root->start};
+	*out = r->index.stanza;
 	return event;
 }
 
@@ -1035,20 +902,20 @@ static enum reader_event parse_failed(struct reader *r)
 {
 	struct span in = buf_span(&r->in);
 	const char *why = XML_ErrorString(XML_GetErrorCode(r->parser));
-	XML_Index index;
+	int64_t index;
 	size_t at, from;
 
 	if (XML_GetErrorCode(r->parser) == XML_ERROR_NO_MEMORY)
 		err_die(EXIT_TEMPORARY, "out of memory");
-	if (r->stanza.refusal) {
-		if (r->stanza.refusal == STANZA_TOO_LARGE)
+	if (r->index.stanza.refusal) {
+		if (r->index.stanza.refusal == STANZA_TOO_LARGE)
 			return pass_large(r, r->abort_at, r->level - 1);
 		pass_begin(r, r->abort_at, r->level - 1);
 		return READER_MORE;
 	}
 	if (r->abort)
 		return bad(r, r->abort, r->abort_at, r->abort_at);
-	index = XML_GetCurrentByteIndex(r->parser) - r->base;
+	index = expat_index(r->parser) - r->base;
 	at = from = index < 0 ? 0 : smaller((size_t)index, in.n);
 	if (r->in_cdata)
 		from = r->cdata;
@@ -1088,7 +955,7 @@ static bool begins_stream(struct span in)
 /* Where the unfinished token begins that expat has read, in in. */
 static size_t unfinished(const struct reader *r)
 {
-	XML_Index index = r->fed ? XML_GetCurrentByteIndex(r->parser) - r->base : 0;
+	int64_t index = r->fed ? expat_index(r->parser) - r->base : 0;
 
 	return index < 0 ? 0 : smaller((size_t)index, r->fed);
 }
@@ -1110,7 +977,7 @@ static size_t swallowed(const struct reader *r, struct span in)
  * not have yet. */
 static bool may_end(struct reader *r, struct span in, size_t from)
 {
-	XML_Index token = r->base + (XML_Index)from;
+	int64_t token = r->base + (int64_t)from;
 	size_t i;
 	bool found = false;
 
@@ -1135,7 +1002,7 @@ static bool may_end(struct reader *r, struct span in, size_t from)
 			found = c == '>';
 		found = (found || (c == '<' && i > from)) && i >= r->fed;
 	}
-	r->hold_looked = r->base + (XML_Index)i;
+	r->hold_looked = r->base + (int64_t)i;
 	return found;
 }
 
@@ -1148,27 +1015,6 @@ static size_t feed_limit(const struct reader *r)
 	if (r->level == 0)
 		return HEADER_MAX_BYTES + 1;
 	return r->level == 1 && r->fed >= max ? r->tag_max_bytes + 1 : max;
-}
-
-/* The next line that looks like a stanza among those that have been read in vain before; in.n if
- * there is none. */
-static size_t next_boundary(const struct reader *r, struct span in, enum answer *answer)
-{
-	size_t i = r->fed > 1 ? r->fed - 1 : 0;
-
-	*answer = NO;
-	while (i < r->strict_end && i < in.n) {
-		const char *newline = memchr(in.p + i, '\n', in.n - i);
-
-		if (!newline || (size_t)(newline - in.p) >= r->strict_end)
-			break;
-		i = (size_t)(newline - in.p) + 1;
-		*answer = begins_stanza(span_from(in, i));
-		if (*answer == YES || (*answer == UNSURE && !r->ended))
-			return i;
-	}
-	*answer = NO;
-	return in.n;
 }
 
 /* Give the parser what it may have, or let it go on. False: there is nothing to give. */
@@ -1222,7 +1068,7 @@ enum reader_event reader_next(struct reader *r, struct stanza *out)
 	if (r->deliver_bytes) {
 		drop(r, r->deliver_bytes);
 		r->deliver_bytes = 0;
-		arena_reset(r);
+		arena_reset(&r->index.arena);
 		if (r->parsed > RESTART_BYTES && !r->dead && r->level == 1)
 			r->restart = true;
 	}
@@ -1230,7 +1076,7 @@ enum reader_event reader_next(struct reader *r, struct stanza *out)
 		parser_begin(r);
 	while (!r->dead) {
 		enum XML_Status status;
-		enum answer boundary = NO;
+		enum resync_answer boundary = RESYNC_NO;
 		size_t limit;
 
 		if (r->mode == MODE_SKIPPING && !skip(r))
@@ -1249,11 +1095,12 @@ enum reader_event reader_next(struct reader *r, struct stanza *out)
 			if (limit < 2)
 				limit = 0;
 		}
-		if (r->strict_end > 0)
-			limit = next_boundary(r, buf_span(&r->in), &boundary);
+		if (r->resync.strict_end > 0)
+			limit = resync_boundary(&r->resync, buf_span(&r->in),
+				r->fed > 1 ? r->fed - 1 : 0, r->ended, &boundary);
 		limit = smaller(limit, feed_limit(r));
 		if (!step(r, limit, &status)) {
-			event = waiting(r, boundary == YES);
+			event = waiting(r, boundary == RESYNC_YES);
 			if (event != READER_MORE)
 				return event;
 			if (r->mode == MODE_READING)

@@ -41,15 +41,24 @@ enum reader_kind { READER_PIPE, READER_SOCKET };
 #define READER_MAX_ATTRIBUTES 256
 #define READER_MAX_TAG_BYTES (1024 * 1024) /* a stanza's own start tag */
 
+/* What is indexed of a stanza, from its root down. Of an iq's <error/> (and of all that is no iq)
+ * three levels are indexed in any case. */
+enum reader_index {
+	READER_INDEX_PAYLOAD, /* READER_INDEX_DEPTH levels, READER_INDEX_NODES elements */
+	READER_INDEX_ROOT,    /* the root, for what hands payloads on without a look */
+	READER_INDEX_ALL,     /* everything: JSON, rosters */
+};
+
+/* iq, delegation, forwarded, iq, payload, and one more for error conditions (XEP-0355 4.2) */
+#define READER_INDEX_DEPTH 6
+#define READER_INDEX_NODES 1024
+
 struct reader_config {
 	enum reader_kind kind;
 	size_t max_stanza_bytes; /* 0: READER_MAX_STANZA_BYTES */
 	unsigned max_depth;	 /* levels below the root; 0: READER_MAX_DEPTH */
 	unsigned max_attributes; /* per element, with declarations; 0: READER_MAX_ATTRIBUTES */
-	/* levels indexed of an iq that is no error: 1 = root only; 0: 3. Of all else 3 at least */
-	unsigned index_depth;
-	/* elements indexed per stanza; 0: 64. An <error/> of an iq and its conditions are always */
-	unsigned index_nodes;
+	enum reader_index index;
 };
 
 enum reader_event {

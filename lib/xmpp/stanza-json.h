@@ -16,10 +16,6 @@
 #include "xmpp/reader.h"
 #include "xmpp/writer.h"
 
-/* What a reader must index for stanza_json_format(): everything. */
-#define STANZA_JSON_INDEX_DEPTH 10002
-#define STANZA_JSON_INDEX_NODES 0x7fffffffu
-
 /* Append the object, without a newline. False if out is full. */
 bool stanza_json_format(const struct stanza *s, struct buf *out);
 

@@ -9,7 +9,6 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <expat.h>
 #include <netinet/tcp.h>
 #include <nettle/sha1.h>
 #include <poll.h>
@@ -19,6 +18,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "xmpp/expat-position.h"
 
 enum { READ_BYTES = 64 * 1024, ATTR_BYTES = 4096 };
 
@@ -32,9 +33,8 @@ struct bare {
 	const char *secret;
 	char *in, *out;
 	size_t in_bytes, in_cap, out_bytes, out_cap;
-	XML_Index in_at; /* stream offset of in[0] */
-	XML_Index
-		keep_at; /* of the open stanza's first byte after its tag, or of the next stanza */
+	int64_t in_at;	 /* stream offset of in[0] */
+	int64_t keep_at; /* of the open stanza's first byte after its tag, or of the next stanza */
 	unsigned depth;
 	char kind; /* first letter of the root's local name: i, p, m, h */
 	struct attr to, from, id, type;
@@ -114,10 +114,10 @@ static void XMLCALL on_start(void *user, const char *name, const char **attrs)
 		return;
 	}
 	b->kind = local ? local[1] : name[0];
-	b->keep_at = XML_GetCurrentByteIndex(b->parser) + XML_GetCurrentByteCount(b->parser);
+	b->keep_at = expat_index(b->parser) + (int64_t)expat_count(b->parser);
 }
 
-static void answer_iq(struct bare *b, XML_Index end)
+static void answer_iq(struct bare *b, int64_t end)
 {
 	put_string(b, "<iq type='");
 	put(b, b->type.p, b->type.n);
@@ -137,7 +137,7 @@ static void answer_iq(struct bare *b, XML_Index end)
 static void XMLCALL on_end(void *user, const char *name)
 {
 	struct bare *b = user;
-	XML_Index end = XML_GetCurrentByteIndex(b->parser) + XML_GetCurrentByteCount(b->parser);
+	int64_t end = expat_index(b->parser) + (int64_t)expat_count(b->parser);
 
 	(void)name;
 	if (--b->depth != 1)
@@ -172,7 +172,7 @@ static void in_compact(struct bare *b)
 	if (drop > 0)
 		memmove(b->in, b->in + drop, b->in_bytes - drop);
 	b->in_bytes -= drop;
-	b->in_at += (XML_Index)drop;
+	b->in_at += (int64_t)drop;
 	if (b->in_bytes + READ_BYTES > b->in_cap) {
 		b->in_cap = b->in_bytes + READ_BYTES;
 		b->in = realloc(b->in, b->in_cap);

@@ -17,9 +17,7 @@ static struct reader *new_reader(void)
 	static const struct reader_config config = {.kind = READER_PIPE,
 		.max_stanza_bytes = 64 * 1024 * 1024,
 		.max_depth = 1000,
-		.max_attributes = 10000,
-		.index_depth = DELEGATION_INDEX_DEPTH,
-		.index_nodes = 1024};
+		.max_attributes = 10000};
 
 	return reader_new(&config);
 }

@@ -78,8 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		.max_stanza_bytes = choice & 2 ? 1024 : 65536,
 		.max_depth = choice & 4 ? 2 : 0,
 		.max_attributes = choice & 8 ? 8 : 0,
-		.index_depth = STANZA_JSON_INDEX_DEPTH,
-		.index_nodes = STANZA_JSON_INDEX_NODES};
+		.index = READER_INDEX_ALL};
 	struct jsonlines *used = jsonlines_new(&limits, choice & 1);
 	const char *p = (const char *)bytes + 1, *end = (const char *)bytes + n;
 

@@ -38,8 +38,7 @@ static struct reader *read_again(const struct buf *text, struct stanza *s)
 	static const struct reader_config config = {.kind = READER_PIPE,
 		.max_stanza_bytes = 64 * 1024 * 1024,
 		.max_depth = 100000,
-		.max_attributes = 100000,
-		.index_depth = 6};
+		.max_attributes = 100000};
 	struct reader *r = reader_new(&config);
 
 	reader_feed(r, buf_string(text), buf_length(text));
@@ -187,9 +186,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	if (bytes[0] & 8)
 		config.max_attributes = 3;
 	if (bytes[0] & 16)
-		config.index_depth = 6;
+		config.index = READER_INDEX_ALL;
 	if (bytes[0] & 32)
-		config.index_nodes = 3;
+		config.index = READER_INDEX_ROOT;
 	if (config.kind == READER_SOCKET && bytes[0] & 64)
 		buf_append_string(&in, HEADER);
 	dice.state += bytes[1];

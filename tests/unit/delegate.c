@@ -56,8 +56,7 @@ static void end(void)
 
 static void comes(const char *text, int64_t now_ms)
 {
-	static const struct reader_config config = {
-		.kind = READER_PIPE, .index_depth = DELEGATION_INDEX_DEPTH};
+	static const struct reader_config config = {.kind = READER_PIPE};
 	struct reader *reader = reader_new(&config);
 	struct stanza s;
 

@@ -3,10 +3,8 @@
 
 #include "check.h"
 
-static const struct reader_config everything = {.kind = READER_PIPE,
-	.max_stanza_bytes = 4096,
-	.index_depth = STANZA_JSON_INDEX_DEPTH,
-	.index_nodes = STANZA_JSON_INDEX_NODES};
+static const struct reader_config everything = {
+	.kind = READER_PIPE, .max_stanza_bytes = 4096, .index = READER_INDEX_ALL};
 
 /* Append the stanza that xml is; what jsonlines_append() said. */
 static enum writer_status append(const char *xml, struct span id, size_t max_bytes, struct buf *out)

@@ -701,7 +701,7 @@ static void the_tree(void)
 	c = xml_child(b, "", "c");
 	REQUIRE(c);
 	CHECK_EQ_INT(c->children_count, 1);
-	CHECK(!c->first_child); /* below the levels indexed */
+	CHECK_EQ_SPAN(c->first_child->name, "d");
 	CHECK_EQ_MEM(s.text + c->open_end, c->close_start - c->open_end, "<d><e/></d>", 11);
 	CHECK_EQ_SPAN(stanza_payload(&s)->name, "a");
 	a2 = xml_next(stanza_payload(&s), "", "a");
@@ -719,30 +719,46 @@ static void the_tree(void)
 	reader_free(r);
 }
 
+/* READER_INDEX_NODES elements are indexed, the root included, and READER_INDEX_DEPTH levels. */
 static void bounds_of_the_index(void)
 {
-	struct reader_config config = {.kind = READER_PIPE, .index_depth = 2, .index_nodes = 4};
+	static const char xml[] = "<iq><a><x/><y/></a><b/></iq>";
+	struct reader_config config = {.kind = READER_PIPE};
+	const struct xml_node *node;
 	struct reader *r = reader_new(&config);
 	struct stanza s;
-	static const char xml[] = "<iq><a><x/><y/></a><b/><c/><d><z/></d><e/></iq><iq><a/></iq>";
+	struct buf many;
+	int levels = 1;
 
-	reader_feed(r, xml, sizeof(xml) - 1);
+	buf_init(&many, BUF_NO_MAX);
+	buf_append_string(&many, "<iq><a><x/><y/></a>");
+	for (int i = 4; i < READER_INDEX_NODES; i++)
+		buf_append_string(&many, "<b/>");
+	buf_append_string(&many, "<c/><d><z/></d></iq><iq><a/></iq>"
+				 "<iq><a><b><c><d><e><f/><g/></e></d></c></b></a></iq>");
+	reader_feed(r, buf_string(&many), buf_length(&many));
 	CHECK_EQ_INT(reader_next(r, &s), READER_STANZA);
 	check_tree(&s, s.root);
-	CHECK_EQ_INT(s.root->children_count, 5);
+	CHECK_EQ_INT(s.root->children_count, READER_INDEX_NODES - 4 + 3);
 	CHECK_EQ_INT(s.root->first_child->children_count, 2);
-	CHECK(!s.root->first_child->first_child);
-	CHECK_EQ_SPAN(s.root->last_child->name, "c");
+	CHECK_EQ_SPAN(s.root->last_child->name, "b");
 	CHECK_EQ_INT(reader_next(r, &s), READER_STANZA);
 	CHECK_EQ_SPAN(s.root->last_child->name, "a");
+	CHECK_EQ_INT(reader_next(r, &s), READER_STANZA);
+	for (node = s.root; node->first_child; node = node->first_child)
+		levels++;
+	CHECK_EQ_INT(levels, READER_INDEX_DEPTH);
+	CHECK_EQ_SPAN(node->name, "e");
+	CHECK_EQ_INT(node->children_count, 2);
 	reader_free(r);
+	buf_free(&many);
 
-	config.index_depth = 1;
+	config.index = READER_INDEX_ROOT;
 	r = reader_new(&config);
 	reader_feed(r, xml, sizeof(xml) - 1);
 	CHECK_EQ_INT(reader_next(r, &s), READER_STANZA);
 	CHECK(!s.root->first_child);
-	CHECK_EQ_INT(s.root->children_count, 5);
+	CHECK_EQ_INT(s.root->children_count, 2);
 	CHECK(stanza_payload(&s) == NULL);
 	reader_free(r);
 }

@@ -16,8 +16,7 @@ static struct reader *round_trip_reader(struct span bytes, struct stanza *s)
 	static const struct reader_config config = {.kind = READER_PIPE,
 		.max_stanza_bytes = 64 * 1024 * 1024,
 		.max_attributes = 100000,
-		.index_depth = STANZA_JSON_INDEX_DEPTH,
-		.index_nodes = STANZA_JSON_INDEX_NODES};
+		.index = READER_INDEX_ALL};
 	struct reader *r = reader_new(&config);
 
 	reader_feed(r, bytes.p, bytes.n);

@@ -149,9 +149,8 @@ static void stream_and_pipe_are_the_same(void)
 		"<message><body xmlns=''/></message>"};
 
 	for (int i = 0; i < 3; i++) {
-		static const struct reader_config config = {.kind = READER_SOCKET,
-			.index_depth = STANZA_JSON_INDEX_DEPTH,
-			.index_nodes = STANZA_JSON_INDEX_NODES};
+		static const struct reader_config config = {
+			.kind = READER_SOCKET, .index = READER_INDEX_ALL};
 		static const char header[] = "<stream:stream xmlns='jabber:component:accept' "
 					     "xmlns:stream='http://etherx.jabber.org/streams'>";
 		struct reader *socket = reader_new(&config), *pipe;

@@ -199,8 +199,7 @@ static const struct reader_config configs[] = {
 		.max_stanza_bytes = 120,
 		.max_depth = 3,
 		.max_attributes = 4,
-		.index_depth = 2,
-		.index_nodes = 3},
+		.index = READER_INDEX_ROOT},
 	{.kind = READER_SOCKET},
 	{.kind = READER_SOCKET, .max_stanza_bytes = 120, .max_depth = 3, .max_attributes = 4},
 };
@@ -584,7 +583,7 @@ static void what_is_taken_out_means_the_same(void)
 		 "xmlns:f='urn:xmpp:forward:0'>"),
 		"<iq><d xmlns='urn:w'><f:forwarded xmlns:z='urn:3' xmlns:f='urn:xmpp:forward:0'>",
 	};
-	struct reader_config config = {.kind = READER_SOCKET, .index_depth = 6};
+	struct reader_config config = {.kind = READER_SOCKET};
 	struct reader *r = reader_new(&config);
 	struct buf in, out, around;
 	struct maker m = {.dice = {2112}, .out = &in, .lines = true, .prefix_z = true};

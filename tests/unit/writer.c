@@ -11,7 +11,7 @@
 /* A reader standing behind its stream header. */
 static struct reader *reader_for(enum reader_kind kind)
 {
-	struct reader_config config = {.kind = kind, .index_depth = 6};
+	struct reader_config config = {.kind = kind};
 	struct reader *r = reader_new(&config);
 	struct stanza s;
 

@@ -1,0 +1,36 @@
+/* xmpp/expat-position.h - where expat is, as 64-bit numbers
+ *
+ * From expat 2.9 on the functions that tell it in a long, of 32 bits on some systems, are
+ * deprecated. The Makefile finds out whether the header has the others.
+ */
+#ifndef OUTBOARD_XMPP_EXPAT_POSITION_H
+#define OUTBOARD_XMPP_EXPAT_POSITION_H
+
+#include <expat.h>
+#include <stdint.h>
+
+#ifndef EXPAT_POSITION_64
+#define EXPAT_POSITION_64 0
+#endif
+
+/* Index of the first byte of the event being reported, -1 if there is none. */
+static inline int64_t expat_index(XML_Parser parser)
+{
+#if EXPAT_POSITION_64
+	return (int64_t)XML_GetCurrentByteIndex64(parser);
+#else
+	return XML_GetCurrentByteIndex(parser);
+#endif
+}
+
+/* How many bytes of input that event has. */
+static inline size_t expat_count(XML_Parser parser)
+{
+#if EXPAT_POSITION_64
+	return (size_t)XML_GetCurrentByteCount64(parser);
+#else
+	return (size_t)XML_GetCurrentByteCount(parser);
+#endif
+}
+
+#endif
