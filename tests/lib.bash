@@ -6,7 +6,7 @@
 #   teardown_file() { prosody_stop "$BATS_FILE_TMPDIR/prosody"; }
 #   teardown() { stop_all; }
 #
-# Offers bats-support, -assert, -file and the servers of tests/servers/servers.bash.
+# Offers the assertions of tests/assert.bash and the servers of tests/servers/servers.bash.
 # BINDIR (build/bin) is first on PATH. Each test starts in BATS_TEST_TMPDIR.
 #
 #   wait_for COMMAND...     until COMMAND succeeds, at most WAIT_S (20) seconds; then it fails
@@ -23,7 +23,9 @@
 #   not_here REASON         skips even then: what this configuration cannot test
 # `wait` needs process ids: bats' own clock for the test is a child, too.
 
-TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# Once a file, not once a test
+[[ -n ${TESTS:-} && $TESTS/lib.bash -ef ${BASH_SOURCE[0]} ]] ||
+	TESTS=$(cd "${BASH_SOURCE[0]%/*}" && pwd -P)
 ROOT=${TESTS%/*}
 BINDIR=${BINDIR:-$ROOT/build/bin}
 [[ $BINDIR == /* ]] || BINDIR=$ROOT/$BINDIR
@@ -32,10 +34,21 @@ export TESTS ROOT BINDIR BUILDDIR
 export LC_ALL=C.UTF-8
 
 if declare -F bats_require_minimum_version >/dev/null; then bats_require_minimum_version 1.5.0; fi
-for _helper in support assert file; do
-	# shellcheck disable=SC1090
-	. "${BATS_LIBRARIES:-/usr/lib/bats}/bats-$_helper/load.bash"
-done
+# shellcheck source=tests/assert.bash
+. "$TESTS/assert.bash"
+# Before each command bats looks whether it belongs to the test, to know where the test failed. That takes
+# longer than most commands do; it is not done for the commands in bats' own files and in these two.
+if declare -F bats_debug_trap >/dev/null; then
+	_helper=$(declare -f bats_debug_trap)
+	if [[ $_helper != *assert.bash* ]]; then
+		eval 'bats_debug_trap()
+		{
+			case $1 in */bats-core/* | */tests/lib.bash | */tests/assert.bash) return 0 ;; esac
+		'"${_helper#*\{}"
+	fi
+	# `run` need not compare the version again: it was required above.
+	bats_warn_minimum_guaranteed_version() { :; }
+fi
 # shellcheck source=tests/servers/servers.bash
 . "$TESTS/servers/servers.bash"
 
