@@ -2,6 +2,7 @@
 #
 # make              build into build/, programs into build/bin/
 # make check        install what is missing, run the whole test suite
+# make check-now    run it with what is there: for a developer; FILES=tests/x.bats for one file
 # make check-unit   only the unit tests and fuzz corpora; needs no package but those of make
 # make demo         install what is missing, show the programs at work
 # make install      PREFIX, DESTDIR, BINDIR, MANDIR, SYSTEMDUNITDIR, BASHCOMPDIR, ZSHCOMPDIR,
