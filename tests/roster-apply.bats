@@ -263,7 +263,7 @@ passes()
 	assert_line --regexp '^roster-apply: stdin:1: '
 	assert_line --regexp '^roster-apply: stdin:3: '
 	# whose record is known gets a result, whatever is wrong with it: somebody waits for it
-	run -65 apply < <(echo '{"user":"x","status":"ok","roster":[]}' && echo '{"user":"y"}')
+	run -65 apply < <(echo '{"user":"x","status":"ok","roster":[1]}' && echo '{"user":"y"}')
 	assert_line '{"user":"x","status":"error","error":"invalid-roster","message":"invalid '"'roster'"'"}'
 	assert_line '{"user":"y","status":"error","error":"invalid-roster","message":"no '"'status'"'"}'
 }

@@ -11,11 +11,21 @@ enum json_status {
 	JSON_OK,
 	JSON_BAD,	/* not one whole JSON text */
 	JSON_FORBIDDEN, /* it is, but nested deeper than `depth`, or with U+0000 in a string */
+	JSON_TOO_MANY,	/* more values than are taken */
+};
+
+struct json_bounds {
+	size_t depth;  /* levels that are open at once, the value inside among them */
+	size_t values; /* objects, arrays, strings, numbers and words */
 };
 
 /* Parse one whole JSON text and nothing else: no comments, no NaN, no control characters in
- * strings, valid UTF-8. On JSON_OK *object is the caller's to json_object_put() and may be NULL
+ * strings, valid UTF-8. A byte order mark in front is passed over. The bounds are kept before
+ * anything is built. On JSON_OK *object is the caller's to json_object_put() and may be NULL
  * (the text is "null"); else *object is NULL and what is wrong has been appended to message. */
+enum json_status json_parse_bounded(struct span text, const struct json_bounds *bounds,
+	struct json_object **object, struct buf *message);
+/* The same with any number of values. */
 enum json_status json_parse(
 	struct span text, int depth, struct json_object **object, struct buf *message);
 

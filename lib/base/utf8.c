@@ -30,3 +30,28 @@ bool utf8_xml_valid(struct span s)
 	}
 	return true;
 }
+
+size_t utf8_length(struct span s)
+{
+	const unsigned char *u = (const unsigned char *)s.p;
+	size_t n = !s.n		 ? 0
+		   : u[0] < 0x80 ? 1
+		   : u[0] < 0xc2 ? 0
+		   : u[0] < 0xe0 ? 2
+		   : u[0] < 0xf0 ? 3
+		   : u[0] < 0xf5 ? 4
+				 : 0;
+
+	if (n > s.n)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((u[i] & 0xc0) != 0x80)
+			return 0;
+	/* written too long, surrogates, beyond U+10FFFF */
+	if (n == 0)
+		return 0;
+	if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] >= 0xa0) ||
+		(u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] >= 0x90))
+		return 0;
+	return n;
+}

@@ -8,4 +8,7 @@
  * but TAB, LF, CR; no U+FFFE, U+FFFF). What comes from people must pass before it is escaped. */
 bool utf8_xml_valid(struct span s);
 
+/* Length of the character (RFC 3629 4) at the front of s; 0 if there is none. */
+size_t utf8_length(struct span s);
+
 #endif

@@ -107,7 +107,7 @@ static void on_line(void *context, struct span line, size_t number)
 	struct roster_record record;
 	const char *why;
 
-	if (!roster_record_parse(line, &record, &why)) {
+	if (!roster_record_parse(line, NULL, &record, &why)) {
 		err_error("%s:%zu: %s", input->fd < 0 ? "stdin" : "client", number, why);
 		as->bad |= input->fd < 0;
 		if (!record.user)
@@ -487,7 +487,6 @@ int applyservice_run(const struct applyservice_config *config, const char **wron
 		make(&as);
 		service.index = READER_INDEX_ALL; /* whole rosters are looked at */
 		service.detached = !as.privilege;
-		service.host = buf_string(&as.host);
 		if (!service.connect && !service.detached)
 			service.connect = "127.0.0.1:5347";
 		/* from cron or a pipe it is somebody else's to try again */

@@ -71,7 +71,7 @@ static void add(struct difftool *t, struct records *r, struct span line, size_t 
 	struct roster_record record;
 	const char *why;
 
-	if (!roster_record_parse(line, &record, &why)) {
+	if (!roster_record_parse(line, NULL, &record, &why)) {
 		err_error("%s:%zu: %s", r->path, number, why);
 		t->bad = true;
 		roster_record_free(&record);
@@ -177,7 +177,7 @@ static bool open_record(struct difftool *t, const struct records *r, const struc
 	*record = (struct roster_record){0};
 	if (!e)
 		return true;
-	roster_record_parse(e->line, record, &why);
+	roster_record_parse(e->line, NULL, record, &why);
 	if (record->status != RECORD_ERROR)
 		return true;
 	err_error("%s:%zu: no roster to compare: %s", r->path, e->number, record->error);

@@ -58,6 +58,7 @@ struct fetch {
 	struct buf token;
 	struct curl_slist *headers, *foreign_headers;
 	struct fetch_counts counts;
+	struct roster_rules rules;
 	struct buf line, message; /* scratch */
 	bool cache_failed;
 };
@@ -214,7 +215,7 @@ static void job_answer(struct job *j, struct span json, enum record_status as)
 {
 	struct fetch *f = j->fetch;
 	struct roster_record record = {.status = as};
-	struct span own = SPAN_NONE;
+	struct roster_rules rules = f->rules;
 	struct buf address;
 	enum roster_status status;
 
@@ -227,12 +228,11 @@ static void job_answer(struct job *j, struct span json, enum record_status as)
 
 		buf_init(&address, BUF_NO_MAX);
 		if (jid_normalise(buf_span(&typed), &address))
-			own = buf_span(&address);
+			rules.own = buf_span(&address);
 		buf_free(&typed);
 	}
 	buf_reset(&f->message);
-	status = roster_parse(
-		json, own, f->config->strict, &record.roster, &record.skips, &f->message);
+	status = roster_parse(json, &rules, &record.roster, &record.skips, &f->message);
 	if (status == ROSTER_OK) {
 		record.user = xstrndup(buf_span(&j->user).p, buf_length(&j->user));
 		if (as == RECORD_OK) {
@@ -249,7 +249,10 @@ static void job_answer(struct job *j, struct span json, enum record_status as)
 	} else {
 		roster_free(&record.roster);
 		roster_skips_free(&record.skips);
-		job_fail(j, status == ROSTER_NOT_JSON ? "not-json" : "invalid-roster",
+		job_fail(j,
+			status == ROSTER_NOT_JSON    ? "not-json"
+			: status == ROSTER_TOO_LARGE ? "too-large"
+						     : "invalid-roster",
 			buf_string(&f->message));
 	}
 	buf_free(&address);
@@ -739,6 +742,10 @@ struct fetch *fetch_new(struct loop *loop, const struct fetch_config *config,
 	struct fetch *f = xcalloc(1, sizeof(*f));
 
 	*f = (struct fetch){.config = config, .loop = loop, .record = record, .context = context};
+	f->rules = (struct roster_rules){.strict = config->strict,
+		.keep = config->keep,
+		.max_contacts = (size_t)config->max_contacts,
+		.max_values = (size_t)config->max_values};
 	f->jobs_count = (size_t)config->jobs;
 	f->jobs = xcalloc(f->jobs_count, sizeof(*f->jobs));
 	f->curl = curlloop_new(loop, f->jobs_count, on_done, f);

@@ -14,6 +14,7 @@
 
 #include "base/io.h"
 #include "loop/loop.h"
+#include "roster/roster.h"
 
 #define FETCH_JOBS 16
 #define FETCH_MAX_BYTES (8 * 1024 * 1024)
@@ -22,6 +23,9 @@ struct fetch_config {
 	const char *url;  /* url-template.h */
 	const char *host; /* of the users, normalised, or NULL: their own address is then known */
 	bool strict;
+	bool allow_removals;		/* records say that everything missing may be removed */
+	const struct roster_keep *keep; /* or NULL */
+	int64_t max_contacts, max_values;
 	int64_t jobs, timeout_ms, connect_timeout_ms, max_bytes;
 	int64_t retries;   /* tries after the first one */
 	int64_t redirects; /* followed at most */
@@ -32,6 +36,7 @@ struct fetch_config {
 
 #define FETCH_CONFIG_INIT                                                                          \
 	{                                                                                          \
+		.max_contacts = ROSTER_MAX_CONTACTS, .max_values = ROSTER_MAX_VALUES,              \
 		.jobs = FETCH_JOBS, .timeout_ms = 30000, .connect_timeout_ms = 5000,               \
 		.max_bytes = FETCH_MAX_BYTES, .token = {.fd = -1, .credential = "http-token"},     \
 		.headers = {                                                                       \

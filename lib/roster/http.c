@@ -510,7 +510,7 @@ static enum MHD_Result request_whole(struct http_request *r)
 		buf_free(&user);
 		return result;
 	}
-	if (refresh_names_parse(buf_span(&r->body), &names, &why))
+	if (refresh_names_parse(buf_span(&r->body), ROSTER_MAX_VALUES, &names, &why))
 		result = ask(r, names.list, names.count);
 	else
 		result = refuse(r, 400, why, NULL, NULL);

@@ -109,36 +109,43 @@ static void on_left_behind(void *context, struct span name)
 
 /* Worker -------------------------------------------------------------------------- */
 
+static void worker_record(struct refreshservice *rs, const struct refresh_said *said)
+{
+	bool ok = refresh_said_ok(said);
+
+	if (!refresh_record(rs->refresh, buf_span(&said->user), ok)) {
+		rs->stray++;
+		err_info("the worker has a record of '%s', for whom it was not asked",
+			buf_string(&said->user));
+		return;
+	}
+	*(ok ? &rs->updated : &rs->failed) += 1;
+	if (!ok)
+		err_info("the roster of '%s' was not updated", buf_string(&said->user));
+}
+
+static void worker_login(struct refreshservice *rs, struct span name)
+{
+	rs->logins++;
+	if (refresh_ask(rs->refresh, NULL, &name, 1, DEADLINE_NEVER))
+		return;
+	rs->refused++;
+	err_warn("too many rosters wait already: a login of '%.*s' is passed over", SPAN_ARG(name));
+}
+
 static void on_worker_line(void *context, struct span line)
 {
 	struct refreshservice *rs = context;
-	struct buf user;
-	bool ok = false;
+	struct refresh_said said;
 
-	buf_init(&user, BUF_NO_MAX);
-	switch (refresh_line_parse(line, &user, &ok)) {
+	refresh_said_init(&said);
+	switch (refresh_line_parse(line, &said)) {
 	case REFRESH_RECORD:
-		if (!refresh_record(rs->refresh, buf_span(&user), ok)) {
-			rs->stray++;
-			err_info("the worker has a record of '%s', for whom it was not asked",
-				buf_string(&user));
-			break;
-		}
-		*(ok ? &rs->updated : &rs->failed) += 1;
-		if (!ok)
-			err_info("the roster of '%s' was not updated", buf_string(&user));
+		worker_record(rs, &said);
 		break;
-	case REFRESH_LOGIN: {
-		struct span name = buf_span(&user);
-
-		rs->logins++;
-		if (!refresh_ask(rs->refresh, NULL, &name, 1, DEADLINE_NEVER)) {
-			rs->refused++;
-			err_warn("too many rosters wait already: a login of '%s' is passed over",
-				buf_string(&user));
-		}
+	case REFRESH_LOGIN:
+		worker_login(rs, buf_span(&said.user));
 		break;
-	}
 	case REFRESH_OTHER:
 		break;
 	case REFRESH_BAD:
@@ -146,7 +153,7 @@ static void on_worker_line(void *context, struct span line)
 		err_warn("the worker wrote what is no record");
 		break;
 	}
-	buf_free(&user);
+	refresh_said_free(&said);
 	refresh_pump(rs->refresh);
 }
 

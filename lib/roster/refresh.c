@@ -4,11 +4,12 @@
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "base/json.h"
+#include "base/json-reader.h"
 #include "roster/roster.h"
 
 /* An object of objects of arrays is as deep as a record goes. */
 #define LINE_MAX_DEPTH 16
+#define BODY_DEPTH 4
 
 struct request;
 
@@ -378,33 +379,48 @@ static void names_once(struct refresh_names *names)
 	free(places);
 }
 
-bool refresh_names_parse(struct span body, struct refresh_names *out, const char **why)
+/* The strings of an array, each with a NUL, one behind the other in out->texts. */
+static const char *names_read(struct json_reader *r, struct refresh_names *out)
 {
-	struct json_object *array = NULL;
-	struct buf message;
-	enum json_status status;
+	enum json_token token = json_reader_next(r);
+	const char *why = NULL;
+
+	if (token != JSON_READ_ARRAY)
+		why = "the body is not an array of user names";
+	while (!why && (token = json_reader_next(r)) == JSON_READ_STRING) {
+		if (!roster_user_valid(r->text))
+			break;
+		buf_append_span(&out->texts, r->text);
+		buf_append_char(&out->texts, '\0');
+		out->count++;
+	}
+	if (!why && token != JSON_READ_ARRAY_END)
+		why = "not every element is a user name";
+	while (json_reader_next(r) < JSON_READ_END)
+		;
+	return r->status == JSON_OK	    ? why
+	       : r->status == JSON_TOO_MANY ? "the body has too many values"
+					    : "the body is not JSON";
+}
+
+bool refresh_names_parse(
+	struct span body, size_t max_values, struct refresh_names *out, const char **why)
+{
+	struct json_reader reader;
+	const char *at;
 
 	*out = (struct refresh_names){0};
-	*why = "the body is not JSON";
-	buf_init(&message, 256);
-	status = json_parse(body, 4, &array, &message);
-	buf_free(&message);
-	out->object = array;
-	if (status != JSON_OK)
+	buf_init(&out->texts, BUF_NO_MAX);
+	json_reader_init(&reader, body, BODY_DEPTH, max_values);
+	*why = names_read(&reader, out);
+	json_reader_free(&reader);
+	if (*why)
 		return false;
-	if (!json_object_is_type(array, json_type_array)) {
-		*why = "the body is not an array of user names";
-		return false;
-	}
-	out->list = xcalloc(json_object_array_length(array) + 1, sizeof(struct span));
-	for (size_t i = 0; i < json_object_array_length(array); i++) {
-		struct span name = json_text(json_object_array_get_idx(array, i));
-
-		if (!name.p || !roster_user_valid(name)) {
-			*why = "not every element is a user name";
-			return false;
-		}
-		out->list[out->count++] = name;
+	out->list = xcalloc(out->count + 1, sizeof(struct span));
+	at = buf_span(&out->texts).p;
+	for (size_t i = 0; i < out->count; i++) {
+		out->list[i] = span_of(at);
+		at += out->list[i].n + 1;
 	}
 	names_once(out);
 	return true;
@@ -412,32 +428,77 @@ bool refresh_names_parse(struct span body, struct refresh_names *out, const char
 
 void refresh_names_free(struct refresh_names *names)
 {
-	json_object_put(names->object);
+	buf_free(&names->texts);
 	free(names->list);
 	*names = (struct refresh_names){0};
 }
 
-enum refresh_line refresh_line_parse(struct span line, struct buf *user, bool *ok)
+/* A record's or event's members; the roster among them is passed over. */
+static void line_read(struct json_reader *r, struct refresh_said *said, bool found[4])
 {
-	struct json_object *object = NULL;
-	struct span name, status, event;
-	enum refresh_line kind = REFRESH_BAD;
-	struct buf message;
+	static const char *const names[] = {"user", "status", "event", "error"};
+	struct buf *const texts[] = {&said->user, &said->status, &said->event, &said->error};
+	enum json_token token = json_reader_next(r);
 
-	buf_init(&message, 256);
-	json_parse(line, LINE_MAX_DEPTH, &object, &message); /* what is bad is no object */
-	name = json_member_text(object, "user");
-	status = json_member_text(object, "status");
-	event = json_member_text(object, "event");
-	if (name.p && status.p)
+	while (token == JSON_READ_OBJECT && json_reader_next(r) == JSON_READ_NAME) {
+		size_t i = 0;
+
+		while (i < 4 && !span_is(r->text, names[i]))
+			i++;
+		token = json_reader_next(r);
+		if (i < 4) {
+			found[i] = token == JSON_READ_STRING;
+			buf_reset(texts[i]);
+		}
+		if (i < 4 && found[i])
+			buf_append_span(texts[i], r->text);
+		json_reader_skip(r, token);
+		token = JSON_READ_OBJECT;
+	}
+	while (json_reader_next(r) < JSON_READ_END)
+		;
+}
+
+void refresh_said_init(struct refresh_said *said)
+{
+	buf_init(&said->user, BUF_NO_MAX);
+	buf_init(&said->status, BUF_NO_MAX);
+	buf_init(&said->event, BUF_NO_MAX);
+	buf_init(&said->error, BUF_NO_MAX);
+}
+
+void refresh_said_free(struct refresh_said *said)
+{
+	buf_free(&said->user);
+	buf_free(&said->status);
+	buf_free(&said->event);
+	buf_free(&said->error);
+}
+
+enum refresh_line refresh_line_parse(struct span line, struct refresh_said *said)
+{
+	enum refresh_line kind = REFRESH_BAD;
+	bool found[4] = {false}, user, status, event;
+	struct json_reader reader;
+
+	json_reader_init(&reader, line, LINE_MAX_DEPTH, SIZE_MAX);
+	line_read(&reader, said, found);
+	user = found[0];
+	status = found[1];
+	event = found[2];
+	if (reader.status == JSON_OK && user && status)
 		kind = REFRESH_RECORD;
-	else if (event.p)
-		kind = name.p && span_is(event, "login") ? REFRESH_LOGIN : REFRESH_OTHER;
-	if (kind == REFRESH_RECORD)
-		*ok = span_is(status, "ok") || span_is(status, "unchanged");
-	if (kind == REFRESH_RECORD || kind == REFRESH_LOGIN)
-		buf_append_span(user, name);
-	json_object_put(object);
-	buf_free(&message);
+	else if (reader.status == JSON_OK && event)
+		kind = user && span_is(buf_span(&said->event), "login") ? REFRESH_LOGIN
+									: REFRESH_OTHER;
+	json_reader_free(&reader);
+	if (kind != REFRESH_RECORD && kind != REFRESH_LOGIN)
+		buf_reset(&said->user);
 	return kind;
+}
+
+bool refresh_said_ok(const struct refresh_said *said)
+{
+	return span_is(buf_span(&said->status), "ok") ||
+	       span_is(buf_span(&said->status), "unchanged");
 }

@@ -63,18 +63,26 @@ size_t refresh_busy(const struct refresh *r);
 /* The names of a request body: a JSON array of strings, each a user name (roster_user_valid()), in
  * the order in which they came, each once. */
 struct refresh_names {
-	struct span *list; /* into an object of their own */
+	struct span *list; /* into texts */
 	size_t count;
-	void *object; /* private */
+	struct buf texts; /* private */
 };
 /* False: `why` (static) says what is wrong. Free the names in any case. */
-bool refresh_names_parse(struct span body, struct refresh_names *out, const char **why);
+bool refresh_names_parse(
+	struct span body, size_t max_values, struct refresh_names *out, const char **why);
 void refresh_names_free(struct refresh_names *names);
 
 /* What a worker says in a line. */
 enum refresh_line { REFRESH_RECORD, REFRESH_LOGIN, REFRESH_OTHER, REFRESH_BAD };
-/* The user is appended to `user` for a record (*ok: status ok or unchanged) and a login event.
+struct refresh_said {
+	struct buf user, status, event, error; /* empty: not there */
+};
+void refresh_said_init(struct refresh_said *said);
+void refresh_said_free(struct refresh_said *said);
+/* said is initialised and empty. A record has user and status, a login event the user;
  * REFRESH_OTHER is an event that is none of ours. */
-enum refresh_line refresh_line_parse(struct span line, struct buf *user, bool *ok);
+enum refresh_line refresh_line_parse(struct span line, struct refresh_said *said);
+/* Of a record: status ok or unchanged. */
+bool refresh_said_ok(const struct refresh_said *said);
 
 #endif

@@ -2,8 +2,14 @@
  *
  * A roster is a set of items, sorted by JID; JIDs are bare and normalised. The
  * web application's JSON is either a whole valid roster or an error, never a
- * shorter roster; single bad contacts are left out and listed as skipped, which
- * means "leave it as it is", not "remove it". Pure: no I/O.
+ * shorter roster. Single bad contacts are left out and listed as skipped, which
+ * means "leave it as it is", not "remove it".
+ *
+ * A key of the JSON is a contact if it is a bare JID with '@', or a domain with a dot whose value
+ * is an object that has members and none but name, groups, subscription. A key that is none
+ * (an error's text, an envelope's "data") makes it doubtful whether the rest is everything: it is
+ * skipped as foreign, and nothing is removed because of such a roster. Keys without a single
+ * contact among them are no roster. Pure: no I/O.
  */
 #ifndef OUTBOARD_ROSTER_ROSTER_H
 #define OUTBOARD_ROSTER_ROSTER_H
@@ -21,7 +27,11 @@ struct roster_item {
 	char **groups; /* sorted, each once, none empty */
 	size_t groups_count;
 	enum roster_subscription subscription;
-	void *block; /* private: NULL, or the one allocation that holds all of the above */
+	/* of a server's item: a request of the user's that the contact has not answered; one of the
+	 * contact's that the user has not answered. Never in records. */
+	bool asking, asked;
+	void *block;  /* private: NULL, or the one allocation that holds all of the above */
+	size_t place; /* private: its number among the keys it was read from */
 };
 
 struct roster {
@@ -31,14 +41,16 @@ struct roster {
 
 /* A contact of the web application that is left as it is, and why. */
 struct roster_skip {
-	char *contact;	 /* the key as it was written */
-	const char *why; /* static */
+	char *contact; /* the key as it was written */
+	char *why;
+	bool foreign; /* the key is no contact */
 };
 
 struct roster_skips {
 	struct roster_skip *list;
 	size_t count, size;
-	char **jids; /* private: the bare JIDs of those that are addresses, sorted */
+	size_t foreign; /* how many of them are */
+	char **jids;	/* private: the bare JIDs of those that are addresses, sorted */
 	size_t jids_count;
 };
 
@@ -47,6 +59,20 @@ void roster_free(struct roster *r);
 void roster_skips_free(struct roster_skips *s);
 /* Whether one of them is this bare JID, or a resource of it. */
 bool roster_skips_has(const struct roster_skips *s, const char *jid);
+
+/* Contacts and groups that are neither added, changed nor removed (--keep, --keep-group). */
+struct roster_keep {
+	struct buf jids, domains, above, groups; /* private: NUL after each; above: of *.DOMAIN */
+};
+
+void roster_keep_init(struct roster_keep *k);
+void roster_keep_free(struct roster_keep *k);
+/* JID, DOMAIN (with all addresses there) or *.DOMAIN (all domains below it). False: none. */
+bool roster_keep_add(struct roster_keep *k, const char *text);
+void roster_keep_add_group(struct roster_keep *k, const char *name);
+/* k may be NULL: nothing is kept. */
+bool roster_keep_has(const struct roster_keep *k, const char *jid);
+bool roster_keep_has_group(const struct roster_keep *k, const struct roster_item *item);
 
 /* Take an item over (its pointers are owned by the roster from now on). The order is made by
  * roster_sort(). */
@@ -66,18 +92,31 @@ bool roster_subscription_parse(const char *name, enum roster_subscription *out);
 
 enum roster_status {
 	ROSTER_OK,
-	ROSTER_NOT_JSON, /* not one whole JSON text */
-	ROSTER_INVALID,	 /* JSON, but no valid roster */
+	ROSTER_NOT_JSON,  /* not one whole JSON text */
+	ROSTER_INVALID,	  /* JSON, but no valid roster */
+	ROSTER_TOO_LARGE, /* more contacts or values than are taken */
 };
 
-/* Read a web application's answer: one JSON object {JID: contact}. own: the user's own bare JID, or
- * absent when the host is not known (then a key of which only the localpart equals `user` is kept).
- * strict: one bad contact makes the whole roster invalid. On ROSTER_OK out and skips are filled
- * (free them in any case); otherwise *why (static, or in `message`) says what is wrong. */
-enum roster_status roster_parse(struct span json, struct span own, bool strict, struct roster *out,
-	struct roster_skips *skips, struct buf *message);
-/* The same from a parsed object. */
-enum roster_status roster_from_json(struct json_object *object, struct span own, bool strict,
+#define ROSTER_MAX_CONTACTS 20000
+#define ROSTER_MAX_VALUES 400000
+
+/* How a roster is read. */
+struct roster_rules {
+	struct span own; /* the user's own bare JID: skipped; absent when the host is not known */
+	bool strict;	 /* one bad contact makes the whole roster invalid */
+	const struct roster_keep *keep; /* whose keys are contacts whatever their value; or NULL */
+	size_t max_contacts, max_values;
+};
+
+#define ROSTER_RULES_INIT                                                                          \
+	{                                                                                          \
+		.max_contacts = ROSTER_MAX_CONTACTS, .max_values = ROSTER_MAX_VALUES               \
+	}
+
+/* Read a web application's answer: one JSON object {JID: contact}, or PHP's [] for an empty one. On
+ * ROSTER_OK out and skips are filled (free them in any case); otherwise message says what is wrong.
+ */
+enum roster_status roster_parse(struct span json, const struct roster_rules *rules,
 	struct roster *out, struct roster_skips *skips, struct buf *message);
 
 /* Records --------------------------------------------------------------- */
@@ -89,14 +128,16 @@ struct roster_record {
 	enum record_status status;
 	struct roster roster;	   /* unless RECORD_ERROR */
 	struct roster_skips skips; /* unless RECORD_ERROR */
+	bool removals_all;	   /* "removals":"all": whatever is missing may be removed */
 	char *error, *message;	   /* RECORD_ERROR; message may be NULL */
 };
 
 void roster_record_free(struct roster_record *r);
 /* Parse one line. False if it is no record (*why: static); where it still says whose it would be,
  * out is an error record of that user with *why as its message. An event is none, and nobody's.
- * Free out in any case. */
-bool roster_record_parse(struct span line, struct roster_record *out, const char **why);
+ * Free out in any case. rules: of its roster; NULL: the usual ones. */
+bool roster_record_parse(struct span line, const struct roster_rules *rules,
+	struct roster_record *out, const char **why);
 /* Append one line with its newline. Invalid UTF-8 in the user name is impossible: it has come out
  * of JSON. */
 void roster_record_format(const struct roster_record *r, struct buf *out);

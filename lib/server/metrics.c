@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "base/io.h"
 
 #define PREFIX "outboard_"
@@ -39,22 +40,17 @@ static void append_escaped(struct buf *out, const char *text)
 	}
 }
 
-static void append_sample(
-	struct buf *out, const struct metric *m, const struct metrics_source *source)
+static void append_sample(struct buf *out, const struct metric *m, const char *program)
 {
 	buf_printf(
 		out, PREFIX "%s%s{program=\"", m->name, m->kind == METRIC_COUNTER ? "_total" : "");
-	append_escaped(out, source->program);
-	if (source->value) {
-		buf_printf(out, "\",%s=\"", source->label);
-		append_escaped(out, source->value);
-	}
+	append_escaped(out, program);
 	buf_printf(out, "\"%s%s} %" PRIu64 "\n", m->labels ? "," : "", m->labels ? m->labels : "",
 		m->value);
 }
 
-void metrics_format(const struct metric *metrics, size_t count, const struct metrics_source *source,
-	struct buf *out)
+void metrics_format(
+	const struct metric *metrics, size_t count, const char *program, struct buf *out)
 {
 	for (size_t i = 0; i < count; i++) {
 		const struct metric *m = &metrics[i];
@@ -64,7 +60,7 @@ void metrics_format(const struct metric *metrics, size_t count, const struct met
 			append_escaped(out, m->help);
 			buf_append_char(out, '\n');
 		}
-		append_sample(out, m, source);
+		append_sample(out, m, program);
 	}
 	buf_append_string(out, "# EOF\n");
 }
@@ -80,13 +76,15 @@ void metrics_line(const struct metric *metrics, size_t count, struct buf *out)
 	}
 }
 
-int metrics_write(const char *path, const struct metric *metrics, size_t count,
-	const struct metrics_source *source)
+bool metrics_write(
+	const char *path, const struct metric *metrics, size_t count, const char *program)
 {
 	struct buf text;
 	buf_init(&text, BUF_NO_MAX);
-	metrics_format(metrics, count, source, &text);
+	metrics_format(metrics, count, program, &text);
 	int error = io_replace_file(path, buf_span(&text), 0644);
 	buf_free(&text);
-	return error;
+	if (error)
+		err_error("cannot write metrics to '%s': %s", path, strerror(-error));
+	return !error;
 }

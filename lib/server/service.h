@@ -31,7 +31,6 @@ struct service_config {
 	const char *connect; /* NULL: filter */
 	bool detached;	     /* neither: only a daemon's manners; every writer is NULL */
 	const char *domain;  /* as typed; normalised by the program */
-	const char *host; /* label of the metrics where it is not the domain; set by the program */
 	struct io_secret secret;
 	int64_t retries;
 	int64_t drain_ms;

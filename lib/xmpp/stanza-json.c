@@ -633,6 +633,7 @@ const char *stanza_json_write_as(struct span line, const char *kind, struct buf 
 		wrong = "not JSON";
 		break;
 	case JSON_FORBIDDEN:
+	case JSON_TOO_MANY:
 		wrong = "JSON nested too deeply, or with U+0000";
 		break;
 	}

@@ -14,7 +14,7 @@ static void body(struct span text)
 	struct refresh_names names;
 	const char *why = NULL;
 
-	if (refresh_names_parse(text, &names, &why)) {
+	if (refresh_names_parse(text, 1000, &names, &why)) {
 		for (size_t i = 0; i < names.count; i++) {
 			REQUIRE(roster_user_valid(names.list[i]));
 			REQUIRE(!memchr(names.list[i].p, '\n', names.list[i].n));
@@ -29,14 +29,13 @@ static void body(struct span text)
 
 static void line(struct span text)
 {
-	struct buf user;
-	bool ok = false;
+	struct refresh_said said;
 	enum refresh_line kind;
 
-	buf_init(&user, BUF_NO_MAX);
-	kind = refresh_line_parse(text, &user, &ok);
-	REQUIRE((kind == REFRESH_RECORD || kind == REFRESH_LOGIN) || buf_length(&user) == 0);
-	buf_free(&user);
+	refresh_said_init(&said);
+	kind = refresh_line_parse(text, &said);
+	REQUIRE((kind == REFRESH_RECORD || kind == REFRESH_LOGIN) || buf_length(&said.user) == 0);
+	refresh_said_free(&said);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)

@@ -46,14 +46,17 @@ static void check_json(struct span json)
 	struct roster r, again;
 	struct roster_skips skips, none;
 	struct buf message, text;
+	struct roster_rules rules = ROSTER_RULES_INIT, strict = ROSTER_RULES_INIT;
 
+	rules.own = SPAN("own@example.org");
+	strict.strict = true;
 	buf_init(&message, BUF_NO_MAX);
 	buf_init(&text, BUF_NO_MAX);
-	if (roster_parse(json, SPAN("own@example.org"), false, &r, &skips, &message) == ROSTER_OK) {
+	if (roster_parse(json, &rules, &r, &skips, &message) == ROSTER_OK) {
 		check_roster(&r);
 		REQUIRE(!roster_find(&r, "own@example.org"));
 		roster_format(&r, &text);
-		REQUIRE(roster_parse(buf_span(&text), SPAN_NONE, true, &again, &none, &message) ==
+		REQUIRE(roster_parse(buf_span(&text), &strict, &again, &none, &message) ==
 			ROSTER_OK);
 		buf_reset(&message);
 		roster_format(&again, &message);
@@ -75,7 +78,7 @@ static void check_record(struct span line)
 	const char *why;
 	struct buf first, second;
 
-	if (!roster_record_parse(line, &record, &why)) {
+	if (!roster_record_parse(line, NULL, &record, &why)) {
 		REQUIRE(why != NULL && (!record.user || record.status == RECORD_ERROR));
 		roster_record_free(&record);
 		return;
@@ -87,7 +90,7 @@ static void check_record(struct span line)
 	roster_record_format(&record, &first);
 	REQUIRE(memchr(buf_span(&first).p, '\n', buf_length(&first)) ==
 		buf_span(&first).p + buf_length(&first) - 1);
-	REQUIRE(roster_record_parse(buf_span(&first), &again, &why));
+	REQUIRE(roster_record_parse(buf_span(&first), NULL, &again, &why));
 	REQUIRE(again.skips.count == record.skips.count && again.status == record.status);
 	roster_record_format(&again, &second);
 	/* the reason of a skip is not kept */

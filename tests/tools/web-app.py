@@ -64,7 +64,7 @@ BODIES = {
     "cut": b'{"a@b":{"name":"x"',
     "same": b'{"a@b":{},"A@B":{}}',
     "none": b"{}",
-    "bad-contact": b'{"@@":{},"a@b/c":{},"a@b":{"name":7},"c@d":{"name":"C"}}',
+    "bad-contact": b'{"@@":{},"a@b/c":{},"a@b":{"name": true},"c@d":{"name":"C"}}',
 }
 
 

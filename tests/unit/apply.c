@@ -98,7 +98,7 @@ static void give(const char *user, const char *roster, char *client)
 
 	buf_init(&line, BUF_NO_MAX);
 	buf_printf(&line, "{\"user\":\"%s\",\"status\":\"ok\",\"roster\":%s}", user, roster);
-	CHECK(roster_record_parse(buf_span(&line), &record, &why));
+	CHECK(roster_record_parse(buf_span(&line), NULL, &record, &why));
 	apply_take(apply, &record, client, at(0));
 	buf_free(&line);
 }
@@ -108,11 +108,11 @@ static void got(struct apply_job *job, const char *json)
 {
 	struct roster roster;
 	struct roster_skips skips = {0};
+	const struct roster_rules rules = ROSTER_RULES_INIT;
 	struct buf message;
 
 	buf_init(&message, BUF_NO_MAX);
-	CHECK(roster_parse(span_of(json), SPAN_NONE, false, &roster, &skips, &message) ==
-		ROSTER_OK);
+	CHECK(roster_parse(span_of(json), &rules, &roster, &skips, &message) == ROSTER_OK);
 	apply_got(apply, job, &roster, NULL, NULL, at(0));
 	roster_free(&roster);
 	roster_skips_free(&skips);

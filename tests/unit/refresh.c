@@ -507,13 +507,14 @@ static void bodies(void)
 		{"[[\"a\"]]", NULL, "not every element is a user name"},
 		{"[\"\"]", NULL, "not every element is a user name"},
 		{"[\"a\\nb\"]", NULL, "not every element is a user name"},
+		{"\xef\xbb\xbf[\"a\"]", "a ", NULL},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct refresh_names names;
 		struct buf text;
 		const char *why = NULL;
-		bool ok = refresh_names_parse(span_of(cases[i].body), &names, &why);
+		bool ok = refresh_names_parse(span_of(cases[i].body), 100, &names, &why);
 
 		buf_init(&text, BUF_NO_MAX);
 		CHECK_MSG(ok == (cases[i].names != NULL), "%s", cases[i].body);
@@ -559,14 +560,16 @@ static void lines(void)
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct buf user;
-		bool ok = false;
+		struct refresh_said said;
+		enum refresh_line kind;
 
-		buf_init(&user, BUF_NO_MAX);
-		CHECK_EQ_INT(refresh_line_parse(span_of(cases[i].line), &user, &ok), cases[i].kind);
-		CHECK_EQ_STR(buf_string(&user), cases[i].user);
-		CHECK_MSG(ok == cases[i].ok, "%s", cases[i].line);
-		buf_free(&user);
+		refresh_said_init(&said);
+		kind = refresh_line_parse(span_of(cases[i].line), &said);
+		CHECK_EQ_INT(kind, cases[i].kind);
+		CHECK_EQ_STR(buf_string(&said.user), cases[i].user);
+		CHECK_MSG((kind == REFRESH_RECORD && refresh_said_ok(&said)) == cases[i].ok, "%s",
+			cases[i].line);
+		refresh_said_free(&said);
 	}
 }
 

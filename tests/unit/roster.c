@@ -8,8 +8,11 @@ static struct buf message;
 static enum roster_status parse(
 	const char *json, size_t n, bool strict, struct roster *r, struct roster_skips *s)
 {
+	struct roster_rules rules = ROSTER_RULES_INIT;
+
+	rules.strict = strict;
 	buf_reset(&message);
-	return roster_parse((struct span){json, n}, SPAN_NONE, strict, r, s, &message);
+	return roster_parse((struct span){json, n}, &rules, r, s, &message);
 }
 
 static void expect(const char *json, enum roster_status status, const char *text)
@@ -60,7 +63,23 @@ static void valid_rosters(void)
 	good("{\"a@b\":\"\\ud83d\\ude00 \\u00fc\\\"\\\\\"}",
 		"{\"a@b\":{\"name\":\"\xf0\x9f\x98\x80 "
 		"\xc3\xbc\\\"\\\\\",\"subscription\":\"both\"}}");
-	good("{\"x.example\":{}}", "{\"x.example\":{\"subscription\":\"both\"}}");
+	good("{\"x.example\":{\"name\":\"X\"}}",
+		"{\"x.example\":{\"name\":\"X\",\"subscription\":\"both\"}}");
+	/* PHP's way to write an empty object, and a list with holes */
+	good("[]", "{}");
+	good("{\"a@b\":[]}", "{\"a@b\":{\"subscription\":\"both\"}}");
+	good("{\"a@b\":{\"groups\":[]}}", "{\"a@b\":{\"subscription\":\"both\"}}");
+	good("{\"a@b\":{\"groups\":{\"0\":\"A\",\"7\":\"B\"}}}",
+		"{\"a@b\":{\"groups\":[\"A\",\"B\"],\"subscription\":\"both\"}}");
+	/* null is absent */
+	good("{\"a@b\":{\"name\":null,\"groups\":null,\"subscription\":null}}",
+		"{\"a@b\":{\"subscription\":\"both\"}}");
+	good("{\"a@b\":null}", "{\"a@b\":{\"subscription\":\"both\"}}");
+	/* a byte order mark */
+	good("\xef\xbb\xbf{}", "{}");
+	/* a number is its digits */
+	good("{\"a@b\":{\"name\":4.20}}",
+		"{\"a@b\":{\"name\":\"4.20\",\"subscription\":\"both\"}}");
 }
 
 static void not_json(const char *json)
@@ -91,7 +110,7 @@ static void what_is_not_json(void)
 		"{\"a@b\":\"\\'\"}", "{\"a@b\":\"\xff\"}", "{\"a@b\":\"\xc3\"}",
 		"{\"a@b\":\"\xc0\x80\"}", "{\"a@b\":{\"x\":\"\xed\xa0\x80\"}}",
 		"{\"a@b\":{\"x\":\"\xf4\x90\x80\x80\"}}", "{\"a@b\":{\"x\":\"\xe0\x9f\xbf\"}}",
-		"\xef\xbb\xbf{}", "/* */{}", "{}//", "{\"a@b\":{}\v}", "{\"a@b\":\"x",
+		"{}\xef\xbb\xbf", "/* */{}", "{}//", "{\"a@b\":{}\v}", "{\"a@b\":\"x",
 		"{\"a@b\":\"x\\", "{\"a@b\":{}}\f", NULL};
 
 	for (size_t i = 0; texts[i]; i++)
@@ -112,7 +131,8 @@ static void what_is_no_roster(void)
 	expect("true", ROSTER_INVALID, "not an object of contacts");
 	expect("17", ROSTER_INVALID, "not an object of contacts");
 	expect("\"x\"", ROSTER_INVALID, "not an object of contacts");
-	expect("[]", ROSTER_INVALID, "not an object of contacts");
+	expect("[1]", ROSTER_INVALID, "not an object of contacts");
+	expect("[[]]", ROSTER_INVALID, "not an object of contacts");
 	expect("{\"a@b\":{},\"A@b\":{}}", ROSTER_INVALID, "two contacts are the same address");
 	expect("{\"a@b\":{},\"a@b.\":\"x\"}", ROSTER_INVALID, "two contacts are the same address");
 	expect("{\"a@b\":{},\"A@b\":7}", ROSTER_INVALID, "two contacts are the same address");
@@ -164,28 +184,126 @@ static void bad_contacts(void)
 	skipped("{" OK "\"a b@c\":{}}", "not a JID");
 	skipped("{" OK "\"a@b\\n\":{}}", "not a JID");
 	skipped("{" OK "\"a@b/c\":{}}", "not a bare JID");
-	skipped("{" OK "\"a@b\":null}", "neither an object nor a string");
 	skipped("{" OK "\"a@b\":true}", "neither an object nor a string");
 	skipped("{" OK "\"a@b\":7}", "neither an object nor a string");
-	skipped("{" OK "\"a@b\":[]}", "neither an object nor a string");
-	skipped("{" OK "\"a@b\":\"x\\ny\"}", "name with characters that are not allowed");
-	skipped("{" OK "\"a@b\":\"\\u0085\"}", "name with characters that are not allowed");
-	skipped("{" OK "\"a@b\":\"\\u007f\"}", "name with characters that are not allowed");
-	skipped("{" OK "\"a@b\":\"\\uffff\"}", "name with characters that are not allowed");
-	skipped("{" OK "\"a@b\":{\"name\":7}}", "name that is no string");
-	skipped("{" OK "\"a@b\":{\"name\":\"\\t\"}}", "name with characters that are not allowed");
+	skipped("{" OK "\"a@b\":[1]}", "neither an object nor a string");
+	skipped("{" OK "\"a@b\":{\"name\":true}}", "name that is no string");
 	skipped("{" OK "\"a@b\":{\"groups\":\"A\"}}", "groups that are no list");
 	skipped("{" OK "\"a@b\":{\"groups\":[1]}}", "group that is no string");
 	skipped("{" OK "\"a@b\":{\"groups\":[\"\"]}}", "empty group");
-	skipped("{" OK "\"a@b\":{\"groups\":[\"\\u0001\"]}}",
-		"group with characters that are not allowed");
 	skipped("{" OK "\"a@b\":{\"groups\":{\"A\":1}}}", "groups that are no list");
+}
+
+/* How many of the skipped keys are no contacts. */
+static void foreign(const char *json, size_t expected)
+{
+	struct roster r;
+	struct roster_skips s;
+
+	CHECK_EQ_INT(parse(json, strlen(json), false, &r, &s), ROSTER_OK);
+	CHECK_MSG(s.foreign == expected, "%s: %zu", json, s.foreign);
+	roster_free(&r);
+	roster_skips_free(&s);
+}
+
+static void what_is_a_contact(void)
+{
+	foreign("{" OK "\"b@c\":7}", 0);
+	foreign("{" OK "\"b@c\":{\"x\":1}}", 0);
+	foreign("{" OK "\"icq.example.com\":{\"name\":\"ICQ\"}}", 0);
+	foreign("{" OK "\"icq.example.com\":{\"name\":\"ICQ\",\"subscription\":7}}", 0);
+	foreign("{" OK "\"icq.example.com\":{\"name\":\"ICQ\",\"x\":1}}", 1);
+	foreign("{" OK "\"icq.example.com\":{}}", 1);
+	foreign("{" OK "\"error.message\":\"down\"}", 1);
+	foreign("{" OK "\"error\":{\"name\":\"x\"}}", 1);
+	foreign("{" OK "\"@@\":{}}", 1);
+	foreign("{" OK "\"a@b/c\":{},\"\":{},\"x\":null}", 3);
+	expect("{\"success\":false}", ROSTER_INVALID, "not one of its 1 member is a contact");
+	expect("{\"errors\":[\"x\"],\"data\":null}", ROSTER_INVALID,
+		"not one of its 2 members is a contact");
+	expect("{\"error.message\":{}}", ROSTER_INVALID, "not one of its 1 member is a contact");
+	expect("{\"contacts\":{\"a@b\":{}}}", ROSTER_INVALID,
+		"not one of its 1 member is a contact");
+	foreign("{\"a@b\":7}", 0);
+}
+
+static void texts_that_cannot_be_shown(void)
+{
+	good("{\"a@b\":\" x\\n\\t y \\r\\n\"}",
+		"{\"a@b\":{\"name\":\"x y\",\"subscription\":\"both\"}}");
+	good("{\"a@b\":\"x\\u0085y\\u007f\"}",
+		"{\"a@b\":{\"name\":\"x y\",\"subscription\":\"both\"}}");
+	good("{\"a@b\":\"x  y\"}", "{\"a@b\":{\"name\":\"x  y\",\"subscription\":\"both\"}}");
+	good("{\"a@b\":\"\\t\"}", "{\"a@b\":{\"subscription\":\"both\"}}");
+	good("{\"a@b\":{\"groups\":[\"\\u0001\",\"G\\n\",\"G\",\"\\uffff\"]}}",
+		"{\"a@b\":{\"groups\":[\"G\"],\"subscription\":\"both\"}}");
+	good("{\"a@b\":{\"groups\":{\"A\\tB\":true}}}",
+		"{\"a@b\":{\"groups\":[\"A B\"],\"subscription\":\"both\"}}");
+}
+
+static void bounds(void)
+{
+	struct roster_rules rules = {.max_contacts = 2, .max_values = 5};
+	struct roster r;
+	struct roster_skips s;
+
+	buf_reset(&message);
+	CHECK_EQ_INT(
+		roster_parse(SPAN("{\"a@b\":{},\"c@b\":{},\"d@b\":{}}"), &rules, &r, &s, &message),
+		ROSTER_TOO_LARGE);
+	CHECK_EQ_STR(buf_string(&message), "more than 2 contacts");
+	roster_free(&r);
+	roster_skips_free(&s);
+	buf_reset(&message);
+	CHECK_EQ_INT(roster_parse(SPAN("{\"a@b\":{\"x\":[1,2,3,4]}}"), &rules, &r, &s, &message),
+		ROSTER_TOO_LARGE);
+	CHECK_EQ_STR(buf_string(&message), "more than 5 values");
+	roster_free(&r);
+	roster_skips_free(&s);
+	buf_reset(&message);
+	CHECK_EQ_INT(
+		roster_parse(SPAN("{\"a@b\":{\"x\":[1,2]}}"), &rules, &r, &s, &message), ROSTER_OK);
+	roster_free(&r);
+	roster_skips_free(&s);
+}
+
+static void what_is_kept(void)
+{
+	struct roster_keep keep;
+	struct roster_rules rules = ROSTER_RULES_INIT;
+	struct roster r;
+	struct roster_skips s;
+
+	roster_keep_init(&keep);
+	CHECK(roster_keep_add(&keep, "Bot@Example.com"));
+	CHECK(roster_keep_add(&keep, "proxy.example.com"));
+	CHECK(roster_keep_add(&keep, "*.gateways.example"));
+	CHECK(!roster_keep_add(&keep, "@@"));
+	CHECK(!roster_keep_add(&keep, "a@b/c"));
+	CHECK(!roster_keep_add(&keep, "*.a@b"));
+	CHECK(roster_keep_has(&keep, "bot@example.com"));
+	CHECK(roster_keep_has(&keep, "proxy.example.com"));
+	CHECK(roster_keep_has(&keep, "anybody@proxy.example.com"));
+	CHECK(roster_keep_has(&keep, "icq.gateways.example"));
+	CHECK(roster_keep_has(&keep, "1@a.icq.gateways.example"));
+	CHECK(!roster_keep_has(&keep, "gateways.example"));
+	CHECK(!roster_keep_has(&keep, "icqgateways.example"));
+	CHECK(!roster_keep_has(&keep, "tob@example.com"));
+	CHECK(!roster_keep_has(NULL, "bot@example.com"));
+	rules.keep = &keep;
+	buf_reset(&message);
+	CHECK_EQ_INT(roster_parse(SPAN("{\"proxy.example.com\":1}"), &rules, &r, &s, &message),
+		ROSTER_OK);
+	CHECK_EQ_INT(s.foreign, 0);
+	roster_free(&r);
+	roster_skips_free(&s);
+	roster_keep_free(&keep);
 }
 
 static void bad_subscriptions(void)
 {
-	static const char *const values[] = {"null", "7", "\"\"", "\"Both\"", "\"remove\"",
-		"\"both \"", "[\"both\"]", "true", NULL};
+	static const char *const values[] = {
+		"7", "\"\"", "\"Both\"", "\"remove\"", "\"both \"", "[\"both\"]", "true", NULL};
 	char text[200];
 
 	for (size_t i = 0; values[i]; i++) {
@@ -207,8 +325,11 @@ static void own_address(void)
 	struct roster_skips s;
 
 	buf_reset(&message);
-	CHECK_EQ_INT(roster_parse(SPAN("{\"JOHN@example.org\":{},\"john@example.com\":{}}"),
-			     SPAN("john@example.org"), false, &r, &s, &message),
+	struct roster_rules rules = ROSTER_RULES_INIT;
+
+	rules.own = SPAN("john@example.org");
+	CHECK_EQ_INT(roster_parse(SPAN("{\"JOHN@example.org\":{},\"john@example.com\":{}}"), &rules,
+			     &r, &s, &message),
 		ROSTER_OK);
 	CHECK_EQ_INT(r.count, 1);
 	CHECK_EQ_INT(s.count, 1);
@@ -228,7 +349,7 @@ static void same_again(const char *line, const char *formatted)
 	struct buf out;
 
 	buf_init(&out, BUF_NO_MAX);
-	CHECK(roster_record_parse(span_of(line), &record, &why));
+	CHECK(roster_record_parse(span_of(line), NULL, &record, &why));
 	CHECK_EQ_STR(why, NULL);
 	if (!why) {
 		roster_record_format(&record, &out);
@@ -243,7 +364,7 @@ static void no_record(const char *line, const char *expected)
 	struct roster_record record;
 	const char *why = NULL;
 
-	CHECK(!roster_record_parse(span_of(line), &record, &why));
+	CHECK(!roster_record_parse(span_of(line), NULL, &record, &why));
 	CHECK_EQ_STR(why, expected);
 	/* of somebody all the same */
 	CHECK((record.user != NULL) == (strstr(line, "\"user\":\"") && !strstr(line, "\"event\"")));
@@ -271,6 +392,15 @@ static void records(void)
 	/* an error of a line that is no name */
 	same_again("{\"user\":\"\",\"status\":\"error\",\"error\":\"bad-user\"}",
 		"{\"user\":\"\",\"status\":\"error\",\"error\":\"bad-user\"}\n");
+	same_again("{\"user\":\"john\",\"status\":\"ok\",\"roster\":{},\"removals\":\"all\"}",
+		"{\"user\":\"john\",\"status\":\"ok\",\"roster\":{},\"skipped\":[],\"removals\":"
+		"\"all\"}\n");
+	same_again("{\"roster\":{\"a@b\":{},\"error\":1},\"user\":\"j\",\"status\":\"ok\","
+		   "\"skipped\":[{\"contact\":\"c@d\",\"why\":\"w\"}]}",
+		"{\"user\":\"j\",\"status\":\"ok\",\"roster\":{\"a@b\":{\"subscription\":\"both\"}}"
+		","
+		"\"skipped\":[{\"contact\":\"error\",\"why\":\"no contact\"},"
+		"{\"contact\":\"c@d\",\"why\":\"w\"}]}\n");
 	no_record("", "not JSON");
 	no_record("{}", "no valid 'user'");
 	no_record("[]", "not an object");
@@ -280,7 +410,7 @@ static void records(void)
 	no_record("{\"event\":\"login\",\"user\":\"john\"}", "no 'status'");
 	no_record("{\"user\":\"john\",\"status\":\"fine\"}", "unknown 'status'");
 	no_record("{\"user\":\"john\",\"status\":\"ok\"}", "no 'roster'");
-	no_record("{\"user\":\"john\",\"status\":\"ok\",\"roster\":[]}", "invalid 'roster'");
+	no_record("{\"user\":\"john\",\"status\":\"ok\",\"roster\":[1]}", "invalid 'roster'");
 	no_record(
 		"{\"user\":\"john\",\"status\":\"ok\",\"roster\":{\"@\":{}}}", "invalid 'roster'");
 	no_record("{\"user\":\"john\",\"status\":\"ok\",\"roster\":{},\"skipped\":{}}",
@@ -461,6 +591,10 @@ int main(void)
 	TEST(what_is_no_roster);
 	TEST(nested_deeply);
 	TEST(bad_contacts);
+	TEST(what_is_a_contact);
+	TEST(texts_that_cannot_be_shown);
+	TEST(bounds);
+	TEST(what_is_kept);
 	TEST(bad_subscriptions);
 	TEST(own_address);
 	TEST(records);
