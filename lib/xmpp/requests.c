@@ -1,0 +1,611 @@
+#include "xmpp/requests.h"
+
+#include <limits.h>
+#include <stdlib.h>
+
+#include "base/deadline.h"
+#include "base/err.h"
+#include "xmpp/reader.h"
+
+/* Of a request that is owed an answer: before all others. */
+#define OWED_MS INT64_MIN
+
+/* An answer to a stanza that is in no table. */
+struct debt {
+	STAILQ_ENTRY(debt) next;
+	struct span to, from, id; /* texts behind the record */
+	enum stanza_kind kind;
+	enum stanza_error error;
+};
+STAILQ_HEAD(debts, debt);
+
+struct requests {
+	struct requests_config config;
+	struct table *open;
+	struct debts debts;
+	size_t debts_count;
+	struct reader *reader; /* for answers that were held */
+	struct buf scratch;
+};
+
+static const enum stanza_error errors[REQUEST_ENDS] = {
+	[END_TIMEOUT] = ERROR_REMOTE_SERVER_TIMEOUT,
+	[END_NO_WORKER] = ERROR_SERVICE_UNAVAILABLE,
+	[END_WORKER_LEFT] = ERROR_RECIPIENT_UNAVAILABLE,
+	[END_STOPPED] = ERROR_RECIPIENT_UNAVAILABLE,
+	[END_TOO_LARGE] = ERROR_POLICY_VIOLATION,
+	[END_NO_ROOM] = ERROR_RESOURCE_CONSTRAINT,
+};
+
+struct requests *requests_new(const struct requests_config *config)
+{
+	struct requests *t = xcalloc(1, sizeof(*t));
+
+	t->config = *config;
+	t->open = table_new(config->max, config->max_bytes, config->seed);
+	STAILQ_INIT(&t->debts);
+	t->reader = reader_new(&(struct reader_config){.kind = READER_PIPE,
+		.max_stanza_bytes = SIZE_MAX / 4,
+		.max_depth = INT_MAX,
+		.max_attributes = INT_MAX});
+	buf_init(&t->scratch, BUF_NO_MAX);
+	return t;
+}
+
+/* Tries ------------------------------------------------------------------ */
+
+static void try_close(struct request_try *try)
+{
+	if (try->state == TRY_CLOSED)
+		return;
+	LIST_REMOVE(try, of_worker);
+	try->worker->load--;
+	try->state = TRY_CLOSED;
+}
+
+static void close_tries(struct request *r)
+{
+	for (unsigned i = 0; i < r->tries_count; i++)
+		try_close(&r->tries[i]);
+}
+
+static bool has_open_try(const struct request *r)
+{
+	for (unsigned i = 0; i < r->tries_count; i++)
+		if (r->tries[i].state == TRY_OPEN)
+			return true;
+	return false;
+}
+
+bool requests_tried(const struct request *r, const struct worker *w)
+{
+	for (unsigned i = 0; i < r->tries_count; i++)
+		if (r->tries[i].worker == w)
+			return true;
+	return false;
+}
+
+struct request_try *requests_try_of(struct request *r, const struct worker *w)
+{
+	for (unsigned i = 0; i < r->tries_count; i++)
+		if (r->tries[i].worker == w && r->tries[i].state != TRY_CLOSED)
+			return &r->tries[i];
+	return NULL;
+}
+
+void requests_handed(struct requests *t, struct request *r, struct worker *w, int64_t now_ms)
+{
+	struct request_try *try = &r->tries[r->tries_count++];
+
+	try->request = r;
+	try->worker = w;
+	try->state = TRY_OPEN;
+	LIST_INSERT_HEAD(&w->tries, try, of_worker);
+	w->load++;
+	worker_hold(w);
+	worker_handed(t->config.balance, w, now_ms);
+}
+
+/* The table -------------------------------------------------------------- */
+
+struct table_key requests_key(const struct requests *t, struct span bytes)
+{
+	return table_key(t->open, bytes);
+}
+
+struct request *requests_find(const struct requests *t, const struct table_key *key)
+{
+	struct table_entry *e = table_find_hashed(t->open, key);
+
+	return e ? table_record(e) : NULL;
+}
+
+struct request *requests_next(const struct requests *t, const struct request *r)
+{
+	struct table_entry *e = table_find_next(t->open, table_entry_of((void *)r));
+
+	return e ? table_record(e) : NULL;
+}
+
+struct span request_key(const struct request *r)
+{
+	return table_entry_of((void *)r)->key;
+}
+
+void *request_extra(struct request *r)
+{
+	return r + 1;
+}
+
+bool requests_may_add(const struct requests *t, const struct table_key *key)
+{
+	const struct request *r = requests_find(t, key);
+	size_t n = 0;
+
+	for (; r && n < REQUEST_MAX_EQUAL; r = requests_next(t, r))
+		n++;
+	return n < REQUEST_MAX_EQUAL;
+}
+
+struct request *requests_add(struct requests *t, const struct table_key *key,
+	const struct request *texts, int64_t now_ms)
+{
+	const struct span parts[] = {
+		texts->user, texts->asked, texts->id, texts->token, texts->stanza};
+	size_t n = sizeof(struct request) + t->config.extra_bytes;
+	int64_t deadline_ms = now_ms + t->config.timeout_ms;
+	struct share share = {0};
+	struct table_entry *e;
+	struct request *r;
+
+	for (size_t i = 0; i < 5; i++)
+		n += parts[i].n;
+	if (t->config.shares && !shares_take(t->config.shares, texts->user, n, &share))
+		return NULL;
+	e = table_add_hashed(t->open, key, n, deadline_ms);
+	if (!e) {
+		if (t->config.shares)
+			shares_give(t->config.shares, &share);
+		return NULL;
+	}
+	r = table_record(e);
+	struct span *const places[] = {&r->user, &r->asked, &r->id, &r->token, &r->stanza};
+
+	span_pack((char *)(r + 1) + t->config.extra_bytes, parts, places, 5);
+	r->deadline_ms = deadline_ms;
+	r->set = texts->set;
+	r->share = share;
+	return r;
+}
+
+static void held_drop(struct request *r)
+{
+	free(r->held);
+	r->held = NULL;
+}
+
+static void request_free(struct requests *t, struct request *r)
+{
+	close_tries(r);
+	for (unsigned i = 0; i < r->tries_count; i++)
+		worker_release(t->config.balance, r->tries[i].worker);
+	if (t->config.shares)
+		shares_give(t->config.shares, &r->share);
+	held_drop(r);
+	table_remove(t->open, table_entry_of(r));
+}
+
+static void request_remove(struct requests *t, struct request *r, int64_t now_ms)
+{
+	if (t->config.removed)
+		t->config.removed(t->config.context, r, now_ms);
+	request_free(t, r);
+}
+
+void requests_forget(struct requests *t, struct request *r)
+{
+	request_free(t, r);
+}
+
+static void debt_free(struct requests *t, struct debt *debt)
+{
+	STAILQ_REMOVE_HEAD(&t->debts, next);
+	t->debts_count--;
+	free(debt);
+}
+
+void requests_free(struct requests *t)
+{
+	struct table_entry *e;
+
+	if (!t)
+		return;
+	while ((e = table_earliest(t->open)))
+		request_free(t, table_record(e));
+	while (!STAILQ_EMPTY(&t->debts))
+		debt_free(t, STAILQ_FIRST(&t->debts));
+	table_free(t->open);
+	reader_free(t->reader);
+	buf_free(&t->scratch);
+	free(t);
+}
+
+size_t requests_count(const struct requests *t)
+{
+	return table_count(t->open) + t->debts_count;
+}
+
+size_t requests_bytes(const struct requests *t)
+{
+	return table_bytes(t->open);
+}
+
+/* Looked at again then, or at its overall deadline. */
+static void wake(struct requests *t, struct request *r, int64_t at_ms)
+{
+	struct table_entry *e = table_entry_of(r);
+
+	if (at_ms < e->deadline_ms)
+		table_deadline_set(t->open, e, at_ms);
+}
+
+/* Ends ------------------------------------------------------------------- */
+
+static void decide(struct requests *t, struct request *r, enum request_end end,
+	enum stanza_error error, int64_t now_ms)
+{
+	close_tries(r);
+	r->owed = true;
+	r->end = end;
+	r->error = error;
+	if (end != END_ANSWERED) {
+		held_drop(r);
+		t->config.ending(t->config.context, r, end, now_ms);
+	}
+	table_deadline_set(t->open, table_entry_of(r), OWED_MS);
+}
+
+static enum writer_status write_error(struct requests *t, struct request *r, struct turn *turn)
+{
+	if (t->config.error)
+		return t->config.error(t->config.context, r, r->error, turn);
+	return stanza_error_send(turn->writer, "iq", r->user, r->asked, r->id, r->error, NULL);
+}
+
+/* Write what is owed. False: there is no room; true: r has left the table. */
+static bool pay(struct requests *t, struct request *r, struct turn *turn)
+{
+	if (r->end == END_ANSWERED) {
+		struct stanza s;
+		enum writer_status status = WRITER_TOO_LARGE;
+
+		if (reader_one(t->reader, (struct span){r->held, r->held_bytes}, &s))
+			status = t->config.answer(t->config.context, r, &s, turn);
+		if (status == WRITER_FULL)
+			return false;
+		if (status == WRITER_OK) {
+			t->config.ending(t->config.context, r, END_ANSWERED, turn->now_ms);
+			request_remove(t, r, turn->now_ms);
+			return true;
+		}
+		decide(t, r, END_TOO_LARGE, ERROR_POLICY_VIOLATION, turn->now_ms);
+	}
+	if (write_error(t, r, turn) == WRITER_FULL)
+		return false;
+	request_remove(t, r, turn->now_ms);
+	return true;
+}
+
+void requests_fail(struct requests *t, struct request *r, enum request_end end, enum stanza_error e,
+	struct turn *turn)
+{
+	decide(t, r, end, e, turn->now_ms);
+	if (turn->writer)
+		pay(t, r, turn);
+}
+
+void requests_end(struct requests *t, struct request *r, enum request_end end, struct turn *turn)
+{
+	requests_fail(t, r, end, errors[end], turn);
+}
+
+/* Keep an answer as it came. False: no room for it. */
+static bool hold(struct requests *t, struct request *r, const struct stanza *s)
+{
+	struct writer w;
+	size_t n;
+
+	buf_reset(&t->scratch);
+	writer_init(&w, &t->scratch, WRITER_PIPE, 0);
+	if (s->refusal || writer_stanza(&w, s, &STANZA_KEEP) != WRITER_OK)
+		return false;
+	n = buf_length(&t->scratch);
+	if (!table_charge(t->open, table_entry_of(r), n))
+		return false;
+	if (t->config.shares && !shares_more(t->config.shares, &r->share, n))
+		return false;
+	held_drop(r);
+	r->held = xstrndup(buf_span(&t->scratch).p, n);
+	r->held_bytes = n;
+	return true;
+}
+
+void requests_deliver(
+	struct requests *t, struct request *r, const struct stanza *s, struct turn *turn)
+{
+	enum writer_status status =
+		s->refusal ? WRITER_TOO_LARGE : t->config.answer(t->config.context, r, s, turn);
+
+	switch (status) {
+	case WRITER_OK:
+		t->config.ending(t->config.context, r, END_ANSWERED, turn->now_ms);
+		request_remove(t, r, turn->now_ms);
+		return;
+	case WRITER_TOO_LARGE:
+		requests_end(t, r, END_TOO_LARGE, turn);
+		return;
+	case WRITER_FULL:
+		if (hold(t, r, s))
+			decide(t, r, END_ANSWERED, ERROR_COUNT, turn->now_ms);
+		else
+			requests_end(t, r, END_NO_ROOM, turn);
+	}
+}
+
+void requests_answered(
+	struct requests *t, struct request_try *try, const struct stanza *s, struct turn *turn)
+{
+	struct request *r = try->request;
+
+	try->worker->answered++;
+	try_close(try);
+	if (s->type == TYPE_ERROR && has_open_try(r)) {
+		if (!r->held)
+			hold(t, r, s);
+		return;
+	}
+	requests_deliver(t, r, s, turn);
+}
+
+/* Going on --------------------------------------------------------------- */
+
+/* A worker for one more try. */
+static struct worker *another(struct requests *t, const struct request *r, int64_t now_ms)
+{
+	struct worker *w = NULL;
+
+	if (r->tries_count == REQUEST_MAX_TRIES || !t->config.choose)
+		return NULL;
+	for (int tier = 0; !w && tier < TIERS; tier++)
+		w = t->config.choose(t->config.context, r, (enum balance_tier)tier, now_ms);
+	return w;
+}
+
+static enum writer_status hand_again(
+	struct requests *t, struct request *r, struct worker *w, struct turn *turn)
+{
+	enum writer_status status = t->config.hand(t->config.context, r, w, turn);
+
+	if (status == WRITER_OK) {
+		requests_handed(t, r, w, turn->now_ms);
+		t->config.again(t->config.context, r);
+	}
+	return status;
+}
+
+/* What has come back or lost its worker is closed. If nothing else is open it is decided how the
+ * request goes on. */
+static void close_returned(struct requests *t, struct request *r, struct turn *turn)
+{
+	bool returned = false, maybe_done = false;
+
+	for (unsigned i = 0; i < r->tries_count; i++) {
+		struct request_try *try = &r->tries[i];
+
+		if (try->state == TRY_CLOSED || try->state == TRY_OPEN)
+			continue;
+		returned = true;
+		maybe_done |= try->state != TRY_UNTOUCHED;
+		if (try->worker->state == WORKER_THERE && t->config.doubted)
+			t->config.doubted(t->config.context, try->worker, turn);
+		try_close(try);
+	}
+	if (!returned || has_open_try(r))
+		return;
+	if (r->held)
+		decide(t, r, END_ANSWERED, ERROR_COUNT, turn->now_ms);
+	else if (r->set && maybe_done)
+		decide(t, r, END_WORKER_LEFT, errors[END_WORKER_LEFT], turn->now_ms);
+	else
+		r->again = true;
+}
+
+static void time_out(struct requests *t, struct request *r, int64_t now_ms)
+{
+	for (unsigned i = 0; i < r->tries_count; i++)
+		if (r->tries[i].state == TRY_OPEN)
+			worker_timed_out(t->config.balance, r->tries[i].worker, now_ms);
+	if (r->held)
+		decide(t, r, END_ANSWERED, ERROR_COUNT, now_ms);
+	else
+		decide(t, r, END_TIMEOUT, errors[END_TIMEOUT], now_ms);
+}
+
+/* r is due. False: there is no room; it stays due. */
+static bool advance(struct requests *t, struct request *r, struct turn *turn)
+{
+	enum writer_status status = WRITER_OK;
+	struct worker *w;
+
+	if (!r->owed && r->deadline_ms <= turn->now_ms)
+		time_out(t, r, turn->now_ms);
+	if (!r->owed)
+		close_returned(t, r, turn);
+	if (r->owed)
+		return pay(t, r, turn);
+	if (r->again) {
+		w = another(t, r, turn->now_ms);
+		if (w)
+			status = hand_again(t, r, w, turn);
+		if (!w || status == WRITER_TOO_LARGE) {
+			enum request_end end = w ? END_TOO_LARGE : END_NO_WORKER;
+
+			decide(t, r, end, errors[end], turn->now_ms);
+			return pay(t, r, turn);
+		}
+	} else if (r->hedge && r->tries_count < REQUEST_MAX_TRIES) {
+		w = t->config.choose(t->config.context, r, TIER_WELL, turn->now_ms);
+		if (w)
+			status = hand_again(t, r, w, turn);
+	}
+	if (status == WRITER_FULL)
+		return false;
+	r->again = r->hedge = false;
+	table_deadline_set(t->open, table_entry_of(r), r->deadline_ms);
+	return true;
+}
+
+void requests_bounced(
+	struct requests *t, struct request_try *try, bool untouched, struct turn *turn)
+{
+	struct request *r = try->request;
+
+	try->state = untouched ? TRY_UNTOUCHED : TRY_BOUNCED;
+	if (try->worker->state != WORKER_LEFT) {
+		wake(t, r, turn->now_ms + t->config.bounce_wait_ms);
+		return;
+	}
+	wake(t, r, turn->now_ms);
+	advance(t, r, turn);
+}
+
+enum bounce requests_bounce_of(const struct stanza *s, const struct worker *w)
+{
+	struct span condition = s->type == TYPE_ERROR ? stanza_error_condition(s) : SPAN_NONE;
+	bool recipient = span_is(condition, "recipient-unavailable");
+	enum bounce bounce = BOUNCE_NONE;
+	struct buf words;
+
+	if (!recipient && !span_is(condition, "service-unavailable") &&
+		!span_is(condition, "item-not-found"))
+		return BOUNCE_NONE;
+	buf_init(&words, 64);
+	if (!stanza_error_text(s, &words))
+		buf_reset(&words);
+	if (!recipient && span_is(buf_span(&words), "User session terminated"))
+		bounce = BOUNCE_MAYBE_DONE;
+	else if (!recipient && span_is(buf_span(&words), "User session not found"))
+		bounce = BOUNCE_UNTOUCHED;
+	else if (w->state == WORKER_LEFT)
+		bounce = BOUNCE_UNTOUCHED;
+	else if (recipient)
+		bounce = BOUNCE_MAYBE_DONE;
+	buf_free(&words);
+	return bounce;
+}
+
+void requests_worker_left(struct requests *t, struct worker *w, int64_t now_ms)
+{
+	struct request_try *try;
+
+	LIST_FOREACH(try, &w->tries, of_worker)
+	{
+		bool returned = try->state != TRY_OPEN;
+
+		if (!returned)
+			try->state = TRY_LEFT;
+		wake(t, try->request, returned ? now_ms : now_ms + t->config.bounce_wait_ms);
+	}
+}
+
+/* Whether it is in the hands of one that is well. */
+static bool is_well_kept(const struct request *r)
+{
+	for (unsigned i = 0; i < r->tries_count; i++)
+		if (r->tries[i].state == TRY_OPEN && !r->tries[i].worker->suspect)
+			return true;
+	return false;
+}
+
+void requests_hedge(struct requests *t, struct worker *suspect, int64_t now_ms)
+{
+	struct request_try *try;
+
+	LIST_FOREACH(try, &suspect->tries, of_worker)
+	{
+		struct request *r = try->request;
+
+		if (r->set || r->hedge || try->state != TRY_OPEN || is_well_kept(r) ||
+			r->tries_count == REQUEST_MAX_TRIES)
+			continue;
+		r->hedge = true;
+		wake(t, r, now_ms);
+	}
+}
+
+/* Debts ------------------------------------------------------------------ */
+
+void requests_refuse(
+	struct requests *t, const struct stanza *s, enum stanza_error e, struct turn *turn)
+{
+	/* absent addresses stay absent */
+	const struct span parts[] = {s->from, s->to, s->id};
+	struct debt *debt;
+
+	if (turn->writer && stanza_error_reply(turn->writer, s, e, NULL) != WRITER_FULL)
+		return;
+	debt = xcalloc(1, sizeof(*debt) + s->from.n + s->to.n + s->id.n);
+	debt->kind = s->kind;
+	debt->error = e;
+	span_pack((char *)(debt + 1), parts,
+		(struct span *const[]){&debt->to, &debt->from, &debt->id}, 3);
+	STAILQ_INSERT_TAIL(&t->debts, debt, next);
+	t->debts_count++;
+}
+
+/* False: no room for all. */
+static bool pay_debts(struct requests *t, struct turn *turn)
+{
+	struct debt *debt;
+
+	while ((debt = STAILQ_FIRST(&t->debts))) {
+		if (stanza_error_send(turn->writer, stanza_kind_name(debt->kind), debt->to,
+			    debt->from, debt->id, debt->error, NULL) == WRITER_FULL)
+			return false;
+		debt_free(t, debt);
+	}
+	return true;
+}
+
+/* Time ------------------------------------------------------------------- */
+
+void requests_tick(struct requests *t, struct turn *turn)
+{
+	struct table_entry *e;
+
+	if (!turn->writer || !pay_debts(t, turn))
+		return;
+	while ((e = table_earliest(t->open)) && e->deadline_ms <= turn->now_ms)
+		if (!advance(t, table_record(e), turn))
+			return;
+}
+
+int64_t requests_deadline(const struct requests *t)
+{
+	return STAILQ_EMPTY(&t->debts) ? table_deadline(t->open) : OWED_MS;
+}
+
+void requests_finish(struct requests *t, struct turn *turn)
+{
+	size_t count;
+	struct table_entry **all = table_gather(t->open, NULL, NULL, &count);
+
+	for (size_t i = 0; i < count; i++) {
+		struct request *r = table_record(all[i]);
+
+		if (!r->owed)
+			decide(t, r, END_STOPPED, errors[END_STOPPED], turn->now_ms);
+	}
+	free(all);
+	requests_tick(t, turn);
+}

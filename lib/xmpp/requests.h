@@ -1,0 +1,176 @@
+/* xmpp/requests.h - open requests, the workers that have them in hand, and the answers we owe
+ *
+ * The table of open requests of a program that hands requests on to workers (xmpp/balance). It
+ * knows neither how addresses are translated nor how a request reaches a worker: it asks its owner
+ * to write.
+ *
+ * Invariants: a request is in the table until its one answer stands in the output buffer. What
+ * does not fit now (WRITER_FULL) is owed: requests_deadline() is then in the past, and
+ * requests_tick() goes on as soon as there is room. Only a worker that was asked can answer.
+ *
+ * A request can have REQUEST_MAX_TRIES tries. When a worker leaves, its tries wait bounce_wait_ms
+ * for a word of its server, then a get goes to another worker and a set is answered
+ * wait/recipient-unavailable, because it may have been done. What a bounce proves never to have
+ * been delivered goes to another worker in any case. A get in the hands of a suspect goes to one
+ * other worker that is well; the first result wins, and an error of one try does not end the
+ * request while another try is open.
+ *
+ * Pure: time, random numbers and the writer are passed in.
+ */
+#ifndef OUTBOARD_XMPP_REQUESTS_H
+#define OUTBOARD_XMPP_REQUESTS_H
+
+#include "base/table.h"
+#include "xmpp/balance.h"
+#include "xmpp/shares.h"
+#include "xmpp/stanza-error.h"
+
+#define REQUEST_MAX_TRIES 3
+/* Open requests with one key: an answer is looked for among all of them, so one user and one
+ * silent worker could keep us busy without a bound. */
+#define REQUEST_MAX_EQUAL 256
+
+enum try_state {
+	TRY_CLOSED,
+	TRY_OPEN,
+	TRY_LEFT,      /* its worker has left; a bounce may come */
+	TRY_BOUNCED,   /* returned by the worker's server: it may have been done */
+	TRY_UNTOUCHED, /* returned, and never delivered */
+};
+
+struct request_try {
+	struct request *request;
+	struct worker *worker; /* held until the request is removed */
+	enum try_state state;
+	LIST_ENTRY(request_try) of_worker; /* while not closed */
+};
+
+/* How a request ends. */
+enum request_end {
+	END_ANSWERED,	 /* with the answer of a worker */
+	END_TIMEOUT,	 /* wait/remote-server-timeout */
+	END_NO_WORKER,	 /* cancel/service-unavailable */
+	END_WORKER_LEFT, /* wait/recipient-unavailable */
+	END_STOPPED,	 /* wait/recipient-unavailable */
+	END_TOO_LARGE,	 /* modify/policy-violation */
+	END_NO_ROOM,	 /* wait/resource-constraint */
+	REQUEST_ENDS,
+};
+
+struct request {
+	struct span user, asked, id; /* the answer's to, from and id; texts behind the record */
+	struct span token, stanza;   /* the owner's: a name for it, and what to hand on again */
+	int64_t deadline_ms;	     /* overall */
+	bool set;
+	/* the rest is private, but for tries, which may be read */
+	bool owed;	      /* how it ends is decided, the answer is to be written */
+	bool again;	      /* it is to go to another worker, or to its end */
+	bool hedge;	      /* it is to go to one more worker if there is a well one */
+	enum request_end end; /* if owed */
+	enum stanza_error error;
+	unsigned tries_count;
+	struct request_try tries[REQUEST_MAX_TRIES];
+	struct share share;
+	char *held; /* an answer, as it came, that is to be handed on */
+	size_t held_bytes;
+};
+
+struct requests_config {
+	size_t max, max_bytes;
+	uint64_t seed[2];
+	int64_t timeout_ms, bounce_wait_ms;
+	size_t extra_bytes;	 /* of the owner's record in each request: request_extra() */
+	struct balance *balance; /* borrowed; NULL: no request has a worker */
+	struct shares *shares;	 /* borrowed; NULL: none */
+	/* Another worker for r of this tier that has not had it yet (requests_tried()), or NULL. */
+	struct worker *(*choose)(
+		void *context, const struct request *r, enum balance_tier tier, int64_t now_ms);
+	/* Write r (again) to a worker. */
+	enum writer_status (*hand)(
+		void *context, struct request *r, struct worker *w, struct turn *turn);
+	/* Write s, an answer to r, to the one who asked. */
+	enum writer_status (*answer)(
+		void *context, struct request *r, const struct stanza *s, struct turn *turn);
+	/* Write error e to the one who asked. NULL: as an iq error, to user, from asked. */
+	enum writer_status (*error)(
+		void *context, struct request *r, enum stanza_error e, struct turn *turn);
+	/* How r ends was decided: called once for each request, before an error of ours is written,
+	 * after an answer of a worker was. */
+	void (*ending)(void *context, struct request *r, enum request_end end, int64_t now_ms);
+	/* r was handed to another worker. */
+	void (*again)(void *context, struct request *r);
+	/* r is about to leave the table. May be NULL. */
+	void (*removed)(void *context, struct request *r, int64_t now_ms);
+	/* The server has bounced a request of a worker that has not left. May be NULL. */
+	void (*doubted)(void *context, struct worker *w, struct turn *turn);
+	void *context;
+};
+
+struct requests;
+
+/* *config is copied. */
+struct requests *requests_new(const struct requests_config *config);
+/* Drops what is open. */
+void requests_free(struct requests *t);
+
+/* The key by which an answer finds its request, and the hash of it: computed once. */
+struct table_key requests_key(const struct requests *t, struct span bytes);
+/* Oldest open request with this key and the next one; NULL. */
+struct request *requests_find(const struct requests *t, const struct table_key *key);
+struct request *requests_next(const struct requests *t, const struct request *r);
+struct span request_key(const struct request *r);
+/* The owner's record, zeroed at first. */
+void *request_extra(struct request *r);
+
+/* Whether one more request with this key may be added (REQUEST_MAX_EQUAL). */
+bool requests_may_add(const struct requests *t, const struct table_key *key);
+/* An open request without a try: of texts the five spans and set are copied. NULL: a bound or a
+ * share is reached; the stanza is to be refused with wait/resource-constraint. */
+struct request *requests_add(struct requests *t, const struct table_key *key,
+	const struct request *texts, int64_t now_ms);
+/* It stands in the output buffer for w. */
+void requests_handed(struct requests *t, struct request *r, struct worker *w, int64_t now_ms);
+/* Take back what was only added (it was not handed on). */
+void requests_forget(struct requests *t, struct request *r);
+
+/* Whether w has had r. */
+bool requests_tried(const struct request *r, const struct worker *w);
+/* The try of r that w can answer, NULL if w was not asked or has answered. */
+struct request_try *requests_try_of(struct request *r, const struct worker *w);
+/* s is the answer of a try. It was no bounce. */
+void requests_answered(
+	struct requests *t, struct request_try *try, const struct stanza *s, struct turn *turn);
+/* s is the answer to a request that has no worker. */
+void requests_deliver(
+	struct requests *t, struct request *r, const struct stanza *s, struct turn *turn);
+/* Its worker's server has returned it; untouched: it was never delivered. */
+void requests_bounced(
+	struct requests *t, struct request_try *try, bool untouched, struct turn *turn);
+/* How an error of a worker that was asked is to be read (server-behaviour, "death of a client"). */
+enum bounce { BOUNCE_NONE, BOUNCE_MAYBE_DONE, BOUNCE_UNTOUCHED };
+enum bounce requests_bounce_of(const struct stanza *s, const struct worker *w);
+/* It ends so; the error is written now or later. The pointer is no longer valid. */
+void requests_end(struct requests *t, struct request *r, enum request_end end, struct turn *turn);
+/* The same with another error than the one of that end. */
+void requests_fail(struct requests *t, struct request *r, enum request_end end, enum stanza_error e,
+	struct turn *turn);
+
+/* A worker has left: what it has in hand waits for a bounce, or goes on. */
+void requests_worker_left(struct requests *t, struct worker *w, int64_t now_ms);
+/* A suspect's gets may go to others: balance_config.changed. */
+void requests_hedge(struct requests *t, struct worker *suspect, int64_t now_ms);
+
+/* Answer a stanza that is in no table with an error, now or later. */
+void requests_refuse(
+	struct requests *t, const struct stanza *s, enum stanza_error e, struct turn *turn);
+
+/* Write what is due as long as there is room. */
+void requests_tick(struct requests *t, struct turn *turn);
+int64_t requests_deadline(const struct requests *t);
+/* End all with END_STOPPED. */
+void requests_finish(struct requests *t, struct turn *turn);
+/* Open requests and answers owed. */
+size_t requests_count(const struct requests *t);
+size_t requests_bytes(const struct requests *t);
+
+#endif
