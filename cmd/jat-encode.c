@@ -1,9 +1,8 @@
 /* jat-encode - put addresses into tokens of a proxy's domain */
-#include "base/err.h"
 #include "jat/tool.h"
 #include "base/opt.h"
 
-static struct jattool_config config = JATTOOL_CONFIG_INIT;
+static struct jattool_config config = JATTOOL_CONFIG_INIT(false, JAT_SEALED);
 
 static const struct opt own_options[] = {
 	{"encoding", 'e', OPT_CHOICE, "ENCODING", "sealed, signed or plain (default sealed)",
@@ -18,6 +17,11 @@ static const struct opt own_options[] = {
 
 static const struct opt tool_options[] = {JATTOOL_OPTIONS(config), {0}};
 
+static const struct opt limits[] = {
+	READER_LIMITS(config.service, 10000),
+	{0},
+};
+static const struct opt *const limit_tables[] = {limits, NULL};
 static const struct opt *const tables[] = {own_options, tool_options, NULL};
 
 static const char *const usage[] = {
@@ -32,21 +36,12 @@ static const struct opt_program program = {
 	.summary = "put addresses into tokens of a proxy's domain",
 	.usage = usage,
 	.tables = tables,
+	.limits = limit_tables,
+	.operands = &config.operands,
+	.holds_secrets = true,
 };
 
 int main(int argc, char **argv)
 {
-	const char *wrong;
-	int first, status;
-
-	err_init(argv[0]);
-	io_sanitise(true);
-	io_no_core();
-	first = opt_parse(&program, argc, argv);
-	status = jattool_run(&config, argc - first, argv + first, &wrong);
-	if (wrong)
-		opt_usage_error(&program, "%s", wrong);
-	if (status != EXIT_IO)
-		io_close_stdout();
-	return status;
+	return opt_main(&program, argc, argv, &config, jattool_check, jattool_run);
 }

@@ -1,6 +1,5 @@
 /* roster-apply - make the rosters on a server what the records say */
 #include "roster/apply-service.h"
-#include "base/err.h"
 #include "base/opt.h"
 
 static struct applyservice_config config = APPLYSERVICE_CONFIG_INIT;
@@ -30,10 +29,6 @@ static const struct opt options[] = {
 		&config.listen_unix, .complete = "file"},
 	{"unix-mode", 0, OPT_STRING, "MODE", "mode of that socket (default 0600)",
 		&config.unix_mode},
-	{"max-online", 0, OPT_INT, "N", "most online sessions remembered (default 100000)",
-		&config.max_online, .min = 1, .max = 100000000},
-	{"max-record-bytes", 0, OPT_BYTES, "BYTES", "largest record read (default 16M)",
-		&config.max_record_bytes, .min = 1024, .max = 1 << 30},
 	{0},
 };
 static const struct opt service_options[] = {
@@ -42,6 +37,15 @@ static const struct opt service_options[] = {
 		"reconnects in a row before giving up, -1 for ever (default -1 with sockets, else "
 		"0)"),
 	{0}};
+static const struct opt limits[] = {
+	{"online", 0, OPT_INT, NULL, "most online sessions remembered (default 100000)",
+		&config.max_online, .min = 1, .max = 100000000},
+	{"record-bytes", 0, OPT_BYTES, NULL, "largest record read (default 16M)",
+		&config.max_record_bytes, .min = 1024, .max = 1 << 30},
+	STREAM_LIMITS(config.service),
+	{0},
+};
+static const struct opt *const limit_tables[] = {limits, NULL};
 static const struct opt *const tables[] = {options, service_options, NULL};
 static const char *const usage[] = {
 	"--host HOST --domain DOMAIN --secret-file FILE [OPTION...]",
@@ -53,22 +57,11 @@ static const struct opt_program program = {
 	.summary = "make the rosters on a server what the records say",
 	.usage = usage,
 	.tables = tables,
+	.limits = limit_tables,
+	.holds_secrets = true,
 };
 
 int main(int argc, char **argv)
 {
-	const char *wrong;
-	int status;
-
-	err_init(argv[0]);
-	io_sanitise(true);
-	if (opt_parse(&program, argc, argv) < argc)
-		opt_usage_error(&program, "no operands are taken");
-	if (!opt_given(&program, "retries"))
-		config.service.retries = -2; /* as the mode has it */
-	io_no_core();
-	status = applyservice_run(&config, &wrong);
-	if (status == EXIT_USAGE)
-		opt_usage_error(&program, "%s", wrong);
-	return status;
+	return opt_main(&program, argc, argv, &config, applyservice_check, applyservice_run);
 }

@@ -1,10 +1,8 @@
 /* roster-diff - what changed between two files of rosters */
-#include <string.h>
-
 #include "roster/diff-tool.h"
-#include "base/err.h"
-#include "base/io.h"
 #include "base/opt.h"
+
+static struct difftool_config config;
 
 static const struct opt options[] = {{0}};
 static const struct opt *const tables[] = {options, NULL};
@@ -15,21 +13,10 @@ static const struct opt_program program = {
 	.usage = usage,
 	.tables = tables,
 	.operand_complete = "file",
+	.operands = &config.files,
 };
 
 int main(int argc, char **argv)
 {
-	int first, status;
-
-	err_init(argv[0]);
-	io_sanitise(true);
-	first = opt_parse(&program, argc, argv);
-	if (argc - first != 2)
-		opt_usage_error(&program, "OLD and NEW are needed");
-	if (strcmp(argv[first], "-") == 0 && strcmp(argv[first + 1], "-") == 0)
-		opt_usage_error(&program, "only one of OLD and NEW can be standard input");
-	status = difftool_run(argv[first], argv[first + 1]);
-	if (status != EXIT_IO)
-		io_close_stdout();
-	return status;
+	return opt_main(&program, argc, argv, &config, difftool_check, difftool_run);
 }

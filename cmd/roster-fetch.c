@@ -1,5 +1,4 @@
 /* roster-fetch - get rosters from a web application */
-#include "base/err.h"
 #include "roster/fetch-tool.h"
 #include "base/opt.h"
 
@@ -48,19 +47,11 @@ static const struct opt_program program = {
 	.summary = "get rosters from a web application",
 	.usage = usage,
 	.tables = tables,
+	.operands = &config.users,
+	.holds_secrets = true,
 };
 
 int main(int argc, char **argv)
 {
-	const char *wrong;
-	int first, status;
-
-	err_init(argv[0]);
-	io_sanitise(true);
-	io_no_core();
-	first = opt_parse(&program, argc, argv);
-	status = fetchtool_run(&config, argc - first, argv + first, &wrong);
-	if (status == EXIT_USAGE)
-		opt_usage_error(&program, "%s", wrong);
-	return status;
+	return opt_main(&program, argc, argv, &config, fetchtool_check, fetchtool_run);
 }

@@ -1,5 +1,4 @@
 /* roster-refresh-listen - take a web application's word that rosters have changed */
-#include "base/err.h"
 #include "base/opt.h"
 #include "roster/refresh-service.h"
 
@@ -9,8 +8,10 @@ static const struct opt options[] = {
 	{"listen", 'l', OPT_LIST, "ADDR:PORT",
 		"serve HTTP there, may be given several times (default 127.0.0.1:5280)",
 		&config.listen, .complete = "host"},
-	{"unix", 'u', OPT_STRING, "PATH", "serve HTTP on this unix socket", &config.unix_path,
-		.complete = "file"},
+	{"listen-unix", 'u', OPT_STRING, "PATH", "serve HTTP on this unix socket",
+		&config.unix_path, .complete = "file"},
+	{"unix", 0, OPT_STRING, "PATH", "the same: its name before 0.2", &config.unix_path,
+		.hidden = true},
 	{"unix-mode", 0, OPT_STRING, "MODE", "mode of that socket (default 0600)",
 		&config.unix_mode},
 	{"tls-cert", 0, OPT_STRING, "FILE", "PEM certificate chain: serve HTTPS instead",
@@ -26,19 +27,23 @@ static const struct opt options[] = {
 	{"receive-timeout", 0, OPT_SECONDS, "SECONDS",
 		"how long a request may take to become whole (default 10)", &config.receive_ms,
 		.min = 10, .max = 86400000},
-	{"max-body-bytes", 0, OPT_BYTES, "BYTES", "largest body read (default 1M)",
-		&config.max_body_bytes, .min = 2, .max = 1 << 30},
-	{"max-header-bytes", 0, OPT_BYTES, "BYTES", "largest header read (default 16K)",
-		&config.max_header_bytes, .min = 1024, .max = 1 << 24},
-	{"max-connections", 0, OPT_INT, "N", "most connections at once (default 256)",
-		&config.max_connections, .min = 1, .max = 100000},
-	{"max-pending", 0, OPT_INT, "N", "most users that wait or are at work (default 65536)",
-		&config.max_pending, .min = 1, .max = 100000000},
-	{"max-record-bytes", 0, OPT_BYTES, "BYTES", "largest line read from WORKER (default 16M)",
-		&config.max_record_bytes, .min = 1024, .max = 1 << 30},
 	SERVICE_DAEMON_OPTIONS(config.service),
 	{0},
 };
+static const struct opt limits[] = {
+	{"body-bytes", 0, OPT_BYTES, NULL, "largest body read (default 1M)", &config.max_body_bytes,
+		.min = 2, .max = 1 << 30},
+	{"header-bytes", 0, OPT_BYTES, NULL, "largest header read (default 16K)",
+		&config.max_header_bytes, .min = 1024, .max = 1 << 24},
+	{"connections", 0, OPT_INT, NULL, "most connections at once (default 256)",
+		&config.max_connections, .min = 1, .max = 100000},
+	{"pending", 0, OPT_INT, NULL, "most users that wait or are at work (default 65536)",
+		&config.max_pending, .min = 1, .max = 100000000},
+	{"record-bytes", 0, OPT_BYTES, NULL, "largest line read from WORKER (default 16M)",
+		&config.max_record_bytes, .min = 1024, .max = 1 << 30},
+	{0},
+};
+static const struct opt *const limit_tables[] = {limits, NULL};
 static const struct opt *const tables[] = {options, NULL};
 static const char *const usage[] = {
 	"[OPTION...] [-- WORKER [ARG...]]",
@@ -49,22 +54,14 @@ static const struct opt_program program = {
 	.summary = "take a web application's word that rosters have changed",
 	.usage = usage,
 	.tables = tables,
+	.limits = limit_tables,
 	.stop_at_operand = true,
 	.operand_complete = "command",
+	.operands = &config.worker,
+	.holds_secrets = true,
 };
 
 int main(int argc, char **argv)
 {
-	const char *wrong;
-	int first, status;
-
-	err_init(argv[0]);
-	io_sanitise(true);
-	first = opt_parse(&program, argc, argv);
-	config.worker = first < argc ? argv + first : NULL;
-	io_no_core();
-	status = refreshservice_run(&config, &wrong);
-	if (status == EXIT_USAGE)
-		opt_usage_error(&program, "%s", wrong);
-	return status;
+	return opt_main(&program, argc, argv, &config, refreshservice_check, refreshservice_run);
 }

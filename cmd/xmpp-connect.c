@@ -1,6 +1,5 @@
 /* xmpp-connect - a server connection as standard input and output */
 #include "plumbing/connect.h"
-#include "base/err.h"
 #include "base/opt.h"
 
 static struct connect_config config = CONNECT_CONFIG_INIT;
@@ -12,9 +11,6 @@ static const struct opt own_options[] = {
 	{"wait", 'w', OPT_SECONDS, "SECONDS",
 		"how long to wait for answers after end of input (default 30)", &config.wait_ms,
 		.min = 0, .max = 86400000},
-	{"max-pending", 0, OPT_INT, "N",
-		"read no more while so many requests are unanswered (default 65536)",
-		&config.max_pending, .min = 1, .max = 10000000},
 	{"json", 0, OPT_FLAG, NULL, "objects as of stanza-to-json instead of stanzas",
 		&config.json},
 	{"ready-fd", 0, OPT_INT, "FD", "write a newline to this file descriptor when logged in",
@@ -24,6 +20,14 @@ static const struct opt own_options[] = {
 
 static const struct opt login_options[] = {LOGIN_OPTIONS(config.login), {0}};
 
+static const struct opt limits[] = {
+	{"pending", 0, OPT_INT, NULL,
+		"read no more while so many requests are unanswered (default 65536)",
+		&config.max_pending, .min = 1, .max = 10000000},
+	STREAM_LIMITS(config.login),
+	{0},
+};
+static const struct opt *const limit_tables[] = {limits, NULL};
 static const struct opt *const tables[] = {own_options, login_options, NULL};
 
 static const char *const usage[] = {
@@ -37,26 +41,14 @@ static const struct opt_program program = {
 	.summary = "a server connection as standard input and output",
 	.usage = usage,
 	.tables = tables,
+	.limits = limit_tables,
 	.stop_at_operand = true,
 	.operand_complete = "command",
+	.operands = &config.command,
+	.holds_secrets = true,
 };
 
 int main(int argc, char **argv)
 {
-	const char *wrong;
-	int first, status;
-
-	err_init(argv[0]);
-	io_sanitise(true);
-	io_no_core();
-	first = opt_parse(&program, argc, argv);
-	if (first < argc)
-		config.command = argv + first;
-	wrong = connect_config_error(&config);
-	if (wrong)
-		opt_usage_error(&program, "%s", wrong);
-	status = connect_run(&config);
-	if (status != EXIT_IO && !config.command)
-		io_close_stdout();
-	return status;
+	return opt_main(&program, argc, argv, &config, connect_check, connect_run);
 }

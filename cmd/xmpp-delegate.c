@@ -1,6 +1,5 @@
 /* xmpp-delegate - have whole namespaces of a component handled by other entities */
 #include "delegation/delegate-service.h"
-#include "base/err.h"
 #include "base/opt.h"
 
 static struct delegateservice_config config = DELEGATESERVICE_CONFIG_INIT;
@@ -23,13 +22,18 @@ static const struct opt options[] = {
 		&config.timeout_ms, .min = 10, .max = 86400000},
 	{"json", 0, OPT_FLAG, NULL, "OTHERWISE reads and writes objects as of stanza-to-json",
 		&config.json},
-	{"max-pending", 0, OPT_INT, "N", "most open requests (default 65536)", &config.max_pending,
-		.min = 1, .max = 10000000},
-	{"max-pending-bytes", 0, OPT_BYTES, "BYTES", "most memory for open requests (default 64M)",
-		&config.max_pending_bytes, .min = 4096, .max = INT64_C(1) << 40},
 	{0},
 };
 static const struct opt service_options[] = {SERVICE_OPTIONS(config.service), {0}};
+static const struct opt limits[] = {
+	{"pending", 0, OPT_INT, NULL, "most open requests (default 65536)", &config.max_pending,
+		.min = 1, .max = 10000000},
+	{"pending-bytes", 0, OPT_BYTES, NULL, "most memory for open requests (default 64M)",
+		&config.max_pending_bytes, .min = 4096, .max = INT64_C(1) << 40},
+	STREAM_LIMITS(config.service),
+	{0},
+};
+static const struct opt *const limit_tables[] = {limits, NULL};
 static const struct opt *const tables[] = {options, service_options, NULL};
 static const char *const usage[] = {
 	"--domain DOMAIN --delegate NS[ATTR,...]=JID [OPTION...] [-- OTHERWISE [ARG...]]",
@@ -42,22 +46,14 @@ static const struct opt_program program = {
 	.summary = "have whole namespaces of a component handled by other entities",
 	.usage = usage,
 	.tables = tables,
+	.limits = limit_tables,
 	.stop_at_operand = true,
 	.operand_complete = "command",
+	.operands = &config.otherwise,
+	.holds_secrets = true,
 };
 
 int main(int argc, char **argv)
 {
-	const char *wrong;
-	int first, status;
-
-	err_init(argv[0]);
-	io_sanitise(true);
-	first = opt_parse(&program, argc, argv);
-	config.otherwise = first < argc ? argv + first : NULL;
-	io_no_core();
-	status = delegateservice_run(&config, &wrong);
-	if (status == EXIT_USAGE)
-		opt_usage_error(&program, "%s", wrong);
-	return status;
+	return opt_main(&program, argc, argv, &config, delegateservice_check, delegateservice_run);
 }

@@ -1,5 +1,5 @@
 /* xmpp-iq - send an IQ and print its own reply */
-#include "base/err.h"
+#include "base/opt.h"
 #include "plumbing/iq.h"
 
 static struct iq_config config = IQ_CONFIG_INIT;
@@ -27,12 +27,17 @@ static const struct opt options[] = {
 	{"reply-timeout", 'w', OPT_SECONDS, "SECONDS",
 		"how long a reply may take (default: as --timeout)", &config.reply_timeout_ms,
 		.min = 10, .max = 86400000},
-	{"max-pending", 0, OPT_INT, "N",
-		"most requests read and not answered in print, with --batch (default 1000)",
-		&config.max_pending, .min = 1, .max = 1000000},
 	{0},
 };
 static const struct opt login_options[] = {LOGIN_OPTIONS(config.login), {0}};
+static const struct opt limits[] = {
+	{"pending", 0, OPT_INT, NULL,
+		"most requests read and not answered in print, with --batch (default 1000)",
+		&config.max_pending, .min = 1, .max = 1000000},
+	STREAM_LIMITS(config.login),
+	{0},
+};
+static const struct opt *const limit_tables[] = {limits, NULL};
 static const struct opt *const tables[] = {options, login_options, NULL};
 static const char *const usage[] = {
 	"--domain DOMAIN --secret-file FILE --to JID [OPTION...] [PAYLOAD|-]",
@@ -44,25 +49,12 @@ static const struct opt_program program = {
 	.summary = "send an IQ and print its own reply",
 	.usage = usage,
 	.tables = tables,
+	.limits = limit_tables,
+	.operands = &config.payload,
+	.holds_secrets = true,
 };
 
 int main(int argc, char **argv)
 {
-	const char *wrong;
-	int first, status;
-
-	err_init(argv[0]);
-	io_sanitise(true);
-	io_no_core();
-	first = opt_parse(&program, argc, argv);
-	if (first + 1 < argc)
-		opt_usage_error(&program, "more than one payload");
-	config.payload = first < argc ? argv[first] : NULL;
-	wrong = iq_config_error(&config);
-	if (wrong)
-		opt_usage_error(&program, "%s", wrong);
-	status = iq_run(&config);
-	if (status != EXIT_IO)
-		io_close_stdout();
-	return status;
+	return opt_main(&program, argc, argv, &config, iq_check, iq_run);
 }

@@ -1,5 +1,4 @@
 /* xmpp-jat-proxy - hand IQs sent to a component to the clients of another account */
-#include "base/err.h"
 #include "jat/service.h"
 #include "base/opt.h"
 
@@ -34,21 +33,26 @@ static const struct opt options[] = {
 	{"state-dir", 0, OPT_STRING, "DIR",
 		"folder for what outlives a crash (default $STATE_DIRECTORY)", &config.state_dir,
 		.complete = "dir"},
-	{"max-pending", 0, OPT_INT, "N", "most open requests (default 65536)", &config.max_pending,
-		.min = 1, .max = 10000000},
-	{"max-pending-bytes", 0, OPT_BYTES, "BYTES", "most memory for open requests (default 64M)",
-		&config.max_pending_bytes, .min = 4096, .max = INT64_C(1) << 40},
-	{"max-sessions", 0, OPT_INT, "N", "most sessions of the targets (default 1000)",
-		&config.max_sessions, .min = 1, .max = 100000},
-	{"max-subscribers", 0, OPT_INT, "N",
-		"most subscribers and conversations remembered (default 10000)",
-		&config.max_subscribers, .min = 1, .max = 10000000},
-	{"max-handles", 0, OPT_INT, "N",
-		"most addresses remembered that fit no encoding (default 10000)",
-		&config.max_handles, .min = 1, .max = 10000000},
 	{0},
 };
 static const struct opt service_options[] = {SERVICE_OPTIONS(config.service), {0}};
+static const struct opt limits[] = {
+	{"pending", 0, OPT_INT, NULL, "most open requests (default 65536)", &config.max_pending,
+		.min = 1, .max = 10000000},
+	{"pending-bytes", 0, OPT_BYTES, NULL, "most memory for open requests (default 64M)",
+		&config.max_pending_bytes, .min = 4096, .max = INT64_C(1) << 40},
+	{"sessions", 0, OPT_INT, NULL, "most sessions of the targets (default 1000)",
+		&config.max_sessions, .min = 1, .max = 100000},
+	{"subscribers", 0, OPT_INT, NULL,
+		"most subscribers and conversations remembered (default 10000)",
+		&config.max_subscribers, .min = 1, .max = 10000000},
+	{"handles", 0, OPT_INT, NULL,
+		"most addresses remembered that fit no encoding (default 10000)",
+		&config.max_handles, .min = 1, .max = 10000000},
+	STREAM_LIMITS(config.service),
+	{0},
+};
+static const struct opt *const limit_tables[] = {limits, NULL};
 static const struct opt *const tables[] = {options, service_options, NULL};
 static const char *const usage[] = {
 	"--domain DOMAIN --target USER@DOMAIN [OPTION...]",
@@ -60,20 +64,11 @@ static const struct opt_program program = {
 	.summary = "hand IQs sent to a component to the clients of another account",
 	.usage = usage,
 	.tables = tables,
+	.limits = limit_tables,
+	.holds_secrets = true,
 };
 
 int main(int argc, char **argv)
 {
-	const char *wrong;
-	int status;
-
-	err_init(argv[0]);
-	io_sanitise(true);
-	if (opt_parse(&program, argc, argv) < argc)
-		opt_usage_error(&program, "no operands are taken");
-	io_no_core();
-	status = jatservice_run(&config, &wrong);
-	if (status == EXIT_USAGE)
-		opt_usage_error(&program, "%s", wrong);
-	return status;
+	return opt_main(&program, argc, argv, &config, jatservice_check, jatservice_run);
 }

@@ -1,5 +1,4 @@
 /* xmpp-manage - answer for a server: be the managing entity of delegated namespaces */
-#include "base/err.h"
 #include "delegation/manage-service.h"
 #include "base/opt.h"
 
@@ -32,13 +31,18 @@ static const struct opt options[] = {
 		&config.handler_requests},
 	{"json", 0, OPT_FLAG, NULL, "the handler reads and writes objects as of stanza-to-json",
 		&config.json},
-	{"max-pending", 0, OPT_INT, "N", "most open requests (default 65536)", &config.max_pending,
-		.min = 1, .max = 10000000},
-	{"max-pending-bytes", 0, OPT_BYTES, "BYTES", "most memory for open requests (default 64M)",
-		&config.max_pending_bytes, .min = 4096, .max = INT64_C(1) << 40},
 	{0},
 };
 static const struct opt service_options[] = {SERVICE_OPTIONS(config.service), {0}};
+static const struct opt limits[] = {
+	{"pending", 0, OPT_INT, NULL, "most open requests (default 65536)", &config.max_pending,
+		.min = 1, .max = 10000000},
+	{"pending-bytes", 0, OPT_BYTES, NULL, "most memory for open requests (default 64M)",
+		&config.max_pending_bytes, .min = 4096, .max = INT64_C(1) << 40},
+	STREAM_LIMITS(config.service),
+	{0},
+};
+static const struct opt *const limit_tables[] = {limits, NULL};
 static const struct opt *const tables[] = {options, service_options, NULL};
 static const char *const usage[] = {
 	"--connect HOST:PORT --secret-file FILE --domain DOMAIN --host HOST --namespace NS "
@@ -51,22 +55,14 @@ static const struct opt_program program = {
 	.summary = "answer for a server: be the managing entity of delegated namespaces",
 	.usage = usage,
 	.tables = tables,
+	.limits = limit_tables,
 	.stop_at_operand = true,
 	.operand_complete = "command",
+	.operands = &config.handler,
+	.holds_secrets = true,
 };
 
 int main(int argc, char **argv)
 {
-	const char *wrong;
-	int first, status;
-
-	err_init(argv[0]);
-	io_sanitise(true);
-	first = opt_parse(&program, argc, argv);
-	config.handler = first < argc ? argv + first : NULL;
-	io_no_core();
-	status = manageservice_run(&config, &wrong);
-	if (status == EXIT_USAGE)
-		opt_usage_error(&program, "%s", wrong);
-	return status;
+	return opt_main(&program, argc, argv, &config, manageservice_check, manageservice_run);
 }

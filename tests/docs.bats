@@ -22,7 +22,7 @@
 #   /run/outboard, /var/lib/outboard                                   folders to write to
 # Ports and folders are the private ones of the test; they are substituted in the text.
 #
-# A daemon (a program with a .service) that is given --connect, --listen, --unix or
+# A daemon (a program with a .service) that is given --connect, --listen or
 # --listen-unix in the foreground runs until it is ready (--ready-fd), is sent SIGTERM and must
 # then exit 0; so does xmpp-connect that runs one. roster-apply with --connect alone runs to the
 # end of its input.
@@ -41,7 +41,7 @@ said()
 	local program file wrong=0
 	for program in $(programs); do
 		file=$(basename "$(page_of "$program")").$1
-		assert [ -s "$SAYS/--help/$file" ]
+		assert [ -e "$SAYS/--help/$file" ]
 		diff "$SAYS/--help/$file" "$SAYS/page/$file" >difference || {
 			echo "$program: < --help, > page"
 			grep '^[<>]' difference
@@ -160,6 +160,12 @@ teardown_file()
 
 @test "the options of --help are those of the page, name for name, value for value" {
 	said options
+	for file in "$SAYS"/--help/*.options; do assert [ -s "$file" ]; done
+}
+
+@test "the limits of --help are those of the page, name for name" {
+	said limits
+	assert [ "$(cat "$SAYS"/--help/*.limits | wc -l)" -gt 30 ]
 }
 
 @test "an option that a page speaks of is one of some program" {
@@ -177,7 +183,7 @@ teardown_file()
 		done < <(grep -oE '(^\.| )Fl -?[a-zA-Z][a-z0-9-]*' "$page" | sed 's/.*Fl //' | sort -u)
 	done
 	assert_equal "$wrong" 0
-	assert [ "$(wc -l <known)" -gt 100 ]
+	assert [ "$(wc -l <known)" -gt 80 ]
 }
 
 @test "the defaults of --help are in the page, too" {
@@ -260,7 +266,7 @@ example_prelude()
 			shift
 			case "$program $* " in
 			"xmpp-connect "*" -- xmpp-"*) ;;
-			*" --listen"* | *" --unix"*) ;;
+			*" --listen"*) ;;
 			# its input decides, not where it connects to; the end of its command does
 			"roster-apply "* | "xmpp-connect "*)
 				command "$program" "$@"

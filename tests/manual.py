@@ -2,10 +2,10 @@
 """What a manual page says, for tests to hold against the programs.
 
   manual.py pages DIR PAGE...      of each PAGE, as its base name in DIR: .sections, one a line; .synopsis,
-                                   one form a line; .options, NAME TAB LETTER TAB VALUE, sorted; .statuses,
-                                   the numbers in EXIT STATUS
-  manual.py helps DIR PAGE...      the same of what the program of PAGE prints with --help: .synopsis and
-                                   .options; .defaults, numbers that are defaults there and not in the
+                                   one form a line; .options, NAME TAB LETTER TAB VALUE, sorted; .limits, the names
+                                   in LIMITS; .statuses, the numbers in EXIT STATUS
+  manual.py helps DIR PAGE...      the same of what the program of PAGE prints with --help: .synopsis,
+                                   .options and .limits; .defaults, numbers that are defaults there and not in the
                                    option's text in the page; prints how many were looked up
   manual.py statuses PAGE          the numbers in EXIT STATUS
   manual.py examples PAGE DIR      every display of EXAMPLES into DIR/01, DIR/02...
@@ -121,18 +121,32 @@ def help_options(text):
     return found
 
 
+def help_limits(text):
+    """The part of --help with the limits: (name, words)"""
+    part = re.search(r"(?ms)^limits, set by --limit=NAME=N:\n(.*)", text)
+    return re.findall(r"(?m)^  ([a-z-]+) +(.*)$", part.group(1)) if part else []
+
+
+def items_of(source, section):
+    """The items of a section's list in a page's source"""
+    part = re.search(r"(?ms)^\.Sh %s\n(.*?)^\.Sh " % section, source)
+    return re.split(r"(?m)^\.It ", part.group(1))[1:] if part else []
+
+
 def defaults_missing(path, text):
     """(how many were looked up, those that are not in the page)"""
     # an option's lines in --help, and its item in the source of the page
     helped = re.findall(r"(?m)^ {1,8}(?:-\w, )? *--([a-z0-9-]+)(.*(?:\n {9,}(?!-).*)*)", text)
     with open(path) as f:
-        options = re.search(r"(?ms)^\.Sh OPTIONS\n(.*?)^\.Sh ", f.read()).group(1)
+        source = f.read()
     items = {}
-    for item in re.split(r"(?m)^\.It ", options)[1:]:
+    for item in items_of(source, "OPTIONS"):
         for name in re.findall(r"-([a-z0-9-]{2,})", item.split("\n", 1)[0]):
             items[name] = item
+    for item in items_of(source, "LIMITS"):
+        items["limit " + item.split()[1]] = item
     checked, missing = 0, []
-    for name, words in helped:
+    for name, words in helped + [("limit " + name, words) for name, words in help_limits(text)]:
         m = re.search(r"\(default ([0-9]\w*)\b", " ".join(words.split()))
         if m:
             checked += 1
@@ -164,6 +178,8 @@ def pages(folder, paths):
         write(folder, path, "synopsis", [tight(row) for row in page.section("SYNOPSIS")["row"]])
         write(folder, path, "options", options_lines(
             option(dt) for dt in page.section("OPTIONS")["dt"] if dt.startswith("-")))
+        limits = page.sections.get("LIMITS", {"dt": []})["dt"]
+        write(folder, path, "limits", sorted(limits))
         write(folder, path, "statuses", statuses(page))
 
 
@@ -174,6 +190,7 @@ def helps(folder, paths):
         text = subprocess.run([program, "--help"], stdout=subprocess.PIPE, check=True).stdout.decode()
         write(folder, path, "synopsis", help_usage(text))
         write(folder, path, "options", options_lines(help_options(text)))
+        write(folder, path, "limits", sorted(name for name, _ in help_limits(text)))
         checked, missing = defaults_missing(path, text)
         total += checked
         write(folder, path, "defaults", missing)

@@ -15,9 +15,6 @@
 /* --help's descriptions begin here, further right for one long option */
 #define HELP_COLUMN_MAX 34
 
-/* Which options of the command line were given, by number: opt_given() asks later. */
-static bool *given;
-
 static const char *set_verbosity(void *target, const char *value)
 {
 	(void)value;
@@ -32,7 +29,15 @@ static const char *set_log_format(void *target, const char *value)
 }
 
 static int one_more = 1, one_less = -1;
-static const char version[] = "version", help[] = "help", completion[] = "completion";
+static const char version[] = "version", help[] = "help", completion[] = "completion",
+		  limit[] = "limit";
+
+/* Only in programs that have limits. */
+static const struct opt limit_option[] = {
+	{limit, 0, OPT_CALL, "NAME=N", "set one of the limits below (may be given several times)",
+		.complete = limit},
+	{0},
+};
 
 static const struct opt common[] = {
 	{"verbose", 'v', OPT_CALL, NULL, "say more; may be repeated", &one_more,
@@ -51,52 +56,54 @@ static const struct opt common[] = {
 /* --- the tables as one list */
 
 struct each {
-	const struct opt_program *program;
 	const struct opt *const *table;
 	const struct opt *next;
-	size_t number; /* of what each_next() returned last */
+	const struct opt *const *more; /* tables that come after those of `table`, or NULL */
 };
 
 static struct each each_start(const struct opt_program *program)
 {
-	return (struct each){program, program->tables, NULL, (size_t)-1};
+	static const struct opt *const with_limits[] = {limit_option, common, NULL};
+	return (struct each){
+		program->tables, NULL, program->limits ? with_limits : with_limits + 1};
 }
 
-/* The program's options in order, then the common ones, then NULL. */
+static struct each each_limit(const struct opt_program *program)
+{
+	static const struct opt *const none[] = {NULL};
+	return (struct each){program->limits ? program->limits : none, NULL, NULL};
+}
+
+/* The program's options (or limits) in order, then --limit and the common options, then NULL. */
 static const struct opt *each_next(struct each *e)
 {
-	for (;;) {
-		if (e->next && e->next->name) {
-			e->number++;
-			return e->next++;
+	while (!e->next || !e->next->name) {
+		if (!*e->table && e->more) {
+			e->table = e->more;
+			e->more = NULL;
 		}
-		if (e->next == &common[sizeof common / sizeof *common - 1])
+		if (!*e->table)
 			return NULL;
-		e->next = *e->table ? *e->table++ : common;
+		e->next = *e->table++;
 	}
+	return e->next++;
 }
 
-static const struct opt *find_long(
-	const struct opt_program *program, struct span name, size_t *number)
+static const struct opt *find_name(struct each e, struct span name)
 {
-	struct each e = each_start(program);
-	for (const struct opt *o; (o = each_next(&e));)
-		if (span_is(name, o->name)) {
-			*number = e.number;
-			return o;
-		}
-	return NULL;
+	const struct opt *o;
+	while ((o = each_next(&e)) && !span_is(name, o->name))
+		;
+	return o;
 }
 
-static const struct opt *find_letter(const struct opt_program *program, char letter, size_t *number)
+static const struct opt *find_letter(const struct opt_program *program, char letter)
 {
 	struct each e = each_start(program);
-	for (const struct opt *o; (o = each_next(&e));)
-		if (o->letter == letter) {
-			*number = e.number;
-			return o;
-		}
-	return NULL;
+	const struct opt *o;
+	while ((o = each_next(&e)) && o->letter != letter)
+		;
+	return o;
 }
 
 static bool takes_value(const struct opt *o)
@@ -175,31 +182,41 @@ static const char *parse_seconds(const char *text, int64_t *value_ms)
 	return *s ? "not a number of seconds" : NULL;
 }
 
-static void print_limit(char text[32], const struct opt *o, int64_t limit)
+static void print_bound(char text[32], const struct opt *o, int64_t bound)
 {
-	if (o->kind == OPT_SECONDS && limit % 1000)
-		snprintf(text, 32, "%" PRId64 ".%03d", limit / 1000, (int)(limit % 1000));
+	if (o->kind == OPT_SECONDS && bound % 1000)
+		snprintf(text, 32, "%" PRId64 ".%03d", bound / 1000, (int)(bound % 1000));
 	else
-		snprintf(text, 32, "%" PRId64, o->kind == OPT_SECONDS ? limit / 1000 : limit);
+		snprintf(text, 32, "%" PRId64, o->kind == OPT_SECONDS ? bound / 1000 : bound);
 }
 
 static const char *parse_number(
 	const struct opt *o, const char *text, int64_t *value, char room[96])
 {
 	int64_t min = o->min, max = o->min == 0 && o->max == 0 ? INT64_MAX : o->max;
-	const char *wrong = o->kind == OPT_INT	   ? parse_int(text, value)
-			    : o->kind == OPT_BYTES ? parse_bytes(text, value)
-						   : parse_seconds(text, value);
+	const char *wrong = o->kind == OPT_BYTES     ? parse_bytes(text, value)
+			    : o->kind == OPT_SECONDS ? parse_seconds(text, value)
+						     : parse_int(text, value);
 	char low[32], high[32];
 	if (wrong || (*value >= min && *value <= max))
 		return wrong;
-	print_limit(low, o, min);
-	print_limit(high, o, max);
+	print_bound(low, o, min);
+	print_bound(high, o, max);
 	if (max == INT64_MAX)
 		snprintf(room, 96, "less than %s", low);
 	else
 		snprintf(room, 96, "not between %s and %s", low, high);
 	return room;
+}
+
+static const char *parse_share(const struct opt *o, const char *text, char room[96])
+{
+	struct opt_share *share = o->target;
+	const char *s = text, *wrong = parse_digits(&s, &share->n);
+	share->percent = !wrong && *s == '%';
+	if (!share->percent)
+		return parse_number(o, text, &share->n, room);
+	return s[1] || share->n < 1 || share->n > 100 ? "not between 1% and 100%" : NULL;
 }
 
 static const char *server_wrong(const char *text)
@@ -238,8 +255,6 @@ _Noreturn static void out_finish(struct buf *out)
 {
 	fwrite(out->p, 1, out->n, stdout);
 	buf_free(out);
-	free(given);
-	given = NULL;
 	io_close_stdout();
 	exit(EXIT_DONE);
 }
@@ -288,6 +303,11 @@ _Noreturn static void show_help(const struct opt_program *program)
 		left_column(&left, o);
 		buf_printf(&out, "%-*s  %s\n", (int)column, left.p, o->help);
 	}
+	if (program->limits)
+		buf_append_string(&out, "\nlimits, set by --limit=NAME=N:\n");
+	e = each_limit(program);
+	for (const struct opt *o; (o = each_next(&e));)
+		buf_printf(&out, "  %-*s  %s\n", (int)column - 2, o->name, o->help);
 	buf_free(&left);
 	out_finish(&out);
 }
@@ -319,14 +339,30 @@ static void bash_value(struct buf *out, const char *complete, const char *choice
 	}
 }
 
+/* The limits' names with an '=', as words. */
+static void append_limits(struct buf *out, const struct opt_program *program)
+{
+	struct each e = each_limit(program);
+	const char *space = "";
+	for (const struct opt *o; (o = each_next(&e)); space = " ")
+		buf_printf(out, "%s%s=", space, o->name);
+}
+
 /* One case of the value's completion: `--name | -x)` and what to do. */
-static void bash_case(struct buf *out, const struct opt *o)
+static void bash_case(struct buf *out, const struct opt_program *program, const struct opt *o)
 {
 	buf_printf(out, "\t--%s", o->name);
 	if (o->letter)
 		buf_printf(out, " | -%c", o->letter);
 	buf_append_string(out, ")\n\t\t");
-	bash_value(out, o->complete, o->choices);
+	if (o->complete == limit) {
+		buf_append_string(out, "compopt -o nospace\n\t\t"
+				       "mapfile -t COMPREPLY < <(compgen -W '");
+		append_limits(out, program);
+		buf_append_string(out, "' -- \"$cur\")");
+	} else {
+		bash_value(out, o->complete, o->choices);
+	}
 	buf_append_string(out, "\n\t\treturn\n\t\t;;\n");
 }
 
@@ -363,7 +399,7 @@ static void complete_bash(struct buf *out, const struct opt_program *program)
 		if (!takes_value(o) || o->kind == OPT_OPTIONAL)
 			continue;
 		if (o->complete || o->choices) {
-			bash_case(out, o);
+			bash_case(out, program, o);
 			continue;
 		}
 		buf_printf(&plain, "%s--%s", plain.n ? " | " : "", o->name);
@@ -453,7 +489,12 @@ static void complete_zsh(struct buf *out, const struct opt_program *program)
 			buf_append_string(out, o->kind == OPT_OPTIONAL ? "::" : ":");
 			append_quoted(out, arg_name(o), "'\\''", ":\\");
 			buf_append_char(out, ':');
-			zsh_value(out, o->complete, o->choices);
+			if (o->complete == limit) {
+				buf_append_string(out, " compadd -S \"\" - ");
+				append_limits(out, program);
+			} else {
+				zsh_value(out, o->complete, o->choices);
+			}
 		}
 		buf_append_char(out, '\'');
 	}
@@ -503,6 +544,10 @@ static void complete_fish(struct buf *out, const struct opt_program *program)
 			buf_append_string(out, " -a '(__fish_complete_directories)'");
 		} else if (strcmp(complete, "host") == 0) {
 			buf_append_string(out, " -a '(__fish_print_hostnames)'");
+		} else if (o->complete == limit) {
+			buf_append_string(out, " -a '");
+			append_limits(out, program);
+			buf_append_char(out, '\'');
 		}
 		buf_append_string(out, " -d '");
 		append_quoted(out, o->help, "\\'", "\\");
@@ -540,7 +585,21 @@ void opt_usage_error(const struct opt_program *program, const char *format, ...)
 	exit(EXIT_USAGE);
 }
 
-/* Do what the option says; value is NULL when there is none. */
+static void apply(const struct opt_program *program, const struct opt *o, const char *value);
+
+/* NAME=N */
+static void apply_limit(const struct opt_program *program, const char *value)
+{
+	struct span name = {value, strcspn(value, "=")};
+	const struct opt *o = find_name(each_limit(program), name);
+	if (!o)
+		opt_usage_error(program, "no limit is called '%.*s'", SPAN_ARG(name));
+	if (!value[name.n] || !value[name.n + 1])
+		opt_usage_error(program, "limit '%s' needs a value", o->name);
+	apply(program, o, value + name.n + 1);
+}
+
+/* Do what the option (or limit) says; value is NULL when there is none. */
 static void apply(const struct opt_program *program, const struct opt *o, const char *value)
 {
 	const char *wrong = NULL;
@@ -551,6 +610,10 @@ static void apply(const struct opt_program *program, const struct opt *o, const 
 		show_version(program);
 	if (o->name == completion)
 		show_completion(program, value);
+	if (o->name == limit) {
+		apply_limit(program, value);
+		return;
+	}
 	switch (o->kind) {
 	case OPT_FLAG:
 		*(bool *)o->target = true;
@@ -575,6 +638,9 @@ static void apply(const struct opt_program *program, const struct opt *o, const 
 			*(int64_t *)o->target = number;
 		break;
 	}
+	case OPT_SHARE:
+		wrong = parse_share(o, value, room);
+		break;
 	case OPT_LIST: {
 		struct opt_list *list = o->target;
 		list->items = xrealloc(list->items, (list->count + 1) * sizeof *list->items);
@@ -597,7 +663,8 @@ static void apply(const struct opt_program *program, const struct opt *o, const 
 		break;
 	}
 	if (wrong)
-		opt_usage_error(program, "invalid value '%s' for --%s: %s", value ? value : "",
+		opt_usage_error(program, "invalid value '%s' for %s%s: %s", value ? value : "",
+			find_name(each_limit(program), span_of(o->name)) == o ? "limit " : "--",
 			o->name, wrong);
 }
 
@@ -619,28 +686,29 @@ static const char *value_of(struct arguments *a, const char *written, const char
 
 static void parse_long(struct arguments *a, const char *argument)
 {
-	size_t number, n = strcspn(argument, "=");
+	size_t n = strcspn(argument, "=");
 	const char *value = argument[n] ? argument + n + 1 : NULL;
-	const struct opt *o = find_long(a->program, (struct span){argument + 2, n - 2}, &number);
+	struct span name = {argument + 2, n - 2};
+	const struct opt *o = find_name(each_start(a->program), name);
 	char written[64];
 	snprintf(written, sizeof written, "%.*s", (int)(n < 60 ? n : 60), argument);
+	if (!o && name.n > 4 && memcmp(name.p, "max-", 4) == 0)
+		o = find_name(each_limit(a->program), (struct span){name.p + 4, name.n - 4});
 	if (!o)
 		opt_usage_error(a->program, "unknown option '%s'", written);
 	if (!takes_value(o) && value)
 		opt_usage_error(a->program, "option '%s' takes no value", written);
 	if (takes_value(o) && (o->kind != OPT_OPTIONAL || value))
 		value = value_of(a, written, value);
-	given[number] = true;
 	apply(a->program, o, value);
 }
 
 static void parse_letters(struct arguments *a, const char *argument)
 {
 	for (const char *s = argument + 1; *s; s++) {
-		size_t number;
 		char written[] = {'-', *s, '\0'};
 		const char *value = NULL;
-		const struct opt *o = find_letter(a->program, *s, &number);
+		const struct opt *o = find_letter(a->program, *s);
 		if (!o)
 			opt_usage_error(a->program, "unknown option '%s'", written);
 		if (takes_value(o)) {
@@ -648,7 +716,6 @@ static void parse_letters(struct arguments *a, const char *argument)
 			if (o->kind != OPT_OPTIONAL || value)
 				value = value_of(a, written, value);
 		}
-		given[number] = true;
 		apply(a->program, o, value);
 		if (value)
 			return;
@@ -660,11 +727,6 @@ int opt_parse(const struct opt_program *program, int argc, char **argv)
 	struct arguments a = {program, argc, 1, argv};
 	char **operands = xcalloc((size_t)argc + 1, sizeof *operands);
 	int count = 0, parsed = 1;
-	struct each e = each_start(program);
-	while (each_next(&e))
-		;
-	free(given);
-	given = xcalloc(e.number + 1, sizeof *given);
 	while (a.at < argc) {
 		int first = a.at++;
 		char *argument = argv[first];
@@ -693,8 +755,38 @@ int opt_parse(const struct opt_program *program, int argc, char **argv)
 	return parsed;
 }
 
-bool opt_given(const struct opt_program *program, const char *name)
+/* --- a main */
+
+void opt_begin(const struct opt_program *program, int argc, char **argv)
 {
-	size_t number;
-	return given && find_long(program, span_of(name), &number) && given[number];
+	err_init(argv[0]);
+	io_sanitise(true);
+	if (program->holds_secrets)
+		io_no_core();
+	int first = opt_parse(program, argc, argv);
+	if (program->operands)
+		*program->operands = first < argc ? argv + first : NULL;
+	else if (first < argc)
+		opt_usage_error(program, "no operands are taken");
+}
+
+void opt_accept(const struct opt_program *program, const char *wrong)
+{
+	if (wrong)
+		opt_usage_error(program, "%s", wrong);
+}
+
+int opt_end(const struct opt_program *program, int status)
+{
+	if (status == EXIT_USAGE)
+		err_error("try '%s --help'", program->name);
+	if (status != EXIT_IO)
+		io_close_stdout();
+	return status;
+}
+
+const char *opt_no_check(const void *config)
+{
+	(void)config;
+	return NULL;
 }

@@ -1,8 +1,12 @@
-/* base/opt.h - one table per program is its command line
+/* base/opt.h - one table per program is its command line, and a main is that table and one call
  *
  * The table is the single truth: opt_parse() reads the command line by it,
  * --help prints it, `--completion bash|zsh|fish` (hidden: for `make completions`)
  * writes the completion from it and docs.bats holds the manual against it.
+ *
+ * Limits (bounds that few people ever change) are rows of tables of their own and are set by
+ * `--limit NAME=N`; `--max-NAME N` means the same and is not documented: it was the option's name
+ * before 0.2.
  *
  * A table is an array of struct opt that ends with {0}; a program may chain
  * several (its own first, then shared groups such as SERVICE_OPTIONS).
@@ -30,6 +34,7 @@ enum opt_kind {
 	OPT_BYTES,    /* int64_t *target, min..max; K, M, G suffix are 1024s */
 	OPT_SECONDS,  /* int64_t *target in MILLISECONDS; "2.5" is 2500; min..max in ms */
 	OPT_LIST,     /* struct opt_list *target, appended in order */
+	OPT_SHARE,    /* struct opt_share *target: "256" or "25%"; min..max bound the count */
 	OPT_CHOICE,   /* int *target = index of the value in `choices` ("a|b|c") */
 	OPT_CALL,     /* call(target, value) in command line order; value NULL for a flag
 		       * (arg == NULL); returns NULL or what is wrong with it */
@@ -38,6 +43,12 @@ enum opt_kind {
 struct opt_list {
 	const char **items; /* borrowed strings, owned array */
 	size_t count;
+};
+
+/* A number, or a part of some other limit. */
+struct opt_share {
+	int64_t n; /* a count, or percent (1..100) */
+	bool percent;
 };
 
 struct opt {
@@ -59,9 +70,34 @@ struct opt_program {
 	const char *summary;		 /* one line: what it does (the man page's .Nd) */
 	const char *const *usage;	 /* NULL-ended: synopsis lines without "usage: prog" */
 	const struct opt *const *tables; /* NULL-ended list of tables */
+	/* NULL-ended list of tables, or NULL. Each row is one NAME of --limit NAME=N; of the kinds
+	 * OPT_INT, OPT_BYTES, OPT_SHARE, OPT_LIST. letter, arg and complete are not used. */
+	const struct opt *const *limits;
+	/* Set to the operands, NULL-ended (the end of argv), or to NULL if there are none. NULL:
+	 * the program takes no operands. */
+	char ***operands;
 	bool stop_at_operand;
 	const char *operand_complete; /* as opt.complete, for completions of operands */
+	bool holds_secrets;	      /* opt_main: no core files */
 };
+
+/* The whole of a main():
+ *
+ *     return opt_main(&program, argc, argv, &config, X_check, X_run);
+ *
+ * Name the program for messages, sanitise the standard descriptors, parse argv into what the tables
+ * point to (config), ask check(config) what is wrong with the combination (NULL: nothing; else
+ * wrong usage), run(config), close standard output. The exit status is what run returns; if that is
+ * EXIT_USAGE, run has said what is wrong and the second line is added here. A macro, so that the
+ * types of config, check and run are checked. */
+#define opt_main(program, argc, argv, config, check, run)                                          \
+	(opt_begin(program, argc, argv), opt_accept(program, check(config)),                       \
+		opt_end(program, run(config)))
+void opt_begin(const struct opt_program *program, int argc, char **argv);
+void opt_accept(const struct opt_program *program, const char *wrong);
+int opt_end(const struct opt_program *program, int status);
+/* For programs in which no combination of options is wrong. */
+const char *opt_no_check(const void *config);
 
 /* Parse argv. Common options are added by itself: -h/--help, -V/--version,
  * -v/--verbose, -q/--quiet, --log-format text|json.
@@ -72,9 +108,5 @@ int opt_parse(const struct opt_program *program, int argc, char **argv);
 /* "prog: message" + "try 'prog --help'", exit 64. */
 _Noreturn void opt_usage_error(const struct opt_program *program, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
-
-/* Whether the option was given on the command line just parsed (needed where
- * a default depends on another option). name without "--". */
-bool opt_given(const struct opt_program *program, const char *name);
 
 #endif

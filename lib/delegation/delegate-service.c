@@ -171,50 +171,38 @@ const char *delegate_rules_json(struct delegate_rules *r, struct span text, stru
 	return wrong;
 }
 
-/* All rules of options and file, checked. EXIT_DONE, EXIT_CONFIG or EXIT_TEMPORARY
- * (logged), or EXIT_USAGE. */
-static int read_rules(struct delegateservice *ds, struct delegate_rules *rules, const char **wrong)
+static const char *rules_from_options(
+	const struct delegateservice_config *c, struct delegate_rules *rules)
 {
-	const struct delegateservice_config *c = ds->config;
+	const char *wrong = NULL;
+
+	for (size_t i = 0; i < c->delegations.count && !wrong; i++)
+		wrong = delegate_rules_option(rules, span_of(c->delegations.items[i]));
+	return wrong;
+}
+
+/* EXIT_DONE, EXIT_CONFIG or EXIT_TEMPORARY (logged). */
+static int rules_from_file(struct delegateservice *ds, struct delegate_rules *rules)
+{
+	const char *file = ds->config->config_file, *wrong = NULL;
 	struct buf text, key;
 	size_t at = 0;
-	int error, status = EXIT_DONE;
+	int error;
 
-	for (size_t i = 0; i < c->delegations.count; i++) {
-		*wrong = delegate_rules_option(rules, span_of(c->delegations.items[i]));
-		if (*wrong)
-			return EXIT_USAGE;
-	}
 	buf_init(&text, CONFIG_MAX_BYTES);
 	buf_init(&key, BUF_NO_MAX);
-	if (c->config_file) {
-		const char *bad = NULL;
-
-		error = io_read_file(c->config_file, CONFIG_MAX_BYTES, &text);
-		if (error)
-			err_error("cannot read '%s': %s", c->config_file, strerror(-error));
-		else if ((bad = delegate_rules_json(rules, buf_span(&text), &key)))
-			err_error("'%s': %s%s%s%s", c->config_file, buf_length(&key) ? "'" : "",
-				buf_string(&key), buf_length(&key) ? "': " : "", bad);
-		if (error || bad)
-			status = io_error_status(error, EXIT_CONFIG);
-	}
-	if (status == EXIT_DONE) {
-		const char *bad =
-			delegate_rules_wrong(rules->list, rules->count, buf_span(&ds->domain), &at);
-
-		if (bad && !c->config_file) {
-			*wrong = bad;
-			status = EXIT_USAGE;
-		} else if (bad && at < rules->count) {
-			err_error("'%s': '%.*s': %s", c->config_file, SPAN_ARG(rules->list[at].ns),
-				bad);
-			status = EXIT_CONFIG;
-		}
-	}
+	error = io_read_file(file, CONFIG_MAX_BYTES, &text);
+	if (error)
+		err_error("cannot read '%s': %s", file, strerror(-error));
+	else if ((wrong = delegate_rules_json(rules, buf_span(&text), &key)))
+		err_error("'%s': %s%s%s%s", file, buf_length(&key) ? "'" : "", buf_string(&key),
+			buf_length(&key) ? "': " : "", wrong);
+	else if ((wrong = delegate_rules_wrong(
+			  rules->list, rules->count, buf_span(&ds->domain), &at)))
+		err_error("'%s': '%.*s': %s", file, SPAN_ARG(rules->list[at].ns), wrong);
 	buf_free(&text);
 	buf_free(&key);
-	return status;
+	return error || wrong ? io_error_status(error, EXIT_CONFIG) : EXIT_DONE;
 }
 
 /* Service ---------------------------------------------------------------- */
@@ -319,15 +307,12 @@ static bool on_reload(void *context, struct turn *turn)
 {
 	struct delegateservice *ds = context;
 	struct delegate_rules rules;
-	const char *wrong = NULL;
 	bool ok;
 
 	if (!ds->config->config_file)
 		return true;
 	delegate_rules_init(&rules);
-	ok = read_rules(ds, &rules, &wrong) == EXIT_DONE;
-	if (wrong)
-		err_error("%s", wrong);
+	ok = rules_from_file(ds, &rules) == EXIT_DONE;
 	if (ok)
 		delegate_rules(ds->delegate, rules.list, rules.count, turn);
 	delegate_rules_free(&rules);
@@ -336,13 +321,46 @@ static bool on_reload(void *context, struct turn *turn)
 
 /* Configuration ---------------------------------------------------------- */
 
-static const char *check(struct delegateservice *ds)
+static const char *rules_check(const struct delegateservice_config *c)
 {
-	const struct delegateservice_config *c = ds->config;
+	struct delegate_rules rules;
+	struct buf domain;
+	const char *wrong;
+	size_t at;
+
+	delegate_rules_init(&rules);
+	buf_init(&domain, BUF_NO_MAX);
+	jid_normalise_domain(span_of(c->service.domain), &domain);
+	wrong = rules_from_options(c, &rules);
+	if (!wrong)
+		wrong = delegate_rules_wrong(rules.list, rules.count, buf_span(&domain), &at);
+	buf_free(&domain);
+	delegate_rules_free(&rules);
+	return wrong;
+}
+
+/* What we announce besides the delegations. */
+static const char *take_own(const struct delegateservice_config *c, struct disco_info *own)
+{
+	for (size_t i = 0; i < c->identities.count; i++)
+		if (!disco_add_identity(own, span_of(c->identities.items[i])))
+			return "--identity takes category/type or category/type/name";
+	for (size_t i = 0; i < c->features.count; i++) {
+		if (!*c->features.items[i] || !utf8_xml_valid(span_of(c->features.items[i])))
+			return "--feature is not one";
+		disco_add_feature(own, span_of(c->features.items[i]));
+	}
+	return NULL;
+}
+
+const char *delegateservice_check(const struct delegateservice_config *c)
+{
+	struct disco_info own;
+	const char *wrong;
 
 	if (!c->service.domain)
 		return "--domain is needed";
-	if (!jid_normalise_domain(span_of(c->service.domain), &ds->domain))
+	if (!jid_is_domain(c->service.domain))
 		return "--domain is not a domain";
 	if (!c->config_file && !c->delegations.count)
 		return "--delegate or --config is needed";
@@ -350,17 +368,14 @@ static const char *check(struct delegateservice *ds)
 		return "--json needs OTHERWISE";
 	if (c->config_file && c->delegations.count)
 		return "--delegate and --config exclude each other";
-	for (size_t i = 0; i < c->identities.count; i++)
-		if (!disco_add_identity(&ds->own, span_of(c->identities.items[i])))
-			return "--identity takes category/type or category/type/name";
-	for (size_t i = 0; i < c->features.count; i++) {
-		if (!*c->features.items[i] || !utf8_xml_valid(span_of(c->features.items[i])))
-			return "--feature is not one";
-		disco_add_feature(&ds->own, span_of(c->features.items[i]));
-	}
+	disco_init(&own);
+	wrong = take_own(c, &own);
+	disco_free(&own);
+	if (wrong)
+		return wrong;
 	if (c->service.connect && !io_secret_given(&c->service.secret))
 		return "--connect needs --secret-file";
-	return NULL;
+	return c->config_file ? NULL : rules_check(c);
 }
 
 static int run(struct delegateservice *ds, const struct delegate_rules *rules)
@@ -400,17 +415,20 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 	return status;
 }
 
-int delegateservice_run(const struct delegateservice_config *config, const char **wrong)
+int delegateservice_run(const struct delegateservice_config *config)
 {
 	struct delegateservice ds = {.config = config};
 	struct delegate_rules rules;
-	int status;
+	int status = EXIT_DONE;
 
 	delegate_rules_init(&rules);
 	disco_init(&ds.own);
 	buf_init(&ds.domain, BUF_NO_MAX);
-	*wrong = check(&ds);
-	status = *wrong ? EXIT_USAGE : read_rules(&ds, &rules, wrong);
+	jid_normalise_domain(span_of(config->service.domain), &ds.domain);
+	take_own(config, &ds.own);
+	rules_from_options(config, &rules);
+	if (config->config_file)
+		status = rules_from_file(&ds, &rules);
 	if (status == EXIT_DONE)
 		status = run(&ds, &rules);
 	delegate_rules_free(&rules);

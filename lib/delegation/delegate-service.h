@@ -37,8 +37,8 @@ const char *delegate_rules_option(struct delegate_rules *r, struct span text);
  * (appended). */
 const char *delegate_rules_json(struct delegate_rules *r, struct span text, struct buf *key);
 
-/* Runs to the end; returns the exit status. EXIT_USAGE: *wrong holds the words for
- * opt_usage_error. */
-int delegateservice_run(const struct delegateservice_config *config, const char **wrong);
+/* For opt_main(). */
+const char *delegateservice_check(const struct delegateservice_config *config);
+int delegateservice_run(const struct delegateservice_config *config);
 
 #endif

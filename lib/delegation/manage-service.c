@@ -527,24 +527,19 @@ static void on_detach(void *context)
 
 /* Configuration ---------------------------------------------------------- */
 
-static const char *check(struct manageservice *ms)
+const char *manageservice_check(const struct manageservice_config *c)
 {
-	struct manageservice_config *c = ms->config;
-
 	if (!c->service.domain)
 		return "--domain is needed";
-	if (!jid_normalise_domain(span_of(c->service.domain), &ms->domain))
+	if (!jid_is_domain(c->service.domain))
 		return "--domain is not a domain";
 	if (c->hosts.count == 0)
 		return "--host is needed";
 	if (c->namespaces_count == 0)
 		return "--namespace is needed";
-	for (size_t i = 0; i < c->hosts.count; i++) {
-		buf_init(&ms->host_texts[i], BUF_NO_MAX);
-		if (!jid_normalise_domain(span_of(c->hosts.items[i]), &ms->host_texts[i]))
+	for (size_t i = 0; i < c->hosts.count; i++)
+		if (!jid_is_domain(c->hosts.items[i]))
 			return "--host is not a domain";
-		ms->hosts[i] = buf_span(&ms->host_texts[i]);
-	}
 	for (size_t i = 0; c->disco_file && i < c->namespaces_count; i++)
 		if (!nothing_announced(&c->namespaces[i].host) ||
 			!nothing_announced(&c->namespaces[i].bare))
@@ -556,6 +551,22 @@ static const char *check(struct manageservice *ms)
 	if (c->service.connect && !io_secret_given(&c->service.secret))
 		return "--connect needs --secret-file";
 	return NULL;
+}
+
+/* Normalised, as manageservice_check() has found that they can be. */
+static void take_addresses(struct manageservice *ms)
+{
+	const struct opt_list *hosts = &ms->config->hosts;
+
+	buf_init(&ms->domain, BUF_NO_MAX);
+	jid_normalise_domain(span_of(ms->config->service.domain), &ms->domain);
+	ms->host_texts = xcalloc(hosts->count, sizeof(*ms->host_texts));
+	ms->hosts = xcalloc(hosts->count, sizeof(*ms->hosts));
+	for (size_t i = 0; i < hosts->count; i++) {
+		buf_init(&ms->host_texts[i], BUF_NO_MAX);
+		jid_normalise_domain(span_of(hosts->items[i]), &ms->host_texts[i]);
+		ms->hosts[i] = buf_span(&ms->host_texts[i]);
+	}
 }
 
 static void make_manage(struct manageservice *ms)
@@ -592,17 +603,12 @@ static void make_manage(struct manageservice *ms)
 	c->service.index = READER_INDEX_ALL;
 }
 
-int manageservice_run(struct manageservice_config *config, const char **wrong)
+int manageservice_run(struct manageservice_config *config)
 {
 	struct manageservice ms = {.config = config};
-	int status = EXIT_USAGE;
+	int status = config->disco_file ? read_disco(config) : EXIT_DONE;
 
-	ms.host_texts = xcalloc(config->hosts.count + 1, sizeof(*ms.host_texts));
-	ms.hosts = xcalloc(config->hosts.count + 1, sizeof(*ms.hosts));
-	buf_init(&ms.domain, BUF_NO_MAX);
-	*wrong = check(&ms);
-	if (!*wrong)
-		status = config->disco_file ? read_disco(config) : EXIT_DONE;
+	take_addresses(&ms);
 	if (status == EXIT_DONE) {
 		announce_defaults(config);
 		make_manage(&ms);
@@ -620,8 +626,7 @@ int manageservice_run(struct manageservice_config *config, const char **wrong)
 	}
 	free(config->namespaces);
 	for (size_t i = 0; i < config->hosts.count; i++)
-		if (ms.host_texts[i].p)
-			buf_free(&ms.host_texts[i]);
+		buf_free(&ms.host_texts[i]);
 	free(ms.host_texts);
 	free(ms.hosts);
 	buf_free(&ms.domain);

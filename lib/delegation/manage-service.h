@@ -33,8 +33,8 @@ const char *manageservice_feature(void *config, const char *var);
 const char *manageservice_bare_feature(void *config, const char *var);
 const char *manageservice_identity(void *config, const char *text);
 
-/* Runs to the end; returns the exit status. EXIT_USAGE: *wrong holds the words for
- * opt_usage_error. */
-int manageservice_run(struct manageservice_config *config, const char **wrong);
+/* For opt_main(). */
+const char *manageservice_check(const struct manageservice_config *config);
+int manageservice_run(struct manageservice_config *config);
 
 #endif

@@ -267,30 +267,38 @@ static bool drain_valid(const char *list)
 	return true;
 }
 
-static const char *addresses(struct jatservice *j)
+const char *jatservice_check(const struct jatservice_config *config)
 {
-	const struct jatservice_config *config = j->config;
-	struct jid jid;
-
 	if (!config->service.domain)
 		return "--domain is needed";
 	if (config->targets.count == 0)
 		return "--target is needed";
-	if (!jid_normalise_domain(span_of(config->service.domain), &j->domain))
+	if (!jid_is_domain(config->service.domain))
 		return "--domain is not a domain";
-	for (size_t i = 0; i < config->targets.count; i++) {
-		buf_init(&j->target_texts[i], BUF_NO_MAX);
-		if (!jid_normalise(span_of(config->targets.items[i]), &j->target_texts[i]) ||
-			!jid_split(buf_span(&j->target_texts[i]), &jid) || !jid.local.p ||
-			jid.resource.p)
+	for (size_t i = 0; i < config->targets.count; i++)
+		if (!jid_is_user(config->targets.items[i]) || strchr(config->targets.items[i], '/'))
 			return "--target is not user@domain";
-		j->targets[i] = buf_span(&j->target_texts[i]);
-	}
 	if (!drain_valid(config->drain))
 		return "--drain takes a list of xa, dnd, away";
 	if (config->service.connect && !io_secret_given(&config->service.secret))
 		return "--connect needs --secret-file";
 	return NULL;
+}
+
+/* Normalised, as jatservice_check() has found that they can be. */
+static void take_addresses(struct jatservice *j)
+{
+	const struct opt_list *targets = &j->config->targets;
+
+	buf_init(&j->domain, BUF_NO_MAX);
+	jid_normalise_domain(span_of(j->config->service.domain), &j->domain);
+	j->target_texts = xcalloc(targets->count, sizeof(*j->target_texts));
+	j->targets = xcalloc(targets->count, sizeof(*j->targets));
+	for (size_t i = 0; i < targets->count; i++) {
+		buf_init(&j->target_texts[i], BUF_NO_MAX);
+		jid_normalise(span_of(targets->items[i]), &j->target_texts[i]);
+		j->targets[i] = buf_span(&j->target_texts[i]);
+	}
 }
 
 static struct jatproxy *make_proxy(struct jatservice *j, bool crashed)
@@ -331,18 +339,15 @@ static struct jatproxy *make_proxy(struct jatservice *j, bool crashed)
 	return jatproxy_new(&proxy);
 }
 
-int jatservice_run(const struct jatservice_config *config, const char **wrong)
+int jatservice_run(const struct jatservice_config *config)
 {
 	struct jatservice j = {.config = config, .marks_fd = -1};
 	struct service_config service = config->service;
 	bool crashed = false;
 	int status;
 
-	j.target_texts = xcalloc(config->targets.count + 1, sizeof(*j.target_texts));
-	j.targets = xcalloc(config->targets.count + 1, sizeof(*j.targets));
-	buf_init(&j.domain, BUF_NO_MAX);
-	*wrong = addresses(&j);
-	status = *wrong ? EXIT_USAGE : get_keys(&j);
+	take_addresses(&j);
+	status = get_keys(&j);
 	if (status == EXIT_DONE)
 		status = open_state(&j, &crashed);
 	if (status == EXIT_DONE) {
@@ -363,8 +368,7 @@ int jatservice_run(const struct jatservice_config *config, const char **wrong)
 	jatproxy_free(j.proxy);
 	jat_keys_free(j.keys);
 	for (size_t i = 0; i < config->targets.count; i++)
-		if (j.target_texts[i].p)
-			buf_free(&j.target_texts[i]);
+		buf_free(&j.target_texts[i]);
 	free(j.target_texts);
 	free(j.targets);
 	buf_free(&j.domain);

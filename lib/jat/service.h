@@ -35,8 +35,8 @@ struct jatservice_config {
 		.max_subscribers = 10000, .max_handles = 10000                                     \
 	}
 
-/* Runs to the end; returns the exit status. What is wrong with the configuration has been logged
- * (EXIT_USAGE: *wrong holds the words for opt_usage_error instead). */
-int jatservice_run(const struct jatservice_config *config, const char **wrong);
+/* For opt_main(). What is wrong with keys and folder has been logged. */
+const char *jatservice_check(const struct jatservice_config *config);
+int jatservice_run(const struct jatservice_config *config);
 
 #endif

@@ -128,13 +128,13 @@ static int put_out(struct jattool *t)
 	return EXIT_IO;
 }
 
-static int run_operands(struct jattool *t, int count, char *const *operands)
+static int run_operands(struct jattool *t)
 {
-	for (int i = 0; i < count; i++) {
-		const char *wrong = translate(t, span_of(operands[i]));
+	for (char **at = t->config->operands; *at; at++) {
+		const char *wrong = translate(t, span_of(*at));
 
 		if (wrong)
-			err_error("'%s': %s", operands[i], wrong);
+			err_error("'%s': %s", *at, wrong);
 	}
 	return put_out(t);
 }
@@ -263,7 +263,7 @@ static int run_stanzas(struct jattool *t)
 
 /* Configuration -------------------------------------------------------------------- */
 
-static const char *check_addresses(struct jattool *t)
+static const char *take_addresses(struct jattool *t)
 {
 	const struct jattool_config *c = t->config;
 
@@ -281,14 +281,25 @@ static const char *check_addresses(struct jattool *t)
 	return NULL;
 }
 
-static const char *check(struct jattool *t, int count)
+/* Make the key and do nothing else. */
+static bool only_key(const struct jattool_config *c)
+{
+	return c->create_key && !c->service.domain && !c->stanza && !c->operands;
+}
+
+static const char *check(struct jattool *t)
 {
 	const struct jattool_config *c = t->config;
-	const char *wrong = check_addresses(t);
+	const char *wrong;
 
+	if (c->create_key && !c->keys.file)
+		return "--create-key needs --key-file";
+	if (only_key(c))
+		return NULL;
+	wrong = take_addresses(t);
 	if (wrong)
 		return wrong;
-	if (c->stanza && count > 0)
+	if (c->stanza && c->operands)
 		return "no operands are taken with --stanza";
 	if (c->stanza && c->show_asked)
 		return "--asked does not go with --stanza";
@@ -311,40 +322,58 @@ static int open_keys(struct jattool *t)
 	return status;
 }
 
-int jattool_run(
-	const struct jattool_config *config, int count, char *const *operands, const char **wrong)
+static void jattool_init(struct jattool *t, const struct jattool_config *config)
 {
-	struct jattool t = {.config = config};
-	bool only_key = config->create_key && !config->service.domain && !config->stanza && !count;
+	*t = (struct jattool){.config = config};
+	buf_init(&t->domain, BUF_NO_MAX);
+	buf_init(&t->asked_text, BUF_NO_MAX);
+	buf_init(&t->jid, BUF_NO_MAX);
+	buf_init(&t->decoded, BUF_NO_MAX);
+	buf_init(&t->line, JATTOOL_LINE_MAX_BYTES);
+	buf_init(&t->out, BUF_NO_MAX);
+	if (config->encoding != JATTOOL_BY_FORM)
+		t->jat.encoding = (enum jat_encoding)config->encoding;
+}
+
+static void jattool_free(struct jattool *t)
+{
+	jat_keys_free(t->jat.keys);
+	buf_free(&t->domain);
+	buf_free(&t->asked_text);
+	buf_free(&t->jid);
+	buf_free(&t->decoded);
+	buf_free(&t->line);
+	buf_free(&t->out);
+}
+
+const char *jattool_check(const struct jattool_config *config)
+{
+	struct jattool t;
+	const char *wrong;
+
+	jattool_init(&t, config);
+	wrong = check(&t);
+	jattool_free(&t);
+	return wrong;
+}
+
+int jattool_run(const struct jattool_config *config)
+{
+	struct jattool t;
 	int status;
 
-	buf_init(&t.domain, BUF_NO_MAX);
-	buf_init(&t.asked_text, BUF_NO_MAX);
-	buf_init(&t.jid, BUF_NO_MAX);
-	buf_init(&t.decoded, BUF_NO_MAX);
-	buf_init(&t.line, JATTOOL_LINE_MAX_BYTES);
-	buf_init(&t.out, BUF_NO_MAX);
-	if (config->encoding != JATTOOL_BY_FORM)
-		t.jat.encoding = (enum jat_encoding)config->encoding;
-	*wrong = config->create_key && !config->keys.file ? "--create-key needs --key-file"
-		 : only_key				  ? NULL
-							  : check(&t, count);
-	status = *wrong ? EXIT_USAGE : open_keys(&t);
-	if (status == EXIT_DONE && !only_key) {
+	jattool_init(&t, config);
+	status = open_keys(&t);
+	if (status == EXIT_DONE && !only_key(config)) {
+		take_addresses(&t);
 		snprintf(t.wrong, sizeof(t.wrong), "not a valid token of %.*s",
 			SPAN_ARG(t.jat.domain));
-		status = config->stanza ? run_stanzas(&t)
-			 : count	? run_operands(&t, count, operands)
-					: run_lines(&t);
+		status = config->stanza	    ? run_stanzas(&t)
+			 : config->operands ? run_operands(&t)
+					    : run_lines(&t);
 		if (status == EXIT_DONE && t.bad)
 			status = EXIT_DATA;
 	}
-	jat_keys_free(t.jat.keys);
-	buf_free(&t.domain);
-	buf_free(&t.asked_text);
-	buf_free(&t.jid);
-	buf_free(&t.decoded);
-	buf_free(&t.line);
-	buf_free(&t.out);
+	jattool_free(&t);
 	return status;
 }

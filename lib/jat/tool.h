@@ -28,11 +28,13 @@ struct jattool_config {
 	bool create_key;   /* make a missing key file first; without a domain nothing else */
 	const char *asked; /* encoding: the address that was asked, as typed */
 	bool show_asked;   /* decoding: print it after the JID and a TAB */
+	char **operands;   /* NULL-ended; NULL: lines of standard input */
 };
 
-#define JATTOOL_CONFIG_INIT                                                                        \
+#define JATTOOL_CONFIG_INIT(is_decode, by_default)                                                 \
 	{                                                                                          \
-		.service = SERVICE_CONFIG_INIT, .keys = JATKEYS_SECRET_INIT                        \
+		.service = SERVICE_CONFIG_INIT, .keys = JATKEYS_SECRET_INIT,                       \
+		.encoding = (by_default), .decode = (is_decode)                                    \
 	}
 
 /* Option rows of both programs; c is a struct jattool_config lvalue with static storage. */
@@ -40,19 +42,14 @@ struct jattool_config {
 	{"domain", 'd', OPT_STRING, "DOMAIN", "the proxy's domain", &(c).service.domain},          \
 		{"key-file", 'k', OPT_STRING, "FILE", "keys for sealed and signed tokens",         \
 			&(c).keys.file, .complete = "file"},                                       \
-		{"max-stanza-bytes", 0, OPT_BYTES, "BYTES",                                        \
-			"largest stanza read with --stanza (default 1M)",                          \
-			&(c).service.max_stanza_bytes, .min = 1024, .max = 1 << 30},               \
-		{"max-depth", 0, OPT_INT, "N", "deepest nesting read (default 256)",               \
-			&(c).service.max_depth, .min = 2, .max = 10000},                           \
 	{                                                                                          \
-		"max-attributes", 0, OPT_INT, "N", "most attributes of one element (default 256)", \
-			&(c).service.max_attributes, .min = 8, .max = 100000                       \
+		"max-stanza-bytes", 0, OPT_BYTES, "BYTES",                                         \
+			"largest stanza read with --stanza (default 1M)",                          \
+			&(c).service.max_stanza_bytes, .min = 1024, .max = 1 << 30                 \
 	}
 
-/* Runs to the end; returns the exit status. What is wrong with the configuration has been logged
- * (EXIT_USAGE: *wrong holds the words for opt_usage_error instead). */
-int jattool_run(
-	const struct jattool_config *config, int count, char *const *operands, const char **wrong);
+/* For opt_main(). What is wrong with the keys has been logged. */
+const char *jattool_check(const struct jattool_config *config);
+int jattool_run(const struct jattool_config *config);
 
 #endif

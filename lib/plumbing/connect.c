@@ -609,7 +609,7 @@ static int final_status(const struct connect *c)
 	return open > 0 && !nobody_asks ? EXIT_TIMED_OUT : EXIT_DONE;
 }
 
-const char *connect_config_error(const struct connect_config *config)
+const char *connect_check(const struct connect_config *config)
 {
 	static const char *const shows[] = {"", "away", "chat", "dnd", "xa"};
 	size_t i;
@@ -623,7 +623,7 @@ const char *connect_config_error(const struct connect_config *config)
 		if (i == sizeof(shows) / sizeof(*shows))
 			return "--presence is away, chat, dnd or xa";
 	}
-	return login_config_error(&config->login);
+	return login_check(&config->login);
 }
 
 int connect_run(struct connect_config *config)

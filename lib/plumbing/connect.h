@@ -38,8 +38,8 @@ struct connect_config {
 		.max_pending = CONNECT_MAX_PENDING, .ready_fd = -1                                 \
 	}
 
-/* As login_config_error(). */
-const char *connect_config_error(const struct connect_config *config);
+/* As login_check(). */
+const char *connect_check(const struct connect_config *config);
 
 /* Runs to the end; returns the exit status:
  * of the connection where that could not be made or was lost (see login.h), EXIT_IO (standard

@@ -562,8 +562,8 @@ static int request_end(struct iq *q)
 			&w, "xmlns", span_of(c->disco_info ? NS_DISCO_INFO : NS_DISCO_ITEMS));
 		writer_attribute(&w, "node", span_of(c->node));
 		writer_raw(&w, "/>");
-	} else if (c->payload && strcmp(c->payload, "-") != 0) {
-		buf_append_string(&q->request, c->payload);
+	} else if (c->payload && strcmp(*c->payload, "-") != 0) {
+		buf_append_string(&q->request, *c->payload);
 	}
 	buf_append_string(&q->request, "</iq>");
 	wrong = one_stanza(reader, &q->request, &s, true);
@@ -587,7 +587,7 @@ static void request_send(struct iq *q)
 static bool payload_is_read(const struct iq_config *c)
 {
 	return !c->batch && !c->ping && !c->version_of && !c->disco_info && !c->disco_items &&
-	       (!c->payload || strcmp(c->payload, "-") == 0);
+	       (!c->payload || strcmp(*c->payload, "-") == 0);
 }
 
 /* Turns and ends --------------------------------------------------------- */
@@ -811,15 +811,15 @@ static void on_payload(void *context, int fd, short revents)
 	}
 }
 
-const char *iq_config_error(const struct iq_config *c)
+const char *iq_check(const struct iq_config *c)
 {
 	int own = c->ping + c->disco_info + c->disco_items + c->version_of;
-	const char *wrong = login_config_error(&c->login);
-	struct buf to;
-	bool valid;
+	const char *wrong = login_check(&c->login);
 
 	if (wrong)
 		return wrong;
+	if (c->payload && c->payload[1])
+		return "more than one payload";
 	if (own > 1)
 		return "only one of --ping, --disco-info, --disco-items, --version-of";
 	if (own && (c->payload || c->type))
@@ -836,12 +836,7 @@ const char *iq_config_error(const struct iq_config *c)
 		return "--to is needed";
 	if (c->node && !utf8_xml_valid(span_of(c->node)))
 		return "--node is no text that XML can hold";
-	if (!c->to)
-		return NULL;
-	buf_init(&to, BUF_NO_MAX);
-	valid = jid_normalise(span_of(c->to), &to);
-	buf_free(&to);
-	return valid ? NULL : "--to is no address";
+	return c->to && !jid_is_valid(c->to) ? "--to is no address" : NULL;
 }
 
 static void iq_init(struct iq *q)

@@ -27,8 +27,8 @@
 struct iq_config {
 	struct login_config login;
 	const char *to;
-	int type;	     /* 0 get, 1 set */
-	const char *payload; /* XML; "-" or NULL: from stdin */
+	int type;	/* 0 get, 1 set */
+	char **payload; /* XML, the only operand; "-" or NULL: from stdin */
 	const char *node;
 	bool ping, disco_info, disco_items, version_of; /* payloads of our own */
 	bool stanza, json;				/* what is printed */
@@ -43,7 +43,7 @@ struct iq_config {
 	}
 
 /* What is wrong with the combination of options, NULL if nothing. */
-const char *iq_config_error(const struct iq_config *config);
+const char *iq_check(const struct iq_config *config);
 /* EXIT_IO (standard input or output), what login.h says where there was no connection or it was
  * lost before all was answered, EXIT_TEMPORARY (SIGTERM, SIGINT), EXIT_DATA (bad input),
  * EXIT_TIMED_OUT (no reply; in a batch EXIT_NO), EXIT_NO (an IQ error), in this order; else

@@ -100,7 +100,5 @@ int jsontool_to_stanzas(const struct jsontool_config *config)
 	loop_free(t.loop);
 	if (status == EXIT_DONE && t.bad)
 		status = EXIT_DATA;
-	if (status != EXIT_IO)
-		io_close_stdout();
 	return status;
 }

@@ -407,20 +407,19 @@ static const struct service_ops ops = {.fold = true,
 
 /* Configuration ---------------------------------------------------------- */
 
-static const char *check(struct applyservice *as)
+const char *applyservice_check(const struct applyservice_config *c)
 {
-	const struct applyservice_config *c = as->config;
 	bool component = c->via == VIA_PRIVILEGE || c->login_events;
 
 	if (!c->host)
 		return "--host is needed";
-	if (!jid_normalise_domain(span_of(c->host), &as->host))
+	if (!jid_is_domain(c->host))
 		return "--host is not a domain";
 	if (c->login_events && *c->login_events && strcmp(c->login_events, "all") != 0)
 		return "--login-events takes nothing or 'all'";
 	if (component && !c->service.domain)
 		return "--domain is needed";
-	if (component && !jid_normalise_domain(span_of(c->service.domain), &as->domain))
+	if (component && !jid_is_domain(c->service.domain))
 		return "--domain is not a domain";
 	if (component && !io_secret_given(&c->service.secret))
 		return "--secret-file is needed";
@@ -472,17 +471,17 @@ static void make(struct applyservice *as)
 	}
 }
 
-int applyservice_run(const struct applyservice_config *config, const char **wrong)
+int applyservice_run(const struct applyservice_config *config)
 {
 	struct applyservice as = {.config = config, .nothing_fd = -1};
 	struct service_config service = config->service;
-	int status = EXIT_USAGE;
+	int status = listen_open(config->listen_unix, config->unix_mode, &as.listening);
 
 	buf_init(&as.domain, BUF_NO_MAX);
 	buf_init(&as.host, BUF_NO_MAX);
-	*wrong = check(&as);
-	if (!*wrong)
-		status = listen_open(config->listen_unix, config->unix_mode, &as.listening);
+	jid_normalise_domain(span_of(config->host), &as.host);
+	if (config->service.domain)
+		jid_normalise_domain(span_of(config->service.domain), &as.domain);
 	if (status == EXIT_DONE) {
 		make(&as);
 		service.index = READER_INDEX_ALL; /* whole rosters are looked at */
@@ -490,7 +489,7 @@ int applyservice_run(const struct applyservice_config *config, const char **wron
 		if (!service.connect && !service.detached)
 			service.connect = "127.0.0.1:5347";
 		/* from cron or a pipe it is somebody else's to try again */
-		if (service.retries == -2)
+		if (service.retries == SERVICE_RETRIES_UNSET)
 			service.retries = as.listening ? -1 : 0;
 		status = service_run(&service, &ops, &as,
 			&(struct service_hooks){
@@ -501,8 +500,6 @@ int applyservice_run(const struct applyservice_config *config, const char **wron
 			status = EXIT_DATA;
 		else if (status == EXIT_DONE && as.failed && !as.listening)
 			status = EXIT_NO;
-		if (status != EXIT_IO)
-			io_close_stdout();
 	}
 	privilege_free(as.privilege);
 	apply_free(as.apply);

@@ -29,8 +29,8 @@ struct applyservice_config {
 		.max_record_bytes = 16 * 1024 * 1024                                               \
 	}
 
-/* Runs to the end; returns the exit status: EXIT_NO if any record failed. EXIT_USAGE: *wrong holds
- * the words for opt_usage_error. */
-int applyservice_run(const struct applyservice_config *config, const char **wrong);
+/* For opt_main(); EXIT_NO if any record failed. */
+const char *applyservice_check(const struct applyservice_config *config);
+int applyservice_run(const struct applyservice_config *config);
 
 #endif

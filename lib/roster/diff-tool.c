@@ -218,9 +218,20 @@ static void compare_all(struct difftool *t)
 	put_out(t, 1);
 }
 
-int difftool_run(const char *old, const char *new)
+const char *difftool_check(const struct difftool_config *config)
 {
-	struct difftool t = {.old = {.path = old}, .new = {.path = new}};
+	char **files = config->files;
+
+	if (!files || !files[1] || files[2])
+		return "OLD and NEW are needed";
+	if (strcmp(files[0], "-") == 0 && strcmp(files[1], "-") == 0)
+		return "only one of OLD and NEW can be standard input";
+	return NULL;
+}
+
+int difftool_run(const struct difftool_config *config)
+{
+	struct difftool t = {.old = {.path = config->files[0]}, .new = {.path = config->files[1]}};
 	int status;
 
 	buf_init(&t.out, BUF_NO_MAX);

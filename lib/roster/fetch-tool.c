@@ -21,9 +21,7 @@ struct fetchtool {
 	struct loop *loop;
 	struct link *link;
 	struct fetch *fetch;
-	char *const *users; /* operands that are left */
-	int users_count;
-	bool operands;
+	char **users; /* operands that are left, or NULL */
 	bool input_ended, stopping;
 	bool held; /* the link is paused */
 	struct loop_timer progress;
@@ -141,16 +139,16 @@ static void on_turn(void *context)
 
 	if (loop_stopped(t->loop))
 		return;
-	while (t->users_count > 0 && !t->stopping && !fetch_full(t->fetch) &&
+	while (t->users && *t->users && !t->stopping && !fetch_full(t->fetch) &&
 		!link_congested(t->link)) {
 		fetch_user(t->fetch, span_of(*t->users++));
-		t->users_count--;
 	}
 	if (t->held && !fetch_full(t->fetch)) {
 		t->held = false;
 		link_resume(t->link);
 	}
-	if (fetch_active(t->fetch) > 0 || !(t->stopping || (t->input_ended && !t->users_count)))
+	if (fetch_active(t->fetch) > 0 ||
+		!(t->stopping || (t->input_ended && !(t->users && *t->users))))
 		return;
 	if (link_flush(t->link, 0)) {
 		loop_stop(t->loop, t->status);
@@ -192,58 +190,46 @@ static int run(struct fetchtool *t, int in_fd)
 	return t->status;
 }
 
-/* NULL, or what is wrong. host: normalised. */
-static const char *check(struct fetch_config *c, struct buf *host, struct buf *words)
+const char *fetchtool_check(const struct fetch_config *c)
 {
+	static char words[256];
 	const char *wrong;
 
 	if (!c->url)
 		return "--url is needed";
 	wrong = url_template_check(c->url);
 	if (wrong) {
-		buf_printf(words, "--url: %s", wrong);
-		return buf_string(words);
+		snprintf(words, sizeof(words), "--url: %s", wrong);
+		return words;
 	}
 	if (!c->tls_cert != !c->tls_key)
 		return "--tls-cert and --tls-key belong together";
-	if (c->host) {
-		if (!jid_normalise_domain(span_of(c->host), host))
-			return "--host is not a domain";
-		c->host = buf_string(host);
-	}
+	if (c->host && !jid_is_domain(c->host))
+		return "--host is not a domain";
 	return NULL;
 }
 
-int fetchtool_run(
-	const struct fetch_config *config, int count, char *const *users, const char **wrong)
+int fetchtool_run(const struct fetch_config *config)
 {
-	static char said[256];
-	struct fetchtool t = {
-		.config = *config, .users = users, .users_count = count, .operands = count > 0};
-	struct buf host, words;
-	int status = EXIT_USAGE, in_fd = STDIN_FILENO;
+	struct fetchtool t = {.config = *config, .users = config->users};
+	struct buf host;
+	int status, in_fd = STDIN_FILENO;
 
 	buf_init(&host, BUF_NO_MAX);
-	buf_init(&words, BUF_NO_MAX);
-	*wrong = check(&t.config, &host, &words);
-	if (*wrong) {
-		snprintf(said, sizeof(said), "%s", *wrong);
-		*wrong = said;
-	} else {
-		t.loop = loop_new();
-		if (t.operands)
-			in_fd = io_open_null(O_RDONLY);
-		t.fetch = fetch_new(t.loop, &t.config, on_record, &t, &status);
-		if (t.fetch)
-			status = run(&t, in_fd);
-		fetch_free(t.fetch);
-		loop_free(t.loop);
-		if (t.operands)
-			close(in_fd);
-		if (status != EXIT_IO)
-			io_close_stdout();
+	if (config->host) {
+		jid_normalise_domain(span_of(config->host), &host);
+		t.config.host = buf_string(&host);
 	}
+	t.loop = loop_new();
+	if (config->users)
+		in_fd = io_open_null(O_RDONLY);
+	t.fetch = fetch_new(t.loop, &t.config, on_record, &t, &status);
+	if (t.fetch)
+		status = run(&t, in_fd);
+	fetch_free(t.fetch);
+	loop_free(t.loop);
+	if (config->users)
+		close(in_fd);
 	buf_free(&host);
-	buf_free(&words);
 	return status;
 }

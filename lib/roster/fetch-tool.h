@@ -11,9 +11,8 @@
 /* The longest line that is given back as the `user` of a bad-user record. */
 #define FETCHTOOL_LINE_MAX_BYTES 65536
 
-/* users: operands; none: names from standard input. Returns the exit status; EXIT_USAGE with
- * *wrong (valid until the next call). Closes standard output. */
-int fetchtool_run(
-	const struct fetch_config *config, int count, char *const *users, const char **wrong);
+/* For opt_main(). The words of the check are valid until the next call. */
+const char *fetchtool_check(const struct fetch_config *config);
+int fetchtool_run(const struct fetch_config *config);
 
 #endif

@@ -32,6 +32,7 @@ struct fetch_config {
 	struct io_secret token, headers;
 	const char *tls_ca, *tls_cert, *tls_key; /* PEM files or NULL */
 	const char *cache;			 /* folder or NULL */
+	char **users;				 /* fetchtool: NULL-ended; NULL: names from stdin */
 };
 
 #define FETCH_CONFIG_INIT                                                                          \

@@ -571,7 +571,12 @@ static int secrets_read(struct refreshservice *rs)
 	return status;
 }
 
-int refreshservice_run(struct refreshservice_config *config, const char **wrong)
+const char *refreshservice_check(const struct refreshservice_config *config)
+{
+	return !config->cert != !config->key ? "--tls-cert and --tls-key go together" : NULL;
+}
+
+int refreshservice_run(struct refreshservice_config *config)
 {
 	static const struct service_ops ops = {.tick = on_tick,
 		.deadline = on_deadline,
@@ -582,10 +587,6 @@ int refreshservice_run(struct refreshservice_config *config, const char **wrong)
 	struct refreshservice rs = {.config = config, .connection = -1, .nothing_fd = -1};
 	int status;
 
-	if (!config->cert != !config->key) {
-		*wrong = "--tls-cert and --tls-key go together";
-		return EXIT_USAGE;
-	}
 	config->service.detached = true;
 	buf_init(&rs.token, IO_SECRET_MAX_BYTES);
 	buf_init(&rs.cert, PEM_MAX_BYTES);

@@ -14,7 +14,7 @@ struct refreshservice_config {
 	const char *cert, *key; /* files */
 	struct io_secret token;
 	const char *spool;
-	char *const *worker; /* NULL: names are printed */
+	char **worker; /* NULL: names are printed */
 	int64_t timeout_ms, receive_ms, max_body_bytes, max_header_bytes, max_connections,
 		max_pending, max_record_bytes;
 };
@@ -28,8 +28,8 @@ struct refreshservice_config {
 		.max_record_bytes = 16 * 1024 * 1024                                               \
 	}
 
-/* Runs to the end; returns the exit status. EXIT_USAGE: *wrong holds the words for
- * opt_usage_error(). */
-int refreshservice_run(struct refreshservice_config *config, const char **wrong);
+/* For opt_main(). */
+const char *refreshservice_check(const struct refreshservice_config *config);
+int refreshservice_run(struct refreshservice_config *config);
 
 #endif

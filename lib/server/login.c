@@ -21,7 +21,7 @@ struct login {
 	int down_status;
 };
 
-const char *login_config_error(const struct login_config *config)
+const char *login_check(const struct login_config *config)
 {
 	bool component_options = io_secret_given(&config->secret);
 	bool user_options = config->password.file || config->password.fd >= 0 ||
@@ -39,6 +39,10 @@ const char *login_config_error(const struct login_config *config)
 		return "--jid needs --password-file or --password-fd";
 	if (config->jid && config->tls == CLIENT_TLS_OFF && config->tls_ca)
 		return "--tls-ca makes no sense with --tls off";
+	if (config->domain && !jid_is_domain(config->domain))
+		return "--domain is not a domain";
+	if (config->jid && !jid_is_user(config->jid))
+		return "--jid is not a user's address";
 	return NULL;
 }
 
@@ -184,19 +188,17 @@ static struct component *component_start(
 
 /* --- for both */
 
-static char *bare_of(const char *typed, bool user)
+/* login_check() has found that it can be normalised. */
+static char *bare_of(const char *typed)
 {
 	struct buf normal;
 	struct span bare;
-	struct jid parts;
-	char *result = NULL;
+	char *result;
 
 	buf_init(&normal, JID_MAX_BYTES);
-	if (jid_normalise(span_of(typed), &normal) && jid_split(buf_span(&normal), &parts) &&
-		(user ? parts.local.p != NULL : !parts.local.p && !parts.resource.p)) {
-		bare = jid_bare(buf_span(&normal));
-		result = xstrndup(bare.p, bare.n);
-	}
+	jid_normalise(span_of(typed), &normal);
+	bare = jid_bare(buf_span(&normal));
+	result = xstrndup(bare.p, bare.n);
 	buf_free(&normal);
 	return result;
 }
@@ -211,21 +213,14 @@ struct login *login_new(struct loop *loop, const struct login_config *config,
 	l->context = context;
 	l->timeout_ms = config->timeout_ms;
 	loop_timer_init(&l->timeout, component_timeout, l);
-	l->bare = bare_of(config->jid ? config->jid : config->domain, config->jid != NULL);
+	l->bare = bare_of(config->jid ? config->jid : config->domain);
 	*status = EXIT_DONE;
-	if (!l->bare) {
-		err_error("'%s' is not %s", config->jid ? config->jid : config->domain,
-			config->jid ? "a user's address" : "a domain");
-		*status = EXIT_USAGE;
-	} else if (config->jid) {
+	if (config->jid)
 		l->client = client_start(l, config, status);
-	} else {
+	else
 		l->component = component_start(l, config, status);
-	}
 	if (l->client || l->component)
 		return l;
-	if (*status == EXIT_USAGE) /* told in two lines, as opt_usage_error() does */
-		err_error("try '%s --help'", err_program());
 	login_free(l);
 	return NULL;
 }

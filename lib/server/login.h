@@ -13,6 +13,7 @@
 #include "loop/loop.h"
 #include "base/opt.h"
 #include "xmpp/reader.h"
+#include "server/limits.h"
 #include "xmpp/writer.h"
 
 #define LOGIN_TIMEOUT_MS 30000
@@ -70,18 +71,10 @@ struct login_config {
 			.max = 86400000},                                                          \
 		{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza read (default 1M)",    \
 			&(c).max_stanza_bytes, .min = 1024, .max = 1 << 28},                       \
-		{"max-depth", 0, OPT_INT, "N", "deepest nesting read (default 256)",               \
-			&(c).max_depth, .min = 2, .max = 10000},                                   \
-		{"max-attributes", 0, OPT_INT, "N",                                                \
-			"most attributes of one element (default 256)", &(c).max_attributes,       \
-			.min = 8, .max = 100000},                                                  \
-		{"max-send-bytes", 0, OPT_BYTES, "BYTES",                                          \
-			"largest stanza sent to a server, 0 for no limit (default 500000)",        \
-			&(c).max_send_bytes, .min = 0, .max = 1 << 28},                            \
 	{                                                                                          \
-		"max-queue-bytes", 0, OPT_BYTES, "BYTES",                                          \
-			"most output waiting to be written (default 16M)", &(c).max_queue_bytes,   \
-			.min = 65536, .max = 1 << 30                                               \
+		"max-send-bytes", 0, OPT_BYTES, "BYTES",                                           \
+			"largest stanza sent to a server, 0 for no limit (default 500000)",        \
+			&(c).max_send_bytes, .min = 0, .max = 1 << 28                              \
 	}
 
 struct login_ops {
@@ -99,7 +92,7 @@ struct login;
 
 /* What is wrong with the combination of options, NULL if nothing: exactly one of domain and jid,
  * their secret, TLS options with a JID only. For opt_usage_error(). */
-const char *login_config_error(const struct login_config *config);
+const char *login_check(const struct login_config *config);
 
 /* Starts connecting. NULL after logging if that is impossible; *status says how. */
 struct login *login_new(struct loop *loop, const struct login_config *config,

@@ -750,7 +750,5 @@ int service_run(const struct service_config *config, const struct service_ops *o
 	/* what has been let go of is not asked any more */
 	s->ops = (struct service_ops){.stanza = ignore_stanza};
 	service_close(s);
-	if (!s->component && s->status != EXIT_IO)
-		io_close_stdout();
 	return s->status;
 }

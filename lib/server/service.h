@@ -23,9 +23,12 @@
 
 #include "base/deadline.h"
 #include "server/component.h"
+#include "server/limits.h"
 #include "server/metrics.h"
 #include "base/opt.h"
 #include "xmpp/turn.h"
+
+#define SERVICE_RETRIES_UNSET (-2)
 
 struct service_config {
 	const char *connect; /* NULL: filter */
@@ -45,17 +48,16 @@ struct service_config {
 /* Defaults for all fields. */
 #define SERVICE_CONFIG_INIT                                                                        \
 	{                                                                                          \
-		.secret = {.fd = -1, .credential = "component-secret"}, .retries = -1,             \
-		.drain_ms = 5000, .ready_fd = -1, .metrics_interval_ms = 15000,                    \
-		.max_stanza_bytes = READER_MAX_STANZA_BYTES, .max_depth = READER_MAX_DEPTH,        \
-		.max_attributes = READER_MAX_ATTRIBUTES, .max_send_bytes = -1,                     \
-		.max_queue_bytes = LINK_MAX_QUEUE_BYTES                                            \
+		.secret = {.fd = -1, .credential = "component-secret"},                            \
+		.retries = SERVICE_RETRIES_UNSET, .drain_ms = 5000, .ready_fd = -1,                \
+		.metrics_interval_ms = 15000, .max_stanza_bytes = READER_MAX_STANZA_BYTES,         \
+		.max_depth = READER_MAX_DEPTH, .max_attributes = READER_MAX_ATTRIBUTES,            \
+		.max_send_bytes = -1, .max_queue_bytes = LINK_MAX_QUEUE_BYTES                      \
 	}
 
 /* The option rows every service has; c is a struct service_config lvalue with static storage:
  * --domain --connect --secret-file --secret-fd --retries --drain-time --ready-fd --metrics
- * --metrics-interval --max-stanza-bytes --max-depth --max-attributes --max-send-bytes
- * --max-queue-bytes */
+ * --metrics-interval --max-stanza-bytes --max-send-bytes */
 #define SERVICE_OPTIONS(c)                                                                         \
 	SERVICE_OPTIONS_SAYING(c, "the server's component port; without it a filter",              \
 		"reconnects in a row before giving up, -1 for ever (default -1)")
@@ -74,18 +76,10 @@ struct service_config {
 		SERVICE_DAEMON_OPTIONS(c),                                                         \
 		{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza read (default 1M)",    \
 			&(c).max_stanza_bytes, .min = 1024, .max = 1 << 30},                       \
-		{"max-depth", 0, OPT_INT, "N", "deepest nesting read (default 256)",               \
-			&(c).max_depth, .min = 2, .max = 10000},                                   \
-		{"max-attributes", 0, OPT_INT, "N",                                                \
-			"most attributes of one element (default 256)", &(c).max_attributes,       \
-			.min = 8, .max = 100000},                                                  \
-		{"max-send-bytes", 0, OPT_BYTES, "BYTES",                                          \
-			"largest stanza sent, 0 for no limit (default 500000 to a server)",        \
-			&(c).max_send_bytes, .min = 0, .max = 1 << 30},                            \
 	{                                                                                          \
-		"max-queue-bytes", 0, OPT_BYTES, "BYTES",                                          \
-			"most output waiting to be written (default 16M)", &(c).max_queue_bytes,   \
-			.min = 65536, .max = 1 << 30                                               \
+		"max-send-bytes", 0, OPT_BYTES, "BYTES",                                           \
+			"largest stanza sent, 0 for no limit (default 500000 to a server)",        \
+			&(c).max_send_bytes, .min = 0, .max = 1 << 30                              \
 	}
 
 /* Of these the ones of every daemon, whatever it serves: --drain-time --ready-fd --metrics

@@ -214,6 +214,35 @@ bool jid_normalise_domain(struct span text, struct buf *out)
 	return !jid.local.p && !jid.resource.p && jid_normalise(text, out);
 }
 
+bool jid_is_valid(const char *typed)
+{
+	struct buf normal;
+	bool valid;
+
+	buf_init(&normal, BUF_NO_MAX);
+	valid = jid_normalise(span_of(typed), &normal);
+	buf_free(&normal);
+	return valid;
+}
+
+bool jid_is_user(const char *typed)
+{
+	/* preparing a part makes no separators */
+	return jid_is_valid(typed) && strchr(typed, '@') &&
+	       (!strchr(typed, '/') || strchr(typed, '@') < strchr(typed, '/'));
+}
+
+bool jid_is_domain(const char *typed)
+{
+	struct buf normal;
+	bool valid;
+
+	buf_init(&normal, BUF_NO_MAX);
+	valid = jid_normalise_domain(span_of(typed), &normal);
+	buf_free(&normal);
+	return valid;
+}
+
 bool jid_fold(struct span text, struct buf *out)
 {
 	struct span bare = jid_bare(text);

@@ -45,6 +45,11 @@ bool jid_normalise(struct span text, struct buf *out);
 /* The same for what is to be a domain: false also if there are other parts. */
 bool jid_normalise_domain(struct span text, struct buf *out);
 
+/* Whether what a person typed is an address, one with a local part, or a domain. */
+bool jid_is_valid(const char *typed);
+bool jid_is_user(const char *typed);
+bool jid_is_domain(const char *typed);
+
 /* What a server that does not normalise addresses (ejabberd passes them on as users write them)
  * should have made of one on a stanza: append it to out with the ASCII letters of its bare part in
  * lower case and without a dot behind the domain. False (out unchanged) if that is what it is. */

@@ -195,14 +195,10 @@ static const struct opt options[] = {
 	{0},
 };
 
-int main(int argc, char **argv)
+static const struct opt limits[] = {STREAM_LIMITS(config), {0}};
+
+static int run(const struct service_config *c)
 {
-	static const char *const usage[] = {"[OPTION]...", NULL};
-	static const struct opt *const tables[] = {options, NULL};
-	static const struct opt_program program = {.name = "echo-service",
-		.summary = "answer each request with itself",
-		.usage = usage,
-		.tables = tables};
 	static const struct service_ops ops = {
 		.up = up,
 		.down = down,
@@ -215,10 +211,18 @@ int main(int argc, char **argv)
 		.metrics = metrics,
 	};
 
-	err_init(argv[0]);
-	io_sanitise(true);
-	if (opt_parse(&program, argc, argv) < argc)
-		opt_usage_error(&program, "no operands");
-	return service_run(&config, &ops, &echo,
+	return service_run(c, &ops, &echo,
 		&(struct service_hooks){.context = &echo, .reload = reload, .attach = attach});
+}
+
+int main(int argc, char **argv)
+{
+	static const struct opt *const tables[] = {options, NULL};
+	static const struct opt *const limit_tables[] = {limits, NULL};
+	static const struct opt_program program = {.name = "echo-service",
+		.summary = "answer each request with itself",
+		.tables = tables,
+		.limits = limit_tables};
+
+	return opt_main(&program, argc, argv, &config, opt_no_check, run);
 }

@@ -11,6 +11,9 @@ static struct {
 	const char *domain, *file, *maybe;
 	int64_t retries, bytes, wait_ms, small;
 	struct opt_list list;
+	int64_t pending, bytes_limit;
+	struct opt_share share;
+	struct opt_list trusted;
 } o;
 
 static const char *called(void *target, const char *value)
@@ -43,8 +46,19 @@ static const struct opt shared[] = {
 	{0},
 };
 static const struct opt *const tables[] = {own, shared, NULL};
+static const struct opt some_limits[] = {
+	{"pending", 0, OPT_INT, NULL, "most requests (default 7)", &o.pending, .min = 1, .max = 9},
+	{"queue-bytes", 0, OPT_BYTES, NULL, "most bytes", &o.bytes_limit, .min = 1, .max = 9000},
+	{0},
+};
+static const struct opt more_limits[] = {
+	{"share", 0, OPT_SHARE, NULL, "of each", &o.share, .min = 2, .max = 500},
+	{"trusted", 0, OPT_LIST, NULL, "no share for it", &o.trusted},
+	{0},
+};
+static const struct opt *const limit_tables[] = {some_limits, more_limits, NULL};
 static const char *const usage[] = {"[-fn] [OPERAND...]", "--list WORD", NULL};
-static struct opt_program program = {"prog", "try options", usage, tables};
+static struct opt_program program = {"prog", "try options", usage, tables, limit_tables};
 
 /* A command line in one string, split at spaces; '' is an empty argument. */
 static struct child parse(const char *line);
@@ -57,6 +71,7 @@ static void parse_in_child(void *context)
 		argv[argc++] = strcmp(word, "''") == 0 ? word + 2 : word;
 	err_init(argv[0]);
 	o.retries = -7;
+	o.mode = -1;
 	int first = opt_parse(&program, argc, argv);
 	if (o.flag)
 		printf("flag ");
@@ -76,10 +91,17 @@ static void parse_in_child(void *context)
 		printf("bytes=%" PRId64 " ", o.bytes);
 	if (o.wait_ms)
 		printf("wait=%" PRId64 " ", o.wait_ms);
-	if (opt_given(&program, "mode"))
+	if (o.mode != -1)
 		printf("mode=%d ", o.mode);
-	if (opt_given(&program, "verbose"))
-		printf("verbose ");
+	if (o.pending)
+		printf("pending=%" PRId64 " ", o.pending);
+	if (o.bytes_limit)
+		printf("queue=%" PRId64 " ", o.bytes_limit);
+	if (o.share.n)
+		printf("share=%" PRId64 "%s ", o.share.n, o.share.percent ? "%" : "");
+	for (size_t i = 0; i < o.trusted.count; i++)
+		printf("trusted=%s ", o.trusted.items[i]);
+	free(o.trusted.items);
 	for (size_t i = 0; i < o.list.count; i++)
 		printf("list=%s ", o.list.items[i]);
 	free(o.list.items);
@@ -146,10 +168,21 @@ static void good_lines(void)
 		{"--mode=set", "mode=1 |"},
 		{"--mode=getset", "mode=2 |"},
 		{"--call x -cy -C --call-flag", "call(x)\ncall(y)\ncall(NULL)\ncall(NULL)\n|"},
-		{"-v", "verbose info |"},
-		{"-vq", "verbose |"},
-		{"--verbose --verbose --quiet", "verbose info |"},
+		{"-v", "info |"},
+		{"-vq", "|"},
+		{"--verbose --verbose --quiet", "info |"},
 		{"--log-format text", "|"},
+		{"--limit pending=3", "pending=3 |"},
+		{"--limit=pending=3 a --limit pending=4", "pending=4 | 'a'"},
+		{"--limit queue-bytes=2K", "queue=2048 |"},
+		{"--limit share=25%", "share=25% |"},
+		{"--limit share=25", "share=25 |"},
+		{"--limit share=100% --limit share=500", "share=500 |"},
+		{"--limit trusted=a --limit trusted=b=c", "trusted=a trusted=b=c |"},
+		{"--max-pending 3", "pending=3 |"},
+		{"--max-pending=3", "pending=3 |"},
+		{"--max-queue-bytes 8K", "queue=8192 |"},
+		{"--max-share 1%", "share=1% |"},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct child c = parse(cases[i][0]);
@@ -165,6 +198,25 @@ static void wrong_lines(void)
 {
 	static const char *const cases[][2] = {
 		{"--nope", "unknown option '--nope'"},
+		{"--limit nope=1", "no limit is called 'nope'"},
+		{"--limit max-pending=1", "no limit is called 'max-pending'"},
+		{"--limit =1", "no limit is called ''"},
+		{"--limit pending", "limit 'pending' needs a value"},
+		{"--limit pending=", "limit 'pending' needs a value"},
+		{"--limit", "option '--limit' needs a value"},
+		{"--limit pending=10", "invalid value '10' for limit pending: not between 1 and 9"},
+		{"--limit share=0%", "invalid value '0%' for limit share: not between 1% and 100%"},
+		{"--limit share=101%",
+			"invalid value '101%' for limit share: not between 1% and 100%"},
+		{"--limit share=5%%",
+			"invalid value '5%%' for limit share: not between 1% and 100%"},
+		{"--limit share=-5%", "invalid value '-5%' for limit share: not a whole number"},
+		{"--limit share=1", "invalid value '1' for limit share: not between 2 and 500"},
+		{"--limit share=x", "invalid value 'x' for limit share: not a number"},
+		{"--max-pending 10", "invalid value '10' for limit pending: not between 1 and 9"},
+		{"--max-nope 1", "unknown option '--max-nope'"},
+		{"--max- 1", "unknown option '--max-'"},
+		{"--max-pending", "option '--max-pending' needs a value"},
 		{"--nope=x", "unknown option '--nope'"},
 		{"---flag", "unknown option '---flag'"},
 		{"--=x", "unknown option '--'"},
@@ -332,13 +384,21 @@ static void help_and_version(void)
 			"      --mode=get|set|getset  what to do\n"
 			"  -c, --call=WORD            call with it\n"
 			"  -C, --call-flag            call\n"
+			"      --limit=NAME=N         set one of the limits below (may be given "
+			"several times)\n"
 			"  -v, --verbose              say more; may be repeated\n"
 			"  -q, --quiet                say less; may be repeated\n"
 			"      --log-format=FORMAT    text or json lines on standard error "
 			"(default "
 			"text)\n"
 			"  -h, --help                 show this help and exit\n"
-			"  -V, --version              show the version and exit\n");
+			"  -V, --version              show the version and exit\n"
+			"\n"
+			"limits, set by --limit=NAME=N:\n"
+			"  pending                    most requests (default 7)\n"
+			"  queue-bytes                most bytes\n"
+			"  share                      of each\n"
+			"  trusted                    no share for it\n");
 		child_free(&c);
 	}
 	struct child c = parse("--version");
@@ -439,6 +499,8 @@ static void bash_completes(void)
 	check_shell("bash", BASH("-s /dev/nul", "2"), "/dev/null ");
 	check_shell("bash", BASH("--call /de", "2"), "/dev ");
 	check_shell("bash", BASH("--retries -", "2"), " ");
+	check_shell("bash", BASH("--limit ", "2"), "pending= queue-bytes= share= trusted= ");
+	check_shell("bash", BASH("--limit = qu", "3"), "queue-bytes= ");
 	check_shell("bash", BASH("--sec", "1"), "--secret-file ");
 	check_shell("bash", BASH("-- --mo", "2"), " ");
 	check_shell("bash", BASH("/dev/nul", "1"), " ");
@@ -454,6 +516,8 @@ static void fish_completes(void)
 	check_shell("fish", FISH("prog --mo"), "--mode\twhat to do\n");
 	check_shell("fish", FISH("prog --mode g"), "get\twhat to do\ngetset\twhat to do\n");
 	check_shell("fish", FISH("prog --mode=s"), "--mode=set\twhat to do\n");
+	check_shell("fish", FISH("prog --limit que"),
+		"queue-bytes=\tset one of the limits below (may be given several times)\n");
 	check_shell("fish", FISH("prog -s /dev/nul"), "/dev/null\n");
 	check_shell("fish", FISH("prog --dom"), "--domain\tthe component's own [domain]: this\n");
 	check_shell("fish", FISH("prog --sec"), "--secret-file\tfile\n");
