@@ -267,7 +267,7 @@ jat-decode: stdin:7: element 'other' is no stanza"
 	echo "<message to='$SEALED'><x><y><z/></y></x></message>" >in
 	run -65 --separate-stderr jat-decode "${args[@]}" --stanza --max-depth 2 <in
 	assert_output ""
-	assert_equal "$stderr" "jat-decode: stdin:1: stanza over --max-depth"
+	assert_equal "$stderr" "jat-decode: stdin:1: stanza over --limit depth"
 	run -0 jat-decode "${args[@]}" --stanza <in
 	(printf "<message to='%s' " "$SEALED" && printf "a%d='' " {1..30} && echo "/>") >in
 	run -65 jat-decode "${args[@]}" --stanza --max-attributes 30 <in

@@ -344,11 +344,11 @@ stdin:7: element 'other' is no stanza"
 	echo "<message from='a@b'><x><y><z/></y></x></message>" >in
 	run -65 --separate-stderr jat-encode "${args[@]}" --stanza --max-depth 2 <in
 	assert_output ""
-	assert_equal "$stderr" "jat-encode: stdin:1: stanza over --max-depth"
+	assert_equal "$stderr" "jat-encode: stdin:1: stanza over --limit depth"
 	run -0 jat-encode "${args[@]}" --stanza --max-depth 3 <in
 	(printf "<message from='a@b' " && printf "a%d='' " {1..30} && echo "/>") >in
 	run -65 --separate-stderr jat-encode "${args[@]}" --stanza --max-attributes 30 <in
-	assert_equal "$stderr" "jat-encode: stdin:1: stanza over --max-attributes"
+	assert_equal "$stderr" "jat-encode: stdin:1: stanza over --limit attributes"
 	(printf "<message from='a@b'><body>%02000d</body></message>\n" 1 && echo "<message from='a@b'/>") >in
 	run -65 --separate-stderr jat-encode "${args[@]}" --stanza --max-stanza-bytes 1K <in
 	assert_equal "${#lines[@]}" 1

@@ -69,8 +69,8 @@ $RESULT"
 	assert_equal "$(grep -c policy-violation <<<"$output")" 3
 	assert_line --index 3 "$RESULT"
 	grep -q 'stdin:1: stanza over --max-stanza-bytes' <<<"$stderr"
-	grep -q 'stdin:2: stanza over --max-depth' <<<"$stderr"
-	grep -q 'stdin:3: stanza over --max-attributes' <<<"$stderr"
+	grep -q 'stdin:2: stanza over --limit depth' <<<"$stderr"
+	grep -q 'stdin:3: stanza over --limit attributes' <<<"$stderr"
 }
 
 @test "filter: the end of input answers what is held" {

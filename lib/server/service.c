@@ -493,8 +493,8 @@ static void on_filter_stanza(void *context, const struct stanza *stanza)
 {
 	static const char *const refusals[] = {
 		[STANZA_TOO_LARGE] = "stanza over --max-stanza-bytes",
-		[STANZA_TOO_DEEP] = "stanza over --max-depth",
-		[STANZA_TOO_MANY_ATTRIBUTES] = "stanza over --max-attributes",
+		[STANZA_TOO_DEEP] = "stanza over --limit depth",
+		[STANZA_TOO_MANY_ATTRIBUTES] = "stanza over --limit attributes",
 	};
 	struct service *s = context;
 
