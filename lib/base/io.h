@@ -1,4 +1,4 @@
-/* base/io.h - files, secrets, stdout: the manners of a Unix program
+/* base/io.h - files, descriptors, stdout: the manners of a Unix program
  *
  * Functions return 0 or a negative errno unless said otherwise.
  */
@@ -45,39 +45,6 @@ int io_create_file(const char *path, struct span content, mode_t mode);
  * was written. */
 void io_close_stdout(void);
 
-/* Where a secret comes from: --x-file, --x-fd, else $CREDENTIALS_DIRECTORY/NAME. */
-struct io_secret {
-	const char *file;	/* or NULL */
-	int64_t fd;		/* or -1 */
-	const char *credential; /* NAME: "component-secret", "password", ... */
-};
-#define IO_SECRET_MAX_BYTES 65536
-
-/* Read the secret into out (raw content; io_secret_trim removes one trailing newline).
- * A regular file that others can read or the group can write is refused (/dev/fd/N is an fd that
- * somebody opened for us: not looked at). An fd is read to its end once, closed unless it is a
- * standard one, and remembered by the caller (it cannot be read again on SIGHUP).
- * Returns an exit status: EXIT_DONE, EXIT_CONFIG (missing, unreadable, bad mode, empty,
- * embedded NUL), EXIT_TEMPORARY (out of descriptors or memory); the reason has been logged. */
-int io_secret_read(const struct io_secret *secret, const char *what, struct buf *out);
-/* Whether any source is there at all. */
-bool io_secret_given(const struct io_secret *secret);
-void io_secret_trim(struct buf *b);
-/* buf_free, but overwrite first (explicit_bzero). */
-void io_secret_wipe(struct buf *b);
-/* No core files and not dumpable by others, for processes that hold secrets. */
-void io_no_core(void);
-
-/* Cryptographically secure random bytes (getrandom); exits 75 when the kernel has none. */
-void io_random(void *bytes, size_t n);
-/* The next of random numbers that are drawn many at a time, for the pure modules that are given a
- * function for them; context: a struct io_random_numbers, at first all 0. None stays in it once it
- * was given out. */
-struct io_random_numbers {
-	uint64_t drawn[32];
-	size_t left;
-};
-uint64_t io_random_number(void *context);
 /* CLOCK_MONOTONIC in milliseconds. */
 int64_t io_now_ms(void);
 

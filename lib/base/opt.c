@@ -11,6 +11,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/io.h"
+#include "base/opt-complete.h"
+#include "base/secret.h"
 
 /* --help's descriptions begin here, further right for one long option */
 #define HELP_COLUMN_MAX 34
@@ -55,27 +57,21 @@ static const struct opt common[] = {
 
 /* --- the tables as one list */
 
-struct each {
-	const struct opt *const *table;
-	const struct opt *next;
-	const struct opt *const *more; /* tables that come after those of `table`, or NULL */
-};
-
-static struct each each_start(const struct opt_program *program)
+struct opt_each opt_each_option(const struct opt_program *program)
 {
 	static const struct opt *const with_limits[] = {limit_option, common, NULL};
-	return (struct each){
+	return (struct opt_each){
 		program->tables, NULL, program->limits ? with_limits : with_limits + 1};
 }
 
-static struct each each_limit(const struct opt_program *program)
+struct opt_each opt_each_limit(const struct opt_program *program)
 {
 	static const struct opt *const none[] = {NULL};
-	return (struct each){program->limits ? program->limits : none, NULL, NULL};
+	return (struct opt_each){program->limits ? program->limits : none, NULL, NULL};
 }
 
 /* The program's options (or limits) in order, then --limit and the common options, then NULL. */
-static const struct opt *each_next(struct each *e)
+const struct opt *opt_next(struct opt_each *e)
 {
 	while (!e->next || !e->next->name) {
 		if (!*e->table && e->more) {
@@ -89,35 +85,35 @@ static const struct opt *each_next(struct each *e)
 	return e->next++;
 }
 
-static const struct opt *find_name(struct each e, struct span name)
+static const struct opt *find_name(struct opt_each e, struct span name)
 {
 	const struct opt *o;
-	while ((o = each_next(&e)) && !span_is(name, o->name))
+	while ((o = opt_next(&e)) && !span_is(name, o->name))
 		;
 	return o;
 }
 
 static const struct opt *find_letter(const struct opt_program *program, char letter)
 {
-	struct each e = each_start(program);
+	struct opt_each e = opt_each_option(program);
 	const struct opt *o;
-	while ((o = each_next(&e)) && o->letter != letter)
+	while ((o = opt_next(&e)) && o->letter != letter)
 		;
 	return o;
 }
 
-static bool takes_value(const struct opt *o)
+bool opt_takes_value(const struct opt *o)
 {
 	return o->kind == OPT_CALL ? o->arg != NULL : o->kind != OPT_FLAG && o->kind != OPT_COUNT;
 }
 
-static bool repeats(const struct opt *o)
+bool opt_repeats(const struct opt *o)
 {
 	return o->kind == OPT_COUNT || o->kind == OPT_LIST ||
 	       (o->kind == OPT_CALL && o->name != help && o->name != version);
 }
 
-static const char *arg_name(const struct opt *o)
+const char *opt_arg_name(const struct opt *o)
 {
 	return o->arg ? o->arg : o->choices ? o->choices : "VALUE";
 }
@@ -273,9 +269,9 @@ static void left_column(struct buf *out, const struct opt *o)
 	else
 		buf_printf(out, "      --%s", o->name);
 	if (o->kind == OPT_OPTIONAL)
-		buf_printf(out, "[=%s]", arg_name(o));
-	else if (takes_value(o))
-		buf_printf(out, "=%s", arg_name(o));
+		buf_printf(out, "[=%s]", opt_arg_name(o));
+	else if (opt_takes_value(o))
+		buf_printf(out, "=%s", opt_arg_name(o));
 }
 
 _Noreturn static void show_help(const struct opt_program *program)
@@ -288,15 +284,15 @@ _Noreturn static void show_help(const struct opt_program *program)
 			*usage[i] ? " " : "", usage[i]);
 	buf_printf(&out, "\n%s\n\n", program->summary);
 	size_t column = 0;
-	struct each e = each_start(program);
-	for (const struct opt *o; (o = each_next(&e));) {
+	struct opt_each e = opt_each_option(program);
+	for (const struct opt *o; (o = opt_next(&e));) {
 		buf_reset(&left);
 		left_column(&left, o);
 		if (!o->hidden && left.n > column && left.n <= HELP_COLUMN_MAX)
 			column = left.n;
 	}
-	e = each_start(program);
-	for (const struct opt *o; (o = each_next(&e));) {
+	e = opt_each_option(program);
+	for (const struct opt *o; (o = opt_next(&e));) {
 		if (o->hidden)
 			continue;
 		buf_reset(&left);
@@ -305,254 +301,11 @@ _Noreturn static void show_help(const struct opt_program *program)
 	}
 	if (program->limits)
 		buf_append_string(&out, "\nlimits, set by --limit=NAME=N:\n");
-	e = each_limit(program);
-	for (const struct opt *o; (o = each_next(&e));)
+	e = opt_each_limit(program);
+	for (const struct opt *o; (o = opt_next(&e));)
 		buf_printf(&out, "  %-*s  %s\n", (int)column - 2, o->name, o->help);
 	buf_free(&left);
 	out_finish(&out);
-}
-
-/* "a|b|c" as words */
-static void append_choices(struct buf *out, const char *choices)
-{
-	for (; *choices; choices++)
-		buf_append_char(out, *choices == '|' ? ' ' : *choices);
-}
-
-/* What completes a value in bash, as commands that set COMPREPLY. */
-static void bash_value(struct buf *out, const char *complete, const char *choices)
-{
-	if (choices) {
-		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -W '");
-		append_choices(out, choices);
-		buf_append_string(out, "' -- \"$cur\")");
-	} else if (complete && strcmp(complete, "file") == 0) {
-		buf_append_string(out, "compopt -o filenames\n\t\t"
-				       "mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")");
-	} else if (complete && strcmp(complete, "dir") == 0) {
-		buf_append_string(out, "compopt -o filenames\n\t\t"
-				       "mapfile -t COMPREPLY < <(compgen -d -- \"$cur\")");
-	} else if (complete && strcmp(complete, "host") == 0) {
-		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -A hostname -- \"$cur\")");
-	} else if (complete && strcmp(complete, "command") == 0) {
-		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -c -- \"$cur\")");
-	}
-}
-
-/* The limits' names with an '=', as words. */
-static void append_limits(struct buf *out, const struct opt_program *program)
-{
-	struct each e = each_limit(program);
-	const char *space = "";
-	for (const struct opt *o; (o = each_next(&e)); space = " ")
-		buf_printf(out, "%s%s=", space, o->name);
-}
-
-/* One case of the value's completion: `--name | -x)` and what to do. */
-static void bash_case(struct buf *out, const struct opt_program *program, const struct opt *o)
-{
-	buf_printf(out, "\t--%s", o->name);
-	if (o->letter)
-		buf_printf(out, " | -%c", o->letter);
-	buf_append_string(out, ")\n\t\t");
-	if (o->complete == limit) {
-		buf_append_string(out, "compopt -o nospace\n\t\t"
-				       "mapfile -t COMPREPLY < <(compgen -W '");
-		append_limits(out, program);
-		buf_append_string(out, "' -- \"$cur\")");
-	} else {
-		bash_value(out, o->complete, o->choices);
-	}
-	buf_append_string(out, "\n\t\treturn\n\t\t;;\n");
-}
-
-static void complete_bash(struct buf *out, const struct opt_program *program)
-{
-	struct buf function = out_start(), plain = out_start(), names = out_start();
-	for (const char *s = program->name; *s; s++)
-		buf_append_char(&function, *s == '-' ? '_' : *s);
-	buf_printf(out,
-		"# bash completion for %s; written by %s --completion bash\n"
-		"_%s()\n{\n"
-		"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i\n"
-		"\tCOMPREPLY=()\n"
-		"\t# bash splits --name=value at the =\n"
-		"\tif [[ $cur == = ]]; then\n"
-		"\t\tcur=\n"
-		"\telif [[ $prev == = ]] && ((COMP_CWORD > 1)); then\n"
-		"\t\tprev=${COMP_WORDS[COMP_CWORD - 2]}\n"
-		"\tfi\n"
-		"\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
-		"\t\t[[ ${COMP_WORDS[i]} == -- ]] && prev=--\n"
-		"\tdone\n"
-		"\tcase $prev in\n",
-		program->name, program->name, function.p);
-	struct each e = each_start(program);
-	for (const struct opt *o; (o = each_next(&e));) {
-		if (o->hidden)
-			continue;
-		const char *separator = names.n ? " " : "";
-		if (o->letter)
-			buf_printf(&names, "%s-%c --%s", separator, o->letter, o->name);
-		else
-			buf_printf(&names, "%s--%s", separator, o->name);
-		if (!takes_value(o) || o->kind == OPT_OPTIONAL)
-			continue;
-		if (o->complete || o->choices) {
-			bash_case(out, program, o);
-			continue;
-		}
-		buf_printf(&plain, "%s--%s", plain.n ? " | " : "", o->name);
-		if (o->letter)
-			buf_printf(&plain, " | -%c", o->letter);
-	}
-	if (plain.n)
-		buf_printf(out, "\t%s)\n\t\treturn\n\t\t;;\n", plain.p);
-	buf_printf(out,
-		"\tesac\n\tif [[ $prev != -- && $cur == -* ]]; then\n"
-		"\t\tmapfile -t COMPREPLY < <(compgen -W '%s' -- \"$cur\")\n",
-		names.p);
-	if (program->operand_complete) {
-		buf_append_string(out, "\telse\n\t\t");
-		bash_value(out, program->operand_complete, NULL);
-		buf_append_char(out, '\n');
-	}
-	buf_printf(out, "\tfi\n}\ncomplete -F _%s %s\n", function.p, program->name);
-	buf_free(&function);
-	buf_free(&plain);
-	buf_free(&names);
-}
-
-/* Text inside single quotes, with a backslash before each of `special`. */
-static void append_quoted(struct buf *out, const char *text, const char *quote, const char *special)
-{
-	for (; *text; text++) {
-		if (*text == '\'') {
-			buf_append_string(out, quote);
-			continue;
-		}
-		if (strchr(special, *text))
-			buf_append_char(out, '\\');
-		buf_append_char(out, *text);
-	}
-}
-
-static void zsh_value(struct buf *out, const char *complete, const char *choices)
-{
-	if (choices) {
-		buf_append_char(out, '(');
-		append_choices(out, choices);
-		buf_append_char(out, ')');
-	} else if (complete && strcmp(complete, "file") == 0) {
-		buf_append_string(out, "_files");
-	} else if (complete && strcmp(complete, "dir") == 0) {
-		buf_append_string(out, "_files -/");
-	} else if (complete && strcmp(complete, "host") == 0) {
-		buf_append_string(out, "_hosts");
-	} else if (complete && strcmp(complete, "command") == 0) {
-		buf_append_string(out, "_command_names -e");
-	}
-}
-
-static void complete_zsh(struct buf *out, const struct opt_program *program)
-{
-	buf_printf(out,
-		"#compdef %s\n# zsh completion for %s; written by %s --completion zsh\n"
-		"_arguments -s -S%s",
-		program->name, program->name, program->name,
-		program->stop_at_operand ? " -A '-*'" : "");
-	struct each e = each_start(program);
-	for (const struct opt *o; (o = each_next(&e));) {
-		if (o->hidden)
-			continue;
-		const char *after_long = "", *after_short = "";
-		if (o->kind == OPT_OPTIONAL) {
-			after_long = "=-";
-			after_short = "-";
-		} else if (takes_value(o)) {
-			after_long = "=";
-			after_short = "+";
-		}
-		buf_append_string(out, " \\\n\t");
-		if (o->letter && repeats(o))
-			buf_append_string(out, "'*'");
-		else if (o->letter)
-			buf_printf(out, "'(-%c --%s)'", o->letter, o->name);
-		if (o->letter)
-			buf_printf(out, "{-%c%s,--%s%s}'[", o->letter, after_short, o->name,
-				after_long);
-		else
-			buf_printf(out, "'%s--%s%s[", repeats(o) ? "*" : "", o->name, after_long);
-		append_quoted(out, o->help, "'\\''", "[]\\");
-		buf_append_char(out, ']');
-		if (takes_value(o)) {
-			buf_append_string(out, o->kind == OPT_OPTIONAL ? "::" : ":");
-			append_quoted(out, arg_name(o), "'\\''", ":\\");
-			buf_append_char(out, ':');
-			if (o->complete == limit) {
-				buf_append_string(out, " compadd -S \"\" - ");
-				append_limits(out, program);
-			} else {
-				zsh_value(out, o->complete, o->choices);
-			}
-		}
-		buf_append_char(out, '\'');
-	}
-	if (program->operand_complete) {
-		buf_append_string(out, " \\\n\t'*: :");
-		zsh_value(out, program->operand_complete, NULL);
-		buf_append_char(out, '\'');
-	}
-	buf_append_char(out, '\n');
-}
-
-static void complete_fish(struct buf *out, const struct opt_program *program)
-{
-	const char *operand = program->operand_complete ? program->operand_complete : "";
-	buf_printf(out, "# fish completion for %s; written by %s --completion fish\n",
-		program->name, program->name);
-	if (strcmp(operand, "file") != 0)
-		buf_printf(out, "complete -c %s -f\n", program->name);
-	if (strcmp(operand, "dir") == 0)
-		buf_printf(
-			out, "complete -c %s -a '(__fish_complete_directories)'\n", program->name);
-	else if (strcmp(operand, "host") == 0)
-		buf_printf(out, "complete -c %s -a '(__fish_print_hostnames)'\n", program->name);
-	else if (strcmp(operand, "command") == 0)
-		buf_printf(out, "complete -c %s -a '(__fish_complete_command)'\n", program->name);
-	struct each e = each_start(program);
-	for (const struct opt *o; (o = each_next(&e));) {
-		if (o->hidden)
-			continue;
-		const char *complete = o->complete ? o->complete : "";
-		buf_printf(out, "complete -c %s", program->name);
-		if (o->letter)
-			buf_printf(out, " -s %c", o->letter);
-		buf_printf(out, " -l %s", o->name);
-		if (o->kind == OPT_OPTIONAL) {
-			;
-		} else if (takes_value(o) && !o->choices && strcmp(complete, "file") == 0) {
-			buf_append_string(out, " -r -F");
-		} else if (takes_value(o)) {
-			buf_append_string(out, " -x");
-		}
-		if (o->choices) {
-			buf_append_string(out, " -a '");
-			append_choices(out, o->choices);
-			buf_append_char(out, '\'');
-		} else if (strcmp(complete, "dir") == 0) {
-			buf_append_string(out, " -a '(__fish_complete_directories)'");
-		} else if (strcmp(complete, "host") == 0) {
-			buf_append_string(out, " -a '(__fish_print_hostnames)'");
-		} else if (o->complete == limit) {
-			buf_append_string(out, " -a '");
-			append_limits(out, program);
-			buf_append_char(out, '\'');
-		}
-		buf_append_string(out, " -d '");
-		append_quoted(out, o->help, "\\'", "\\");
-		buf_append_string(out, "'\n");
-	}
 }
 
 _Noreturn static void show_completion(const struct opt_program *program, const char *shell)
@@ -560,13 +313,7 @@ _Noreturn static void show_completion(const struct opt_program *program, const c
 	struct buf out = out_start();
 	if (!shell) /* the option needs a value, so there is one */
 		abort();
-	if (strcmp(shell, "bash") == 0)
-		complete_bash(&out, program);
-	else if (strcmp(shell, "zsh") == 0)
-		complete_zsh(&out, program);
-	else if (strcmp(shell, "fish") == 0)
-		complete_fish(&out, program);
-	else
+	if (!opt_complete(program, shell, &out))
 		opt_usage_error(program, "no completion for shell '%s'", shell);
 	out_finish(&out);
 }
@@ -591,12 +338,32 @@ static void apply(const struct opt_program *program, const struct opt *o, const 
 static void apply_limit(const struct opt_program *program, const char *value)
 {
 	struct span name = {value, strcspn(value, "=")};
-	const struct opt *o = find_name(each_limit(program), name);
+	const struct opt *o = find_name(opt_each_limit(program), name);
 	if (!o)
 		opt_usage_error(program, "no limit is called '%.*s'", SPAN_ARG(name));
 	if (!value[name.n] || !value[name.n + 1])
 		opt_usage_error(program, "limit '%s' needs a value", o->name);
 	apply(program, o, value + name.n + 1);
+}
+
+static void apply_choice(const struct opt_program *program, const struct opt *o, const char *value)
+{
+	int i = choice_index(o->choices, value);
+	char words[256];
+	if (i < 0) {
+		snprintf(words, sizeof words, "%s", o->choices);
+		for (char *c = words; (c = strchr(c, '|'));)
+			*c = ' ';
+		opt_usage_error(program, "invalid value '%s' for --%s: not one of: %s", value,
+			o->name, words);
+	}
+	*(int *)o->target = i;
+}
+
+static void append(struct opt_list *list, const char *value)
+{
+	list->items = xrealloc(list->items, (list->count + 1) * sizeof *list->items);
+	list->items[list->count++] = value;
 }
 
 /* Do what the option (or limit) says; value is NULL when there is none. */
@@ -641,30 +408,19 @@ static void apply(const struct opt_program *program, const struct opt *o, const 
 	case OPT_SHARE:
 		wrong = parse_share(o, value, room);
 		break;
-	case OPT_LIST: {
-		struct opt_list *list = o->target;
-		list->items = xrealloc(list->items, (list->count + 1) * sizeof *list->items);
-		list->items[list->count++] = value;
+	case OPT_LIST:
+		append(o->target, value);
 		break;
-	}
-	case OPT_CHOICE: {
-		int i = choice_index(o->choices, value);
-		if (i < 0) {
-			struct buf words = out_start();
-			append_choices(&words, o->choices);
-			opt_usage_error(program, "invalid value '%s' for --%s: not one of: %s",
-				value, o->name, words.p);
-		}
-		*(int *)o->target = i;
+	case OPT_CHOICE:
+		apply_choice(program, o, value);
 		break;
-	}
 	case OPT_CALL:
 		wrong = o->call(o->target, value);
 		break;
 	}
 	if (wrong)
 		opt_usage_error(program, "invalid value '%s' for %s%s: %s", value ? value : "",
-			find_name(each_limit(program), span_of(o->name)) == o ? "limit " : "--",
+			find_name(opt_each_limit(program), span_of(o->name)) == o ? "limit " : "--",
 			o->name, wrong);
 }
 
@@ -689,16 +445,16 @@ static void parse_long(struct arguments *a, const char *argument)
 	size_t n = strcspn(argument, "=");
 	const char *value = argument[n] ? argument + n + 1 : NULL;
 	struct span name = {argument + 2, n - 2};
-	const struct opt *o = find_name(each_start(a->program), name);
+	const struct opt *o = find_name(opt_each_option(a->program), name);
 	char written[64];
 	snprintf(written, sizeof written, "%.*s", (int)(n < 60 ? n : 60), argument);
 	if (!o && name.n > 4 && memcmp(name.p, "max-", 4) == 0)
-		o = find_name(each_limit(a->program), (struct span){name.p + 4, name.n - 4});
+		o = find_name(opt_each_limit(a->program), (struct span){name.p + 4, name.n - 4});
 	if (!o)
 		opt_usage_error(a->program, "unknown option '%s'", written);
-	if (!takes_value(o) && value)
+	if (!opt_takes_value(o) && value)
 		opt_usage_error(a->program, "option '%s' takes no value", written);
-	if (takes_value(o) && (o->kind != OPT_OPTIONAL || value))
+	if (opt_takes_value(o) && (o->kind != OPT_OPTIONAL || value))
 		value = value_of(a, written, value);
 	apply(a->program, o, value);
 }
@@ -711,7 +467,7 @@ static void parse_letters(struct arguments *a, const char *argument)
 		const struct opt *o = find_letter(a->program, *s);
 		if (!o)
 			opt_usage_error(a->program, "unknown option '%s'", written);
-		if (takes_value(o)) {
+		if (opt_takes_value(o)) {
 			value = s[1] ? s + 1 : NULL;
 			if (o->kind != OPT_OPTIONAL || value)
 				value = value_of(a, written, value);
@@ -762,7 +518,7 @@ void opt_begin(const struct opt_program *program, int argc, char **argv)
 	err_init(argv[0]);
 	io_sanitise(true);
 	if (program->holds_secrets)
-		io_no_core();
+		secret_no_core();
 	int first = opt_parse(program, argc, argv);
 	if (program->operands)
 		*program->operands = first < argc ? argv + first : NULL;

@@ -109,4 +109,22 @@ int opt_parse(const struct opt_program *program, int argc, char **argv);
 _Noreturn void opt_usage_error(const struct opt_program *program, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* The rows one by one, for what writes about them. */
+struct opt_each {
+	const struct opt *const *table;
+	const struct opt *next;
+	const struct opt *const *more; /* tables that come after those of `table`, or NULL */
+};
+
+/* Start with the program's options, behind which the common ones come, or with its limits. */
+struct opt_each opt_each_option(const struct opt_program *program);
+struct opt_each opt_each_limit(const struct opt_program *program);
+/* The next row; NULL at the end. */
+const struct opt *opt_next(struct opt_each *e);
+bool opt_takes_value(const struct opt *o);
+/* Whether giving the option twice makes sense. */
+bool opt_repeats(const struct opt *o);
+/* What --help calls its value. */
+const char *opt_arg_name(const struct opt *o);
+
 #endif

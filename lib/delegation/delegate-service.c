@@ -9,6 +9,9 @@
 #include "xmpp/jid.h"
 #include "base/json.h"
 #include "xmpp/jsonlines.h"
+#include "base/secret.h"
+#include "base/random.h"
+#include "base/io.h"
 
 #define CONFIG_MAX_BYTES (1024 * 1024)
 /* How long the handler may take to end when its input does. */
@@ -23,7 +26,7 @@ struct delegateservice {
 	size_t max_line_bytes;	/* with it */
 	struct buf domain;
 	struct disco_info own;
-	struct io_random_numbers random;
+	struct random_numbers random;
 };
 
 /* Rules ------------------------------------------------------------------ */
@@ -373,7 +376,7 @@ const char *delegateservice_check(const struct delegateservice_config *c)
 	disco_free(&own);
 	if (wrong)
 		return wrong;
-	if (c->service.connect && !io_secret_given(&c->service.secret))
+	if (c->service.connect && !secret_given(&c->service.secret))
 		return "--connect needs --secret-file";
 	return c->config_file ? NULL : rules_check(c);
 }
@@ -391,7 +394,7 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 		.passthrough = !service.connect,
 		.hand = c->otherwise ? on_hand : NULL,
 		.context = ds,
-		.random = io_random_number,
+		.random = random_number,
 		.random_context = &ds->random};
 	int status;
 

@@ -11,6 +11,9 @@
 #include "loop/job.h"
 #include "xmpp/jid.h"
 #include "xmpp/jsonlines.h"
+#include "base/secret.h"
+#include "base/random.h"
+#include "base/io.h"
 
 #define DISCO_FILE_MAX_BYTES (1024 * 1024)
 #define ENVIRONMENT_COUNT 6
@@ -42,7 +45,7 @@ struct manageservice {
 	struct jsonlines *json; /* --json, or NULL */
 	size_t max_reply_bytes; /* as stanza or object; an object for the handler is no longer
 				   either */
-	struct io_random_numbers random;
+	struct random_numbers random;
 	struct buf domain, *host_texts;
 	struct span *hosts;
 	bool pipe_held; /* our own pipe is paused because of the link */
@@ -548,7 +551,7 @@ const char *manageservice_check(const struct manageservice_config *c)
 		return "a HANDLER is needed";
 	if (c->per_request && c->handler_requests)
 		return "--handler-requests needs a persistent handler";
-	if (c->service.connect && !io_secret_given(&c->service.secret))
+	if (c->service.connect && !secret_given(&c->service.secret))
 		return "--connect needs --secret-file";
 	return NULL;
 }
@@ -586,10 +589,10 @@ static void make_manage(struct manageservice *ms)
 		.over = on_over,
 		.tell = on_tell,
 		.context = ms,
-		.random = io_random_number,
+		.random = random_number,
 		.random_context = &ms->random};
 	const struct reader_config replies = reply_limits(c);
-	const uint64_t seed[2] = {io_random_number(&ms->random), io_random_number(&ms->random)};
+	const uint64_t seed[2] = {random_number(&ms->random), random_number(&ms->random)};
 
 	ms->manage = manage_new(&config);
 	ms->jobs = table_new((size_t)c->max_pending, buf_bytes(c->max_pending_bytes), seed);

@@ -5,15 +5,17 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/random.h"
+#include "base/io.h"
 
-struct jat_keys *jatkeys_read(const struct io_secret *source, int *status)
+struct jat_keys *jatkeys_read(const struct secret *source, int *status)
 {
 	struct jat_keys *keys = NULL;
 	struct buf file;
 	size_t line;
 
-	buf_init(&file, IO_SECRET_MAX_BYTES);
-	*status = io_secret_read(source, "key file", &file);
+	buf_init(&file, SECRET_MAX_BYTES);
+	*status = secret_read(source, "key file", &file);
 	if (*status == EXIT_DONE) {
 		keys = jat_keys_parse(buf_span(&file), &line);
 		if (!keys) {
@@ -28,7 +30,7 @@ struct jat_keys *jatkeys_read(const struct io_secret *source, int *status)
 	} else if (source->file && access(source->file, F_OK) < 0 && errno == ENOENT) {
 		err_error("'jat-encode --create-key --key-file %s' makes one", source->file);
 	}
-	io_secret_wipe(&file);
+	secret_wipe(&file);
 	return keys;
 }
 
@@ -50,12 +52,12 @@ int jatkeys_create(const char *path)
 	struct buf file;
 	int error;
 
-	io_random(bytes, sizeof(bytes));
+	random_bytes(bytes, sizeof(bytes));
 	buf_init(&file, BUF_NO_MAX);
 	jat_keys_format(bytes, &file);
 	explicit_bzero(bytes, sizeof(bytes));
 	error = io_create_file(path, buf_span(&file), 0600);
-	io_secret_wipe(&file);
+	secret_wipe(&file);
 	if (error == 0 || error == -EEXIST)
 		return EXIT_DONE;
 	err_error("cannot write '%s': %s", path, strerror(-error));

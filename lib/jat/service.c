@@ -12,6 +12,8 @@
 #include "base/err.h"
 #include "jat/keys.h"
 #include "xmpp/jid.h"
+#include "base/random.h"
+#include "base/io.h"
 
 #define SUBSCRIBERS_MAX_BYTES (128 * 1024 * 1024)
 /* Then the file of marks becomes the old one. */
@@ -31,7 +33,7 @@ struct jatservice {
 	int marks_fd;					      /* of answered; -1 */
 	size_t marks_bytes;
 	bool marks_failing;
-	struct io_random_numbers random;
+	struct random_numbers random;
 };
 
 /* Keys ------------------------------------------------------------------- */
@@ -43,11 +45,11 @@ static int get_keys(struct jatservice *j)
 
 	if (j->config->encoding == JAT_PLAIN)
 		return EXIT_DONE;
-	if (io_secret_given(&j->config->keys)) {
+	if (secret_given(&j->config->keys)) {
 		j->keys = jatkeys_read(&j->config->keys, &status);
 		return status;
 	}
-	io_random(bytes, sizeof(bytes));
+	random_bytes(bytes, sizeof(bytes));
 	j->keys = jat_keys_random(bytes);
 	explicit_bzero(bytes, sizeof(bytes));
 	err_note("no --key-file: a key for this run, a restart loses the answers in flight");
@@ -124,7 +126,7 @@ static void save_subscribers(void *context, struct span all)
 
 static bool has_grace(const struct jatservice *j)
 {
-	return j->marker && j->config->encoding != JAT_PLAIN && io_secret_given(&j->config->keys);
+	return j->marker && j->config->encoding != JAT_PLAIN && secret_given(&j->config->keys);
 }
 
 /* What those before us have marked, also those that stopped cleanly: the answer may come to who is
@@ -217,7 +219,7 @@ static bool on_reload(void *context, struct turn *turn)
 	bool ok = true;
 	int status;
 
-	if (j->keys && io_secret_given(&j->config->keys) && j->config->keys.fd < 0) {
+	if (j->keys && secret_given(&j->config->keys) && j->config->keys.fd < 0) {
 		struct jat_keys *keys = jatkeys_read(&j->config->keys, &status);
 
 		ok = keys != NULL;
@@ -280,7 +282,7 @@ const char *jatservice_check(const struct jatservice_config *config)
 			return "--target is not user@domain";
 	if (!drain_valid(config->drain))
 		return "--drain takes a list of xa, dnd, away";
-	if (config->service.connect && !io_secret_given(&config->service.secret))
+	if (config->service.connect && !secret_given(&config->service.secret))
 		return "--connect needs --secret-file";
 	return NULL;
 }
@@ -328,7 +330,7 @@ static struct jatproxy *make_proxy(struct jatservice *j, bool crashed)
 		.max_subscribers = (size_t)config->max_subscribers,
 		.handle_ttl_ms = 60 * 60 * 1000 + config->timeout_ms,
 		.grace = crashed && has_grace(j),
-		.random = io_random_number,
+		.random = random_number,
 		.random_context = &j->random,
 		.subscribers_changed = save_subscribers,
 		.subscribers_context = j,

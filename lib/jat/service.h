@@ -14,12 +14,13 @@
 
 #include "jat/proxy.h"
 #include "server/service.h"
+#include "base/secret.h"
 
 struct jatservice_config {
 	struct service_config service;
 	struct opt_list targets;
 	int encoding, policy; /* enum jat_encoding, enum jatproxy_policy */
-	struct io_secret keys;
+	struct secret keys;
 	const char *state_dir;
 	const char *drain; /* "xa,dnd,away" */
 	int64_t min_priority, timeout_ms, bounce_wait_ms;

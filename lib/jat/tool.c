@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "xmpp/jid.h"
+#include "base/io.h"
 
 #define READ_BYTES 65536
 
@@ -305,7 +306,7 @@ static const char *check(struct jattool *t)
 		return "--asked does not go with --stanza";
 	if (c->encoding == JAT_PLAIN)
 		return c->asked ? "a plain token does not hold the address asked" : NULL;
-	if (!io_secret_given(&c->keys))
+	if (!secret_given(&c->keys))
 		return "--key-file is needed ('jat-encode --create-key --key-file FILE' makes "
 		       "one), or --encoding plain";
 	return NULL;

@@ -13,6 +13,7 @@
 
 #include "jat/keys.h"
 #include "server/service.h"
+#include "base/secret.h"
 
 /* A line that is longer is no address. */
 #define JATTOOL_LINE_MAX_BYTES 4096
@@ -21,7 +22,7 @@
 
 struct jattool_config {
 	struct service_config service; /* the domain, and the limits of --stanza */
-	struct io_secret keys;
+	struct secret keys;
 	int encoding;	   /* enum jat_encoding; decoding also JATTOOL_BY_FORM: sealed or signed */
 	bool decode;	   /* jat-decode */
 	bool stanza;	   /* translate `from` (encoding) or `to` (decoding) of stanzas */

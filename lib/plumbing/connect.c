@@ -19,6 +19,8 @@
 #include "server/notify.h"
 #include "base/table.h"
 #include "xmpp/stanza-error.h"
+#include "base/random.h"
+#include "base/io.h"
 
 #define PENDING_MAX_BYTES ((size_t)256 * 1024 * 1024)
 /* From SIGTERM to SIGKILL for a command that stays when its connection is gone. */
@@ -638,7 +640,7 @@ int connect_run(struct connect_config *config)
 	int status;
 
 	getrlimit(RLIMIT_STACK, &c.stack);
-	io_random(seed, sizeof(seed));
+	random_bytes(seed, sizeof(seed));
 	c.loop = loop_new();
 	c.notify = notify_new((int)config->ready_fd);
 	c.null_in = io_open_null(O_RDONLY);

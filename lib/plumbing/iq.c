@@ -16,6 +16,8 @@
 #include "loop/link.h"
 #include "base/table.h"
 #include "xmpp/stanza-error.h"
+#include "base/random.h"
+#include "base/io.h"
 
 /* for the server to close its side of the stream */
 #define CLOSE_MS 5000
@@ -862,8 +864,8 @@ static void iq_init(struct iq *q)
 	q->drain_deadline_ms = DEADLINE_NEVER;
 	q->close_ms = CLOSE_MS;
 	q->max_held_bytes = login_queue_bytes(&c->login);
-	io_random(seed, sizeof(seed));
-	io_random(q->run, sizeof(q->run));
+	random_bytes(seed, sizeof(seed));
+	random_bytes(q->run, sizeof(q->run));
 	q->open = table_new((size_t)c->max_pending + 1, SIZE_MAX / 4, seed);
 	q->errors = reader_new(&errors);
 	buf_init(&q->line, BUF_NO_MAX);

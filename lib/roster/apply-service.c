@@ -14,6 +14,8 @@
 #include "xmpp/jid.h"
 #include "loop/listen.h"
 #include "roster/privilege.h"
+#include "base/random.h"
+#include "base/io.h"
 
 /* For the results that are still to be written when the program ends. */
 #define LAST_WORDS_MS 5000
@@ -40,7 +42,7 @@ struct applyservice {
 	struct link *out; /* stdout: events, and results of stdin's records */
 	int nothing_fd;	  /* what out reads where stdin is not used */
 	struct listen_socket *listening;
-	struct io_random_numbers random;
+	struct random_numbers random;
 	struct buf domain, host;
 	bool failed, bad, refused, draining, up;
 	bool dropped;	/* events: nobody reads them */
@@ -421,7 +423,7 @@ const char *applyservice_check(const struct applyservice_config *c)
 		return "--domain is needed";
 	if (component && !jid_is_domain(c->service.domain))
 		return "--domain is not a domain";
-	if (component && !io_secret_given(&c->service.secret))
+	if (component && !secret_given(&c->service.secret))
 		return "--secret-file is needed";
 	if (c->via == VIA_EJABBERD_API && !c->api)
 		return "--via ejabberd-api needs --api";
@@ -459,7 +461,7 @@ static void make(struct applyservice *as)
 			.login = on_login,
 			.refused = on_refused,
 			.context = as,
-			.random = io_random_number,
+			.random = random_number,
 			.random_context = &as->random};
 
 		as->privilege = privilege_new(&privilege);

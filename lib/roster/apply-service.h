@@ -7,6 +7,7 @@
 #define OUTBOARD_ROSTER_APPLY_SERVICE_H
 
 #include "server/service.h"
+#include "base/secret.h"
 
 enum apply_via { VIA_PRIVILEGE, VIA_EJABBERD_API };
 
@@ -17,7 +18,7 @@ struct applyservice_config {
 	bool on_behalf, dry_run;
 	const char *login_events; /* NULL: none; "": new sessions; "all" */
 	const char *api;	  /* URL of ejabberd's mod_http_api */
-	struct io_secret token;
+	struct secret token;
 	int64_t max_removals, jobs, timeout_ms, max_online, max_record_bytes;
 	const char *listen_unix, *unix_mode;
 };

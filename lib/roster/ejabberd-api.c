@@ -504,19 +504,19 @@ static bool read_token(struct ejabberd_api *e)
 	struct buf token, line;
 	bool ok = true;
 
-	if (!io_secret_given(&e->config.token))
+	if (!secret_given(&e->config.token))
 		return true;
-	buf_init(&token, IO_SECRET_MAX_BYTES);
+	buf_init(&token, SECRET_MAX_BYTES);
 	buf_init(&line, BUF_NO_MAX);
-	ok = io_secret_read(&e->config.token, "API token", &token) == EXIT_DONE;
-	io_secret_trim(&token);
+	ok = secret_read(&e->config.token, "API token", &token) == EXIT_DONE;
+	secret_trim(&token);
 	if (ok) {
 		buf_append_string(&line, "Authorization: Bearer ");
 		buf_append_span(&line, buf_span(&token));
 		e->headers = curl_slist_append(e->headers, buf_string(&line));
 	}
-	io_secret_wipe(&line);
-	io_secret_wipe(&token);
+	secret_wipe(&line);
+	secret_wipe(&token);
 	return ok;
 }
 

@@ -12,13 +12,13 @@
 #define OUTBOARD_ROSTER_EJABBERD_API_H
 
 #include "roster/apply.h"
-#include "base/io.h"
+#include "base/secret.h"
 #include "loop/loop.h"
 
 struct ejabberd_api_config {
 	const char *url; /* ".../api" or ".../api/v1": groups are then lists */
 	struct span host;
-	struct io_secret token; /* bearer; may be absent */
+	struct secret token; /* bearer; may be absent */
 	struct apply *apply;
 	int64_t timeout_ms;
 	size_t connections;

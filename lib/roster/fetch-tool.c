@@ -12,6 +12,7 @@
 #include "loop/link.h"
 #include "roster/roster.h"
 #include "base/url-template.h"
+#include "base/io.h"
 
 #define PROGRESS_FIRST_MS 1000
 #define PROGRESS_EVERY_MS 200

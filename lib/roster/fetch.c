@@ -12,6 +12,7 @@
 #include "xmpp/jid.h"
 #include "roster/roster.h"
 #include "base/url-template.h"
+#include "base/random.h"
 
 /* As mod_http_roster_admin asks. */
 #define ACCEPT "Accept: application/json, text/plain, */*"
@@ -104,10 +105,10 @@ static int read_headers(struct fetch *f)
 
 	add_header(&f->headers, ACCEPT);
 	add_header(&f->foreign_headers, ACCEPT);
-	if (!io_secret_given(&f->config->headers))
+	if (!secret_given(&f->config->headers))
 		return EXIT_DONE;
-	buf_init(&all, IO_SECRET_MAX_BYTES);
-	status = io_secret_read(&f->config->headers, "header file", &all);
+	buf_init(&all, SECRET_MAX_BYTES);
+	status = secret_read(&f->config->headers, "header file", &all);
 	for (rest = buf_span(&all); status == EXIT_DONE && rest.n;) {
 		const char *newline = memchr(rest.p, '\n', rest.n);
 		struct span line = {rest.p, newline ? (size_t)(newline - rest.p) : rest.n};
@@ -129,7 +130,7 @@ static int read_headers(struct fetch *f)
 			status = EXIT_CONFIG;
 		}
 	}
-	io_secret_wipe(&all);
+	secret_wipe(&all);
 	return status;
 }
 
@@ -137,10 +138,10 @@ static int read_token(struct fetch *f)
 {
 	int status = EXIT_DONE;
 
-	if (!io_secret_given(&f->config->token))
+	if (!secret_given(&f->config->token))
 		return EXIT_DONE;
-	status = io_secret_read(&f->config->token, "token", &f->token);
-	io_secret_trim(&f->token);
+	status = secret_read(&f->config->token, "token", &f->token);
+	secret_trim(&f->token);
 	for (size_t i = 0; status == EXIT_DONE && i < buf_length(&f->token); i++) {
 		char c = buf_span(&f->token).p[i];
 
@@ -278,7 +279,7 @@ static bool job_retry(struct job *j)
 	if (delay_ms > BACKOFF_MAX_MS)
 		delay_ms = BACKOFF_MAX_MS;
 	/* so that all who failed together do not come back together */
-	io_random(&random, sizeof(random));
+	random_bytes(&random, sizeof(random));
 	delay_ms = delay_ms / 2 + random % (delay_ms / 2);
 	if (asked_s > 0)
 		delay_ms += asked_s * 1000;
@@ -749,7 +750,7 @@ struct fetch *fetch_new(struct loop *loop, const struct fetch_config *config,
 	f->jobs_count = (size_t)config->jobs;
 	f->jobs = xcalloc(f->jobs_count, sizeof(*f->jobs));
 	f->curl = curlloop_new(loop, f->jobs_count, on_done, f);
-	buf_init(&f->token, IO_SECRET_MAX_BYTES);
+	buf_init(&f->token, SECRET_MAX_BYTES);
 	buf_init(&f->line, BUF_NO_MAX);
 	buf_init(&f->message, BUF_NO_MAX);
 	for (size_t i = 0; i < f->jobs_count; i++)
@@ -784,7 +785,7 @@ void fetch_free(struct fetch *f)
 	curl_slist_free_all(f->headers);
 	curl_slist_free_all(f->foreign_headers);
 	curlloop_free(f->curl);
-	io_secret_wipe(&f->token);
+	secret_wipe(&f->token);
 	buf_free(&f->line);
 	buf_free(&f->message);
 	free(f->jobs);

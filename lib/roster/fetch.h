@@ -12,7 +12,7 @@
 #ifndef OUTBOARD_ROSTER_FETCH_H
 #define OUTBOARD_ROSTER_FETCH_H
 
-#include "base/io.h"
+#include "base/secret.h"
 #include "loop/loop.h"
 #include "roster/roster.h"
 
@@ -29,7 +29,7 @@ struct fetch_config {
 	int64_t jobs, timeout_ms, connect_timeout_ms, max_bytes;
 	int64_t retries;   /* tries after the first one */
 	int64_t redirects; /* followed at most */
-	struct io_secret token, headers;
+	struct secret token, headers;
 	const char *tls_ca, *tls_cert, *tls_key; /* PEM files or NULL */
 	const char *cache;			 /* folder or NULL */
 	char **users;				 /* fetchtool: NULL-ended; NULL: names from stdin */

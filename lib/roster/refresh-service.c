@@ -16,6 +16,8 @@
 #include "loop/listen.h"
 #include "roster/refresh.h"
 #include "roster/spool.h"
+#include "base/secret.h"
+#include "base/io.h"
 
 #define DEFAULT_LISTEN "127.0.0.1:5280"
 /* What may wait in the pipe's queue to the worker: the rest waits here. */
@@ -504,15 +506,15 @@ static bool on_reload(void *context, struct turn *turn)
 	struct buf token;
 
 	(void)turn;
-	if (!io_secret_given(&rs->config->token) || rs->config->token.fd >= 0)
+	if (!secret_given(&rs->config->token) || rs->config->token.fd >= 0)
 		return true;
-	buf_init(&token, IO_SECRET_MAX_BYTES);
-	if (io_secret_read(&rs->config->token, "token", &token) != EXIT_DONE) {
-		io_secret_wipe(&token);
+	buf_init(&token, SECRET_MAX_BYTES);
+	if (secret_read(&rs->config->token, "token", &token) != EXIT_DONE) {
+		secret_wipe(&token);
 		return false;
 	}
-	io_secret_trim(&token);
-	io_secret_wipe(&rs->token);
+	secret_trim(&token);
+	secret_wipe(&rs->token);
 	rs->token = token;
 	return true;
 }
@@ -557,16 +559,16 @@ static int secrets_read(struct refreshservice *rs)
 	const struct refreshservice_config *c = rs->config;
 	int status = EXIT_DONE;
 
-	if (io_secret_given(&c->token)) {
-		status = io_secret_read(&c->token, "token", &rs->token);
-		io_secret_trim(&rs->token);
+	if (secret_given(&c->token)) {
+		status = secret_read(&c->token, "token", &rs->token);
+		secret_trim(&rs->token);
 	}
 	if (c->cert && status == EXIT_DONE)
 		status = read_pem(c->cert, &rs->cert);
 	if (c->cert && status == EXIT_DONE) {
-		const struct io_secret key = {.file = c->key, .fd = -1};
+		const struct secret key = {.file = c->key, .fd = -1};
 
-		status = io_secret_read(&key, "key", &rs->key);
+		status = secret_read(&key, "key", &rs->key);
 	}
 	return status;
 }
@@ -588,9 +590,9 @@ int refreshservice_run(struct refreshservice_config *config)
 	int status;
 
 	config->service.detached = true;
-	buf_init(&rs.token, IO_SECRET_MAX_BYTES);
+	buf_init(&rs.token, SECRET_MAX_BYTES);
 	buf_init(&rs.cert, PEM_MAX_BYTES);
-	buf_init(&rs.key, IO_SECRET_MAX_BYTES);
+	buf_init(&rs.key, SECRET_MAX_BYTES);
 	status = sockets_open(&rs);
 	if (status == EXIT_DONE)
 		status = secrets_read(&rs);
@@ -612,8 +614,8 @@ int refreshservice_run(struct refreshservice_config *config)
 	if (rs.nothing_fd >= 0)
 		close(rs.nothing_fd);
 	spool_free(rs.spool);
-	io_secret_wipe(&rs.token);
-	io_secret_wipe(&rs.key);
+	secret_wipe(&rs.token);
+	secret_wipe(&rs.key);
 	buf_free(&rs.cert);
 	free(config->listen.items);
 	return status;

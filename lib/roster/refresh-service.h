@@ -6,13 +6,14 @@
 
 #include "roster/http.h"
 #include "server/service.h"
+#include "base/secret.h"
 
 struct refreshservice_config {
 	struct service_config service;
 	struct opt_list listen;
 	const char *unix_path, *unix_mode;
 	const char *cert, *key; /* files */
-	struct io_secret token;
+	struct secret token;
 	const char *spool;
 	char **worker; /* NULL: names are printed */
 	int64_t timeout_ms, receive_ms, max_body_bytes, max_header_bytes, max_connections,

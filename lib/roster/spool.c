@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "roster/roster.h"
+#include "base/random.h"
 
 #define PREFIX "names."
 #define NEW_SUFFIX ".new"
@@ -281,7 +282,7 @@ struct spool *spool_open(const char *dir, int *status)
 
 	s->fd = -1;
 	s->dir = xstrdup(dir);
-	io_random(&random, sizeof(random));
+	random_bytes(&random, sizeof(random));
 	snprintf(s->name, sizeof(s->name), PREFIX "%" PRIx64, random);
 	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
 		error = -errno;

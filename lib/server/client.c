@@ -20,6 +20,8 @@
 #include "base/deadline.h"
 #include "base/err.h"
 #include "xmpp/jid.h"
+#include "base/secret.h"
+#include "base/io.h"
 
 /* What the library writes at once over TLS: one record. */
 #define CHUNK_BYTES 16384
@@ -1000,10 +1002,10 @@ static int prepare(struct client *c, const struct client_config *config, struct 
 		return EXIT_USAGE;
 	if (config->tls_ca && !ca_readable(config->tls_ca))
 		return EXIT_CONFIG;
-	status = io_secret_read(&config->password, "password", password);
+	status = secret_read(&config->password, "password", password);
 	if (status != EXIT_DONE)
 		return status;
-	io_secret_trim(password);
+	secret_trim(password);
 	return addresses_find(c);
 }
 
@@ -1060,7 +1062,7 @@ struct client *client_new(struct loop *loop, const struct client_config *config,
 	c->reader = reader_new(&limits);
 	loop_timer_init(&c->tick, tick, c);
 
-	buf_init(&password, IO_SECRET_MAX_BYTES);
+	buf_init(&password, SECRET_MAX_BYTES);
 	*status = prepare(c, config, &password);
 	if (*status == EXIT_DONE) {
 		stack_grow();
@@ -1070,7 +1072,7 @@ struct client *client_new(struct loop *loop, const struct client_config *config,
 		if (!connect_next(c))
 			*status = explain_end(c);
 	}
-	io_secret_wipe(&password);
+	secret_wipe(&password);
 	buf_free(&password);
 	if (*status != EXIT_DONE) {
 		client_free(c);

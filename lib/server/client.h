@@ -25,7 +25,7 @@
 #ifndef OUTBOARD_SERVER_CLIENT_H
 #define OUTBOARD_SERVER_CLIENT_H
 
-#include "base/io.h"
+#include "base/secret.h"
 #include "loop/loop.h"
 #include "xmpp/reader.h"
 #include "xmpp/writer.h"
@@ -38,7 +38,7 @@ enum client_tls { CLIENT_TLS_REQUIRED, CLIENT_TLS_DIRECT, CLIENT_TLS_OFF };
 struct client_config {
 	const char *jid;     /* user@domain[/resource], as typed */
 	const char *connect; /* HOST:PORT; NULL: SRV of the JID's domain */
-	struct io_secret password;
+	struct secret password;
 	enum client_tls tls;
 	const char *tls_ca; /* file with the only trusted certificates; NULL: the system's */
 	struct reader_config reader; /* limits of incoming stanzas; kind is set by the module */

@@ -20,6 +20,9 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/secret.h"
+#include "base/random.h"
+#include "base/io.h"
 
 #define KEEPALIVE_IDLE_S 60
 #define KEEPALIVE_INTERVAL_S 10
@@ -132,7 +135,7 @@ static int64_t jittered(int64_t delay_ms)
 {
 	uint32_t random;
 
-	io_random(&random, sizeof(random));
+	random_bytes(&random, sizeof(random));
 	return delay_ms * 3 / 4 + (int64_t)(random % (uint64_t)(delay_ms / 2 + 1));
 }
 
@@ -737,7 +740,7 @@ struct component *component_new(struct loop *loop, const struct component_config
 	c->ops = *ops;
 	c->context = context;
 	c->fd = -1;
-	buf_init(&c->secret, IO_SECRET_MAX_BYTES);
+	buf_init(&c->secret, SECRET_MAX_BYTES);
 	loop_timer_init(&c->timer, on_timer, c);
 	c->config.link.reader.kind = READER_SOCKET;
 	if (!c->config.link.stall_ms)
@@ -753,10 +756,10 @@ struct component *component_new(struct loop *loop, const struct component_config
 	}
 	if (!c->host)
 		c->host = xstrdup("127.0.0.1");
-	*status = io_secret_read(&config->secret, "component secret", &c->secret);
+	*status = secret_read(&config->secret, "component secret", &c->secret);
 	if (*status != EXIT_DONE)
 		goto fail;
-	io_secret_trim(&c->secret);
+	secret_trim(&c->secret);
 	/* Not now: nobody expects to be called before he has what we return. */
 	loop_timer_set(loop, &c->timer, loop_now_ms(loop));
 	return c;
@@ -770,7 +773,7 @@ void component_free(struct component *c)
 	if (!c)
 		return;
 	component_disconnect(c);
-	io_secret_wipe(&c->secret);
+	secret_wipe(&c->secret);
 	free(c->host);
 	free(c->port);
 	free(c);
@@ -849,14 +852,14 @@ bool component_reload(struct component *c)
 	/* What came from a descriptor has been read to its end. */
 	if (c->config.secret.fd >= 0)
 		return true;
-	buf_init(&fresh, IO_SECRET_MAX_BYTES);
-	ok = io_secret_read(&c->config.secret, "component secret", &fresh) == EXIT_DONE;
+	buf_init(&fresh, SECRET_MAX_BYTES);
+	ok = secret_read(&c->config.secret, "component secret", &fresh) == EXIT_DONE;
 	if (ok) {
-		io_secret_trim(&fresh);
-		io_secret_wipe(&c->secret);
+		secret_trim(&fresh);
+		secret_wipe(&c->secret);
 		c->secret = fresh;
 	} else {
-		io_secret_wipe(&fresh);
+		secret_wipe(&fresh);
 	}
 	return ok;
 }

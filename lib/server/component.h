@@ -26,7 +26,7 @@
 #ifndef OUTBOARD_SERVER_COMPONENT_H
 #define OUTBOARD_SERVER_COMPONENT_H
 
-#include "base/io.h"
+#include "base/secret.h"
 #include "loop/link.h"
 
 #define COMPONENT_BACKOFF_MIN_MS 500
@@ -40,7 +40,7 @@
 struct component_config {
 	const char *connect; /* "HOST:PORT"; borrowed as the domain is */
 	const char *domain;
-	struct io_secret secret; /* read at start and by component_reload */
+	struct secret secret; /* read at start and by component_reload */
 	int64_t retries; /* connections after the first failed one in a row; -1 forever, 0 none */
 	struct link_config link; /* reader.kind is set by the module; stall_ms 0 is
 				    COMPONENT_STALL_MS */

@@ -7,6 +7,8 @@
 #include "base/err.h"
 #include "xmpp/jid.h"
 #include "loop/link.h"
+#include "base/secret.h"
+#include "base/io.h"
 
 struct login {
 	struct loop *loop;
@@ -23,7 +25,7 @@ struct login {
 
 const char *login_check(const struct login_config *config)
 {
-	bool component_options = io_secret_given(&config->secret);
+	bool component_options = secret_given(&config->secret);
 	bool user_options = config->password.file || config->password.fd >= 0 ||
 			    config->tls != CLIENT_TLS_REQUIRED || config->tls_ca;
 
@@ -35,7 +37,7 @@ const char *login_check(const struct login_config *config)
 		return "--secret-file and --secret-fd go with --domain";
 	if (config->domain && !component_options)
 		return "--domain needs --secret-file or --secret-fd";
-	if (config->jid && !io_secret_given(&config->password))
+	if (config->jid && !secret_given(&config->password))
 		return "--jid needs --password-file or --password-fd";
 	if (config->jid && config->tls == CLIENT_TLS_OFF && config->tls_ca)
 		return "--tls-ca makes no sense with --tls off";

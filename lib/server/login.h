@@ -9,7 +9,7 @@
 #ifndef OUTBOARD_SERVER_LOGIN_H
 #define OUTBOARD_SERVER_LOGIN_H
 
-#include "base/io.h"
+#include "base/secret.h"
 #include "loop/loop.h"
 #include "base/opt.h"
 #include "xmpp/reader.h"
@@ -24,7 +24,7 @@ struct login_config {
 	const char *domain; /* as a component: its domain */
 	const char *jid;    /* as a user: user@domain[/resource] */
 	const char *connect;
-	struct io_secret secret, password;
+	struct secret secret, password;
 	int tls; /* enum client_tls */
 	const char *tls_ca;
 	int64_t timeout_ms; /* until logged in */

@@ -13,6 +13,7 @@
 #include "xmpp/jid.h"
 #include "server/notify.h"
 #include "xmpp/stanza-error.h"
+#include "base/io.h"
 
 /* The most free memory kept at the end of the heap. */
 #define HEAP_KEPT_BYTES (4 * 1024 * 1024)
@@ -706,7 +707,7 @@ int service_run(const struct service_config *config, const struct service_ops *o
 	if (!s->ops.stanza)
 		s->ops.stanza = ignore_stanza;
 	if (config->connect)
-		io_no_core();
+		secret_no_core();
 	s->loop = loop_new();
 	s->notify = notify_new((int)config->ready_fd);
 	now_ms = service_now_ms(s);

@@ -27,6 +27,7 @@
 #include "server/metrics.h"
 #include "base/opt.h"
 #include "xmpp/turn.h"
+#include "base/secret.h"
 
 #define SERVICE_RETRIES_UNSET (-2)
 
@@ -34,7 +35,7 @@ struct service_config {
 	const char *connect; /* NULL: filter */
 	bool detached;	     /* neither: only a daemon's manners; every writer is NULL */
 	const char *domain;  /* as typed; normalised by the program */
-	struct io_secret secret;
+	struct secret secret;
 	int64_t retries;
 	int64_t drain_ms;
 	int64_t ready_fd;

@@ -12,6 +12,8 @@
 
 #include "check.h"
 #include "base/err.h"
+#include "base/secret.h"
+#include "base/io.h"
 
 #define HEADER                                                                                     \
 	"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "                     \
@@ -129,7 +131,7 @@ static void probe_begin(
 	snprintf(connect, sizeof(connect), "%s:%u", host, port);
 	config.connect = connect;
 	config.domain = "jat.test";
-	config.secret = (struct io_secret){.file = secret_file, .fd = -1};
+	config.secret = (struct secret){.file = secret_file, .fd = -1};
 	p->component = component_new(p->loop, &config, &ops, p, &status);
 	CHECK(p->component != NULL);
 	CHECK_EQ_INT(status, EXIT_DONE);

@@ -2,6 +2,8 @@
 #include "child.h"
 #include "base/err.h"
 #include "base/io.h"
+#include "base/secret.h"
+#include "base/random.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -258,7 +260,7 @@ static void closed_standard_fds_stay_unusable(void)
 /* --- secrets */
 
 struct secret_case {
-	struct io_secret secret;
+	struct secret secret;
 	const char *content; /* what is printed when it was read */
 	const char *reason;
 };
@@ -269,10 +271,10 @@ static void read_secret(void *context)
 	struct buf secret;
 	err_init("p");
 	buf_init(&secret, BUF_NO_MAX);
-	int status = io_secret_read(&c->secret, "component secret", &secret);
+	int status = secret_read(&c->secret, "component secret", &secret);
 	fwrite(buf_string(&secret), 1, buf_length(&secret), stdout);
-	io_secret_wipe(&secret);
-	io_secret_wipe(&secret);
+	secret_wipe(&secret);
+	secret_wipe(&secret);
 	fflush(stdout);
 	_exit(status);
 }
@@ -319,7 +321,7 @@ static void secret_files(void)
 	check_secret((struct secret_case){
 		FILE_SECRET("gone"), NULL, "cannot use component secret 'gone': No such file"});
 	check_secret((struct secret_case){FILE_SECRET("."), NULL, "Is a directory"});
-	static char large[IO_SECRET_MAX_BYTES + 1];
+	static char large[SECRET_MAX_BYTES + 1];
 	memset(large, 'x', sizeof large);
 	put("s", large, sizeof large, 0600);
 	check_secret((struct secret_case){FILE_SECRET("s"), NULL, "File too large"});
@@ -361,20 +363,20 @@ static void secret_descriptors(void)
 
 static void secret_credentials(void)
 {
-	struct io_secret none = FILE_SECRET(NULL), file = FILE_SECRET("s"), fd = FILE_SECRET(NULL);
+	struct secret none = FILE_SECRET(NULL), file = FILE_SECRET("s"), fd = FILE_SECRET(NULL);
 	fd.fd = 0;
 	unsetenv("CREDENTIALS_DIRECTORY");
-	CHECK(!io_secret_given(&none));
-	CHECK(io_secret_given(&file));
-	CHECK(io_secret_given(&fd));
+	CHECK(!secret_given(&none));
+	CHECK(secret_given(&file));
+	CHECK(secret_given(&fd));
 	check_secret((struct secret_case){FILE_SECRET(NULL), NULL,
 		"p: no component secret given, by file, file descriptor or credential "
 		"'component-secret'\n"});
 	setenv("CREDENTIALS_DIRECTORY", folder, 1);
-	CHECK(!io_secret_given(&none));
+	CHECK(!secret_given(&none));
 	check_secret((struct secret_case){FILE_SECRET(NULL), NULL, "No such file"});
 	put("component-secret", "S3cret\n", 7, 0440);
-	CHECK(io_secret_given(&none));
+	CHECK(secret_given(&none));
 	check_secret((struct secret_case){FILE_SECRET(NULL), "S3cret\n", NULL});
 	put("s", "S3cret too", 10, 0400);
 	check_secret((struct secret_case){FILE_SECRET("s"), "S3cret too", NULL});
@@ -409,7 +411,7 @@ static void one_newline_is_trimmed(void)
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		buf_reset(&out);
 		buf_append_string(&out, cases[i][0]);
-		io_secret_trim(&out);
+		secret_trim(&out);
 		CHECK_EQ_STR(buf_string(&out), cases[i][1]);
 	}
 	buf_reset(&out);
@@ -443,9 +445,9 @@ static void hosts_and_ports(void)
 static void randomness(void)
 {
 	unsigned char a[1000] = {0}, b[1000] = {0}, seen[256] = {0};
-	io_random(a, sizeof a);
-	io_random(b, sizeof b);
-	io_random(b, 0);
+	random_bytes(a, sizeof a);
+	random_bytes(b, sizeof b);
+	random_bytes(b, 0);
 	CHECK(memcmp(a, b, sizeof a) != 0);
 	int kinds = 0;
 	for (size_t i = 0; i < sizeof a; i++)
@@ -453,10 +455,10 @@ static void randomness(void)
 	for (size_t i = 0; i < 256; i++)
 		kinds += seen[i];
 	CHECK(kinds > 200);
-	struct io_random_numbers numbers = {{0}, 0};
+	struct random_numbers numbers = {{0}, 0};
 	uint64_t given[100];
 	for (size_t i = 0; i < 100; i++) {
-		given[i] = io_random_number(&numbers);
+		given[i] = random_number(&numbers);
 		CHECK(numbers.drawn[numbers.left] == 0);
 		for (size_t j = 0; j < i; j++)
 			CHECK(given[i] != given[j]);
@@ -470,7 +472,7 @@ static void hide(void *context)
 {
 	(void)context;
 	struct rlimit limit;
-	io_no_core();
+	secret_no_core();
 	getrlimit(RLIMIT_CORE, &limit);
 	/* our own files can still be opened again by number */
 	int fd = open("/proc/self/fd/1", O_WRONLY);
