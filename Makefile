@@ -5,14 +5,15 @@
 # make check-now    run it with what is there: for a developer; FILES=tests/x.bats for one file
 # make check-unit   only the unit tests and fuzz corpora; needs no package but those of make
 # make demo         install what is missing, show the programs at work
-# make install      PREFIX, DESTDIR, BINDIR, MANDIR, SYSTEMDUNITDIR, BASHCOMPDIR, ZSHCOMPDIR,
-#                   FISHCOMPDIR; and `make uninstall` with the same settings
+# make install      PREFIX, DESTDIR, BINDIR, MANDIR, DOCDIR, SYSTEMDUNITDIR, BASHCOMPDIR,
+#                   ZSHCOMPDIR, FISHCOMPDIR; and `make uninstall` with the same settings
 # make lint         formatting, clang-tidy, shellcheck, mandoc (lint-quick: no clang-tidy)
 # make format       let clang-format rewrite the sources
 # make fuzz         every fuzz target for FUZZ_SECONDS (60) each; fuzz-merge keeps what is new
 # make valgrind     the suite with every program under valgrind
 # make bench        benchmarks; bench-servers with real servers
 # make completions  regenerate completions/ from the option tables
+# make picture      draw man/outboard.svg from man/outboard.pic (wants dpic)
 # make dist         build/outboard-VERSION.tar.gz, reproducible (SOURCE_DATE_EPOCH)
 # make deb          build/deb/*.deb (Debian; wants .ci/install-deps check)
 # make soak         programs, clients and server killed at random under load (SOAK_REQUESTS, SOAK_SEED)
@@ -34,6 +35,7 @@ VERSION = 0.1.0
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc/outboard
 SYSTEMDUNITDIR ?= $(PREFIX)/lib/systemd/system
 BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHCOMPDIR ?= $(PREFIX)/share/zsh/site-functions
@@ -99,6 +101,8 @@ FUZZERS := $(FUZZ_NAMES:%=$(BUILD)/fuzz/%)
 PROGRAMS := $(CMD_SRC:cmd/%.c=%)
 MAN := $(wildcard man/*.[1-8])
 UNITS := $(wildcard cmd/*.service cmd/*.socket)
+DOCS := README.md CHANGELOG.md
+PICTURES := $(patsubst %.pic,%.svg,$(wildcard man/*.pic))
 
 all: programs $(UNIT) $(TOOLS) $(REPLAY) $(PRELOAD)
 
@@ -266,15 +270,21 @@ format:
 completions: programs
 	$(Q)tests/completions $(abspath $(BUILD)/bin) completions $(PROGRAMS)
 
+# The pictures are committed: who builds and installs needs no dpic.
+picture:
+	$(Q)$(foreach p,$(PICTURES),.ci/picture $(p:.svg=.pic) >$(p).new && mv $(p).new $(p) &&) :
+
 # --- installation
 
-DIRS = $(BINDIR) $(SYSTEMDUNITDIR) $(BASHCOMPDIR) $(ZSHCOMPDIR) $(FISHCOMPDIR)
+DIRS = $(BINDIR) $(DOCDIR) $(DOCDIR)/man $(SYSTEMDUNITDIR) $(BASHCOMPDIR) $(ZSHCOMPDIR) $(FISHCOMPDIR)
 MANPATH_OF = $(MANDIR)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 
 install: programs
 	$(INSTALL) -d $(DIRS:%='$(DESTDIR)%') $(foreach s,1 7 8,'$(DESTDIR)$(MANDIR)/man$(s)')
 	$(if $(BIN),$(INSTALL) -m 755 $(BIN) '$(DESTDIR)$(BINDIR)')
 	$(foreach m,$(MAN),$(INSTALL) -m 644 $(m) '$(DESTDIR)$(call MANPATH_OF,$(m))' &&) :
+	$(INSTALL) -m 644 $(DOCS) '$(DESTDIR)$(DOCDIR)'
+	$(INSTALL) -m 644 $(PICTURES) '$(DESTDIR)$(DOCDIR)/man'
 	$(foreach u,$(UNITS),sed 's|@BINDIR@|$(BINDIR)|g' $(u) \
 		>'$(DESTDIR)$(SYSTEMDUNITDIR)/$(notdir $(u))' && \
 		chmod 644 '$(DESTDIR)$(SYSTEMDUNITDIR)/$(notdir $(u))' &&) :
@@ -285,6 +295,7 @@ install: programs
 uninstall:
 	rm -f $(PROGRAMS:%='$(DESTDIR)$(BINDIR)/%') \
 		$(foreach m,$(MAN),'$(DESTDIR)$(call MANPATH_OF,$(m))') \
+		$(DOCS:%='$(DESTDIR)$(DOCDIR)/%') $(PICTURES:%='$(DESTDIR)$(DOCDIR)/%') \
 		$(foreach u,$(UNITS),'$(DESTDIR)$(SYSTEMDUNITDIR)/$(notdir $(u))') \
 		$(foreach p,$(wildcard completions/bash/*),'$(DESTDIR)$(BASHCOMPDIR)/$(notdir $(p))') \
 		$(foreach p,$(wildcard completions/zsh/*),'$(DESTDIR)$(ZSHCOMPDIR)/$(notdir $(p))') \
@@ -323,5 +334,5 @@ FORCE:
 .PHONY: all programs check demo check-now demo-now check-32 check-filters check-unit valgrind installcheck bench bench-programs bench-servers \
 	fuzz fuzz-programs fuzz-merge lint lint-quick lint-format lint-rooms lint-shell lint-man lint-headers \
 	lint-mains lint-tidy \
-	format completions install uninstall dist deb soak clean FORCE
+	format completions picture install uninstall dist deb soak clean FORCE
 .SECONDARY:

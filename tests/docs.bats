@@ -9,7 +9,8 @@
 #
 # The world of the examples:
 #   127.0.0.1:5347   Prosody's component port; components proxy.example.org, proxy2.example.org,
-#                    pubsub.example.org (all urn:example:* namespaces below are delegated to it),
+#                    notes.example.org (urn:example:notes is delegated to it), pubsub.example.org
+#                    (the other urn:example:* namespaces below are), service.example.org,
 #                    rosters.example.org (privileged, may send from any address)
 #   127.0.0.1:5222   its client port, 127.0.0.1:5223 with direct TLS; the certificates are trusted
 #   example.org      its host; accounts alice bob carol john marie aaron michael impl impl2,
@@ -55,9 +56,10 @@ setup_file()
 {
 	prosody_start "$BATS_FILE_TMPDIR/prosody" --host example.org --component proxy.example.org \
 		--component proxy2.example.org --component pubsub.example.org \
+		--component notes.example.org --component service.example.org \
 		--open-component rosters.example.org --delegate urn:example:one=pubsub.example.org \
 		--delegate urn:example:two=pubsub.example.org \
-		--delegate urn:example:notes=pubsub.example.org \
+		--delegate urn:example:notes=notes.example.org \
 		--delegate 'urn:example:archive[node]=pubsub.example.org'
 	nginx_start "$BATS_FILE_TMPDIR/web"
 	mkdir -p "$NGINX_DIR/www/contacts"
@@ -142,9 +144,9 @@ teardown_file()
 	wrong=0
 	for program in $(programs); do
 		page=$(basename "$(page_of "$program")")
-		for part in 'DESCRIPTION SET-UP' 'SEE_ALSO STANDARDS'; do
+		for part in 'DESCRIPTION EXIT_STATUS' 'SEE_ALSO STANDARDS'; do
 			# shellcheck disable=SC2086
-			sed -n "/^\.Sh ${part% *}/,/^\.Sh ${part#* }/p" <(sed 's/^\.Sh SEE ALSO/.Sh SEE_ALSO/' "$ROOT/man/outboard.7") |
+			sed -n "/^\.Sh ${part% *}/,/^\.Sh ${part#* }/p" <(sed -E 's/^\.Sh (SEE|EXIT) /.Sh \1_/' "$ROOT/man/outboard.7") |
 				grep -qE "Xr $program ${page##*.}( |\$)" || {
 				echo "outboard.7, ${part% *}: no $program(${page##*.})"
 				wrong=1
@@ -156,6 +158,36 @@ teardown_file()
 		}
 	done
 	assert_equal "$wrong" 0
+}
+
+@test "the picture is drawn again unchanged, and has every program" {
+	command -v dpic >/dev/null || skip 'no dpic here'
+	for picture in "$ROOT"/man/*.pic; do
+		"$ROOT/.ci/picture" "$picture" >drawn.svg
+		run diff "${picture%.pic}.svg" drawn.svg
+		assert_output ''
+	done
+	for program in $(programs); do
+		assert_file_contains "$ROOT/man/outboard.svg" ">[^<]*\\b$program\\b"
+	done
+}
+
+# The domains of components that the commands of a text use
+domains_used() { grep -ohE -- '(--domain |DOMAIN=)[a-z.]+' "$@" | sed 's/.*[ =]//' | sort -u; }
+
+@test "a component that README and the set-up start is in the servers' configuration that they give" {
+	page=$ROOT/man/outboard-setup.7
+	for text in "$ROOT/README.md" "$page"; do
+		sed -n 's/^Component "\(.*\)"/\1/p' "$text" | sort -u >configured
+		assert [ "$(wc -l <configured)" -ge 3 ]
+		run comm -23 <(domains_used "$text") configured
+		assert_output ''
+	done
+	# whoever goes on to the examples of the front door has them, too
+	run comm -23 <(domains_used "$ROOT/man/outboard.7") configured
+	assert_output ''
+	# ejabberd's listener: all but the one of the rosters, which go through its API
+	while read -r domain; do assert_file_contains "$page" "^      $domain:"; done < <(grep -v ^rosters configured)
 }
 
 @test "the options of --help are those of the page, name for name, value for value" {
@@ -333,14 +365,21 @@ example_works()
 	return 1
 }
 
+# On a server with nothing but the lines that README gives for it
 @test "every command of the README works" {
 	wrong=0
 	awk '/^```$/ { inside = 0 } inside { print >sprintf("readme.%02d", n) } /^```sh$/ { inside = 1; n++ }' \
 		"$ROOT/README.md"
-	for example in "$PWD"/readme.*; do
+	awk '/^```$/ { inside = 0 } inside { print } /^```lua$/ { inside = 1 }' "$ROOT/README.md" >readme.lua
+	prosody_start "$PWD/server" --host example.org --no-delegate --append "$(<readme.lua)"
+	echo 'the secret' >the.secret
+	chmod 600 the.secret
+	SECRET_FILE=$PWD/the.secret
+	for example in "$PWD"/readme.[0-9]*; do
 		assert [ -s "$example" ]
 		example_works README.md "$example" "run.${example##*.}" || wrong=1
 	done
+	prosody_stop "$PWD/server"
 	assert_equal "$wrong" 0
 }
 

@@ -15,6 +15,7 @@ belongs()
 		echo "$1/share/fish/vendor_completions.d/$p.fish"
 	done
 	for p in "$ROOT"/man/*.[1-8]; do echo "$1/share/man/man${p##*.}/${p##*/}"; done
+	for p in README.md CHANGELOG.md man/outboard.svg; do echo "$1/share/doc/outboard/$p"; done
 	for p in "$ROOT"/cmd/*.service "$ROOT"/cmd/*.socket; do
 		[[ ! -e $p ]] || echo "$1/lib/systemd/system/${p##*/}"
 	done
@@ -46,9 +47,9 @@ make_here() { env -u BINDIR make -C "$ROOT" --no-print-directory BUILD="$BUILDDI
 }
 
 @test "every folder of an installation can be chosen" {
-	make_here BINDIR=/b MANDIR=/m SYSTEMDUNITDIR=/u BASHCOMPDIR=/c/bash ZSHCOMPDIR=/c/zsh \
+	make_here BINDIR=/b MANDIR=/m DOCDIR=/d SYSTEMDUNITDIR=/u BASHCOMPDIR=/c/bash ZSHCOMPDIR=/c/zsh \
 		FISHCOMPDIR=/c/fish install >log 2>&1
-	assert_equal "$(cd root && echo *)" "b c m u"
+	assert_equal "$(cd root && echo *)" "b c d m u"
 	for unit in root/u/*.service; do
 		[[ ! -e $unit ]] || assert_file_contains "$unit" '^ExecStart=/b/'
 	done

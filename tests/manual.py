@@ -9,8 +9,8 @@
                                    option's text in the page; prints how many were looked up
   manual.py statuses PAGE          the numbers in EXIT STATUS
   manual.py examples PAGE DIR      every display of EXAMPLES into DIR/01, DIR/02...
-  manual.py displays PAGE SECTION DIR
-                                   every display of SECTION into DIR/SUBSECTION.1, DIR/SUBSECTION.2...
+  manual.py displays PAGE DIR      every display of the page, numbered in its section or subsection, into
+                                   DIR/SECTION.1, DIR/SECTION: SUBSECTION.1, ...
 
 Pages are read as mandoc renders them, so what is compared (and, for examples, executed)
 is what a reader sees.
@@ -215,14 +215,15 @@ def main():
                 f.write(text.strip("\n") + "\n")
         print(len(displays))
     elif command == "displays":
-        numbers = {}
-        for literal, text, subsection in page.section(args[1])["pre"]:
-            if not literal or not subsection:
-                sys.exit("a display of %s is not .Bd -literal in a subsection" % args[1])
-            numbers[subsection] = numbers.get(subsection, 0) + 1
-            name = "%s.%d" % (subsection, numbers[subsection])
-            with open(os.path.join(args[2], name), "w") as f:
-                f.write(text.strip("\n") + "\n")
+        for section, parts in page.sections.items():
+            numbers = {}
+            for literal, text, subsection in parts["pre"]:
+                if not literal:
+                    sys.exit("a display of %s is not .Bd -literal" % section)
+                name = "%s: %s" % (section, subsection) if subsection else section
+                numbers[name] = numbers.get(name, 0) + 1
+                with open(os.path.join(args[1], "%s.%d" % (name, numbers[name])), "w") as f:
+                    f.write(text.strip("\n") + "\n")
     else:
         sys.exit(__doc__)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2154 # what start sets
-# SET-UP of outboard(7), as who has only the manuals does it: every display of that section is run,
-# with real servers, inetd, s6 and cron's rules, and then users ask for what was set up.
+# outboard-setup(7), done by somebody who has only the manuals: every display of that page is run, with
+# real servers, inetd, s6 and cron's rules, and then users ask for what was set up.
 #
 # Files go below $R, where `make install` has put the programs; the text is changed in nothing but
 # paths and ports. What needs a whole machine has a stand-in in $R/stand-ins: systemctl starts units
@@ -15,7 +15,7 @@ setup_file()
 	mkdir -p "$R"/{stand-ins,text,run} "$R"/etc/{prosody/conf.d,cron.d,systemd/system} "$R/var/lib/outboard"
 	env -u BINDIR make -C "$ROOT" --no-print-directory BUILD="$BUILDDIR" PREFIX=/usr DESTDIR="$R" \
 		install >"$BATS_FILE_TMPDIR/log" 2>&1
-	python3 "$TESTS/manual.py" displays "$ROOT/man/outboard.7" SET-UP "$R/text"
+	python3 "$TESTS/manual.py" displays "$ROOT/man/outboard-setup.7" "$R/text"
 	stand_ins
 
 	nginx_start "$BATS_FILE_TMPDIR/web"
@@ -31,14 +31,14 @@ setup_file()
 
 	# What is there before: the hosts' files
 	echo 'VirtualHost "example.org"' >"$R/etc/prosody/conf.d/example.org.cfg.lua"
-	part 'Secrets and keys.1'
-	part 'The server: Prosody.1'
-	part 'The server: Prosody.2'
-	part 'What the jobs need.1'
+	part 'SECRETS AND KEYS.1'
+	part 'PROSODY 0.12: The components.1'
+	part 'PROSODY 0.12: The host.1'
+	part 'WHAT THE JOBS NEED.1'
 	prosody_start "$BATS_FILE_TMPDIR/prosody" --host example.org --user health --no-delegate \
 		--append "Include \"$R/etc/prosody/conf.d/*.cfg.lua\""
-	part 'What the jobs need.2'
-	part 'Without systemd.1'
+	part 'WHAT THE JOBS NEED.2'
+	part 'WITHOUT SYSTEMD.1'
 	(umask 077 && echo pw >"$R/etc/outboard/health.password")
 }
 
@@ -46,6 +46,7 @@ teardown_file()
 {
 	prosody_stop "$BATS_FILE_TMPDIR/prosody"
 	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
+	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd2"
 	nginx_stop "$BATS_FILE_TMPDIR/web"
 }
 
@@ -175,7 +176,7 @@ forget()
 	assert_equal "$(contacts "$1")" ''
 }
 
-# --- the section, part by part
+# --- the page, part by part
 
 @test "secrets are their owner's, the servers' configuration is not for everybody" {
 	for file in "$R"/etc/outboard/*.secret "$R"/etc/outboard/jat-keys; do
@@ -190,19 +191,19 @@ forget()
 
 @test "under systemd: the three jobs" {
 	client impl
-	part 'Under systemd.1'
+	part 'SYSTEMD.1'
 	wait_for client_serves
-	part 'Under systemd.2'
+	part 'SYSTEMD.2'
 	note_is_told
-	part 'Under systemd.3'
-	part 'Under systemd.4'
+	part 'SYSTEMD.3'
+	part 'SYSTEMD.4'
 	note_is_told service.example.org
 	# with the drop-in, systemd understands it still
 	for own in sysinit basic shutdown multi-user sockets network; do
 		echo '[Unit]' >"$R/usr/lib/systemd/system/$own.target"
 	done
 	echo '[Unit]' | tee "$R/usr/lib/systemd/system/-.mount" >"$R/usr/lib/systemd/system/system.slice"
-	part 'Under systemd.5'
+	part 'SYSTEMD.5'
 	mkdir -p "$R/bin" && : >"$R/bin/kill" && chmod +x "$R/bin/kill"
 	run systemd-analyze verify --man=no --root="$R" roster-refresh-listen.service
 	assert_success
@@ -210,14 +211,14 @@ forget()
 	wait_for refresh '["john"]'
 	assert_equal "$(contacts john)" marie@example.org
 	cp "$PASSWORD_FILE" password
-	run part 'Trying it.1'
+	run part 'TRYING IT.1'
 	assert_success
 	assert_line --partial 'lives in a client'
 	assert_line --partial '>milk</note>'
 	assert_line --partial '"updated":1,'
 	# its worker, and with it the component's domain, goes before another takes the domain
 	"$R/stand-ins/systemctl" stop roster-refresh-listen
-	run part 'Under systemd.6'
+	run part 'SYSTEMD.6'
 	assert_success
 	assert_line --partial '{"user":"john","status":"ok"'
 }
@@ -226,19 +227,19 @@ forget()
 	client impl
 	command -v s6-svscan >/dev/null || skip 'no s6 here'
 	forget john
-	part 'Under s6.1'
-	part 'Under s6.2'
-	part 'Under s6.3'
+	part 'S6.1'
+	part 'S6.2'
+	part 'S6.3'
 	# a fourth, without its secret: 78
 	cp -R "$R/etc/outboard/s6/xmpp-jat-proxy" "$R/etc/outboard/broken"
 	sed -i 's/xmpp-jat-proxy.secret/no.secret/' "$R/etc/outboard/broken/run"
 	start broken "${unsearched[@]}" PATH="$R/stand-ins:$R/usr/bin:$PATH" s6-supervise "$R/etc/outboard/broken"
 	# the scanner is the machine's, in the background
-	assert_equal "$(cat "$R/text/Under s6.4")" 's6-svscan /etc/outboard/s6 &'
-	echo 'Under s6.4' >>"$BATS_FILE_TMPDIR/parts"
+	assert_equal "$(cat "$R/text/S6.4")" 's6-svscan /etc/outboard/s6 &'
+	echo 'S6.4' >>"$BATS_FILE_TMPDIR/parts"
 	start svscan "${unsearched[@]}" PATH="$R/stand-ins:$R/usr/bin:$PATH" s6-svscan "$R/etc/outboard/s6"
 	for service in "$R"/etc/outboard/s6/*; do wait_for s6-svok "$service"; done
-	part 'Under s6.5'
+	part 'S6.5'
 	for service in "$R"/etc/outboard/s6/*; do
 		assert_equal "$(s6-svstat -o up,ready "$service")" 'true true'
 	done
@@ -257,7 +258,7 @@ forget()
 
 @test "from cron: daemons kept running, rosters at night, the question whether it serves" {
 	client impl
-	part 'From cron.1'
+	part 'CRON.1'
 	run python3 "$TESTS/tools/crontab.py" "$R/etc/cron.d/outboard" "$PWD"
 	assert_success
 	assert_equal "$(cut -d' ' -f2 <<<"$output" | sort -u)" outboard
@@ -296,13 +297,13 @@ forget()
 	command -v inetd >/dev/null || skip 'no inetd here'
 	forget john
 	: >"$R/etc/inetd.conf"
-	part 'Under s6.1'
-	part 'Under s6.2'
-	part 'From inetd.1'
-	part 'From inetd.2'
-	part 'From inetd.3'
-	part 'From inetd.4'
-	part 'From cron.1'
+	part 'S6.1'
+	part 'S6.2'
+	part 'INETD.1'
+	part 'INETD.2'
+	part 'INETD.3'
+	part 'INETD.4'
+	part 'CRON.1'
 	python3 "$TESTS/tools/crontab.py" "$R/etc/cron.d/outboard" "$PWD"
 	start inetd inetd -d "$R/etc/inetd.conf"
 	PATH=$R/stand-ins:$R/usr/bin:$PATH
@@ -317,7 +318,52 @@ forget()
 	assert_output --partial 'lives in a client'
 }
 
-# What is printed, under the keys of the configuration that ejabberd_start has made
+# Rosters that only the web application changes: users are refused, roster-apply is not, and the clients
+# that a proxy subscribes to can still accept.
+only_the_application_changes_rosters()
+{
+	run asks carol --type set "<query xmlns='jabber:iq:roster'><item jid='bob@example.org'/></query>"
+	assert_failure 1
+	assert_output --partial 'not-allowed'
+	echo "<presence type='subscribe' to='carol@example.org'/>" >subscribe
+	xmpp-connect -q --jid bob@example.org --password-file "$PASSWORD_FILE" --connect "127.0.0.1:$C2S_PORT" <subscribe
+	assert_equal "$(contacts carol)$(contacts bob)" ''
+	echo '{"user":"carol","status":"ok","roster":{"bob@example.org":{"name":"Bob"}}}' >record
+	run roster-apply --host example.org "$@" <record
+	assert_success
+	assert_equal "$(contacts carol)" bob@example.org
+	client impl
+	wait_for client_serves
+}
+
+@test "Prosody: only the web application changes rosters" {
+	part 'PROSODY 0.12: Rosters that only the web application changes.1'
+	prosody_restart "$BATS_FILE_TMPDIR/prosody"
+	part 'SYSTEMD.1'
+	only_the_application_changes_rosters --on-behalf --connect "127.0.0.1:$COMPONENT_PORT" \
+		--domain rosters.example.org --secret-file "$R/etc/outboard/rosters.secret"
+	sed -i 's/, "firewall"//; /firewall/d' "$R/etc/prosody/conf.d/example.org.cfg.lua"
+	prosody_restart "$BATS_FILE_TMPDIR/prosody"
+}
+
+# printed FILE NAME...: what the displays print, with free ports (EJABBERD_PORT, EJABBERD_API_PORT,
+# EJABBERD_PORT2), for ejabberd_with_printed
+printed()
+{
+	local file=$1 name
+	shift
+	server_free_port && EJABBERD_PORT=$FREE_PORT
+	server_free_port && EJABBERD_PORT2=$FREE_PORT
+	server_free_port && EJABBERD_API_PORT=$FREE_PORT
+	for name; do
+		part "$name" >parted
+		sed "s/port: 5347/port: $EJABBERD_PORT/; s/port: 5348/port: $EJABBERD_PORT2/
+			s/port: 5285/port: $EJABBERD_API_PORT/" parted >>"$file"
+	done
+}
+
+# ejabberd_with_printed DIR...: ejabberd_start with the lines in printed under the keys of the
+# configuration that it makes, in place of modules of the same name
 ejabberd_with_printed()
 {
 	eval "plain$(declare -f _ejabberd_configure)"
@@ -328,8 +374,11 @@ ejabberd_with_printed()
 			import re, sys
 			ours, theirs = (open(name).read() for name in sys.argv[1:])
 			for key, children in re.findall(r"(?m)^(\w+):\n((?: .*\n)+)", ours):
+			    if key == "modules":
+			        for module in re.findall(r"(?m)^  (\w+):", children):
+			            theirs = re.sub(r"(?m)^  %s:.*\n(?:    .*\n)*" % module, "", theirs)
 			    there = re.search(r"(?m)^%s:\n" % key, theirs)
-			    assert there or key == "modules", key
+			    assert there, key
 			    theirs = theirs[:there.end()] + children + theirs[there.end():]
 			open(sys.argv[2], "w").write(theirs)
 		END
@@ -338,27 +387,48 @@ ejabberd_with_printed()
 }
 
 @test "ejabberd: what is printed belongs into its configuration; the three jobs" {
-	local port api
-	server_free_port && port=$FREE_PORT
-	server_free_port && api=$FREE_PORT
-	part 'The server: ejabberd.1' >parted
-	sed "s/port: 5347/port: $port/; s/port: 5285/port: $api/" parted >printed
-	assert_equal "$(grep -c "port: \($port\|$api\)" printed)" 2
+	printed printed 'EJABBERD 23.01: What belongs into ejabberd.yml.1'
+	assert_equal "$(grep -c "port: \($EJABBERD_PORT\|$EJABBERD_API_PORT\)" printed)" 2
 	ejabberd_with_printed "$BATS_FILE_TMPDIR/ejabberd" --host example.org --no-delegate
 	world ejabberd
 	client impl
-	COMPONENT_PORT=$port
-	part 'Under systemd.1'
+	COMPONENT_PORT=$EJABBERD_PORT
+	part 'SYSTEMD.1'
 	wait_for client_serves
-	part 'Under systemd.2'
+	part 'SYSTEMD.2'
 	wait_for note_is_told
-	run -0 roster-apply --host example.org --via ejabberd-api --api "http://127.0.0.1:$api/api" < <(
+	run -0 roster-apply --host example.org --via ejabberd-api --api "http://127.0.0.1:$EJABBERD_API_PORT/api" < <(
 		roster-fetch --url "http://127.0.0.1:$NGINX_PORT/contacts/%s" john
 	)
 	assert_equal "$(contacts john)" marie@example.org
+	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
 }
 
-@test "every display of the section was run" {
+@test "ejabberd: rosters at the login, and only the web application changes them" {
+	printed printed 'EJABBERD 23.01: What belongs into ejabberd.yml.1' 'EJABBERD 23.01: Rosters at the login.1' \
+		'EJABBERD 23.01: Rosters that only the web application changes.1'
+	ejabberd_with_printed "$BATS_FILE_TMPDIR/ejabberd2" --host example.org --no-delegate
+	world ejabberd2
+	api=(--via ejabberd-api --api "http://127.0.0.1:$EJABBERD_API_PORT/api")
+	COMPONENT_PORT=$EJABBERD_PORT
+	part 'SYSTEMD.1'
+	only_the_application_changes_rosters "${api[@]}"
+	mkfifo records
+	exec 9<>records
+	start apply sh -c 'exec <records 9>&- "$@"' sh roster-apply --host example.org --login-events "${api[@]}" \
+		--connect "127.0.0.1:$EJABBERD_PORT2" --domain rosters.example.org \
+		--secret-file "$R/etc/outboard/rosters.secret"
+	# privileges have been advertised when a record is done
+	cat record >&9
+	wait_for grep -q '"status":"ok"' apply.out
+	client john
+	wait_for grep -q '"event":"login","user":"john"' apply.out
+	exec 9>&-
+	end apply || true
+	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd2"
+}
+
+@test "every display of the page was run" {
 	run diff <(sort -u "$BATS_FILE_TMPDIR/parts") <(cd "$R/text" && printf '%s\n' * | sort)
 	assert_output ''
 }
