@@ -197,6 +197,69 @@ _ups() { [[ $(grep -c ' up$' echo.err) == "$1" ]]; }
 	end fake
 }
 
+attempts_planned() { [[ $(grep -c 'next attempt' echo.err) -ge $1 ]]; }
+times_up() { [[ $(grep -c 'echo-service: up' echo.err) -ge $1 ]]; }
+
+@test "a server on this machine is tried again every 5 s at most" {
+	server_free_port
+	COMPONENT_PORT=$FREE_PORT FAKE_PORT=
+	echo_service
+	wait_for attempts_planned 5
+	run awk '/next attempt/ { print $(NF - 1) <= 5 }' echo.err
+	assert_output $'1\n1\n1\n1\n1'
+	end echo
+}
+
+@test "--ping-interval: a ping to itself that comes back keeps the stream, and goes no further" {
+	fake 'up
+		route-ping
+		route-ping error
+		route-ping
+		silent 0.5 type=.(result|error).
+		say three
+		wait-close'
+	echo_service --ping-interval 1
+	wait_for grep -q three fake.out
+	assert_equal "$(cat echo.err)" 'echo-service: up'
+	end echo
+	await fake
+}
+
+@test "--ping-interval: any byte is life" {
+	fake 'up
+		spaces 20 0.2
+		say spoken
+		expect <ping
+		say pinged
+		wait-close'
+	echo_service --ping-interval 1
+	wait_for grep -q spoken fake.out
+	assert_equal "$(cat echo.err)" 'echo-service: up'
+	wait_for grep -q pinged fake.out
+	end echo
+	await fake
+}
+
+@test "--ping-interval: two pings without an answer are a lost stream" {
+	fake --forever 'up
+		count 2 <ping xmlns=.urn:xmpp:ping./>
+		say two
+		wait-close'
+	echo_service --ping-interval 1
+	wait_for grep -q 'does not answer pings any more; next attempt' echo.err
+	wait_for times_up 2
+	grep -q two fake.out
+	end echo
+}
+
+@test "--ping-interval 0: a silent server is not asked" {
+	fake 'up ; silent 3 <ping ; say quiet ; wait-close'
+	echo_service --ping-interval 0
+	wait_for grep -q quiet fake.out
+	end echo
+	await fake
+}
+
 @test "a server that vanishes and returns on the same port" {
 	fake "up ; vanish 1" "up
 		send ${REQUEST//%d/1}

@@ -17,6 +17,7 @@ complete -c roster-apply -s c -l connect -x -a '(__fish_print_hostnames)' -d 'th
 complete -c roster-apply -s s -l secret-file -r -F -d 'file that holds the component secret'
 complete -c roster-apply -l secret-fd -x -d 'read the component secret from this file descriptor'
 complete -c roster-apply -l retries -x -d 'reconnects in a row before giving up, -1 for ever (default -1 with sockets, else 0)'
+complete -c roster-apply -l ping-interval -x -d 'ping the server after so long without a word of it, 0: never (default 300)'
 complete -c roster-apply -l drain-time -x -d 'how long SIGTERM waits for open requests (default 5)'
 complete -c roster-apply -l ready-fd -x -d 'write a newline to this file descriptor when ready'
 complete -c roster-apply -l metrics -r -F -d 'keep counters in this file as OpenMetrics text'

@@ -17,6 +17,7 @@ complete -c xmpp-manage -s c -l connect -x -a '(__fish_print_hostnames)' -d 'the
 complete -c xmpp-manage -s s -l secret-file -r -F -d 'file that holds the component secret'
 complete -c xmpp-manage -l secret-fd -x -d 'read the component secret from this file descriptor'
 complete -c xmpp-manage -l retries -x -d 'reconnects in a row before giving up, -1 for ever (default -1)'
+complete -c xmpp-manage -l ping-interval -x -d 'ping the server after so long without a word of it, 0: never (default 300)'
 complete -c xmpp-manage -l drain-time -x -d 'how long SIGTERM waits for open requests (default 5)'
 complete -c xmpp-manage -l ready-fd -x -d 'write a newline to this file descriptor when ready'
 complete -c xmpp-manage -l metrics -r -F -d 'keep counters in this file as OpenMetrics text'

@@ -68,6 +68,7 @@ struct link {
 	bool freed;    /* by a callback while busy */
 	bool quiet;    /* errors are returned, not told through ended */
 	int64_t progress_ms;
+	int64_t heard_ms, written_ms;
 	struct loop_timer stall, kick;
 };
 
@@ -201,6 +202,8 @@ static void on_turn(void *context)
 		/* who holds back because of it may have looked already */
 		if (congested && !link_congested(l))
 			loop_timer_set(l->loop, &l->kick, 0);
+		if (congested)
+			l->heard_ms = loop_now_ms(l->loop);
 		link_count(l);
 		link_watch(l);
 		/* Stanzas that were left when the output was congested. Not from here: what they
@@ -281,6 +284,7 @@ struct link *link_new(struct loop *loop, int in_fd, int out_fd, const struct lin
 	l->piece_bytes = isatty(l->out_fd) ? TERMINAL_PIECE_BYTES : PIPE_BUF;
 	l->in_mask = l->out_mask = UNWATCHED;
 	l->hungry = true;
+	l->heard_ms = l->written_ms = loop_now_ms(loop);
 	loop_timer_init(&l->stall, on_stall, l);
 	loop_timer_init(&l->kick, on_kick, l);
 	loop_turn(loop, on_turn, l);
@@ -426,6 +430,7 @@ static bool link_read(struct link *l)
 	}
 	if (n > 0) {
 		l->counts->bytes_in += (uint64_t)n;
+		l->heard_ms = loop_now_ms(l->loop);
 		if (l->reader)
 			reader_filled(l->reader, (size_t)n);
 		else
@@ -509,6 +514,7 @@ void link_pause(struct link *l)
 void link_resume(struct link *l)
 {
 	if (l->pauses > 0 && --l->pauses == 0 && !l->over) {
+		l->heard_ms = loop_now_ms(l->loop);
 		if (l->config.partner)
 			l->progress_ms = loop_now_ms(l->loop);
 		loop_timer_set(l->loop, &l->kick, 0);
@@ -525,6 +531,16 @@ void link_hold(struct link *l, bool *held, bool hold)
 void link_lift_bound(struct link *l)
 {
 	l->out.max = BUF_NO_MAX;
+}
+
+int64_t link_heard_ms(const struct link *l)
+{
+	return link_may_read(l) ? l->heard_ms : loop_now_ms(l->loop);
+}
+
+int64_t link_written_ms(const struct link *l)
+{
+	return l->written_ms;
 }
 
 int link_write_error(const struct link *l)
@@ -592,7 +608,7 @@ static void link_write(struct link *l)
 		}
 		if (n > 0) {
 			l->counts->bytes_out += (uint64_t)n;
-			l->progress_ms = loop_now_ms(l->loop);
+			l->progress_ms = l->written_ms = loop_now_ms(l->loop);
 			buf_consume(&l->out, (size_t)n);
 		}
 		/* less than asked for: it is full (or it is a disk, and the next write says why) */

@@ -98,6 +98,11 @@ void link_lift_bound(struct link *link);
 /* Try to write all now, waiting up to deadline_ms (for exits; a time that has passed: without
  * waiting). True if nothing is left. */
 bool link_flush(struct link *link, int64_t deadline_ms);
+/* When bytes were last read, or could have been if the link had been read: a link that is paused or
+ * congested hears nothing, so its time stands still. */
+int64_t link_heard_ms(const struct link *link);
+/* When bytes were last written; at first when it began. */
+int64_t link_written_ms(const struct link *link);
 /* errno of the write that failed, 0 if none has. */
 int link_write_error(const struct link *link);
 /* Read on (callbacks are called) until the input ends or deadline_ms (a time that has passed: what

@@ -1,40 +1,33 @@
 /* component.c - see component.h */
 #include "server/component.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <nettle/sha1.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <linux/sockios.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/backoff.h"
 #include "base/err.h"
 #include "base/secret.h"
 #include "base/random.h"
 #include "base/io.h"
+#include "loop/dial.h"
+#include "server/roundtrip.h"
 
-#define KEEPALIVE_IDLE_S 60
-#define KEEPALIVE_INTERVAL_S 10
-#define KEEPALIVE_COUNT 3
 #define WHY_BYTES 1024
+/* The longest wait for a server on this machine, without what chance adds. */
+#define LOOPBACK_BACKOFF_MS 4000
 /* Read and thrown away at most, so that our stream error arrives. */
 #define LINGER_BYTES (1024 * 1024)
 
 enum state {
 	STATE_WAITING, /* for the next attempt */
-	STATE_RESOLVING,
-	STATE_CONNECTING,
+	STATE_DIALING,
 	STATE_OPENING,	      /* our stream header is sent */
 	STATE_AUTHENTICATING, /* our handshake is sent */
 	STATE_UP,
@@ -51,17 +44,6 @@ enum failure {
 	FAILED_DOMAIN,
 };
 
-/* A name being looked up. Its thread ends by exchanging `owner`; who comes second frees it. */
-struct lookup {
-	pthread_t thread;
-	char *host, *port;
-	int done_fd; /* written by the thread */
-	int error, error_number;
-	struct addrinfo *addresses;
-	atomic_int owner;
-};
-enum { LOOKUP_RUNNING, LOOKUP_DONE, LOOKUP_ABANDONED };
-
 struct component {
 	struct loop *loop;
 	struct component_config config;
@@ -72,63 +54,38 @@ struct component {
 
 	enum state state;
 	struct loop_timer timer; /* of the state: its deadline, or the next attempt */
-	struct lookup *lookup;
-	int lookup_fd;
-	struct addrinfo *addresses; /* of this attempt */
-	struct addrinfo *address;   /* being connected to */
-	int fd;			    /* -1: none */
+	struct dial *dial;	 /* while connecting */
+	int fd;			 /* -1: none */
 	struct link *link;
 
 	bool ever_connected, ever_up, told_cleartext, told_unknown;
+	bool loopback;	    /* where the last attempt went to */
 	bool only_protocol; /* all failures in the row */
 	int64_t up_since_ms;
-	uint64_t failures; /* in a row */
-	uint64_t conflicts;
+	struct backoff failures, conflicts;
 	uint64_t connections, unknown;
+	struct roundtrip ping;
+	unsigned pings; /* without an answer, in a row */
+	int64_t pinged_ms;
+	struct loop_timer life;
 	uint64_t late_requests; /* came after our end tag */
 	int close_status;	/* what the peer says to our end tag */
 	int final_status;	/* the owner's, after a stream error; 0: none */
 };
 
-static void component_connect_next(struct component *c, int error);
-
 /* Teardown -------------------------------------------------------------------- */
-
-static void lookup_free(struct lookup *l)
-{
-	if (l->addresses)
-		freeaddrinfo(l->addresses);
-	free(l->host);
-	free(l->port);
-	free(l);
-}
-
-static void lookup_abandon(struct component *c)
-{
-	if (!c->lookup)
-		return;
-	loop_fd_remove(c->loop, c->lookup_fd);
-	close(c->lookup_fd);
-	pthread_detach(c->lookup->thread);
-	if (atomic_exchange(&c->lookup->owner, LOOKUP_ABANDONED) == LOOKUP_DONE)
-		lookup_free(c->lookup);
-	c->lookup = NULL;
-}
 
 static void component_disconnect(struct component *c)
 {
 	loop_timer_clear(c->loop, &c->timer);
-	lookup_abandon(c);
+	loop_timer_clear(c->loop, &c->life);
+	dial_cancel(c->dial);
+	c->dial = NULL;
 	link_free(c->link);
 	c->link = NULL;
-	if (c->fd >= 0) {
-		loop_fd_remove(c->loop, c->fd);
+	if (c->fd >= 0)
 		close(c->fd);
-		c->fd = -1;
-	}
-	if (c->addresses)
-		freeaddrinfo(c->addresses);
-	c->addresses = c->address = NULL;
+	c->fd = -1;
 }
 
 static int64_t jittered(int64_t delay_ms)
@@ -139,15 +96,15 @@ static int64_t jittered(int64_t delay_ms)
 	return delay_ms * 3 / 4 + (int64_t)(random % (uint64_t)(delay_ms / 2 + 1));
 }
 
-/* Doubled with each time beyond the first, up to the maximum, give or take a quarter. */
-static int64_t backoff_ms(int64_t first_ms, uint64_t times)
+/* Before the next attempt. */
+static int64_t failure_delay_ms(struct component *c, enum failure failure)
 {
-	int64_t delay_ms = first_ms;
+	int64_t delay_ms = backoff_next_ms(&c->failures);
 
-	while (times-- > 1 && delay_ms < COMPONENT_BACKOFF_MAX_MS)
-		delay_ms *= 2;
-	if (delay_ms > COMPONENT_BACKOFF_MAX_MS)
-		delay_ms = COMPONENT_BACKOFF_MAX_MS;
+	if (failure == FAILED_CONFLICT)
+		delay_ms = backoff_next_ms(&c->conflicts);
+	else if (c->loopback && delay_ms > LOOPBACK_BACKOFF_MS)
+		delay_ms = LOOPBACK_BACKOFF_MS;
 	return jittered(delay_ms);
 }
 
@@ -187,29 +144,26 @@ static void component_failed(struct component *c, enum failure failure, const ch
 	component_disconnect(c);
 	c->state = STATE_WAITING;
 	if (stable) {
-		c->failures = 0;
-		c->conflicts = 0;
+		c->failures.times = 0;
+		c->conflicts.times = 0;
 	}
-	if (c->failures++ == 0)
+	if (c->failures.times == 0)
 		c->only_protocol = true;
 	if (failure != FAILED_PROTOCOL)
 		c->only_protocol = false;
 	if (failure == FAILED_DOMAIN && c->ever_up)
 		failure = FAILED_CONFLICT;
+	delay_ms = failure_delay_ms(c, failure);
 	if (was_up)
 		c->ops.down(c->context);
 	if (c->final_status || failure == FAILED_SECRET || failure == FAILED_DOMAIN ||
-		(c->config.retries >= 0 && c->failures > (uint64_t)c->config.retries)) {
+		(c->config.retries >= 0 && c->failures.times > (uint64_t)c->config.retries)) {
 		err_error("%s", why);
 		c->state = STATE_OVER;
 		c->ops.gave_up(
 			c->context, c->final_status ? c->final_status : failure_status(c, failure));
 		return;
 	}
-	if (failure == FAILED_CONFLICT)
-		delay_ms = backoff_ms(COMPONENT_CONFLICT_BACKOFF_MS, ++c->conflicts);
-	else
-		delay_ms = backoff_ms(COMPONENT_BACKOFF_MIN_MS, c->failures);
 	err_warn("%s; next attempt in %.1f s", why, (double)delay_ms / 1000);
 	loop_timer_set(c->loop, &c->timer, loop_now_ms(c->loop) + delay_ms);
 	if (c->ops.waiting)
@@ -361,6 +315,54 @@ static void on_stream_error(struct component *c, const struct stanza *s)
 	}
 }
 
+/* Life ------------------------------------------------------------------------ */
+
+static int64_t earlier(int64_t a_ms, int64_t b_ms)
+{
+	return a_ms < b_ms ? a_ms : b_ms;
+}
+
+/* When the silence becomes too long, as things stand. */
+static int64_t ping_due_ms(struct component *c)
+{
+	int64_t wait_ms = c->config.ping_interval_ms, heard_ms = link_heard_ms(c->link);
+
+	if (!wait_ms)
+		return DEADLINE_NEVER;
+	if (heard_ms >= c->pinged_ms)
+		c->pings = 0;
+	if (c->pings == 0)
+		return heard_ms + wait_ms;
+	return c->pinged_ms + earlier(wait_ms, COMPONENT_PING_ANSWER_MS);
+}
+
+static void on_life(void *context, int64_t now_ms)
+{
+	struct component *c = context;
+	struct span address =
+		span_of(c->config.ping_address ? c->config.ping_address : c->config.domain);
+
+	if (ping_due_ms(c) <= now_ms) {
+		if (c->pings == 2) {
+			log_lost_output(c);
+			component_fail(c, FAILED_TEMPORARY, "%s does not answer pings any more",
+				c->config.connect);
+			return;
+		}
+		c->pings++;
+		c->pinged_ms = now_ms;
+		roundtrip_send(&c->ping, address, address, link_writer(c->link));
+	} else if (link_written_ms(c->link) + c->config.space_ms <= now_ms &&
+		   link_queued_bytes(c->link) == 0) {
+		link_send_raw(c->link, SPAN(" "));
+	}
+	/* what is written now has this time once it has left */
+	loop_timer_set(c->loop, &c->life,
+		earlier(ping_due_ms(c), link_queued_bytes(c->link)
+						? now_ms + c->config.space_ms
+						: link_written_ms(c->link) + c->config.space_ms));
+}
+
 static bool is_handshake(const struct stanza *s)
 {
 	return s->kind == STANZA_OTHER && span_is(s->root->name, "handshake") &&
@@ -374,6 +376,9 @@ static void on_up(struct component *c)
 	c->ever_up = true;
 	c->up_since_ms = loop_now_ms(c->loop);
 	c->connections++;
+	c->pings = 0;
+	c->pinged_ms = 0;
+	loop_timer_set(c->loop, &c->life, 0);
 	err_info("connected to %s as %s", c->config.connect, c->config.domain);
 	c->ops.up(c->context);
 }
@@ -394,6 +399,8 @@ static void on_stanza(void *context, const struct stanza *s)
 		on_stream_error(c, s);
 		return;
 	}
+	if (roundtrip_take(&c->ping, s))
+		return;
 	switch (c->state) {
 	case STATE_UP:
 		if (s->kind != STANZA_OTHER)
@@ -473,62 +480,23 @@ static const struct link_ops link_ops = {
 
 /* Connection ------------------------------------------------------------------ */
 
-static bool is_loopback(const struct sockaddr *address)
+static void on_connected(void *context, int fd, bool loopback)
 {
-	if (address->sa_family == AF_INET) {
-		const struct sockaddr_in *in = (const void *)address;
-
-		return (ntohl(in->sin_addr.s_addr) >> 24) == 127;
-	}
-	if (address->sa_family == AF_INET6) {
-		const struct in6_addr *in6 =
-			&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
-
-		return IN6_IS_ADDR_LOOPBACK(in6) ||
-		       (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
-	}
-	return true;
-}
-
-/* A connection attempt to a free port of this machine may meet itself. */
-static bool is_self(int fd)
-{
-	struct sockaddr_storage here, there;
-	socklen_t here_n = sizeof(here), there_n = sizeof(there);
-
-	memset(&here, 0, sizeof(here));
-	memset(&there, 0, sizeof(there));
-	return getsockname(fd, (struct sockaddr *)&here, &here_n) == 0 &&
-	       getpeername(fd, (struct sockaddr *)&there, &there_n) == 0 && here_n == there_n &&
-	       memcmp(&here, &there, here_n) == 0;
-}
-
-static void set_option(int fd, int level, int name, int value)
-{
-	/* None of them is vital. */
-	(void)setsockopt(fd, level, name, &value, sizeof(value));
-}
-
-static void on_connected(struct component *c)
-{
+	struct component *c = context;
 	struct writer w;
 
+	c->dial = NULL;
+	c->fd = fd;
+	c->loopback = loopback;
 	c->ever_connected = true;
-	if (!c->told_cleartext && !is_loopback(c->address->ai_addr)) {
+	if (!c->told_cleartext && !loopback) {
 		err_warn(
 			"the stream to %s is not encrypted and leaves this machine: use stunnel or "
 			"a tunnel",
 			c->config.connect);
 		c->told_cleartext = true;
 	}
-	set_option(c->fd, IPPROTO_TCP, TCP_NODELAY, 1);
-	set_option(c->fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-	set_option(c->fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
-	set_option(c->fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
-	set_option(c->fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT);
-	set_option(c->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)c->config.link.stall_ms);
-
-	loop_fd_remove(c->loop, c->fd);
+	dial_tune(fd, c->config.link.stall_ms);
 	c->link = link_new(c->loop, c->fd, c->fd, &c->config.link, &link_ops, c);
 	w = stream_writer(c);
 	writer_raw(&w, "<?xml version='1.0'?><stream:stream xmlns='" NS_COMPONENT
@@ -540,167 +508,23 @@ static void on_connected(struct component *c)
 	loop_timer_set(c->loop, &c->timer, loop_now_ms(c->loop) + COMPONENT_HANDSHAKE_MS);
 }
 
-static void on_socket(void *context, int fd, short revents)
+static void on_not_connected(void *context, const char *why, bool loopback)
 {
 	struct component *c = context;
-	int error = 0;
-	socklen_t n = sizeof(error);
 
-	(void)revents;
-	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
-		error = errno;
-	if (!error && is_self(fd))
-		error = ECONNREFUSED;
-	if (error)
-		component_connect_next(c, error);
-	else
-		on_connected(c);
-}
-
-/* Begin with c->address. 0 or an errno. */
-static int connect_begin(struct component *c)
-{
-	const struct addrinfo *a = c->address;
-
-	c->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, a->ai_protocol);
-	if (c->fd < 0)
-		return errno;
-	if (connect(c->fd, a->ai_addr, a->ai_addrlen) < 0 && errno != EINPROGRESS)
-		return errno;
-	loop_fd(c->loop, c->fd, POLLOUT, on_socket, c);
-	loop_timer_set(c->loop, &c->timer, loop_now_ms(c->loop) + COMPONENT_CONNECT_MS);
-	return 0;
-}
-
-/* The address did not do (or, before the first, error is 0): the next one. */
-static void component_connect_next(struct component *c, int error)
-{
-	for (;;) {
-		if (error) {
-			char text[NI_MAXHOST];
-
-			if (err_shows(ERR_INFO) &&
-				getnameinfo(c->address->ai_addr, c->address->ai_addrlen, text,
-					sizeof(text), NULL, 0, NI_NUMERICHOST) == 0)
-				err_info("%s does not connect: %s", text, strerror(error));
-			if (c->fd >= 0) {
-				loop_fd_remove(c->loop, c->fd);
-				close(c->fd);
-				c->fd = -1;
-			}
-			c->address = c->address->ai_next;
-		}
-		if (!c->address) {
-			component_fail(c, FAILED_UNREACHABLE, "cannot connect to %s: %s",
-				c->config.connect, strerror(error));
-			return;
-		}
-		error = connect_begin(c);
-		if (!error)
-			return;
-	}
-}
-
-static void component_connect(struct component *c, struct addrinfo *addresses)
-{
-	c->addresses = c->address = addresses;
-	c->state = STATE_CONNECTING;
-	component_connect_next(c, 0);
-}
-
-/* Name ------------------------------------------------------------------------ */
-
-static int resolve(const char *host, const char *port, int flags, struct addrinfo **out)
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
-
-	return getaddrinfo(host, port, &hints, out);
-}
-
-static void *lookup_run(void *context)
-{
-	struct lookup *l = context;
-	int fd = l->done_fd;
-
-	l->error = resolve(l->host, l->port, AI_ADDRCONFIG, &l->addresses);
-	l->error_number = errno;
-	if (atomic_exchange(&l->owner, LOOKUP_DONE) == LOOKUP_ABANDONED)
-		lookup_free(l);
-	close(fd); /* the end of the pipe is the message */
-	return NULL;
-}
-
-static void fail_resolve(struct component *c, int error, int error_number)
-{
-	component_fail(c, FAILED_UNREACHABLE, "cannot find the address of '%s': %s", c->host,
-		error == EAI_SYSTEM ? strerror(error_number) : gai_strerror(error));
-}
-
-static void on_lookup(void *context, int fd, short revents)
-{
-	struct component *c = context;
-	struct lookup *l = c->lookup;
-	struct addrinfo *addresses;
-	int error, error_number;
-
-	(void)revents;
-	loop_fd_remove(c->loop, fd);
-	close(fd);
-	pthread_join(l->thread, NULL);
-	addresses = l->addresses;
-	error = l->error;
-	error_number = l->error_number;
-	l->addresses = NULL;
-	lookup_free(l);
-	c->lookup = NULL;
-	if (error)
-		fail_resolve(c, error, error_number);
-	else
-		component_connect(c, addresses);
-}
-
-/* getaddrinfo(3) may take half a minute over a dead name server, and the loop cannot wait. */
-static void lookup_start(struct component *c)
-{
-	struct lookup *l;
-	sigset_t all, before;
-	int fds[2], error;
-
-	if (pipe2(fds, O_CLOEXEC) < 0) {
-		fail_resolve(c, EAI_SYSTEM, errno);
-		return;
-	}
-	l = xcalloc(1, sizeof(*l));
-	l->host = xstrdup(c->host);
-	l->port = xstrdup(c->port);
-	l->done_fd = fds[1];
-	atomic_init(&l->owner, LOOKUP_RUNNING);
-	sigfillset(&all); /* signals are for the loop's thread */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = pthread_create(&l->thread, NULL, lookup_run, l);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (error) {
-		close(fds[0]);
-		close(fds[1]);
-		lookup_free(l);
-		fail_resolve(c, EAI_SYSTEM, error);
-		return;
-	}
-	c->lookup = l;
-	c->lookup_fd = fds[0];
-	c->state = STATE_RESOLVING;
-	loop_fd(c->loop, fds[0], POLLIN, on_lookup, c);
+	c->dial = NULL;
+	c->loopback = loopback;
+	component_failed(c, FAILED_UNREACHABLE, why);
 }
 
 static void component_start(struct component *c)
 {
-	struct addrinfo *addresses;
+	static const struct dial_ops dial_ops = {
+		.connected = on_connected, .failed = on_not_connected};
 
 	err_debug("connecting to %s", c->config.connect);
-	if (resolve(c->host, c->port, AI_NUMERICHOST, &addresses) == 0)
-		component_connect(c, addresses);
-	else
-		lookup_start(c);
+	c->state = STATE_DIALING;
+	c->dial = dial_start(c->loop, c->host, c->port, &dial_ops, c);
 }
 
 static void on_timer(void *context, int64_t now_ms)
@@ -711,9 +535,6 @@ static void on_timer(void *context, int64_t now_ms)
 	switch (c->state) {
 	case STATE_WAITING:
 		component_start(c);
-		return;
-	case STATE_CONNECTING:
-		component_connect_next(c, ETIMEDOUT);
 		return;
 	case STATE_OPENING:
 		component_fail(c, FAILED_TEMPORARY, "%s did not open a component stream in time",
@@ -740,11 +561,17 @@ struct component *component_new(struct loop *loop, const struct component_config
 	c->ops = *ops;
 	c->context = context;
 	c->fd = -1;
+	c->failures = (struct backoff){COMPONENT_BACKOFF_MIN_MS, COMPONENT_BACKOFF_MAX_MS, 0};
+	c->conflicts = (struct backoff){COMPONENT_CONFLICT_BACKOFF_MS, COMPONENT_BACKOFF_MAX_MS, 0};
 	buf_init(&c->secret, SECRET_MAX_BYTES);
 	loop_timer_init(&c->timer, on_timer, c);
+	loop_timer_init(&c->life, on_life, c);
+	roundtrip_init(&c->ping);
 	c->config.link.reader.kind = READER_SOCKET;
 	if (!c->config.link.stall_ms)
 		c->config.link.stall_ms = COMPONENT_STALL_MS;
+	if (!c->config.space_ms)
+		c->config.space_ms = COMPONENT_SPACE_MS;
 	*status = EXIT_USAGE;
 	if (!config->domain || !*config->domain) {
 		err_error("a component needs its --domain");
@@ -808,6 +635,7 @@ void component_goodbye(struct component *c)
 {
 	if (c->state != STATE_UP)
 		return;
+	loop_timer_clear(c->loop, &c->life);
 	link_send_raw(c->link, SPAN("</stream:stream>"));
 	c->state = STATE_CLOSING;
 	c->close_status = EXIT_DONE;
@@ -838,7 +666,7 @@ int component_close(struct component *c, int64_t deadline_ms)
 void component_reopen(struct component *c)
 {
 	c->config.retries = 0;
-	c->failures = 0;
+	c->failures.times = 0;
 	c->late_requests = 0;
 	c->state = STATE_WAITING;
 	loop_timer_set(c->loop, &c->timer, 0);

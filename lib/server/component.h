@@ -1,12 +1,12 @@
 /* server/component.h - a component's stream to its server (XEP-0114)
  *
- * Connects (all addresses of the name, one after the other), opens the stream in
+ * Connects (loop/dial.h), opens the stream in
  * jabber:component:accept, authenticates with SHA-1 of stream id and secret
  * (XEP-0114 3), hands over stanzas, and connects again with capped exponential
- * backoff and jitter when the stream ends. TCP_NODELAY and keepalives are on. Stream errors
+ * backoff and jitter when the stream ends (on loopback at most 5 s, but for conflict and unknown
+ * domain). TCP_NODELAY and keepalives are on. Stream errors
  * (RFC 6120 4.9) are logged by name; the secret never is. What the server had not taken when a
- * stream was lost is logged in bytes. A name is looked up in a thread of its own: a dead
- * resolver holds nobody up.
+ * stream was lost is logged in bytes.
  *
  * Ends for good (gave_up):
  *   EXIT_DENIED       bad secret (not-authorized before the handshake). ejabberd says the same of
@@ -20,6 +20,11 @@
  * conflict (another component holds the domain) keeps trying with long backoff: a standby waits
  * and takes over.
  *
+ * A stream on which nothing was written for COMPONENT_SPACE_MS gets a space (RFC 6120 4.6.1). With
+ * ping_interval_ms a stream on which nothing was read that long gets a ping to ourselves
+ * (roundtrip.h), and a second one if nothing comes; if nothing comes of that either, the stream is
+ * lost. Any byte is an answer; while we do not read, the time stands still.
+ *
  * A stream that ends within COMPONENT_STABLE_MS counts as a failed attempt: a server that accepts
  * the handshake and closes is not hammered.
  */
@@ -32,18 +37,22 @@
 #define COMPONENT_BACKOFF_MIN_MS 500
 #define COMPONENT_BACKOFF_MAX_MS 60000
 #define COMPONENT_CONFLICT_BACKOFF_MS 15000
-#define COMPONENT_CONNECT_MS 10000   /* for one address */
 #define COMPONENT_HANDSHAKE_MS 30000 /* from the connection to <handshake/> */
 #define COMPONENT_STABLE_MS 5000
 #define COMPONENT_STALL_MS 60000
+#define COMPONENT_SPACE_MS 60000
+#define COMPONENT_PING_ANSWER_MS 30000 /* at most, for an answer to a ping */
 
 struct component_config {
 	const char *connect; /* "HOST:PORT"; borrowed as the domain is */
 	const char *domain;
 	struct secret secret; /* read at start and by component_reload */
 	int64_t retries; /* connections after the first failed one in a row; -1 forever, 0 none */
-	struct link_config link; /* reader.kind is set by the module; stall_ms 0 is
-				    COMPONENT_STALL_MS */
+	int64_t ping_interval_ms; /* 0: no pings */
+	int64_t space_ms;	  /* 0: COMPONENT_SPACE_MS */
+	const char *ping_address; /* pinged from and to; borrowed; NULL: the domain */
+	struct link_config link;  /* reader.kind is set by the module; stall_ms 0 is
+				     COMPONENT_STALL_MS */
 };
 
 struct component_ops {

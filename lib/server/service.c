@@ -615,6 +615,8 @@ static bool service_open(struct service *s)
 			.domain = c->domain,
 			.secret = c->secret,
 			.retries = c->retries,
+			.ping_interval_ms = c->ping_interval_ms,
+			.ping_address = c->ping_address,
 			.link = link,
 		},
 		&component_ops, s, &s->status);

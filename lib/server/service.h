@@ -41,6 +41,8 @@ struct service_config {
 	int64_t ready_fd;
 	const char *metrics_file;
 	int64_t metrics_interval_ms;
+	int64_t ping_interval_ms; /* see component.h */
+	const char *ping_address; /* set by the program; NULL: the domain */
 	int64_t max_stanza_bytes, max_depth, max_attributes, max_queue_bytes;
 	int64_t max_send_bytes;	 /* -1: WRITER_MAX_SEND_BYTES to a server, none in a pipe */
 	enum reader_index index; /* set by the program, not an option */
@@ -50,10 +52,11 @@ struct service_config {
 #define SERVICE_CONFIG_INIT                                                                        \
 	{                                                                                          \
 		.secret = {.fd = -1, .credential = "component-secret"},                            \
-		.retries = SERVICE_RETRIES_UNSET, .drain_ms = 5000, .ready_fd = -1,                \
-		.metrics_interval_ms = 15000, .max_stanza_bytes = READER_MAX_STANZA_BYTES,         \
-		.max_depth = READER_MAX_DEPTH, .max_attributes = READER_MAX_ATTRIBUTES,            \
-		.max_send_bytes = -1, .max_queue_bytes = LINK_MAX_QUEUE_BYTES                      \
+		.retries = SERVICE_RETRIES_UNSET, .drain_ms = 5000, .ping_interval_ms = 300000,    \
+		.ready_fd = -1, .metrics_interval_ms = 15000,                                      \
+		.max_stanza_bytes = READER_MAX_STANZA_BYTES, .max_depth = READER_MAX_DEPTH,        \
+		.max_attributes = READER_MAX_ATTRIBUTES, .max_send_bytes = -1,                     \
+		.max_queue_bytes = LINK_MAX_QUEUE_BYTES                                            \
 	}
 
 /* The option rows every service has; c is a struct service_config lvalue with static storage:
@@ -74,6 +77,10 @@ struct service_config {
 			.min = 0, .max = 65535},                                                   \
 		{"retries", 0, OPT_INT, "N", retries_words, &(c).retries, .min = -1,               \
 			.max = 1000000000},                                                        \
+		{"ping-interval", 0, OPT_SECONDS, "SECONDS",                                       \
+			"ping the server after so long without a word of it, 0: never (default "   \
+			"300)",                                                                    \
+			&(c).ping_interval_ms, .min = 0, .max = 86400000},                         \
 		SERVICE_DAEMON_OPTIONS(c),                                                         \
 		{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza read (default 1M)",    \
 			&(c).max_stanza_bytes, .min = 1024, .max = 1 << 30},                       \

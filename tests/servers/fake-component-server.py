@@ -25,6 +25,9 @@ A script is steps, one a line or separated by " ; ":
     expect REGEX          read until it matches what has come since the last expect
     count N REGEX         read until it has matched N times
     reply [N] XML         to each of the next N (1) requests; %i is its id
+    route-ping [error]    wait for a ping from the component's domain to D/RANDOM; route it back as a
+                          server does, or answer it with an error
+    spaces N S            a space, N times, S seconds apart
     silent S REGEX        reads S seconds; it must not match what comes
     end                   </stream:stream>
     error NAME [TEXT]     a stream error, </stream:stream>, close
@@ -213,6 +216,25 @@ class Connection:
             request = rb"<iq [^>]*?\bid=['\"]([^'\"]*)['\"]"
             given = self.do_expect(request)[1]
             self.send(unescape(text).replace(b"%i", given))
+
+    def do_route_ping(self, rest):
+        m = self.do_expect(
+            r"<iq type='get' id='([^']+)' to='(([^'/]+)/[^']+)' from='\3'>"
+            r"<ping xmlns='urn:xmpp:ping'/></iq>"
+        )
+        if rest == "error":
+            self.send(
+                b"<iq type='error' id='%s' from='%s' to='%s'><error type='cancel'/></iq>"
+                % (m[1], m[2], m[3])
+            )
+        else:
+            self.send(m[0])
+
+    def do_spaces(self, rest):
+        n, seconds = rest.split()
+        for _ in range(int(n)):
+            time.sleep(float(seconds))
+            self.send(b" ")
 
     def do_silent(self, rest):
         seconds, _, pattern = rest.partition(" ")

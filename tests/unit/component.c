@@ -248,6 +248,32 @@ static void server_that_stops_reading_is_left(void)
 	status_of(server);
 }
 
+static void expect_spaces(int fd)
+{
+	char byte[3];
+
+	for (size_t i = 0; i < sizeof(byte); i++)
+		if (read(fd, &byte[i], 1) != 1 || byte[i] != ' ')
+			_exit(3);
+	_exit(0);
+}
+
+/* RFC 6120 4.6.1 */
+static void space_after_a_time_without_output(void)
+{
+	struct probe p;
+	uint16_t port;
+	pid_t server = serve(&port, expect_spaces);
+
+	probe_begin(
+		&p, "127.0.0.1", port, &(struct component_config){.retries = -1, .space_ms = 20});
+	p.stop_at_waits = 1;
+	loop_run(p.loop);
+	CHECK_EQ_INT(p.ups, 1);
+	CHECK_EQ_INT(status_of(server), 0);
+	probe_end(&p);
+}
+
 static void expect_error(int fd)
 {
 	say(fd, "<iq type='get' id='1' from='a@b' to='jat.test'/><!-- --><iq/>");
@@ -397,6 +423,7 @@ int main(int argc, char **argv)
 		return 1;
 	close(fd);
 	TEST(server_that_stops_reading_is_left);
+	TEST(space_after_a_time_without_output);
 	TEST(bad_stream_is_told_why_and_ended);
 	TEST(close_waits_for_the_other_end);
 	TEST(slow_resolver_holds_nobody_up);

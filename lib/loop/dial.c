@@ -1,0 +1,354 @@
+#include "loop/dial.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+
+#define KEEPALIVE_IDLE_S 60
+#define KEEPALIVE_INTERVAL_S 10
+#define KEEPALIVE_COUNT 3
+#define WHY_BYTES 1024
+
+/* A name being looked up. The thread and dial_cancel() both exchange `owner`; the second one to do
+ * so frees the lookup. */
+struct lookup {
+	pthread_t thread;
+	char *host, *port;
+	int done_fd; /* closed by the thread at its end */
+	int error, error_number;
+	struct addrinfo *addresses;
+	atomic_int owner;
+};
+enum { LOOKUP_RUNNING, LOOKUP_DONE, LOOKUP_ABANDONED };
+
+struct dial {
+	struct loop *loop;
+	struct dial_ops ops;
+	void *context;
+	char *host, *port;
+	struct loop_timer timer;
+	struct lookup *lookup; /* while a name is looked up */
+	int lookup_fd;
+	struct addrinfo *addresses, *address; /* all; the one that is being connected to */
+	int fd;				      /* -1: none */
+	bool loopback;
+};
+
+/* Beginning and end -------------------------------------------------------------- */
+
+static void lookup_free(struct lookup *l)
+{
+	if (l->addresses)
+		freeaddrinfo(l->addresses);
+	free(l->host);
+	free(l->port);
+	free(l);
+}
+
+static void lookup_abandon(struct dial *d)
+{
+	if (!d->lookup)
+		return;
+	loop_fd_remove(d->loop, d->lookup_fd);
+	close(d->lookup_fd);
+	pthread_detach(d->lookup->thread);
+	if (atomic_exchange(&d->lookup->owner, LOOKUP_ABANDONED) == LOOKUP_DONE)
+		lookup_free(d->lookup);
+	d->lookup = NULL;
+}
+
+static void close_socket(struct dial *d)
+{
+	if (d->fd < 0)
+		return;
+	loop_fd_remove(d->loop, d->fd);
+	close(d->fd);
+	d->fd = -1;
+}
+
+void dial_cancel(struct dial *d)
+{
+	if (!d)
+		return;
+	loop_timer_clear(d->loop, &d->timer);
+	lookup_abandon(d);
+	close_socket(d);
+	if (d->addresses)
+		freeaddrinfo(d->addresses);
+	free(d->host);
+	free(d->port);
+	free(d);
+}
+
+__attribute__((format(printf, 2, 3))) static void fail(struct dial *d, const char *format, ...)
+{
+	struct dial_ops ops = d->ops;
+	void *context = d->context;
+	bool loopback = d->loopback;
+	char why[WHY_BYTES];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(why, sizeof(why), format, ap);
+	va_end(ap);
+	dial_cancel(d);
+	ops.failed(context, why, loopback);
+}
+
+static void succeed(struct dial *d)
+{
+	struct dial_ops ops = d->ops;
+	void *context = d->context;
+	bool loopback = d->loopback;
+	int fd = d->fd;
+
+	loop_fd_remove(d->loop, fd);
+	d->fd = -1;
+	dial_cancel(d);
+	ops.connected(context, fd, loopback);
+}
+
+/* Addresses ---------------------------------------------------------------------- */
+
+bool dial_is_loopback(const struct sockaddr *address)
+{
+	if (address->sa_family == AF_INET) {
+		const struct sockaddr_in *in = (const void *)address;
+
+		return (ntohl(in->sin_addr.s_addr) >> 24) == 127;
+	}
+	if (address->sa_family == AF_INET6) {
+		const struct in6_addr *in6 =
+			&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
+
+		return IN6_IS_ADDR_LOOPBACK(in6) ||
+		       (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
+	}
+	return true;
+}
+
+static bool is_self(int fd)
+{
+	struct sockaddr_storage here, there;
+	socklen_t here_n = sizeof(here), there_n = sizeof(there);
+
+	memset(&here, 0, sizeof(here));
+	memset(&there, 0, sizeof(there));
+	return getsockname(fd, (struct sockaddr *)&here, &here_n) == 0 &&
+	       getpeername(fd, (struct sockaddr *)&there, &there_n) == 0 && here_n == there_n &&
+	       memcmp(&here, &there, here_n) == 0;
+}
+
+static void set_option(int fd, int level, int name, int value)
+{
+	/* None of them is vital. */
+	(void)setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+void dial_tune(int fd, int64_t ack_ms)
+{
+	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT);
+	if (ack_ms)
+		set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)ack_ms);
+}
+
+static void connect_next(struct dial *d, int error);
+
+static void on_socket(void *context, int fd, short revents)
+{
+	struct dial *d = context;
+	int error = 0;
+	socklen_t n = sizeof(error);
+
+	(void)revents;
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
+		error = errno;
+	if (!error && is_self(fd))
+		error = ECONNREFUSED;
+	if (error)
+		connect_next(d, error);
+	else
+		succeed(d);
+}
+
+/* Begin with d->address. 0 or an errno. */
+static int connect_begin(struct dial *d)
+{
+	const struct addrinfo *a = d->address;
+
+	d->loopback = dial_is_loopback(a->ai_addr);
+	d->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, a->ai_protocol);
+	if (d->fd < 0)
+		return errno;
+	dial_tune(d->fd, 0);
+	if (connect(d->fd, a->ai_addr, a->ai_addrlen) < 0 && errno != EINPROGRESS)
+		return errno;
+	loop_fd(d->loop, d->fd, POLLOUT, on_socket, d);
+	loop_timer_set(d->loop, &d->timer, loop_now_ms(d->loop) + DIAL_ADDRESS_MS);
+	return 0;
+}
+
+static void log_address(const struct addrinfo *a, int error)
+{
+	char text[NI_MAXHOST];
+
+	if (err_shows(ERR_INFO) && getnameinfo(a->ai_addr, a->ai_addrlen, text, sizeof(text), NULL,
+					   0, NI_NUMERICHOST) == 0)
+		err_info("%s does not connect: %s", text, strerror(error));
+}
+
+/* The address failed (before the first one error is 0): the next one. */
+static void connect_next(struct dial *d, int error)
+{
+	for (;;) {
+		if (error) {
+			log_address(d->address, error);
+			close_socket(d);
+			d->address = d->address->ai_next;
+		}
+		if (!d->address) {
+			fail(d, "cannot connect to %s%s%s:%s: %s", strchr(d->host, ':') ? "[" : "",
+				d->host, strchr(d->host, ':') ? "]" : "", d->port, strerror(error));
+			return;
+		}
+		error = connect_begin(d);
+		if (!error)
+			return;
+	}
+}
+
+static void connect_all(struct dial *d, struct addrinfo *addresses)
+{
+	d->addresses = d->address = addresses;
+	connect_next(d, 0);
+}
+
+/* Name --------------------------------------------------------------------------- */
+
+static int resolve(const char *host, const char *port, int flags, struct addrinfo **out)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
+
+	return getaddrinfo(host, port, &hints, out);
+}
+
+static void *lookup_run(void *context)
+{
+	struct lookup *l = context;
+	int fd = l->done_fd;
+
+	l->error = resolve(l->host, l->port, AI_ADDRCONFIG, &l->addresses);
+	l->error_number = errno;
+	if (atomic_exchange(&l->owner, LOOKUP_DONE) == LOOKUP_ABANDONED)
+		lookup_free(l);
+	close(fd); /* the end of the pipe is the message */
+	return NULL;
+}
+
+static void fail_lookup(struct dial *d, int error, int error_number)
+{
+	fail(d, "cannot find the address of '%s': %s", d->host,
+		error == EAI_SYSTEM ? strerror(error_number) : gai_strerror(error));
+}
+
+static void on_lookup(void *context, int fd, short revents)
+{
+	struct dial *d = context;
+	struct lookup *l = d->lookup;
+	struct addrinfo *addresses = NULL;
+	int error, error_number;
+
+	(void)revents;
+	loop_fd_remove(d->loop, fd);
+	close(fd);
+	pthread_join(l->thread, NULL);
+	error = l->error;
+	error_number = l->error_number;
+	addresses = l->addresses;
+	l->addresses = NULL;
+	lookup_free(l);
+	d->lookup = NULL;
+	if (error)
+		fail_lookup(d, error, error_number);
+	else
+		connect_all(d, addresses);
+}
+
+static void lookup_start(struct dial *d)
+{
+	struct lookup *l;
+	sigset_t all, before;
+	int fds[2], error;
+
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		fail_lookup(d, EAI_SYSTEM, errno);
+		return;
+	}
+	l = xcalloc(1, sizeof(*l));
+	l->host = xstrdup(d->host);
+	l->port = xstrdup(d->port);
+	l->done_fd = fds[1];
+	atomic_init(&l->owner, LOOKUP_RUNNING);
+	sigfillset(&all); /* signals are for the loop's thread */
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&l->thread, NULL, lookup_run, l);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (error) {
+		close(fds[0]);
+		close(fds[1]);
+		lookup_free(l);
+		fail_lookup(d, EAI_SYSTEM, error);
+		return;
+	}
+	d->lookup = l;
+	d->lookup_fd = fds[0];
+	loop_fd(d->loop, fds[0], POLLIN, on_lookup, d);
+}
+
+/* The first time: to begin. Later: the address takes too long. */
+static void on_timer(void *context, int64_t now_ms)
+{
+	struct dial *d = context;
+	struct addrinfo *addresses;
+
+	(void)now_ms;
+	if (d->address)
+		connect_next(d, ETIMEDOUT);
+	else if (resolve(d->host, d->port, AI_NUMERICHOST, &addresses) == 0)
+		connect_all(d, addresses);
+	else
+		lookup_start(d);
+}
+
+struct dial *dial_start(struct loop *loop, const char *host, const char *port,
+	const struct dial_ops *ops, void *context)
+{
+	struct dial *d = xcalloc(1, sizeof(*d));
+
+	d->loop = loop;
+	d->ops = *ops;
+	d->context = context;
+	d->host = xstrdup(host);
+	d->port = xstrdup(port);
+	d->fd = -1;
+	loop_timer_init(&d->timer, on_timer, d);
+	loop_timer_set(loop, &d->timer, 0);
+	return d;
+}
