@@ -254,6 +254,23 @@ sys.exit(int.from_bytes(n, "little") < 60000)' "$1"; }
 	grep -q '/nowhere/at/all' <<<"$stderr"
 }
 
+@test "--metrics on what is no regular file neither hangs nor stops the program" {
+	mkfifo fifo
+	ln -s fifo link
+	for file in fifo link /dev/full; do
+		run --separate-stderr timeout 20 echo-service --metrics "$file" <<<"$IQ"
+		assert_success
+		assert_output "$RESULT"
+		grep -q "cannot write metrics to '$file'" <<<"$stderr"
+	done
+	filter --metrics fifo --metrics-interval 0.1
+	wait_for grep -q 'cannot write metrics' echo.err
+	end echo
+	exec {in}>&-
+	# once, then a count a minute
+	assert_equal "$(grep -c 'cannot write metrics' echo.err)" 1
+}
+
 @test "a supervisor hears READY, STATUS, WATCHDOG, RELOADING and READY again, STOPPING" {
 	supervisor
 	export WATCHDOG_USEC=200000

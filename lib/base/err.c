@@ -13,6 +13,7 @@
 
 /* Longer lines are cut and end in "...". */
 #define LINE_MAX_BYTES 16384
+#define LIMIT_MS 60000
 
 static struct {
 	const char *program;
@@ -151,6 +152,25 @@ void err_log(enum err_level level, const char *format, ...)
 	va_start(ap, format);
 	log_line(level, format, ap);
 	va_end(ap);
+}
+
+void err_log_limited(
+	struct err_limit *limit, int64_t now_ms, enum err_level level, const char *format, ...)
+{
+	if (!err_shows(level))
+		return;
+	if (limit->next_ms > now_ms) {
+		limit->left_out++;
+		return;
+	}
+	va_list ap;
+	va_start(ap, format);
+	log_line(level, format, ap);
+	va_end(ap);
+	if (limit->left_out > 0)
+		err_log(level, "the last message came %" PRIu64 " times more in between",
+			limit->left_out);
+	*limit = (struct err_limit){.next_ms = now_ms + LIMIT_MS};
 }
 
 void err_die(enum exit_status status, const char *format, ...)

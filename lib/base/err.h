@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum exit_status {
 	EXIT_DONE = 0,
@@ -48,6 +49,16 @@ void err_log(enum err_level level, const char *format, ...) __attribute__((forma
 #define err_note(...) err_log(ERR_NOTICE, __VA_ARGS__)
 #define err_info(...) err_log(ERR_INFO, __VA_ARGS__)
 #define err_debug(...) err_log(ERR_DEBUG, __VA_ARGS__)
+
+/* A message that may come very often: the first one is written, those of the following minute are
+ * counted, and the next one after it says how many were left out. One struct per kind of message,
+ * at first all 0; now_ms as in base/io.h. */
+struct err_limit {
+	int64_t next_ms;   /* private */
+	uint64_t left_out; /* private */
+};
+void err_log_limited(struct err_limit *limit, int64_t now_ms, enum err_level level,
+	const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* Log as an error and exit with the status. Only cmd/ and x*alloc call it. */
 _Noreturn void err_die(enum exit_status status, const char *format, ...)

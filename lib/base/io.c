@@ -116,6 +116,38 @@ int io_open_own_at(int dir_fd, const char *path, int flags)
 	return error;
 }
 
+/* Writable by others than we: the sticky bit keeps what stands in the folder, not the folder. */
+static bool others_write(const struct stat *st)
+{
+	return st->st_mode & S_IWOTH || (st->st_mode & S_IWGRP && st->st_gid != getegid());
+}
+
+const char *io_folder_wrong(const char *path)
+{
+	const char *wrong = NULL;
+	char *real = realpath(path, NULL);
+	struct stat st;
+	if (!real)
+		return strerror(errno);
+	if (stat(real, &st) < 0)
+		wrong = strerror(errno);
+	else if (!S_ISDIR(st.st_mode))
+		wrong = strerror(ENOTDIR);
+	else if (st.st_uid != geteuid() && st.st_uid != 0)
+		wrong = "it belongs to another user";
+	else if (others_write(&st))
+		wrong = "others can write it (chmod go-w helps)";
+	for (char *slash; !wrong && (slash = strrchr(real, '/')) && real[1];) {
+		slash[slash == real] = '\0';
+		if (stat(real, &st) < 0)
+			wrong = strerror(errno);
+		else if (others_write(&st) && !(st.st_mode & S_ISVTX))
+			wrong = "others can replace it: they can write a folder above it";
+	}
+	free(real);
+	return wrong;
+}
+
 int io_read_own_file(const char *path, size_t max_bytes, struct buf *out)
 {
 	int fd = io_open_own_at(AT_FDCWD, path, O_RDONLY);
@@ -189,16 +221,8 @@ done:
 int io_replace_file(const char *path, struct span content, mode_t mode)
 {
 	struct stat st;
-	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
-		/* /dev/null, a FIFO, /dev/stdout: not to be replaced by a file */
-		int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-		if (fd < 0)
-			return -errno;
-		int error = io_write_all(fd, content.p, content.n);
-		if (close(fd) < 0 && !error)
-			error = -errno;
-		return error;
-	}
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		return S_ISDIR(st.st_mode) ? -EISDIR : -ENXIO;
 	char *real = NULL;
 	if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode) && !(real = realpath(path, NULL)) &&
 		errno != ENOENT)

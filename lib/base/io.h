@@ -30,12 +30,17 @@ int io_read_own_file(const char *path, size_t max_bytes, struct buf *out);
 /* Open such a file relative to dir_fd, with flags as open(2) has them, close-on-exec, made with
  * mode 0600 where they say so; negative errno. */
 int io_open_own_at(int dir_fd, const char *path, int flags);
+/* Why the folder must not hold files that the program believes later, in words for a log; NULL:
+ * nothing. Its owner must be this user or root, and nobody else may write it (its group may if it
+ * is this process's own), nor replace it through a folder above it (one with the sticky bit is
+ * fine). Look after it was made. */
+const char *io_folder_wrong(const char *path);
 int io_read_fd(int fd, size_t max_bytes, struct buf *out);
 /* Write all, blocking (waits by poll when fd is non-blocking). */
 int io_write_all(int fd, const void *bytes, size_t n);
 /* Replace path atomically: temporary file beside it, fsync, rename, fsync of the folder.
  * Readers see the old or the new content, never a part. A symlink is followed; what is there and
- * not a regular file (/dev/null, a FIFO) is written to instead. On failure the old file stays. */
+ * not a regular file is refused (-ENXIO). On failure the old file stays. */
 int io_replace_file(const char *path, struct span content, mode_t mode);
 /* As above but fails with -EEXIST if path exists already (link(2)). */
 int io_create_file(const char *path, struct span content, mode_t mode);

@@ -488,6 +488,7 @@ int applyservice_run(const struct applyservice_config *config)
 		make(&as);
 		service.index = READER_INDEX_ALL; /* whole rosters are looked at */
 		service.detached = !as.privilege;
+		service.host = buf_string(&as.host);
 		if (!service.connect && !service.detached)
 			service.connect = "127.0.0.1:5347";
 		/* from cron or a pipe it is somebody else's to try again */

@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/err.h"
 #include "base/io.h"
 
 #define PREFIX "outboard_"
@@ -40,17 +39,22 @@ static void append_escaped(struct buf *out, const char *text)
 	}
 }
 
-static void append_sample(struct buf *out, const struct metric *m, const char *program)
+static void append_sample(
+	struct buf *out, const struct metric *m, const struct metrics_source *source)
 {
 	buf_printf(
 		out, PREFIX "%s%s{program=\"", m->name, m->kind == METRIC_COUNTER ? "_total" : "");
-	append_escaped(out, program);
+	append_escaped(out, source->program);
+	if (source->value) {
+		buf_printf(out, "\",%s=\"", source->label);
+		append_escaped(out, source->value);
+	}
 	buf_printf(out, "\"%s%s} %" PRIu64 "\n", m->labels ? "," : "", m->labels ? m->labels : "",
 		m->value);
 }
 
-void metrics_format(
-	const struct metric *metrics, size_t count, const char *program, struct buf *out)
+void metrics_format(const struct metric *metrics, size_t count, const struct metrics_source *source,
+	struct buf *out)
 {
 	for (size_t i = 0; i < count; i++) {
 		const struct metric *m = &metrics[i];
@@ -60,7 +64,7 @@ void metrics_format(
 			append_escaped(out, m->help);
 			buf_append_char(out, '\n');
 		}
-		append_sample(out, m, program);
+		append_sample(out, m, source);
 	}
 	buf_append_string(out, "# EOF\n");
 }
@@ -76,15 +80,13 @@ void metrics_line(const struct metric *metrics, size_t count, struct buf *out)
 	}
 }
 
-bool metrics_write(
-	const char *path, const struct metric *metrics, size_t count, const char *program)
+int metrics_write(const char *path, const struct metric *metrics, size_t count,
+	const struct metrics_source *source)
 {
 	struct buf text;
 	buf_init(&text, BUF_NO_MAX);
-	metrics_format(metrics, count, program, &text);
+	metrics_format(metrics, count, source, &text);
 	int error = io_replace_file(path, buf_span(&text), 0644);
 	buf_free(&text);
-	if (error)
-		err_error("cannot write metrics to '%s': %s", path, strerror(-error));
-	return !error;
+	return error;
 }

@@ -30,13 +30,19 @@ size_t metrics_add(
 size_t metrics_add_counters(struct metric *out, size_t n, size_t max,
 	const struct metric_name *names, const uint64_t *values, size_t count);
 
-/* OpenMetrics 1.0 exposition, each sample with program="..." label, ends with # EOF. */
-void metrics_format(
-	const struct metric *metrics, size_t count, const char *program, struct buf *out);
+/* Whose metrics they are: labels of each sample, so that several instances share a folder. */
+struct metrics_source {
+	const char *program;
+	const char *label, *value; /* label="value": the domain or host served; NULL: none */
+};
+
+/* OpenMetrics 1.0 exposition, ends with # EOF. */
+void metrics_format(const struct metric *metrics, size_t count, const struct metrics_source *source,
+	struct buf *out);
 /* "name=value name{labels}=value ..." on one line. */
 void metrics_line(const struct metric *metrics, size_t count, struct buf *out);
-/* Replace the file atomically (0644); logs and returns false when it cannot. */
-bool metrics_write(
-	const char *path, const struct metric *metrics, size_t count, const char *program);
+/* Replace the file atomically (0644); 0 or a negative errno. */
+int metrics_write(const char *path, const struct metric *metrics, size_t count,
+	const struct metrics_source *source);
 
 #endif

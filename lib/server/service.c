@@ -1,6 +1,7 @@
 /* service.c - see service.h */
 #include "server/service.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <signal.h>
@@ -61,6 +62,7 @@ struct service {
 	struct buf late; /* answers to what came after the end of the stream */
 	struct buf folded_to, folded_from;
 	size_t late_count;
+	struct err_limit metrics_failed;
 };
 
 /* The link while it is up. */
@@ -182,13 +184,22 @@ static size_t service_metrics(const struct service *s, struct metric *out)
 	return count;
 }
 
-static void write_metrics(const struct service *s)
+static void write_metrics(struct service *s)
 {
+	const struct service_config *c = s->config;
 	struct metric metrics[METRICS_MAX];
+	int error;
 
-	if (s->config->metrics_file)
-		metrics_write(s->config->metrics_file, metrics, service_metrics(s, metrics),
-			err_program());
+	if (!c->metrics_file)
+		return;
+	error = metrics_write(c->metrics_file, metrics, service_metrics(s, metrics),
+		&(struct metrics_source){.program = err_program(),
+			.label = c->host ? "host" : "domain",
+			.value = c->host ? c->host : c->domain});
+	if (error)
+		err_log_limited(&s->metrics_failed, service_now_ms(s), ERR_ERROR,
+			"cannot write metrics to '%s': %s", c->metrics_file,
+			error == -ENXIO ? "it is no regular file" : strerror(-error));
 }
 
 static void on_metrics(void *context, int64_t now_ms)

@@ -35,6 +35,7 @@ struct service_config {
 	const char *connect; /* NULL: filter */
 	bool detached;	     /* neither: only a daemon's manners; every writer is NULL */
 	const char *domain;  /* as typed; normalised by the program */
+	const char *host; /* label of the metrics where it is not the domain; set by the program */
 	struct secret secret;
 	int64_t retries;
 	int64_t drain_ms;

@@ -47,6 +47,30 @@ static void words(void)
 	child_free(&c);
 }
 
+static void say_often(void *context)
+{
+	struct err_limit limit = {0}, other = {0};
+
+	(void)context;
+	err_init("p");
+	for (int64_t now_ms = 1000; now_ms < 200000; now_ms += 20000)
+		err_log_limited(&limit, now_ms, ERR_WARNING, "at %d", (int)now_ms);
+	err_log_limited(&other, 1000, ERR_WARNING, "another");
+	err_log_limited(&other, 1000, ERR_DEBUG, "not shown, not counted");
+	err_log_limited(&other, 70000, ERR_WARNING, "another");
+}
+
+static void often_is_said_once_a_minute(void)
+{
+	struct child c = child_run(say_often, NULL);
+	CHECK_EQ_STR(c.err, "p: at 1000\n"
+			    "p: at 61000\np: the last message came 2 times more in between\n"
+			    "p: at 121000\np: the last message came 2 times more in between\n"
+			    "p: at 181000\np: the last message came 2 times more in between\n"
+			    "p: another\np: another\n");
+	child_free(&c);
+}
+
 static void say_controls(void *format)
 {
 	err_init("p");
@@ -289,6 +313,7 @@ int main(void)
 {
 	unsetenv("JOURNAL_STREAM");
 	TEST(words);
+	TEST(often_is_said_once_a_minute);
 	TEST(control_bytes_are_masked);
 	TEST(json);
 	TEST(journal_priorities);

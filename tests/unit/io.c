@@ -135,10 +135,48 @@ static void files_are_replaced_whole(void)
 	CHECK_EQ_INT(io_replace_file("missing/b", SPAN("x"), 0600), -ENOENT);
 	CHECK_EQ_INT(io_replace_file("a/b", SPAN("x"), 0600), -ENOTDIR);
 	CHECK_EQ_INT(io_replace_file(".", SPAN("x"), 0600), -EISDIR);
-	CHECK_EQ_INT(io_replace_file("/dev/full", SPAN("x"), 0600), -ENOSPC);
-	CHECK_EQ_INT(io_replace_file("/dev/null", SPAN("x"), 0600), 0);
-	CHECK(stat("/dev/null", &st) == 0 && S_ISCHR(st.st_mode));
 	CHECK_EQ_INT(files_here(), 3);
+	empty_folder();
+}
+
+/* A FIFO without a reader would be waited for for ever. */
+static void what_is_no_file_is_not_replaced(void)
+{
+	struct stat st;
+	CHECK_EQ_INT(io_replace_file("/dev/full", SPAN("x"), 0600), -ENXIO);
+	CHECK_EQ_INT(io_replace_file("/dev/null", SPAN("x"), 0600), -ENXIO);
+	CHECK(stat("/dev/null", &st) == 0 && S_ISCHR(st.st_mode));
+	REQUIRE(mkfifo("fifo", 0600) == 0 && symlink("fifo", "link") == 0);
+	CHECK_EQ_INT(io_replace_file("fifo", SPAN("x"), 0600), -ENXIO);
+	CHECK_EQ_INT(io_replace_file("link", SPAN("x"), 0600), -ENXIO);
+	CHECK_EQ_INT(files_here(), 2);
+	empty_folder();
+}
+
+static void folders_that_others_write_are_not_believed(void)
+{
+	char path[64];
+	umask(0);
+	REQUIRE(mkdir("f", 0700) == 0 && mkdir("f/g", 0755) == 0);
+	CHECK(!io_folder_wrong("f/g"));
+	snprintf(path, sizeof path, "%s/f", folder); /* below /tmp: others write it, sticky */
+	CHECK(!io_folder_wrong(path));
+	CHECK(io_folder_wrong("/tmp") != NULL);
+	CHECK(io_folder_wrong("missing") != NULL);
+	CHECK(chmod("f", 0777) == 0 && io_folder_wrong("f") != NULL);
+	CHECK(io_folder_wrong("f/g") != NULL);
+	CHECK(chmod("f", 01777) == 0 && !io_folder_wrong("f/g"));
+	CHECK(io_folder_wrong("f") != NULL);
+	REQUIRE(symlink("f", "link") == 0);
+	CHECK(io_folder_wrong("link") != NULL);
+	CHECK(chmod("f", 0770) == 0 && !io_folder_wrong("f")); /* our own group */
+	if (geteuid() == 0) {
+		CHECK(chown("f", (uid_t)-1, getegid() + 1) == 0 && chmod("f", 0770) == 0);
+		CHECK(io_folder_wrong("f") != NULL);
+		CHECK(chmod("f", 0700) == 0 && chown("f/g", 65534, (gid_t)-1) == 0);
+		CHECK(io_folder_wrong("f/g") != NULL);
+	}
+	REQUIRE(rmdir("f/g") == 0 && rmdir("f") == 0);
 	empty_folder();
 }
 
@@ -495,6 +533,8 @@ int main(void)
 	TEST(files_are_read_whole_or_not);
 	TEST(writes_wait_for_the_reader);
 	TEST(files_are_replaced_whole);
+	TEST(what_is_no_file_is_not_replaced);
+	TEST(folders_that_others_write_are_not_believed);
 	TEST(create_never_replaces);
 	TEST(a_failed_replace_leaves_the_old_file);
 	TEST(lost_output_is_an_error);
