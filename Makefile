@@ -4,6 +4,8 @@
 # make check        install what is missing, run the whole test suite
 # make check-now    run it with what is there: for a developer; FILES=tests/x.bats for one file
 # make check-unit   only the unit tests and fuzz corpora; needs no package but those of make
+# make check-servers SERVERS="prosody=COMMAND ejabberd=COMMAND"   the part with XMPP servers against those
+#                   that these commands start (see tests/servers/servers.bash); the others are this machine's
 # make demo         install what is missing, show the programs at work
 # make install      PREFIX, DESTDIR, BINDIR, MANDIR, DOCDIR, SYSTEMDUNITDIR, BASHCOMPDIR,
 #                   ZSHCOMPDIR, FISHCOMPDIR; and `make uninstall` with the same settings
@@ -161,6 +163,9 @@ check demo:
 
 check-now: all $(BENCH)
 	$(Q)BUILD=$(BUILD) tests/run -j $(JOBS) $(FILES)
+
+check-servers: all
+	$(Q)BUILD=$(BUILD) SERVERS='$(SERVERS)' tests/run -j $(JOBS) --servers $(FILES)
 
 demo-now: programs
 	$(Q)BINDIR=$(abspath $(BUILD)/bin) tests/demo.bash
@@ -331,7 +336,7 @@ clean:
 -include $(LIB_OBJ:.o=.d) $(CMD_SRC:%.c=$(BUILD)/%.d) $(wildcard $(BUILD)/tests/*/*.d)
 
 FORCE:
-.PHONY: all programs check demo check-now demo-now check-32 check-filters check-unit valgrind installcheck bench bench-programs bench-servers \
+.PHONY: all programs check demo check-now demo-now check-32 check-servers check-filters check-unit valgrind installcheck bench bench-programs bench-servers \
 	fuzz fuzz-programs fuzz-merge lint lint-quick lint-format lint-rooms lint-shell lint-man lint-headers \
 	lint-mains lint-tidy \
 	format completions picture install uninstall dist deb soak clean FORCE

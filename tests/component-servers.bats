@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2154 # echo_pid: start
 # The component stream with real servers.
+# check-servers
 
 load lib
 load stream

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2119,SC2120,SC2154 # apply's arguments; component: as()
 # roster-apply on real servers, with users who are logged in.
+# check-servers
 
 load lib
 load stream
@@ -11,10 +12,12 @@ setup_file()
 		--append 'Component "noslot.test" component_secret = "secret"' \
 		--append 'Component "bare.test" component_secret = "secret"'
 	ejabberd_start "$BATS_FILE_TMPDIR/ejabberd" --tls off
+	ejabberd_start "$BATS_FILE_TMPDIR/privileges" --tls off --privileges
 }
 
 teardown_file()
 {
+	ejabberd_stop "$BATS_FILE_TMPDIR/privileges"
 	prosody_stop "$BATS_FILE_TMPDIR/prosody"
 	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
 }
@@ -663,7 +666,7 @@ logins()
 {
 	server "$1"
 	as rosters.test
-	if [[ $1 == prosody ]]; then how=(--host vhost.test "${component[@]}"); else how+=("${component[@]}"); fi
+	if [[ $SERVER_KIND == prosody ]]; then how=(--host vhost.test "${component[@]}"); else how+=("${component[@]}"); fi
 	fed apply roster-apply -q "${how[@]}" "$2"
 	# the advertisement has come when a record is done
 	record "$c" "$b" >&9
@@ -685,8 +688,8 @@ logins()
 
 @test "Prosody: --login-events: one for each user who comes online" { logins prosody --login-events; }
 @test "Prosody: --login-events=all" { logins prosody --login-events=all; }
-@test "ejabberd: --login-events beside the API" { logins ejabberd --login-events; }
-@test "ejabberd: --login-events=all beside the API" { logins ejabberd --login-events=all; }
+@test "ejabberd: --login-events beside the API" { logins privileges --login-events; }
+@test "ejabberd: --login-events=all beside the API" { logins privileges --login-events=all; }
 
 @test "a presence that is not a session's own login is no event" {
 	server prosody

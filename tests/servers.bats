@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # The private servers the other tests rely on.
+# check-servers
 
 load lib
 
@@ -63,7 +64,7 @@ each_is_up_and_ends()
 }
 
 @test "ejabberd starts, restarts on the same ports, ends" {
-	each_is_up_and_ends ejabberd
+	each_is_up_and_ends ejabberd --privileges
 }
 
 @test "nginx serves files over HTTP and HTTPS and logs the requests" {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # xmpp-connect on real servers: as component and as user.
+# check-servers
 
 # Variables are named after processes, functions called by name.
 # shellcheck disable=SC2154,SC2317

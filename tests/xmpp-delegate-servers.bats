@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # xmpp-delegate with real clients on real Prosody and ejabberd.
+# check-servers
 
 load lib
 load tools/scenario

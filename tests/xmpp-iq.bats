@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # xmpp-iq: one's own reply and nobody else's, on real servers and on one that misbehaves on command.
+# check-servers
 
 # Variables are named after processes, functions called by name.
 # shellcheck disable=SC2154,SC2317

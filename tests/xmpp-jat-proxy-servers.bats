@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # xmpp-jat-proxy with real clients on a real Prosody.
+# check-servers
 
 load lib
 load tools/scenario

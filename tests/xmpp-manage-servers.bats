@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # xmpp-manage with real clients on real Prosody (urn:xmpp:delegation:2) and ejabberd (:1).
+# check-servers
 
 load lib
 load tools/scenario

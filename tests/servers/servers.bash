@@ -19,6 +19,11 @@
 #   HTTP_API_PORT SECRET_FILE PASSWORD_FILE TLS_CA NGINX_PORT NGINX_TLS_PORT
 # SECRET_FILE holds the component secret "secret", PASSWORD_FILE every user's password "pw".
 #
+# $SERVERS says which servers, where they are not the ones of this machine:
+#   'prosody=COMMAND ejabberd=COMMAND nginx=COMMAND', each optional. A COMMAND takes the arguments of
+#   prosody, of erl (whose code path, or Debian's folders, have ejabberd) and of nginx, may have
+#   arguments of its own before them, and must become the server by exec. Relative to the tree.
+#
 # Options of prosody_start and ejabberd_start:
 #   --host H            virtual host (vhost.test)
 #   --user U            one more account; alice bob carol mallory impl impl2 john marie aaron
@@ -28,7 +33,9 @@
 #   --open-component D  the same, allowed to send from any address, and privileged
 #   --privileged D      one more privileged entity beside priv.test open.test rosters.test
 #                       (roster both, message outgoing, presence managed_entity; Prosody also
-#                       iq for urn:test:iq)
+#                       iq for urn:test:iq); on ejabberd only with
+#   --privileges        ejabberd: load mod_privilege. 24.10 to 24.12 drop what other IQs components
+#                       send then, so tests of anything else do without
 #   --delegate NS=JID, --delegate 'NS[attr,attr]=JID'
 #                       the namespaces delegated; without it the list in _servers_options
 #   --no-delegate       nothing is delegated
@@ -133,6 +140,24 @@ component_port()
 }
 
 # --- processes
+
+# _servers_command KIND DEFAULT: sets command, an array
+_servers_command()
+{
+	local words word kind=''
+	command=()
+	read -ra words <<<"${SERVERS:-}"
+	for word in ${words[@]+"${words[@]}"}; do
+		case $word in
+		prosody=* | ejabberd=* | nginx=*) kind=${word%%=*} word=${word#*=} ;;
+		esac
+		[[ $kind != "$1" || -z $word ]] || command+=("$word")
+	done
+	((${#command[@]})) || command=("$2")
+	if [[ ${command[0]} == */* && ${command[0]} != /* ]]; then
+		command[0]=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)/${command[0]}
+	fi
+}
 
 # _servers_spawn DIR COMMAND...: start it detached from our terminal and descriptors.
 _servers_spawn()
@@ -255,6 +280,7 @@ _servers_options()
 	delegations=(urn:test:one=deleg.test urn:test:two=deleg.test 'urn:test:filtered[node]=deleg.test'
 		'urn:test:filtered2[node,kind]=deleg.test' urn:test:three=deleg2.test)
 	tls=on
+	privileges=off
 	log_level=info
 	lua_global='' lua_vhost='' lua_append='' yaml=''
 	local own_delegations=''
@@ -263,6 +289,11 @@ _servers_options()
 		--no-delegate)
 			delegations=()
 			own_delegations=1
+			shift
+			continue
+			;;
+		--privileges)
+			privileges=on
 			shift
 			continue
 			;;
@@ -475,17 +506,18 @@ _prosody_configure()
 
 _prosody_launch()
 {
-	local dir=$1
+	local dir=$1 command
 	# shellcheck disable=SC1091
 	. "$dir/facts"
-	_servers_spawn "$dir" prosody -F --config "$dir/prosody.cfg.lua"
+	_servers_command prosody prosody
+	_servers_spawn "$dir" "${command[@]}" -F --config "$dir/prosody.cfg.lua"
 	# shellcheck disable=SC2086
 	_servers_ready "$dir" "$C2S_PORT" $C2S_TLS_PORT "$COMPONENT_PORT"
 }
 
 prosody_start()
 {
-	local dir host users components open_components privileged delegations tls log_level
+	local dir host users components open_components privileged delegations privileges tls log_level
 	local lua_global lua_vhost lua_append yaml user
 	mkdir -p "$1" && dir=$(cd "$1" && pwd) || return 1
 	shift
@@ -618,6 +650,8 @@ _ejabberd_configure()
 			  mod_private: {}
 			  mod_roster: {versioning: true}
 			  mod_version: {}
+		END
+		[[ $privileges == on ]] && cat <<-END
 			  mod_privilege:
 			    roster:
 			      both: privileged
@@ -641,15 +675,16 @@ _ejabberd_configure()
 
 _ejabberd_launch()
 {
-	local dir=$1 libs deadline
+	local dir=$1 deadline command
 	# shellcheck disable=SC1091
 	. "$dir/facts"
-	for libs in /usr/lib/*/ejabberd-*/ebin; do libs=${libs%/*/ebin}; done
+	_servers_command ejabberd erl
 	rm -f "$dir/ready"
 	# No node name: no distribution, so no epmd and no cookie.
-	_servers_spawn "$dir" env HOME="$dir" ERL_LIBS="$libs" ERL_CRASH_DUMP="$dir/erl_crash.dump" \
+	_servers_spawn "$dir" env HOME="$dir" ERL_CRASH_DUMP="$dir/erl_crash.dump" \
 		EJABBERD_CONFIG_PATH="$dir/ejabberd.yml" EJABBERD_LOG_PATH="$dir/server.log" \
-		erl -noinput +S 2:2 -mnesia dir "\"$dir/mnesia\"" -s ejabberd \
+		"${command[@]}" -noinput +S 2:2 -mnesia dir "\"$dir/mnesia\"" \
+		-eval 'code:add_pathsz(filelib:wildcard("/usr/lib/*/*/ebin")).' -s ejabberd \
 		-eval "{ok, Us} = file:consult(\"$dir/users.terms\"),
 			[ejabberd_auth:try_register(U, H, P) || {U, H, P} <- Us],
 			ok = file:write_file(\"$dir/ready\", <<>>)."
@@ -665,7 +700,7 @@ _ejabberd_launch()
 
 ejabberd_start()
 {
-	local dir host users components open_components privileged delegations tls log_level
+	local dir host users components open_components privileged delegations privileges tls log_level
 	local lua_global lua_vhost lua_append yaml
 	mkdir -p "$1" && dir=$(cd "$1" && pwd) || return 1
 	shift
@@ -725,11 +760,11 @@ _nginx_configure()
 
 _nginx_launch()
 {
-	local dir=$1 nginx
+	local dir=$1 command
 	# shellcheck disable=SC1091
 	. "$dir/facts"
-	nginx=$(PATH=$PATH:/usr/sbin:/sbin command -v nginx) || nginx=nginx
-	_servers_spawn "$dir" "$nginx" -p "$dir" -e "$dir/server.log" -c "$dir/nginx.conf"
+	_servers_command nginx "$(PATH=$PATH:/usr/sbin:/sbin command -v nginx || echo nginx)"
+	_servers_spawn "$dir" "${command[@]}" -p "$dir" -e "$dir/server.log" -c "$dir/nginx.conf"
 	# shellcheck disable=SC2086
 	_servers_ready "$dir" "$NGINX_PORT" $NGINX_TLS_PORT
 }
