@@ -2,17 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <strophe.h>
@@ -22,6 +18,11 @@
 #include "xmpp/jid.h"
 #include "base/secret.h"
 #include "base/io.h"
+#include "server/client-address.h"
+#include "server/client-story.h"
+#include "server/client-tree.h"
+#include "server/client-trust.h"
+#include "server/client-watchdog.h"
 
 /* What the library writes at once over TLS: one record. */
 #define CHUNK_BYTES 16384
@@ -39,52 +40,30 @@
 #define STACK_BYTES (256UL * 1024 * 1024)
 #define MAX_SERIALISED_BYTES ((size_t)256 * 1024 * 1024)
 
-struct quirks {
-	bool prefixes_dropped; /* p:a='' overwrites a='' */
-	bool lang_bare;	       /* xml:lang is kept as "lang" */
-};
-
-/* Cuts the connection when the library blocks in a handshake past the deadline. */
-struct watchdog {
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	int fd; /* -1: none */
-	bool running, stop;
-	int64_t deadline_ms;
-};
-
 struct client {
 	struct loop *loop;
 	struct client_ops ops;
 	void *context;
 	enum client_tls tls;
 	char *jid, *domain;
-	char *connect;	  /* as it was given; NULL: SRV */
-	char **addresses; /* numeric, to be tried in turn; one NULL with SRV */
-	size_t addresses_count, address;
-	unsigned short port;
+	char *connect; /* as it was given; NULL: SRV */
+	struct client_addresses addresses;
+	size_t address;	     /* the next one */
 	int64_t deadline_ms; /* of the login */
 
 	xmpp_log_t log;
 	xmpp_ctx_t *ctx;
 	xmpp_conn_t *conn;
-	struct quirks quirks;
+	struct client_quirks quirks;
 	int fd;		   /* -1: none */
-	bool established;  /* TCP */
 	bool disconnected; /* reported by the library; looked at after it returned */
 	bool in_order;	   /* it ended with </stream:stream> */
-	bool broken;	   /* the peer has sent what is not XML */
 	bool up, closing, gone;
 	bool first; /* no stanza seen since the login */
 	uint64_t handed_over;
 	int paused;
 
-	/* what was seen of the login, to say what was wrong with it */
-	bool features, proceed;
-	char sasl_failure[64], bind_failure[64], stream_error[64], stream_error_text[128];
-	char library_says[160];
-	int connect_errno;
+	struct client_story story;
 
 	struct buf out; /* what the library does not have yet */
 	struct writer writer;
@@ -92,234 +71,13 @@ struct client {
 	struct loop_timer tick;
 	struct reader *reader;
 	struct buf xml; /* one stanza, printed */
-	struct watchdog watchdog;
-	char *saved_cert_file, *saved_cert_dir;
-	bool environment_changed;
+	struct client_watchdog watchdog;
+	struct client_trust trust;
 };
 
 /* The library's socket and certificate callbacks carry no context of ours: the client whose call
  * into the library is under way. */
 static struct client *calling;
-
-/* --- what the installed library does */
-
-static bool quirk_attribute(xmpp_ctx_t *ctx, const char *xml, const char *name, const char *is)
-{
-	xmpp_stanza_t *s = xmpp_stanza_new_from_string(ctx, xml);
-	const char *value = s ? xmpp_stanza_get_attribute(s, name) : NULL;
-	bool found = value && strcmp(value, is) == 0;
-
-	if (s)
-		xmpp_stanza_release(s);
-	return found;
-}
-
-static struct quirks quirks_find(xmpp_ctx_t *ctx)
-{
-	return (struct quirks){
-		.prefixes_dropped = quirk_attribute(
-			ctx, "<a xmlns:p='urn:p' b='plain' p:b='other'/>", "b", "other"),
-		.lang_bare = quirk_attribute(ctx, "<a xml:lang='en'/>", "lang", "en"),
-	};
-}
-
-/* --- the library's tree to bytes: no recursion, no loss beyond the library's own */
-
-static bool print_attributes(struct buf *out, xmpp_stanza_t *node, bool lang_bare)
-{
-	int count = xmpp_stanza_get_attribute_count(node);
-	const char **pairs;
-	bool fits = true;
-	int i;
-
-	if (count <= 0)
-		return true;
-	pairs = xcalloc((size_t)count * 2, sizeof(*pairs));
-	count = xmpp_stanza_get_attributes(node, pairs, count * 2);
-	for (i = 0; fits && i + 1 < count; i += 2) {
-		const char *name = pairs[i];
-
-		if (strcmp(name, "xmlns") == 0) /* where the library keeps the namespace */
-			continue;
-		if (lang_bare && strcmp(name, "lang") == 0)
-			name = "xml:lang";
-		fits = buf_append_char(out, ' ') && buf_append_string(out, name) &&
-		       buf_append_string(out, "='") &&
-		       xml_escape_attribute(out, span_of(pairs[i + 1])) &&
-		       buf_append_char(out, '\'');
-	}
-	free(pairs);
-	return fits;
-}
-
-static bool in_xml_namespace(const char *ns)
-{
-	return strcmp(ns, NS_XML) == 0; /* cannot be declared, has its prefix always */
-}
-
-static bool print_tag(
-	struct buf *out, xmpp_stanza_t *node, const char *ns, const char *outer_ns, bool lang_bare)
-{
-	if (in_xml_namespace(ns))
-		return buf_append_string(out, "<xml:") &&
-		       buf_append_string(out, xmpp_stanza_get_name(node)) &&
-		       print_attributes(out, node, lang_bare);
-	if (!buf_append_char(out, '<') || !buf_append_string(out, xmpp_stanza_get_name(node)))
-		return false;
-	if (strcmp(ns, outer_ns) != 0 &&
-		!(buf_append_string(out, " xmlns='") && xml_escape_attribute(out, span_of(ns)) &&
-			buf_append_char(out, '\'')))
-		return false;
-	return print_attributes(out, node, lang_bare);
-}
-
-struct print_level {
-	xmpp_stanza_t *node;
-	const char *ns, *default_ns;
-};
-
-static bool print_end(struct buf *out, const struct print_level *level)
-{
-	return buf_append_string(out, in_xml_namespace(level->ns) ? "</xml:" : "</") &&
-	       buf_append_string(out, xmpp_stanza_get_name(level->node)) &&
-	       buf_append_char(out, '>');
-}
-
-static bool print_stanza(struct buf *out, xmpp_stanza_t *root, bool lang_bare)
-{
-	struct print_level *open = NULL; /* the elements whose end tag is to come */
-	size_t depth = 0, room = 0;
-	xmpp_stanza_t *node = root;
-	bool fits = true;
-
-	while (fits) {
-		const char *outer = depth ? open[depth - 1].default_ns : "";
-
-		if (xmpp_stanza_is_text(node)) {
-			fits = xml_escape_text(out, span_of(xmpp_stanza_get_text_ptr(node)));
-		} else {
-			const char *ns = xmpp_stanza_get_ns(node);
-
-			ns = ns ? ns : "";
-			fits = print_tag(out, node, ns, outer, lang_bare);
-			if (fits && xmpp_stanza_get_children(node)) {
-				if (depth == room) {
-					room = room ? 2 * room : 64;
-					open = xrealloc(open, room * sizeof(*open));
-				}
-				open[depth++] = (struct print_level){
-					node, ns, in_xml_namespace(ns) ? outer : ns};
-				fits = buf_append_char(out, '>');
-				node = xmpp_stanza_get_children(node);
-				continue;
-			}
-			fits = fits && buf_append_string(out, "/>");
-		}
-		while (fits && depth > 0 && !xmpp_stanza_get_next(node)) {
-			fits = print_end(out, &open[--depth]);
-			node = open[depth].node;
-		}
-		if (depth == 0)
-			break;
-		node = xmpp_stanza_get_next(node);
-	}
-	free(open);
-	return fits;
-}
-
-/* --- the thread that cuts */
-
-static void *watchdog_main(void *argument)
-{
-	struct watchdog *w = argument;
-	struct timespec until = {.tv_sec = (time_t)(w->deadline_ms / 1000),
-		.tv_nsec = (long)(w->deadline_ms % 1000) * 1000000};
-	int error = 0;
-
-	pthread_mutex_lock(&w->lock);
-	while (!w->stop && error == 0)
-		error = pthread_cond_timedwait(&w->changed, &w->lock, &until);
-	if (!w->stop && w->fd >= 0)
-		shutdown(w->fd, SHUT_RDWR);
-	pthread_mutex_unlock(&w->lock);
-	return NULL;
-}
-
-static void watchdog_start(struct watchdog *w, int64_t deadline_ms)
-{
-	pthread_condattr_t attributes;
-	sigset_t all, before;
-
-	w->fd = -1;
-	w->deadline_ms = deadline_ms;
-	pthread_mutex_init(&w->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&w->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
-	sigfillset(&all); /* signals are for the loop's thread */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	w->running = pthread_create(&w->thread, NULL, watchdog_main, w) == 0;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (!w->running)
-		err_warn("cannot start a thread: a peer that stalls in the TLS handshake is not "
-			 "cut");
-}
-
-static void watchdog_fd(struct watchdog *w, int fd)
-{
-	pthread_mutex_lock(&w->lock);
-	w->fd = fd;
-	pthread_mutex_unlock(&w->lock);
-}
-
-static void watchdog_stop(struct watchdog *w)
-{
-	if (!w->running)
-		return;
-	pthread_mutex_lock(&w->lock);
-	w->stop = true;
-	pthread_cond_signal(&w->changed);
-	pthread_mutex_unlock(&w->lock);
-	pthread_join(w->thread, NULL);
-	w->running = false;
-}
-
-/* --- the trusted certificates: FILE instead of the system's, not beside them. The library
- * always loads OpenSSL's default ones; these variables say where they are. */
-
-static char *copy_or_null(const char *s)
-{
-	return s ? xstrdup(s) : NULL;
-}
-
-static void trust_only(struct client *c, const char *file)
-{
-	c->saved_cert_file = copy_or_null(getenv("SSL_CERT_FILE"));
-	c->saved_cert_dir = copy_or_null(getenv("SSL_CERT_DIR"));
-	c->environment_changed = true;
-	setenv("SSL_CERT_FILE", file, 1);
-	setenv("SSL_CERT_DIR", "/dev/null", 1);
-}
-
-static void restore_variable(const char *name, char **saved)
-{
-	if (*saved)
-		setenv(name, *saved, 1);
-	else
-		unsetenv(name);
-	free(*saved);
-	*saved = NULL;
-}
-
-static void trust_restore(struct client *c)
-{
-	if (!c->environment_changed)
-		return;
-	restore_variable("SSL_CERT_FILE", &c->saved_cert_file);
-	restore_variable("SSL_CERT_DIR", &c->saved_cert_dir);
-	c->environment_changed = false;
-}
 
 static int certificate_refused(const xmpp_tlscert_t *certificate, const char *const reason)
 {
@@ -330,66 +88,12 @@ static int certificate_refused(const xmpp_tlscert_t *certificate, const char *co
 	return 0;
 }
 
-/* --- what the library tells on the way to the login. Its own log is the only place where it
- * shows why a login failed; what we send (passwords!) is in there as well and goes nowhere. */
-
-static void keep(char *into, size_t size, const char *text, size_t n)
-{
-	snprintf(into, size, "%.*s", (int)(n < size ? n : size - 1), text);
-}
-
-/* Name of the first child element in `xml` but <text/>. */
-static void keep_condition(char *into, size_t size, const char *xml)
-{
-	const char *p = strchr(xml, '>');
-
-	while (p && (p = strchr(p, '<')) != NULL) {
-		size_t n = strcspn(++p, " />");
-
-		if (*p != '/' && !(n == 4 && memcmp(p, "text", 4) == 0)) {
-			keep(into, size, p, n);
-			return;
-		}
-	}
-	keep(into, size, "unknown", 7);
-}
-
-static bool starts(const char *text, const char *with)
-{
-	return strncmp(text, with, strlen(with)) == 0;
-}
-
-static void login_seen(struct client *c, const char *xml)
-{
-	if (starts(xml, "<features")) {
-		c->features = true;
-	} else if (starts(xml, "<proceed")) {
-		c->proceed = true;
-		c->features = false; /* those that count come encrypted */
-	} else if (starts(xml, "<failure") && strstr(xml, XMPP_NS_SASL)) {
-		keep_condition(c->sasl_failure, sizeof(c->sasl_failure), xml);
-	} else if (starts(xml, "<iq") && strstr(xml, "\"_xmpp_bind1\"") &&
-		   strstr(xml, "\"error\"")) {
-		const char *error = strstr(xml, "<error");
-
-		keep_condition(c->bind_failure, sizeof(c->bind_failure), error ? error : "");
-	}
-}
-
 static void library_log(
 	void *context, xmpp_log_level_t level, const char *area, const char *message)
 {
 	struct client *c = context;
 
-	if (level == XMPP_LEVEL_DEBUG) {
-		if (!c->up && starts(message, "RECV: "))
-			login_seen(c, message + 6);
-		else if (starts(message, "parse error"))
-			c->broken = true; /* of what the library then does nothing comes */
-	} else if (level >= XMPP_LEVEL_WARN) {
-		keep(c->library_says, sizeof(c->library_says), message, strlen(message));
-		err_info("libstrophe: %s: %s", area, message);
-	}
+	client_story_log(&c->story, c->up, level, area, message);
 }
 
 /* --- end of the connection */
@@ -399,90 +103,23 @@ static const char *whereto(const struct client *c)
 	return c->connect ? c->connect : c->domain;
 }
 
-static int stream_error_status(const char *name)
-{
-	static const struct {
-		const char *name;
-		int status;
-	} known[] = {
-		{"host-unknown", EXIT_CONFIG},
-		{"host-gone", EXIT_CONFIG},
-		{"not-authorized", EXIT_DENIED},
-		{"conflict", EXIT_TEMPORARY},
-		{"connection-timeout", EXIT_TEMPORARY},
-		{"internal-server-error", EXIT_TEMPORARY},
-		{"remote-connection-failed", EXIT_TEMPORARY},
-		{"reset", EXIT_TEMPORARY},
-		{"resource-constraint", EXIT_TEMPORARY},
-		{"see-other-host", EXIT_TEMPORARY},
-		{"system-shutdown", EXIT_TEMPORARY},
-	};
-	size_t i;
-
-	for (i = 0; i < sizeof(known) / sizeof(*known); i++)
-		if (strcmp(known[i].name, name) == 0)
-			return known[i].status;
-	return EXIT_PROTOCOL;
-}
-
-static int sasl_failure_status(const char *condition)
-{
-	return strcmp(condition, "temporary-auth-failure") == 0 ? EXIT_TEMPORARY : EXIT_DENIED;
-}
-
-static int bind_failure_status(const char *condition)
-{
-	return strcmp(condition, "conflict") == 0 || strcmp(condition, "resource-constraint") == 0
-		       ? EXIT_TEMPORARY
-		       : EXIT_DENIED;
-}
-
 /* Say why there is no (more) connection, return the status. */
 static int explain_end(struct client *c)
 {
-	bool secured = c->proceed || c->tls == CLIENT_TLS_DIRECT;
-
 	if (!c->up && io_now_ms() >= c->deadline_ms) { /* and the watchdog has cut it */
 		err_error("no login at %s in time", whereto(c));
 		return EXIT_TIMED_OUT;
 	}
-	if (c->stream_error[0]) {
-		err_error("stream error from %s: %s%s%s", whereto(c), c->stream_error,
-			c->stream_error_text[0] ? ": " : "", c->stream_error_text);
-		return stream_error_status(c->stream_error);
+	if (c->story.stream_error[0]) {
+		err_error("stream error from %s: %s%s%s", whereto(c), c->story.stream_error,
+			c->story.stream_error_text[0] ? ": " : "", c->story.stream_error_text);
+		return client_story_stream_status(&c->story);
 	}
 	if (c->up) {
 		err_error("connection to %s lost", whereto(c));
 		return EXIT_TEMPORARY;
 	}
-	if (c->bind_failure[0]) {
-		err_error("server refuses the resource of '%s': %s", c->jid, c->bind_failure);
-		return bind_failure_status(c->bind_failure);
-	}
-	if (c->sasl_failure[0]) {
-		err_error("login of '%s' refused: %s", c->jid, c->sasl_failure);
-		return sasl_failure_status(c->sasl_failure);
-	}
-	if (!c->established) {
-		err_error("cannot connect to %s: %s", whereto(c),
-			c->connect_errno ? strerror(c->connect_errno) : "no answer");
-		return EXIT_UNAVAILABLE;
-	}
-	if (secured && !c->features) {
-		err_error("no TLS with %s: handshake failed", whereto(c));
-		return EXIT_PROTOCOL;
-	}
-	if (c->features && c->tls == CLIENT_TLS_REQUIRED && !c->proceed) {
-		err_error("server %s does not offer TLS", whereto(c));
-		return EXIT_PROTOCOL;
-	}
-	if (c->features) {
-		err_error("cannot log in at %s: %s", whereto(c),
-			c->library_says[0] ? c->library_says : "connection closed");
-		return EXIT_DENIED;
-	}
-	err_error("server %s closed the connection during login", whereto(c));
-	return EXIT_TEMPORARY;
+	return client_story_tell(&c->story, whereto(c), c->jid, c->tls);
 }
 
 static void unwatch(struct client *c)
@@ -490,7 +127,7 @@ static void unwatch(struct client *c)
 	if (c->fd < 0)
 		return;
 	loop_fd_remove(c->loop, c->fd);
-	watchdog_fd(&c->watchdog, -1);
+	client_watchdog_fd(&c->watchdog, -1);
 	c->fd = -1;
 }
 
@@ -502,7 +139,7 @@ static void finish(struct client *c, int status)
 	/* one turn more: in this one the owner may have had his */
 	loop_timer_set(c->loop, &c->tick, 0);
 	unwatch(c);
-	trust_restore(c);
+	client_trust_restore(&c->trust);
 	if (!c->closing)
 		c->ops.down(c->context, status);
 }
@@ -517,34 +154,22 @@ static void connection_event(xmpp_conn_t *conn, xmpp_conn_event_t event, int err
 static bool connect_next(struct client *c)
 {
 	c->disconnected = false;
-	c->established = false;
-	while (c->address < c->addresses_count) {
+	c->story.established = false;
+	while (c->address < c->addresses.count) {
 		/* NULL: by SRV; the library tries what it finds */
-		const char *address = c->addresses[c->address++];
+		const char *address = c->addresses.list[c->address++];
 		int result;
 
 		errno = 0;
 		calling = c;
-		result = xmpp_connect_client(c->conn, address, c->port, connection_event, c);
+		result = xmpp_connect_client(
+			c->conn, address, c->addresses.port, connection_event, c);
 		calling = NULL;
 		if (result == XMPP_EOK)
 			return true;
-		c->connect_errno = errno ? errno : c->connect_errno;
+		c->story.connect_errno = errno ? errno : c->story.connect_errno;
 		unwatch(c);
 	}
-	return false;
-}
-
-static bool is_loopback(const struct sockaddr_storage *address)
-{
-	const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
-	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
-
-	if (address->ss_family == AF_INET)
-		return ntohl(v4->sin_addr.s_addr) >> 24 == 127;
-	if (address->ss_family == AF_INET6)
-		return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) ||
-		       (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr) && v6->sin6_addr.s6_addr[12] == 127);
 	return false;
 }
 
@@ -555,17 +180,17 @@ static bool look_at_peer(struct client *c)
 	socklen_t n = sizeof(peer);
 	int error = 0;
 
-	if (c->established || c->fd < 0)
+	if (c->story.established || c->fd < 0)
 		return true;
 	if (getpeername(c->fd, (struct sockaddr *)&peer, &n) != 0) {
 		n = sizeof(error);
 		/* taking it away makes no difference to the library: it sees no peer */
 		if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error != 0)
-			c->connect_errno = error;
+			c->story.connect_errno = error;
 		return true;
 	}
-	c->established = true;
-	if (c->tls == CLIENT_TLS_OFF && !is_loopback(&peer)) {
+	c->story.established = true;
+	if (c->tls == CLIENT_TLS_OFF && !client_address_is_loopback(&peer)) {
 		err_error("--tls off is for loopback addresses only, %s is none", whereto(c));
 		return false;
 	}
@@ -590,25 +215,8 @@ static int socket_made(xmpp_conn_t *conn, void *sock)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
 	unwatch(c);
 	c->fd = fd;
-	watchdog_fd(&c->watchdog, fd);
+	client_watchdog_fd(&c->watchdog, fd);
 	return 0;
-}
-
-static void keep_stream_error(struct client *c, const xmpp_stream_error_t *error)
-{
-	xmpp_stanza_t *child;
-
-	keep(c->stream_error, sizeof(c->stream_error), "undefined-condition", 19);
-	for (child = xmpp_stanza_get_children(error->stanza); child;
-		child = xmpp_stanza_get_next(child)) {
-		const char *ns = xmpp_stanza_get_ns(child), *name = xmpp_stanza_get_name(child);
-
-		if (ns && name && strcmp(ns, NS_STREAM_ERRORS) == 0 && strcmp(name, "text") != 0)
-			keep(c->stream_error, sizeof(c->stream_error), name, strlen(name));
-	}
-	if (error->text)
-		keep(c->stream_error_text, sizeof(c->stream_error_text), error->text,
-			strlen(error->text));
 }
 
 static void connection_event(xmpp_conn_t *conn, xmpp_conn_event_t event, int error,
@@ -622,16 +230,16 @@ static void connection_event(xmpp_conn_t *conn, xmpp_conn_event_t event, int err
 		c->in_order = error == 0 && !stream_error;
 		unwatch(c); /* it is closed */
 		if (stream_error && stream_error->stanza)
-			keep_stream_error(c, stream_error);
+			client_story_stream_error(&c->story, stream_error);
 		return;
 	}
 	if (c->tls != CLIENT_TLS_OFF && !xmpp_conn_is_secured(conn)) {
-		keep(c->library_says, sizeof(c->library_says), "not encrypted", 13);
+		err_error("%s is not encrypted", whereto(c));
 		xmpp_disconnect(conn); /* cannot be: the library was told to insist */
 		return;
 	}
-	watchdog_stop(&c->watchdog);
-	trust_restore(c);
+	client_watchdog_stop(&c->watchdog);
+	client_trust_restore(&c->trust);
 	c->up = c->first = true;
 	jid = xmpp_conn_get_bound_jid(conn);
 	c->ops.up(c->context, jid ? jid : c->jid);
@@ -650,12 +258,13 @@ static int stanza_came(xmpp_conn_t *conn, xmpp_stanza_t *node, void *context)
 
 	(void)conn;
 	c->first = false;
-	if (first && id && starts(id, "_xmpp_"))
+	if (first && id && strncmp(id, "_xmpp_", 6) == 0)
 		return 1; /* the answer to the library's own last request of the login */
 	if (!ns || strcmp(ns, NS_CLIENT) != 0)
 		return 1; /* stream errors and features: the library's business */
 	buf_reset(&c->xml);
-	if (!print_stanza(&c->xml, node, c->quirks.lang_bare) || !buf_append_char(&c->xml, '\n')) {
+	if (!client_tree_print(&c->xml, node, c->quirks.lang_bare) ||
+		!buf_append_char(&c->xml, '\n')) {
 		err_warn("dropped a stanza that is too large even to be measured");
 		return 1;
 	}
@@ -730,16 +339,16 @@ static void pump(struct client *c, bool turn_ends)
 		}
 		hand_over(c);
 		run_once(c);
-		if (c->broken) {
+		if (c->story.broken) {
 			run_once(c); /* the library's stream error */
 			err_error("%s sent what is not XMPP", whereto(c));
 			finish(c, EXIT_PROTOCOL);
 			return;
 		}
 		if (c->disconnected) {
-			if (!c->established && !c->up && connect_next(c))
+			if (!c->story.established && !c->up && connect_next(c))
 				continue;
-			if (!c->closing || c->stream_error[0])
+			if (!c->closing || c->story.stream_error[0])
 				finish(c, explain_end(c));
 			else
 				finish(c, EXIT_DONE);
@@ -787,7 +396,7 @@ static void watch(struct client *c)
 		return;
 	if (!c->paused)
 		events |= POLLIN;
-	if (!c->established || c->unsent)
+	if (!c->story.established || c->unsent)
 		events |= POLLOUT;
 	if (c->fd >= 0 && c->paused > 1)
 		loop_fd_remove(c->loop, c->fd);
@@ -873,10 +482,10 @@ int client_close(struct client *c, int64_t deadline_ms)
 		xmpp_send_raw(c->conn, "</stream:stream>", 16);
 		pump_until(c, ended, deadline_ms);
 	}
-	if (c->broken)
+	if (c->story.broken)
 		return EXIT_PROTOCOL;
-	if (c->stream_error[0])
-		return stream_error_status(c->stream_error); /* logged already */
+	if (c->story.stream_error[0])
+		return client_story_stream_status(&c->story); /* logged already */
 	if (!c->gone)
 		err_warn("server %s did not close the stream in time", whereto(c));
 	else if (!c->in_order)
@@ -907,65 +516,6 @@ static bool jid_usable(struct client *c, const char *typed)
 	}
 	buf_free(&normal);
 	return usable;
-}
-
-/* Numeric addresses of --connect HOST:PORT, or one NULL (SRV). An exit status. */
-static int addresses_find(struct client *c)
-{
-	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list, *a;
-	char *host = NULL, *port = NULL, numeric[NI_MAXHOST];
-	int error, status = EXIT_DONE;
-
-	if (!c->connect) {
-		c->addresses = xcalloc(1, sizeof(*c->addresses));
-		c->addresses_count = 1;
-		return EXIT_DONE;
-	}
-	if (!io_split_host_port(c->connect, &host, &port)) {
-		err_error("'%s' is not HOST:PORT", c->connect);
-		return EXIT_USAGE;
-	}
-	error = getaddrinfo(host, port, &hints, &list);
-	if (error) {
-		err_error("cannot find '%s': %s", host,
-			error == EAI_SYSTEM   ? strerror(errno)
-			: error == EAI_MEMORY ? "out of memory"
-					      : gai_strerror(error));
-		status = error == EAI_MEMORY ? EXIT_TEMPORARY : EXIT_UNAVAILABLE;
-		list = NULL;
-	}
-	for (a = list; a; a = a->ai_next) {
-		struct sockaddr_storage whole = {0};
-
-		if (a->ai_family != AF_INET && a->ai_family != AF_INET6)
-			continue;
-		memcpy(&whole, a->ai_addr, a->ai_addrlen);
-		c->port =
-			ntohs(a->ai_family == AF_INET ? ((struct sockaddr_in *)&whole)->sin_port
-						      : ((struct sockaddr_in6 *)&whole)->sin6_port);
-		if (c->port == 0) {
-			err_error("'%s' is not HOST:PORT", c->connect);
-			status = EXIT_USAGE;
-			break;
-		}
-		if (c->tls == CLIENT_TLS_OFF && !is_loopback(&whole)) {
-			err_error(
-				"--tls off is for loopback addresses only, %s is none", c->connect);
-			status = EXIT_USAGE;
-			break;
-		}
-		if (getnameinfo(a->ai_addr, a->ai_addrlen, numeric, sizeof(numeric), NULL, 0,
-			    NI_NUMERICHOST) != 0)
-			continue;
-		c->addresses =
-			xrealloc(c->addresses, (c->addresses_count + 1) * sizeof(*c->addresses));
-		c->addresses[c->addresses_count++] = xstrdup(numeric);
-	}
-	if (list)
-		freeaddrinfo(list);
-	free(host);
-	free(port);
-	return status;
 }
 
 static bool ca_readable(const char *file)
@@ -1006,7 +556,7 @@ static int prepare(struct client *c, const struct client_config *config, struct 
 	if (status != EXIT_DONE)
 		return status;
 	secret_trim(password);
-	return addresses_find(c);
+	return client_addresses_find(&c->addresses, c->connect, c->tls == CLIENT_TLS_OFF);
 }
 
 static void library_start(
@@ -1024,7 +574,7 @@ static void library_start(
 	c->conn = c->ctx ? xmpp_conn_new(c->ctx) : NULL;
 	if (!c->conn)
 		err_die(EXIT_TEMPORARY, "out of memory");
-	c->quirks = quirks_find(c->ctx);
+	c->quirks = client_quirks_find(c->ctx);
 	if (c->quirks.prefixes_dropped)
 		err_note("this libstrophe drops prefixes of attributes: the 'from' of what arrives "
 			 "can be forged, do not trust it (see CAVEATS in the manual)");
@@ -1035,7 +585,7 @@ static void library_start(
 	xmpp_conn_set_certfail_handler(c->conn, certificate_refused);
 	if (config->tls_ca) {
 		xmpp_conn_set_cafile(c->conn, config->tls_ca);
-		trust_only(c, config->tls_ca);
+		client_trust_only(&c->trust, config->tls_ca);
 	}
 	xmpp_handler_add(c->conn, stanza_came, NULL, NULL, NULL, c);
 }
@@ -1052,7 +602,7 @@ struct client *client_new(struct loop *loop, const struct client_config *config,
 	c->context = context;
 	c->tls = config->tls;
 	c->fd = -1;
-	c->connect = copy_or_null(config->connect);
+	c->connect = config->connect ? xstrdup(config->connect) : NULL;
 	c->deadline_ms = io_now_ms() + (config->login_ms ? config->login_ms : CLIENT_LOGIN_MS);
 	buf_init(&c->out,
 		config->max_queue_bytes ? config->max_queue_bytes : CLIENT_MAX_QUEUE_BYTES);
@@ -1067,7 +617,7 @@ struct client *client_new(struct loop *loop, const struct client_config *config,
 	if (*status == EXIT_DONE) {
 		stack_grow();
 		library_start(c, config, &password);
-		watchdog_start(&c->watchdog, c->deadline_ms);
+		client_watchdog_start(&c->watchdog, c->deadline_ms);
 		loop_turn(loop, end_of_turn, c);
 		if (!connect_next(c))
 			*status = explain_end(c);
@@ -1084,13 +634,11 @@ struct client *client_new(struct loop *loop, const struct client_config *config,
 
 void client_free(struct client *c)
 {
-	size_t i;
-
 	if (!c)
 		return;
 	c->gone = true; /* what the library reports while it is taken down concerns nobody */
 	loop_timer_clear(c->loop, &c->tick);
-	watchdog_stop(&c->watchdog);
+	client_watchdog_stop(&c->watchdog);
 	unwatch(c);
 	loop_turn_remove(c->loop, end_of_turn, c);
 	if (c->conn) {
@@ -1099,13 +647,11 @@ void client_free(struct client *c)
 		xmpp_ctx_free(c->ctx);
 		xmpp_shutdown();
 	}
-	trust_restore(c);
+	client_trust_restore(&c->trust);
 	reader_free(c->reader);
 	buf_free(&c->out);
 	buf_free(&c->xml);
-	for (i = 0; i < c->addresses_count; i++)
-		free(c->addresses[i]);
-	free(c->addresses);
+	client_addresses_free(&c->addresses);
 	free(c->connect);
 	free(c->jid);
 	free(c->domain);

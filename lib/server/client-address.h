@@ -1,0 +1,23 @@
+/* server/client-address.h - where a client's connection goes to
+ */
+#ifndef OUTBOARD_SERVER_CLIENT_ADDRESS_H
+#define OUTBOARD_SERVER_CLIENT_ADDRESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+/* Numeric addresses, to be tried in turn; one NULL where SRV records say it. At first all 0. */
+struct client_addresses {
+	char **list;
+	size_t count;
+	unsigned short port;
+};
+
+/* The addresses of HOST:PORT (NULL: SRV); resolves the name, blocking. An exit status; what is
+ * wrong has been logged. */
+int client_addresses_find(struct client_addresses *a, const char *connect, bool only_loopback);
+void client_addresses_free(struct client_addresses *a);
+bool client_address_is_loopback(const struct sockaddr_storage *address);
+
+#endif
