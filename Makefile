@@ -22,7 +22,8 @@
 # make installcheck the filter part of the suite against the installed programs
 # make check-32     the same with 32-bit programs (x86), see below
 #
-# Settings: V=1 (show commands), DEVELOPER=1 (warnings are errors), SANITIZE=address,undefined,
+# Settings: V=1 (show commands), DEVELOPER=1 (warnings are errors; then OUTBOARD_READER=expat in the
+# environment makes every program read with expat alone), NO_SIMD=1 (no vector instructions), SANITIZE=address,undefined,
 # BUILD=build/NAME (a folder per configuration), CC, CFLAGS, CPPFLAGS, LDFLAGS,
 # FILES="tests/x.bats ..." (only these), JOBS=2 (bats files at once), STRICT=1 (skips fail).
 #
@@ -60,9 +61,12 @@ WARNINGS = -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wconversion -
 EXPAT_POSITION := $(shell printf '%s\n' \
 	'long f(XML_Parser p) { return (long)XML_GetCurrentByteIndex64(p) + (long)XML_GetCurrentByteCount64(p); }' \
 	| $(CC) $(CPPFLAGS) -Werror -fsyntax-only -include expat.h -x c - 2>/dev/null && echo -DEXPAT_POSITION_64=1)
+ifdef NO_SIMD
+SIMD = -DNO_SIMD
+endif
 # empty with 64 bits
 LARGE_FILES := $(shell getconf LFS_CFLAGS 2>/dev/null)
-ALL_CPPFLAGS = -D_GNU_SOURCE $(LARGE_FILES) $(EXPAT_POSITION) -DOUTBOARD_VERSION='"$(VERSION)"' -Ilib $(FORTIFY) $(PKG_CFLAGS) \
+ALL_CPPFLAGS = -D_GNU_SOURCE $(LARGE_FILES) $(EXPAT_POSITION) $(SIMD) -DOUTBOARD_VERSION='"$(VERSION)"' -Ilib $(FORTIFY) $(PKG_CFLAGS) \
 	$(CPPFLAGS)
 ALL_CFLAGS = -std=c17 $(WARNINGS) -fstack-protector-strong $(CFLAGS) $(EXTRA_CFLAGS)
 ALL_LDFLAGS = -Wl,--as-needed -Wl,-z,relro -Wl,-z,now $(LDFLAGS) $(EXTRA_LDFLAGS)
@@ -120,6 +124,12 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(Q),@echo '  CC      $<')
 	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# OUTBOARD_READER=expat in the environment: see xmpp/reader.h. Of this object alone, so that the others
+# are the same with and without DEVELOPER.
+ifdef DEVELOPER
+$(BUILD)/lib/xmpp/reader.o: ALL_CPPFLAGS += -DOUTBOARD_DEVELOPER
+endif
 
 $(LIB): $(LIB_OBJ)
 	$(if $(Q),@echo '  AR      $@')

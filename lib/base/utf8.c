@@ -1,32 +1,40 @@
 #include "base/utf8.h"
 
+int utf8_xml_character(const char *at, size_t n)
+{
+	const unsigned char *p = (const unsigned char *)at;
+	unsigned long c = *p;
+	int more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+
+	if (c < 0xc2 || c > 0xf4)
+		return 0;
+	if (n <= (size_t)more)
+		return -1;
+	c &= 0x3fu >> more;
+	for (int i = 1; i <= more; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (p[i] & 0x3f);
+	}
+	if ((more == 2 && c < 0x800) || (more == 3 && (c < 0x10000 || c > 0x10ffff)) ||
+		(c >= 0xd800 && c <= 0xdfff) || c == 0xfffe || c == 0xffff)
+		return 0;
+	return more + 1;
+}
+
 bool utf8_xml_valid(struct span s)
 {
-	const unsigned char *p = (const unsigned char *)s.p, *end = s.n ? p + s.n : p;
+	for (size_t i = 0; i < s.n;) {
+		unsigned char c = (unsigned char)s.p[i];
+		int n = 1;
 
-	while (p < end) {
-		unsigned long c = *p;
-		int more;
-
-		if (c < 0x80) {
-			if (c < 0x20 && c != '\t' && c != '\n' && c != '\r')
-				return false;
-			p++;
-			continue;
-		}
-		more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
-		if (c < 0xc2 || c > 0xf4 || end - p <= more)
+		if (c >= 0x80)
+			n = utf8_xml_character(s.p + i, s.n - i);
+		else if (c < 0x20 && c != '\t' && c != '\n' && c != '\r')
+			n = 0;
+		if (n <= 0)
 			return false;
-		c &= 0x3fu >> more;
-		for (int i = 1; i <= more; i++) {
-			if ((p[i] & 0xc0) != 0x80)
-				return false;
-			c = c << 6 | (p[i] & 0x3f);
-		}
-		if ((more == 2 && c < 0x800) || (more == 3 && (c < 0x10000 || c > 0x10ffff)) ||
-			(c >= 0xd800 && c <= 0xdfff) || c == 0xfffe || c == 0xffff)
-			return false;
-		p += more + 1;
+		i += (size_t)n;
 	}
 	return true;
 }

@@ -1,11 +1,11 @@
 #include "xmpp/reader.h"
 
-#include <limits.h>
 #include <stdlib.h>
 
-#include "base/arena.h"
 #include "base/err.h"
 #include "xmpp/expat-position.h"
+#include "xmpp/index.h"
+#include "xmpp/lexer.h"
 #include "xmpp/resync.h"
 
 /* expat keeps every element and attribute name it has ever seen until it is reset. Users choose
@@ -13,15 +13,15 @@
 #define RESTART_BYTES (512 * 1024)
 /* Given to expat at once, so that few bytes are given anew when it begins again. */
 #define FEED_BYTES (64 * 1024)
+/* The same for a stanza that the lexer leaves to expat. */
+#define FIRST_BYTES 1024
+/* What offsets of 32 bits reach without a thought. */
+#define LEXER_MAX_BYTES (1024 * 1024 * 1024)
 /* expat looks at an unfinished tag anew with each piece. From this size on it gets more only when
  * the tag can be at its end, or has doubled. */
 #define HOLD_BYTES 4096
 /* The stream's start tag and what stands before it. */
 #define HEADER_MAX_BYTES (64 * 1024)
-/* Levels below the root that are indexed of what READER_INDEX_ROOT does not keep to the root:
- * <iq><error><condition/></error></iq>, <presence><show/></presence>. */
-#define LEAST_DEPTH 3
-
 /* With reparse deferral (there by symbol, not by version: distributions backport it) a stanza whose
  * last tag comes in pieces is not reported until more bytes arrive. */
 extern XML_Bool XML_SetReparseDeferralEnabled(XML_Parser parser, XML_Bool enabled)
@@ -31,26 +31,25 @@ extern XML_Bool XML_SetReparseDeferralEnabled(XML_Parser parser, XML_Bool enable
  * where a stanza may begin. Passing: a stanza over a limit, up to its end. */
 enum mode { MODE_READING, MODE_SKIPPING, MODE_PASSING };
 
-enum place { PLACE_TEXT, PLACE_TAG, PLACE_CDATA };
+/* Who reads the stanza at the front of `in`. */
+enum judge {
+	JUDGE_LEXER,
+	JUDGE_EXPAT, /* the lexer doubts: expat has it from its first byte */
+};
 
 /* A stanza over a limit, whose content is thrown away: only its nesting is followed. */
 struct passing {
-	enum place place;
+	struct lexer_piece piece;
 	size_t depth, forwarded_depth;
-	char quote;
-	bool slash, closing, after_lines;
+	bool after_lines;
 };
 
-/* The tree of the stanza being read: nodes of its first elements. */
-struct index {
-	struct arena arena;
-	struct xml_declaration *pending; /* declarations before their start tag */
-	uint32_t pending_count, pending_size;
-	struct xml_node *node; /* innermost indexed open element */
-	unsigned unindexed;    /* open elements below it */
-	unsigned count;	       /* elements indexed in this stanza */
-	unsigned depth;	       /* levels indexed of this stanza */
-	struct stanza stanza;
+/* A tag that is not yet whole is not looked at anew with each byte: `looked` bytes from `from` on
+ * hold no end of it. */
+struct hold {
+	int64_t from;
+	size_t looked;
+	struct lexer_piece piece;
 };
 
 struct reader {
@@ -83,13 +82,20 @@ struct reader {
 	size_t deliver_bytes; /* of in: to be dropped at the next call */
 	bool restart;	      /* the parser has lost its place */
 
-	/* an unfinished tag: looked at up to here, inside these quotes */
-	int64_t hold, hold_looked;
-	char hold_quote;
+	struct hold hold;
+
+	enum judge judge;
+	struct lexer lexer;
+	struct hold lexer_hold;
+	size_t lexed;		/* bytes of in that were there when the lexer last wanted more */
+	const char *lexed_from; /* where in's first byte stood then */
 
 	struct resync resync;
 	struct passing passing;
 	struct index index;
+	struct stanza stanza;		 /* being read, or given out */
+	struct xml_declaration *pending; /* declarations before their start tag */
+	uint32_t pending_count, pending_size;
 	struct buf header; /* socket: the stream's start tag, to begin again with */
 	struct buf kept;   /* start tag of a stanza that is being passed over */
 
@@ -126,9 +132,6 @@ static size_t smaller(size_t a, size_t b)
 static const char forward_ns[] = NS_FORWARD "\x1f";
 static const char forwarded_name[] = NS_FORWARD "\x1f"
 						"forwarded";
-
-/* More elements than READER_INDEX_NODES, for errors. */
-#define ERROR_NODES 16
 
 /* Both stay where expat has them. Returns the bytes they need when they are kept. */
 static size_t split_name(const char *name, struct span *ns, struct span *local)
@@ -185,7 +188,7 @@ static void fail(struct reader *r, const char *why, size_t at)
 /* From the end of this tag on nothing more is to be known of the stanza. */
 static void refuse(struct reader *r, enum stanza_refusal why)
 {
-	r->index.stanza.refusal = why;
+	r->stanza.refusal = why;
 	fail(r, too_large, event_stop(r));
 }
 
@@ -195,16 +198,16 @@ static void on_declaration(void *context, const XML_Char *prefix, const XML_Char
 	struct xml_declaration *d;
 
 	r->declared++;
-	if (r->index.unindexed || r->prologue || r->abort || r->level > r->index.depth)
+	if (r->index.unindexed || r->prologue || r->abort || r->level > r->index.max_level)
 		return; /* its element will not be indexed either */
-	if (r->index.pending_count == r->index.pending_size) {
+	if (r->pending_count == r->pending_size) {
 		/* grown for this element only: bounded by the tag's bytes */
-		uint32_t size = r->index.pending_size ? r->index.pending_size * 2 : 8;
+		uint32_t size = r->pending_size ? r->pending_size * 2 : 8;
 
-		r->index.pending = xrealloc(r->index.pending, size * sizeof(*r->index.pending));
-		r->index.pending_size = size;
+		r->pending = xrealloc(r->pending, size * sizeof(*r->pending));
+		r->pending_size = size;
 	}
-	d = &r->index.pending[r->index.pending_count++];
+	d = &r->pending[r->pending_count++];
 	d->prefix = prefix ? arena_copy(&r->index.arena, span_of(prefix)) : SPAN("");
 	d->uri = uri ? arena_copy(&r->index.arena, span_of(uri)) : SPAN("");
 }
@@ -235,15 +238,13 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 	}
 	node->attributes = attributes;
 	node->attributes_count = count;
-	if (r->index.pending_count) {
-		bytes = r->index.pending_count * sizeof(*r->index.pending);
-		node->declarations =
-			memcpy(arena_take(&r->index.arena, bytes), r->index.pending, bytes);
-		node->declarations_count = r->index.pending_count;
+	if (r->pending_count) {
+		bytes = r->pending_count * sizeof(*r->pending);
+		node->declarations = memcpy(arena_take(&r->index.arena, bytes), r->pending, bytes);
+		node->declarations_count = r->pending_count;
 	}
 	node->start = at;
-	node->open_end = at + (size_t)expat_count(r->parser);
-	node->close_start = node->end = node->open_end;
+	node->open_end = node->close_start = node->end = at + expat_count(r->parser);
 	/* the local name ends the written one: where it alone would end, a prefixed one goes on */
 	after = r->in.p[r->in.start + at + 1 + node->name.n];
 	node->prefixed = !is_space(after) && after != '/' && after != '>';
@@ -252,50 +253,45 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 
 static void open_stream(struct reader *r, const char *name, const char **atts, size_t at)
 {
-	r->index.node = node_new(r, name, atts, at);
-	r->index.stanza = (struct stanza){.root = r->index.node};
-	stanza_describe(&r->index.stanza);
+	const struct xml_node *node = node_new(r, name, atts, at);
+
+	r->stanza = (struct stanza){.root = node};
+	stanza_describe(&r->stanza);
 	buf_reset(&r->header);
-	buf_append(&r->header, r->in.p + r->in.start + at, r->index.node->open_end - at);
-	if (r->index.node->open_end > HEADER_MAX_BYTES)
+	buf_append(&r->header, r->in.p + r->in.start + at, node->open_end - at);
+	if (node->open_end > HEADER_MAX_BYTES)
 		fail(r, too_large, 0);
-	else if (!xml_is(r->index.node, NS_STREAM, "stream"))
+	else if (!xml_is(node, NS_STREAM, "stream"))
 		fail(r, no_stream, 0);
 	else
 		stop(r, READER_OPEN);
 }
 
-static unsigned indexed_levels(const struct reader_config *config, const struct stanza *s)
+/* The root of a stanza has been read. */
+static void begin_stanza(struct reader *r, struct xml_node *root)
 {
-	switch (config->index) {
-	case READER_INDEX_ALL:
-		return UINT_MAX;
-	case READER_INDEX_ROOT:
-		return s->kind == STANZA_IQ && s->type != TYPE_ERROR ? 1 : LEAST_DEPTH;
-	default:
-		return READER_INDEX_DEPTH;
-	}
+	index_open(&r->index, root);
+	r->stanza = (struct stanza){
+		.root = root, .outer = r->outer, .outer_count = r->outer_count, .line = r->line};
+	stanza_describe(&r->stanza);
+	r->index.max_level = index_levels(r->config.index, &r->stanza);
 }
 
 static void open_stanza(
 	struct reader *r, const char *name, const char **atts, size_t at, bool too_many)
 {
+	struct xml_node *root;
+
 	if (at != 0) {
 		fail(r, outside, 0);
 		return;
 	}
-	r->index.node = node_new(r, name, atts, at);
-	r->index.count = 1;
-	r->index.stanza = (struct stanza){.root = r->index.node,
-		.outer = r->outer,
-		.outer_count = r->outer_count,
-		.line = r->line};
-	stanza_describe(&r->index.stanza);
-	r->index.depth = indexed_levels(&r->config, &r->index.stanza);
-	if (r->index.node->open_end > r->tag_max_bytes) {
+	root = node_new(r, name, atts, at);
+	begin_stanza(r, root);
+	if (root->open_end > r->tag_max_bytes) {
 		r->level--;
 		fail(r, too_large, r->tag_max_bytes + 1);
-	} else if (r->index.node->open_end > r->config.max_stanza_bytes) {
+	} else if (root->open_end > r->config.max_stanza_bytes) {
 		refuse(r, STANZA_TOO_LARGE);
 	} else if (too_many) {
 		refuse(r, STANZA_TOO_MANY_ATTRIBUTES);
@@ -322,41 +318,12 @@ static bool opens_next(
 	return false;
 }
 
-/* How many elements may be indexed, this one included. An iq's error is looked for by everybody,
- * and may stand behind an echo of any size. */
-static unsigned index_room(const struct reader *r, const char *name)
-{
-	static const char error[] = "error";
-	const char *end = strrchr(name, SEPARATOR);
-	bool is_error =
-		strcmp(end ? end + 1 : name, error) == 0 && span_is(r->index.node->name, "iq");
-
-	return (r->config.index == READER_INDEX_ALL ? UINT_MAX - ERROR_NODES : READER_INDEX_NODES) +
-	       (is_error || span_is(r->index.node->name, error) ? ERROR_NODES : 0);
-}
-
 static void open_child(struct reader *r, const char *name, const char **atts, size_t at)
 {
-	struct xml_node *parent = r->index.node, *node;
+	const char *separator = strchr(name, SEPARATOR);
 
-	if (r->index.unindexed) {
-		r->index.unindexed++;
-		return;
-	}
-	parent->children_count++;
-	if (r->level - 1 > r->index.depth || r->index.count >= index_room(r, name)) {
-		r->index.unindexed = 1;
-		return;
-	}
-	node = node_new(r, name, atts, at);
-	node->parent = parent;
-	if (parent->last_child)
-		parent->last_child->next = node;
-	else
-		parent->first_child = node;
-	parent->last_child = node;
-	r->index.node = node;
-	r->index.count++;
+	if (index_wants(&r->index, r->config.index, span_of(separator ? separator + 1 : name)))
+		index_open(&r->index, node_new(r, name, atts, at));
 }
 
 static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
@@ -386,7 +353,7 @@ static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
 		if (r->config.kind == READER_PIPE && strcmp(name, forwarded_name) == 0)
 			r->forwarded_level = r->level;
 	}
-	r->index.pending_count = 0;
+	r->pending_count = 0;
 	r->declared = 0;
 }
 
@@ -407,15 +374,8 @@ static void on_close(void *context, const XML_Char *name)
 			stop(r, READER_CLOSE);
 		return;
 	}
-	if (r->index.unindexed) {
-		r->index.unindexed--;
-	} else {
-		/* of an empty-element tag the end comes as an event of no bytes */
-		r->index.node->close_start = event_offset(r);
-		r->index.node->end = event_stop(r);
-		if (r->level > 1)
-			r->index.node = r->index.node->parent;
-	}
+	/* of an empty-element tag the end comes as an event of no bytes */
+	index_close(&r->index, event_offset(r), event_stop(r));
 	if (r->level == 1)
 		stop(r, READER_STANZA);
 }
@@ -466,6 +426,16 @@ static void on_doctype(void *context, const XML_Char *name, const XML_Char *syst
 
 /* Life ------------------------------------------------------------------- */
 
+/* The next stanza begins at the front of in. */
+static void begin_next(struct reader *r)
+{
+	index_begin(&r->index);
+	r->judge = r->config.expat_only ? JUDGE_EXPAT : JUDGE_LEXER;
+	r->lexed = 0;
+	r->lexer_hold.from = -1;
+	lexer_begin(&r->lexer, r->outer, r->outer_count);
+}
+
 static void parser_begin(struct reader *r)
 {
 	struct span prologue = buf_span(&r->header);
@@ -488,12 +458,10 @@ static void parser_begin(struct reader *r)
 	r->abort = NULL;
 	r->abort_whole = false;
 	r->event = READER_MORE;
-	r->index.pending_count = 0;
-	r->index.unindexed = 0;
-	r->index.depth = UINT_MAX; /* of the stream header */
-	r->hold = -1;
-	r->index.stanza.refusal = STANZA_WHOLE;
-	arena_reset(&r->index.arena);
+	r->pending_count = 0;
+	r->hold.from = -1;
+	r->stanza.refusal = STANZA_WHOLE;
+	begin_next(r);
 	if (r->config.kind == READER_PIPE)
 		prologue = SPAN("<stanzas>");
 	if (prologue.n) {
@@ -518,6 +486,10 @@ struct reader *reader_new(const struct reader_config *config)
 		r->config.max_depth = READER_MAX_DEPTH;
 	if (!r->config.max_attributes)
 		r->config.max_attributes = READER_MAX_ATTRIBUTES;
+#ifdef OUTBOARD_DEVELOPER
+	r->config.expat_only =
+		getenv("OUTBOARD_READER") && strcmp(getenv("OUTBOARD_READER"), "expat") == 0;
+#endif
 	r->tag_max_bytes = r->config.max_stanza_bytes > READER_MAX_TAG_BYTES
 				   ? r->config.max_stanza_bytes
 				   : READER_MAX_TAG_BYTES;
@@ -557,7 +529,7 @@ void reader_free(struct reader *r)
 	buf_free(&r->header);
 	buf_free(&r->kept);
 	arena_free(&r->index.arena);
-	free(r->index.pending);
+	free(r->pending);
 	free(r->outer);
 	free(r);
 }
@@ -647,7 +619,7 @@ static enum reader_event bad(struct reader *r, const char *why, size_t from, siz
 		return READER_BAD;
 	}
 	at = smaller(at, in.n);
-	r->error_line = passing ? r->index.stanza.line : r->line;
+	r->error_line = passing ? r->stanza.line : r->line;
 	r->resync.lines = memchr(in.p, '\n', at) || (passing && r->passing.after_lines);
 	if (r->abort_whole && r->level == 1) /* a comment between stanzas ends where it ends */
 		r->resync.lines = false;
@@ -676,12 +648,12 @@ static bool skip(struct reader *r)
 /* Keep the start tag, drop the rest up to `from`, where `depth` elements are open. */
 static void pass_begin(struct reader *r, size_t from, size_t depth)
 {
-	struct xml_node *root = (struct xml_node *)r->index.stanza.root;
+	struct xml_node *root = (struct xml_node *)r->stanza.root;
 
 	buf_reset(&r->kept);
 	buf_append(&r->kept, r->in.p + r->in.start, root->open_end);
 	r->mode = MODE_PASSING;
-	r->passing.place = r->in_cdata ? PLACE_CDATA : PLACE_TEXT;
+	r->passing.piece = (struct lexer_piece){.kind = r->in_cdata ? PIECE_CDATA : PIECE_NONE};
 	r->passing.depth = depth;
 	r->passing.forwarded_depth = r->forwarded_level ? r->forwarded_level - 1 : 0;
 	r->resync.column = r->column;
@@ -699,7 +671,7 @@ static enum reader_event pass_large(struct reader *r, size_t from, size_t depth)
 {
 	const char *p = buf_span(&r->in).p, *end = p + r->fed;
 
-	r->index.stanza.refusal = STANZA_TOO_LARGE;
+	r->stanza.refusal = STANZA_TOO_LARGE;
 	/* stanzas swallowed by a section that was cut off? */
 	for (p += r->cdata; r->in_cdata && r->config.kind == READER_PIPE;) {
 		p = memchr(p, '\n', (size_t)(end - p));
@@ -721,123 +693,93 @@ static enum reader_event pass_bad(struct reader *r, const char *why, size_t at)
 	return bad(r, why, at, at);
 }
 
-/* At a '<' in text. *n: how much of it was taken, 0 if more bytes are needed. Returns what is wrong
- * with it, or NULL. */
-static const char *pass_markup(struct reader *r, struct span s, size_t *n)
+/* Whether the markup at in[i] may be passed over. RESYNC_UNSURE: more bytes are needed. RESYNC_NO:
+ * *why says why not. */
+static enum resync_answer pass_markup(struct reader *r, struct span in, size_t i, const char **why)
 {
-	static const char cdata[] = "<![CDATA[";
 	static const char *const wrapper[] = {"forwarded"};
-	enum resync_answer forwarded;
+	struct passing *p = &r->passing;
+	struct span rest = span_from(in, i);
+	enum resync_answer answer;
 
-	*n = 0;
-	if (s.n < 2)
-		return NULL;
-	if (s.p[1] == '!') {
-		if (memcmp(s.p, cdata, smaller(s.n, sizeof(cdata) - 1)) != 0)
-			return s.p[2] == '-' ? no_comments : malformed;
-		if (s.n < sizeof(cdata) - 1)
-			return NULL;
-		*n = sizeof(cdata) - 1;
-		r->passing.place = PLACE_CDATA;
-		return NULL;
+	if (r->config.kind == READER_PIPE && i > 0 && in.p[i - 1] == '\n' &&
+		p->forwarded_depth != p->depth) {
+		answer = resync_begins_stanza(rest);
+		*why = truncated;
+		if (answer == RESYNC_YES || (answer == RESYNC_UNSURE && !r->ended))
+			return answer == RESYNC_YES ? RESYNC_NO : RESYNC_UNSURE;
 	}
-	if (s.p[1] == '?')
-		return no_instructions;
-	r->passing.closing = s.p[1] == '/';
-	if (!r->passing.closing) {
-		forwarded = resync_is_named(s, wrapper, 1);
-		if (forwarded == RESYNC_UNSURE)
-			return NULL;
-		if (forwarded == RESYNC_YES)
-			r->passing.forwarded_depth = r->passing.depth + 1;
+	if (rest.n < 2)
+		return RESYNC_UNSURE;
+	*why = no_instructions;
+	if (rest.p[1] == '?')
+		return RESYNC_NO;
+	if (rest.p[1] == '!' || rest.p[1] == '/')
+		return RESYNC_YES;
+	answer = resync_is_named(rest, wrapper, 1);
+	if (answer == RESYNC_YES)
+		p->forwarded_depth = p->depth + 1;
+	return answer == RESYNC_UNSURE ? answer : RESYNC_YES;
+}
+
+/* A piece has been passed over. */
+static void pass_piece(struct passing *p)
+{
+	bool empty = p->piece.kind == PIECE_EMPTY, close = p->piece.kind == PIECE_CLOSE;
+
+	if (p->piece.kind == PIECE_OPEN)
+		p->depth++;
+	if ((empty || close) && p->forwarded_depth == p->depth + empty)
+		p->forwarded_depth = 0;
+	p->depth -= close;
+	p->piece = (struct lexer_piece){.kind = PIECE_NONE};
+}
+
+/* Go on to the end of the stanza, as far as the bytes reach. *i: how far. Returns what is wrong
+ * there, or NULL. */
+static const char *pass_on(struct reader *r, struct span in, size_t *i)
+{
+	struct passing *p = &r->passing;
+	const char *why;
+
+	while (*i < in.n && p->depth > 0) {
+		size_t n;
+
+		if (p->piece.kind == PIECE_NONE && in.p[*i] == '<') {
+			enum resync_answer may = pass_markup(r, in, *i, &why);
+
+			if (may != RESYNC_YES)
+				return may == RESYNC_NO ? why : NULL;
+		}
+		n = lexer_piece(&p->piece, span_from(in, *i));
+		if (p->piece.kind == PIECE_COMMENT || p->piece.kind == PIECE_DECLARATION)
+			return p->piece.kind == PIECE_COMMENT ? no_comments : malformed;
+		*i += n;
+		if (p->piece.wrong)
+			return malformed;
+		if (!p->piece.whole)
+			break;
+		pass_piece(p);
 	}
-	r->passing.slash = false;
-	r->passing.quote = 0;
-	r->passing.place = PLACE_TAG;
-	*n = r->passing.closing ? 2 : 1;
 	return NULL;
 }
 
-/* The '>' of a tag. */
-static void pass_tag_end(struct reader *r)
-{
-	r->passing.place = PLACE_TEXT;
-	if (!r->passing.closing && !r->passing.slash) {
-		r->passing.depth++;
-		return;
-	}
-	if (r->passing.forwarded_depth == r->passing.depth + r->passing.slash)
-		r->passing.forwarded_depth = 0;
-	r->passing.depth -= r->passing.closing;
-}
-
-/* Go on to the end of the stanza. Nothing is kept, so only its nesting is looked at. */
+/* Nothing of it is kept, so only its nesting is looked at. */
 static enum reader_event pass(struct reader *r, struct stanza *out)
 {
 	struct span in = buf_span(&r->in);
-	bool pipe = r->config.kind == READER_PIPE;
 	size_t i = 0;
+	const char *why = pass_on(r, in, &i);
 
-	while (i < in.n && r->passing.depth > 0) {
-		const char *p;
-		size_t n;
-
-		if (r->passing.place == PLACE_TEXT) {
-			struct span rest;
-			const char *why;
-
-			p = memchr(in.p + i, '<', in.n - i);
-			if (!p) {
-				i = in.n;
-				break;
-			}
-			rest = span_from(in, (size_t)(p - in.p));
-			i = (size_t)(p - in.p);
-			if (pipe && i > 0 && p[-1] == '\n' &&
-				r->passing.forwarded_depth != r->passing.depth) {
-				enum resync_answer answer = resync_begins_stanza(rest);
-
-				if (answer == RESYNC_UNSURE && !r->ended)
-					break;
-				if (answer == RESYNC_YES)
-					return pass_bad(r, truncated, i);
-			}
-			why = pass_markup(r, rest, &n);
-			if (why)
-				return pass_bad(r, why, i);
-			if (n == 0)
-				break;
-			i += n;
-		} else if (r->passing.place == PLACE_CDATA) {
-			p = memmem(in.p + i, in.n - i, "]]>", 3);
-			if (!p) {
-				i = in.n - i > 2 ? in.n - 2 : i;
-				break;
-			}
-			i = (size_t)(p - in.p) + 3;
-			r->passing.place = PLACE_TEXT;
-		} else {
-			char c = in.p[i];
-
-			if (c == '<')
-				return pass_bad(r, malformed, i);
-			i++;
-			if (r->passing.quote)
-				r->passing.quote = c == r->passing.quote ? 0 : r->passing.quote;
-			else if (c == '\'' || c == '"')
-				r->passing.quote = c;
-			else if (c == '>')
-				pass_tag_end(r);
-			r->passing.slash = c == '/';
-		}
-	}
+	if (why)
+		return pass_bad(r, why, i);
 	r->passing.after_lines = r->passing.after_lines || memchr(in.p, '\n', i);
 	if (r->passing.depth == 0) {
 		drop(r, i);
 		r->restart = true;
-		r->index.stanza.text = r->kept.p + r->kept.start;
-		r->index.stanza.raw = buf_span(&r->kept);
-		*out = r->index.stanza;
+		r->stanza.text = r->kept.p + r->kept.start;
+		r->stanza.raw = buf_span(&r->kept);
+		*out = r->stanza;
 		return READER_STANZA;
 	}
 	if (r->ended)
@@ -852,7 +794,7 @@ static enum reader_event pass(struct reader *r, struct stanza *out)
 
 static void remember_outer(struct reader *r)
 {
-	const struct xml_node *root = r->index.stanza.root;
+	const struct xml_node *root = r->stanza.root;
 	size_t bytes = 0, count = root->declarations_count;
 	char *p;
 
@@ -887,15 +829,150 @@ static enum reader_event deliver(struct reader *r, struct stanza *out)
 		r->dead = true;
 		return event;
 	}
+	/* what expat has of the stanzas behind this one is the lexer's to read first */
+	r->restart = !r->config.expat_only && r->fed > r->event_end;
 	if (event == READER_OPEN) {
 		remember_outer(r);
 		r->restart = true; /* other limits from here on */
 	}
-	r->index.stanza.text = r->in.p + r->in.start;
-	r->index.stanza.raw = (struct span){r->index.stanza.text + r->index.stanza.root->start,
-		r->event_end - r->index.stanza.root->start};
-	*out = r->index.stanza;
+	r->stanza.text = r->in.p + r->in.start;
+	r->stanza.raw = (struct span){
+		r->stanza.text + r->stanza.root->start, r->event_end - r->stanza.root->start};
+	*out = r->stanza;
 	return event;
+}
+
+/* Whether what begins at in[from] and is not whole yet (a tag, a reference) may end in the bytes
+ * that have come since this was asked last. base: what in[0] is counted as. */
+static bool may_end(struct hold *h, struct span in, size_t from, int64_t base)
+{
+	struct span rest = span_from(in, from), later;
+
+	if (h->from != base + (int64_t)from)
+		*h = (struct hold){.from = base + (int64_t)from};
+	later = span_from(rest, h->looked);
+	if (rest.p[0] == '<') {
+		h->looked += lexer_piece(&h->piece, later);
+		return h->piece.whole || h->piece.wrong;
+	}
+	h->looked = rest.n;
+	return memchr(later.p, ';', later.n) || memchr(later.p, '<', later.n);
+}
+
+/* The lexer's part: stanzas it takes without doubt. */
+
+static struct span lexed_value(struct reader *r, const struct lexer_attribute *a)
+{
+	struct span rest = a->value, run, value;
+	char *to, room[4];
+
+	if (a->plain)
+		return a->value;
+	to = arena_take(&r->index.arena, a->value.n);
+	value = (struct span){to, 0};
+	while (lexer_decode(&rest, true, room, &run)) {
+		memcpy(to + value.n, run.p, run.n);
+		value.n += run.n;
+	}
+	return value;
+}
+
+/* A node of the lexer's tag. Its strings are the input's, but for those that had to be decoded. */
+static struct xml_node *lexed_node(struct reader *r)
+{
+	const struct lexer *l = &r->lexer;
+	unsigned declared = l->declarations, count = l->count - declared;
+	struct xml_node *node =
+		arena_take(&r->index.arena, sizeof(*node) + count * sizeof(struct xml_attribute) +
+						    declared * sizeof(struct xml_declaration));
+	struct xml_attribute *attribute = (struct xml_attribute *)(node + 1);
+	struct xml_declaration *declaration = (struct xml_declaration *)(attribute + count);
+
+	*node = (struct xml_node){.ns = l->ns,
+		.name = l->name,
+		.prefixed = l->prefixed,
+		.attributes = attribute,
+		.attributes_count = count,
+		.declarations = declaration,
+		.declarations_count = declared,
+		.start = l->start,
+		.open_end = l->at,
+		.close_start = l->at,
+		.end = l->at};
+	for (unsigned i = 0; i < l->count; i++) {
+		const struct lexer_attribute *a = &l->attributes[i];
+
+		if (a->declares)
+			*declaration++ = (struct xml_declaration){a->name, a->value};
+		else
+			*attribute++ = (struct xml_attribute){a->ns, a->name, lexed_value(r, a)};
+	}
+	return node;
+}
+
+/* Take in a tag. False: it is over a limit, or may be another stanza's (opens_next()): expat's
+ * part. */
+static bool lexed_tag(struct reader *r, struct span in, enum lexer_token token)
+{
+	const struct lexer *l = &r->lexer;
+	unsigned around = l->depth - (token == LEXER_OPEN);
+
+	if (token == LEXER_CLOSE) {
+		index_close(&r->index, l->start, l->at);
+		return true;
+	}
+	if (around > r->config.max_depth || l->count > r->config.max_attributes)
+		return false;
+	if (r->config.kind == READER_PIPE && around && in.p[l->start - 1] == '\n' &&
+		resync_begins_stanza(span_from(in, l->start)) != RESYNC_NO)
+		return false;
+	if (index_wants(&r->index, r->config.index, l->name)) {
+		struct xml_node *node = lexed_node(r);
+
+		if (around)
+			index_open(&r->index, node);
+		else
+			begin_stanza(r, node);
+	}
+	if (token == LEXER_EMPTY)
+		index_close(&r->index, l->at, l->at);
+	return true;
+}
+
+/* Read on in the stanza at the front of in. READER_MORE: with JUDGE_LEXER more bytes are needed,
+ * else it is expat's from its first byte. */
+static enum reader_event lex(struct reader *r, struct stanza *out)
+{
+	struct lexer *l = &r->lexer;
+	struct span in = buf_span(&r->in);
+	size_t max = smaller(r->config.max_stanza_bytes, LEXER_MAX_BYTES);
+	bool may_wait = in.n <= max && !r->ended;
+	enum lexer_token token;
+
+	in.n = smaller(in.n, max);
+	if (may_wait && in.n - l->at >= HOLD_BYTES && in.n - r->lexed < r->lexed - l->at &&
+		!may_end(&r->lexer_hold, in, l->at, 0))
+		return READER_MORE;
+	if (r->index.root && r->lexed_from != in.p) {
+		index_move(&r->index, r->lexed_from, r->lexed, in.p);
+		stanza_describe(&r->stanza);
+	}
+	while ((token = lexer_next(l, in)) > LEXER_DOUBT && lexed_tag(r, in, token)) {
+		if (l->depth > 0)
+			continue;
+		r->deliver_bytes = l->at;
+		r->stanza.text = in.p;
+		r->stanza.raw = (struct span){in.p, l->at};
+		*out = r->stanza;
+		return READER_STANZA;
+	}
+	r->lexed = in.n;
+	r->lexed_from = in.p;
+	if (token != LEXER_MORE || !may_wait) {
+		r->judge = JUDGE_EXPAT;
+		index_begin(&r->index);
+	}
+	return READER_MORE;
 }
 
 static enum reader_event parse_failed(struct reader *r)
@@ -907,8 +984,8 @@ static enum reader_event parse_failed(struct reader *r)
 
 	if (XML_GetErrorCode(r->parser) == XML_ERROR_NO_MEMORY)
 		err_die(EXIT_TEMPORARY, "out of memory");
-	if (r->index.stanza.refusal) {
-		if (r->index.stanza.refusal == STANZA_TOO_LARGE)
+	if (r->stanza.refusal) {
+		if (r->stanza.refusal == STANZA_TOO_LARGE)
 			return pass_large(r, r->abort_at, r->level - 1);
 		pass_begin(r, r->abort_at, r->level - 1);
 		return READER_MORE;
@@ -973,39 +1050,6 @@ static size_t swallowed(const struct reader *r, struct span in)
 		       : in.n;
 }
 
-/* Whether the tag (comment, instruction) that begins at in[from] may end in the bytes expat does
- * not have yet. */
-static bool may_end(struct reader *r, struct span in, size_t from)
-{
-	int64_t token = r->base + (int64_t)from;
-	size_t i;
-	bool found = false;
-
-	if (r->hold != token) {
-		r->hold = r->hold_looked = token;
-		r->hold_quote = 0;
-	}
-	for (i = (size_t)(r->hold_looked - r->base); i < in.n && !found; i++) {
-		char c = in.p[i];
-
-		if (in.p[from] != '<')
-			found = c == ';' || c == '<';
-		else if (in.p[from + 1] == '?')
-			found = c == '>' && in.p[i - 1] == '?';
-		else if (in.p[from + 1] == '!')
-			found = c == '>' && in.p[i - 1] == '-' && in.p[i - 2] == '-';
-		else if (r->hold_quote)
-			r->hold_quote = c == r->hold_quote ? 0 : r->hold_quote;
-		else if (c == '\'' || c == '"')
-			r->hold_quote = c;
-		else
-			found = c == '>';
-		found = (found || (c == '<' && i > from)) && i >= r->fed;
-	}
-	r->hold_looked = r->base + (int64_t)i;
-	return found;
-}
-
 /* How many bytes of in expat may have by now: it never sees more of a stanza than is allowed, so
  * that what happens does not depend on how the bytes arrive. */
 static size_t feed_limit(const struct reader *r)
@@ -1015,6 +1059,17 @@ static size_t feed_limit(const struct reader *r)
 	if (r->level == 0)
 		return HEADER_MAX_BYTES + 1;
 	return r->level == 1 && r->fed >= max ? r->tag_max_bytes + 1 : max;
+}
+
+/* How many bytes expat gets at once, `held` of them for an unfinished tag. It keeps what it does
+ * not need yet: where it reads single stanzas that is not to be much. */
+static size_t feed_bytes(const struct reader *r, size_t held)
+{
+	size_t bytes = FEED_BYTES;
+
+	if (r->judge == JUDGE_EXPAT && !r->config.expat_only && r->fed < FEED_BYTES)
+		bytes = r->fed > FIRST_BYTES ? r->fed : FIRST_BYTES;
+	return held > bytes ? held : bytes;
 }
 
 /* Give the parser what it may have, or let it go on. False: there is nothing to give. */
@@ -1034,9 +1089,10 @@ static bool step(struct reader *r, size_t limit, enum XML_Status *status)
 	from = unfinished(r);
 	held = r->fed - from;
 	/* `limit` short of what there is: expat gets all it may have */
-	if (held >= HOLD_BYTES && n < held && limit == in.n && !r->ended && !may_end(r, in, from))
+	if (held >= HOLD_BYTES && n < held && limit == in.n && !r->ended &&
+		!may_end(&r->hold, in, from, r->base))
 		return false;
-	n = smaller(n, held > FEED_BYTES ? held : FEED_BYTES);
+	n = smaller(n, feed_bytes(r, held));
 	r->fed += n;
 	r->parsed += n;
 	*status = XML_Parse(r->parser, in.p + r->fed - n, (int)n, 0);
@@ -1061,6 +1117,16 @@ static enum reader_event waiting(struct reader *r, bool boundary)
 	return READER_MORE;
 }
 
+/* Whether the next stanza may be the lexer's: expat has nothing of it, and nothing was wrong here.
+ */
+static bool lexer_may(struct reader *r)
+{
+	if (r->fed == 0 && r->resync.strict_end == 0)
+		return buf_length(&r->in) > 0;
+	r->judge = JUDGE_EXPAT;
+	return false;
+}
+
 enum reader_event reader_next(struct reader *r, struct stanza *out)
 {
 	enum reader_event event;
@@ -1068,7 +1134,7 @@ enum reader_event reader_next(struct reader *r, struct stanza *out)
 	if (r->deliver_bytes) {
 		drop(r, r->deliver_bytes);
 		r->deliver_bytes = 0;
-		arena_reset(&r->index.arena);
+		begin_next(r);
 		if (r->parsed > RESTART_BYTES && !r->dead && r->level == 1)
 			r->restart = true;
 	}
@@ -1087,6 +1153,11 @@ enum reader_event reader_next(struct reader *r, struct stanza *out)
 			event = between(r);
 			if (event != READER_MORE)
 				return event;
+			if (r->judge == JUDGE_LEXER && lexer_may(r)) {
+				event = lex(r, out);
+				if (event != READER_MORE || r->judge == JUDGE_LEXER)
+					return event;
+			}
 		}
 		limit = buf_length(&r->in);
 		if (r->level == 0 && r->fed == 0) {

@@ -8,6 +8,10 @@
  * byte by byte gives the same events as feeding whole; memory is bounded by the
  * limits. A stanza (and everything it points to) is valid until the next call.
  *
+ * The common stanza is read by the lexer (xmpp/lexer). Whatever that does not take without doubt
+ * expat reads from the stanza's first byte: what is accepted, refused and said of it is expat's. In
+ * a build with DEVELOPER=1 OUTBOARD_READER=expat in the environment has expat read everything.
+ *
  * READER_PIPE: the stanza stream of stanza-stream(7): no stream header, no XML
  * declaration. What cannot be parsed is reported as READER_BAD, once, with the
  * line where it begins. Reading resumes after the next newline; where the bad
@@ -59,6 +63,7 @@ struct reader_config {
 	unsigned max_depth;	 /* levels below the root; 0: READER_MAX_DEPTH */
 	unsigned max_attributes; /* per element, with declarations; 0: READER_MAX_ATTRIBUTES */
 	enum reader_index index;
+	bool expat_only; /* for tests: expat reads everything, the lexer nothing */
 };
 
 enum reader_event {

@@ -1,0 +1,747 @@
+#include "xmpp/lexer.h"
+
+#include "base/utf8.h"
+
+#ifndef NO_SIMD
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#include <arm_neon.h>
+#else
+#define NO_SIMD
+#endif
+#endif
+
+/* Longest reference looked at: &#x0010FFFF; */
+#define REFERENCE_BYTES 12
+
+enum { NAME_START = 1, NAME = 2, SPACE = 4 };
+
+#define LETTER (NAME_START | NAME)
+static const unsigned char class[256] = {
+	[' '] = SPACE,
+	['\t'] = SPACE,
+	['\n'] = SPACE,
+	['\r'] = SPACE,
+	['-'] = NAME,
+	['.'] = NAME,
+	['0' ... '9'] = NAME,
+	['_'] = LETTER,
+	['A' ... 'Z'] = LETTER,
+	['a' ... 'z'] = LETTER,
+};
+
+static inline unsigned class_of(const char *p)
+{
+	return class[(unsigned char)*p];
+}
+
+static inline bool is_ascii(char c)
+{
+	return (unsigned char)c < 0x80;
+}
+
+/* Runs of bytes ---------------------------------------------------------- */
+
+#if defined(NO_SIMD)
+
+#define EACH(byte) (0x0101010101010101u * (unsigned char)(byte))
+
+static inline uint64_t has_zero(uint64_t v)
+{
+	return (v - EACH(1)) & ~v & EACH(0x80);
+}
+
+/* How many bytes from p on, in steps of STRIDE, are none of those that find() looks for. */
+static inline size_t stride(const char *p, const char *end, char a, char b, char c)
+{
+	const char *start = p;
+
+	for (; end - p >= 8; p += 8) {
+		uint64_t v;
+
+		memcpy(&v, p, 8);
+		/* a byte below 0x20 borrows; one from 0x80 on has its highest bit */
+		if (has_zero(v ^ EACH(a)) | has_zero(v ^ EACH(b)) | has_zero(v ^ EACH(c)) |
+			(((v - EACH(0x20)) | v) & EACH(0x80)))
+			break;
+	}
+	return (size_t)(p - start);
+}
+
+#elif defined(__SSE2__)
+
+static inline size_t stride(const char *p, const char *end, char a, char b, char c)
+{
+	const char *start = p;
+
+	for (; end - p >= 16; p += 16) {
+		__m128i v = _mm_loadu_si128((const __m128i *)p);
+		/* signed: bytes from 0x80 on are below 0x20, too */
+		__m128i hit = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(a)),
+						   _mm_cmpeq_epi8(v, _mm_set1_epi8(b))),
+			_mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(c)),
+				_mm_cmplt_epi8(v, _mm_set1_epi8(0x20))));
+		unsigned mask = (unsigned)_mm_movemask_epi8(hit);
+
+		if (mask)
+			return (size_t)(p - start) + (unsigned)__builtin_ctz(mask);
+	}
+	return (size_t)(p - start);
+}
+
+#else
+
+static inline size_t stride(const char *p, const char *end, char a, char b, char c)
+{
+	const char *start = p;
+
+	for (; end - p >= 16; p += 16) {
+		int8x16_t v = vld1q_s8((const int8_t *)p);
+		uint8x16_t hit = vorrq_u8(vorrq_u8(vceqq_s8(v, vdupq_n_s8((int8_t)a)),
+						  vceqq_s8(v, vdupq_n_s8((int8_t)b))),
+			vorrq_u8(
+				vceqq_s8(v, vdupq_n_s8((int8_t)c)), vcltq_s8(v, vdupq_n_s8(0x20))));
+		/* four bits a byte */
+		uint64_t mask = vget_lane_u64(
+			vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(hit), 4)), 0);
+
+		if (mask)
+			return (size_t)(p - start) + (unsigned)__builtin_ctzll(mask) / 4;
+	}
+	return (size_t)(p - start);
+}
+
+#endif
+
+/* The first byte from p on that is a, b or c, a control character or not ASCII; or end. */
+static inline const char *find(const char *p, const char *end, char a, char b, char c)
+{
+	p += stride(p, end, a, b, c);
+	while (p < end && *p != a && *p != b && *p != c && (signed char)*p >= 0x20)
+		p++;
+	return p;
+}
+
+/* Checks of a few bytes return where to go on, or one of these: */
+static const char more_bytes, no_doubt;
+#define MORE (&more_bytes)
+#define DOUBT (&no_doubt)
+
+static inline bool stopped(const char *p)
+{
+	return p == MORE || p == DOUBT;
+}
+
+static const struct {
+	char name[6];
+	char c;
+	unsigned char n;
+} entities[] = {
+	{"amp;", '&', 4}, {"lt;", '<', 3}, {"gt;", '>', 3}, {"apos;", '\'', 5}, {"quot;", '"', 5}};
+
+/* The code point of the character reference whose digits begin at p. Above 0x10ffff: wrong. */
+static unsigned long code_point(const char *p, const char *end)
+{
+	unsigned base = p < end && *p == 'x' ? 16 : 10;
+	unsigned long c = 0;
+
+	if (base == 16)
+		p++;
+	if (p == end)
+		return 0x110000;
+	for (; p < end && c < 0x110000; p++) {
+		unsigned digit = (unsigned char)*p;
+
+		if (digit >= '0' && digit <= '9')
+			digit -= '0';
+		else if (base == 16 && (digit | 0x20) >= 'a' && (digit | 0x20) <= 'f')
+			digit = (digit | 0x20) - 'a' + 10;
+		else
+			return 0x110000;
+		c = c * base + digit;
+	}
+	return c;
+}
+
+/* XML 1.0 2.2 */
+static bool is_character(unsigned long c)
+{
+	if (c < 0x20)
+		return c == '\t' || c == '\n' || c == '\r';
+	return c < 0xd800 || (c > 0xdfff && c < 0xfffe) || (c > 0xffff && c < 0x110000);
+}
+
+/* Whether p to end, which has no ';', is how a reference may begin. */
+static bool begins_reference(const char *p, const char *end)
+{
+	size_t n = (size_t)(end - p - 1);
+
+	if (n > 0 && p[1] == '#') {
+		p += n > 1 && p[2] == 'x' ? 3 : 2;
+		return p == end || code_point(p - (p[-1] == 'x'), end) < 0x110000;
+	}
+	for (size_t i = 0; i < sizeof(entities) / sizeof(entities[0]); i++)
+		if (n < entities[i].n && memcmp(p + 1, entities[i].name, n) == 0)
+			return true;
+	return false;
+}
+
+/* Past the reference whose '&' is at p. */
+static const char *reference(const char *p, const char *end)
+{
+	size_t n = (size_t)(end - p) < REFERENCE_BYTES ? (size_t)(end - p) : REFERENCE_BYTES;
+	const char *semicolon = memchr(p, ';', n);
+
+	if (!semicolon)
+		return n < REFERENCE_BYTES && begins_reference(p, end) ? MORE : DOUBT;
+	if (p[1] == '#')
+		return is_character(code_point(p + 2, semicolon)) ? semicolon + 1 : DOUBT;
+	n = (size_t)(semicolon - p);
+	for (size_t i = 0; i < sizeof(entities) / sizeof(entities[0]); i++)
+		if (entities[i].n == n && memcmp(p + 1, entities[i].name, n) == 0)
+			return semicolon + 1;
+	return DOUBT;
+}
+
+/* Past the characters beyond ASCII from p on. */
+static const char *beyond_ascii(const char *p, const char *end)
+{
+	while (p < end && !is_ascii(*p)) {
+		int n = utf8_xml_character(p, (size_t)(end - p));
+
+		if (n <= 0)
+			return n < 0 ? MORE : DOUBT;
+		p += n;
+	}
+	return p;
+}
+
+/* Text ------------------------------------------------------------------- */
+
+/* Go on through text, or a section, up to the next tag. False: *token says why not. */
+static bool pass_text(struct lexer *l, const char *start, const char *end, enum lexer_token *token)
+{
+	const char *p = start + l->at, *next;
+
+	for (;; p = next) {
+		p = find(p, end, ']', l->in_cdata ? ']' : '<', l->in_cdata ? ']' : '&');
+		next = MORE;
+		if (p == end) {
+			;
+		} else if (*p == '<') {
+			l->at = (size_t)(p - start);
+			return true;
+		} else if (*p == ']') {
+			if (end - p >= 3 || (end - p == 2 && p[1] != ']'))
+				next = p + 1;
+			if (end - p >= 3 && p[1] == ']' && p[2] == '>') {
+				next = l->in_cdata ? p + 3 : DOUBT;
+				l->in_cdata = false;
+			}
+		} else if (*p == '&') {
+			next = reference(p, end);
+		} else if (!is_ascii(*p)) {
+			next = beyond_ascii(p, end);
+		} else {
+			next = class_of(p) & SPACE ? p + 1 : DOUBT;
+		}
+		if (stopped(next))
+			break;
+	}
+	l->at = (size_t)(p - start);
+	*token = next == MORE ? LEXER_MORE : LEXER_DOUBT;
+	return false;
+}
+
+static const char cdata_begins[] = "<![CDATA[";
+#define CDATA_BEGINS_BYTES (sizeof(cdata_begins) - 1)
+
+/* At "<!": only a section may begin here. */
+static bool section(struct lexer *l, const char *p, const char *end, enum lexer_token *token)
+{
+	size_t n = (size_t)(end - p);
+
+	if (memcmp(p, cdata_begins, n < CDATA_BEGINS_BYTES ? n : CDATA_BEGINS_BYTES) != 0) {
+		*token = LEXER_DOUBT;
+		return false;
+	}
+	if (n < CDATA_BEGINS_BYTES) {
+		*token = LEXER_MORE;
+		return false;
+	}
+	l->at += CDATA_BEGINS_BYTES;
+	l->in_cdata = true;
+	return true;
+}
+
+/* Tags ------------------------------------------------------------------- */
+
+/* Past the name at p; *local: where its local part begins. */
+static inline const char *name(const char *p, const char *end, const char **local)
+{
+	const char *start = p;
+
+	for (*local = p;; *local = ++p) {
+		if (p == end)
+			return MORE;
+		if (!(class_of(p) & NAME_START))
+			return DOUBT;
+		do {
+			if (++p == end)
+				return MORE;
+		} while (class_of(p) & NAME);
+		if (*p != ':')
+			return is_ascii(*p) ? p : DOUBT;
+		if (*local != start)
+			return DOUBT;
+	}
+}
+
+static inline const char *skip_space(const char *p, const char *end)
+{
+	while (p < end && class_of(p) & SPACE)
+		p++;
+	return p;
+}
+
+/* Past the value whose quote is at p. */
+static inline const char *value(struct lexer_attribute *a, const char *p, const char *end)
+{
+	const char quote = *p++, *start = p, *next;
+
+	for (a->plain = true;; p = next) {
+		p = find(p, end, quote, '<', '&');
+		if (p == end)
+			return MORE;
+		if (*p == quote)
+			break;
+		if (!is_ascii(*p)) {
+			next = beyond_ascii(p, end);
+		} else {
+			a->plain = false;
+			next = *p == '&' ? reference(p, end) : class_of(p) & SPACE ? p + 1 : DOUBT;
+		}
+		if (stopped(next))
+			return next;
+	}
+	a->value = (struct span){start, (size_t)(p - start)};
+	return p + 1;
+}
+
+/* Whether a declaration is one that everybody may make (Namespaces in XML 1.0, 3 and 2.2). */
+static bool may_declare(const struct lexer_attribute *a)
+{
+	if (!a->plain || span_is(a->value, NS_XML) ||
+		span_is(a->value, "http://www.w3.org/2000/xmlns/"))
+		return false;
+	return !a->prefixed ||
+	       (a->value.n > 0 && !span_is(a->name, "xml") && !span_is(a->name, "xmlns"));
+}
+
+/* A bit for a local name; the same for names that are the same. */
+static inline uint64_t mark(struct span local)
+{
+	return (uint64_t)1 << (((unsigned)local.p[0] * 5 + (unsigned)local.p[local.n - 1] +
+				       (unsigned)local.n * 3) &
+			       63);
+}
+
+/* Past the attribute whose name is at p. Until the tag ends, a->ns is its prefix. */
+static inline const char *attribute(
+	struct lexer *l, const char *p, const char *end, uint64_t *marks)
+{
+	struct lexer_attribute *a = &l->attributes[l->count++];
+	const char *start = p, *local;
+
+	p = name(p, end, &local);
+	if (stopped(p))
+		return p;
+	a->name = (struct span){local, (size_t)(p - local)};
+	a->prefixed = local != start;
+	a->ns = a->prefixed ? (struct span){start, (size_t)(local - 1 - start)} : SPAN_NONE;
+	a->declares = span_is(a->prefixed ? a->ns : a->name, "xmlns");
+	if (*marks & mark(a->name))
+		l->ambiguous = true;
+	*marks |= mark(a->name);
+	p = skip_space(p, end);
+	if (p == end)
+		return MORE;
+	if (*p != '=')
+		return DOUBT;
+	p = skip_space(p + 1, end);
+	if (p == end)
+		return MORE;
+	if (*p != '\'' && *p != '"')
+		return DOUBT;
+	p = value(a, p, end);
+	if (!a->declares || stopped(p))
+		return p;
+	if (!may_declare(a))
+		return DOUBT;
+	l->declarations++;
+	return p;
+}
+
+/* Put the namespace of `prefix` into *ns (of none: the default one). False: it is not declared. */
+static bool resolve(const struct lexer *l, const char *start, struct span prefix, struct span *ns)
+{
+	*ns = SPAN_NONE;
+	for (unsigned i = l->bound_count; i-- > 0;) {
+		struct lexer_name p = l->bound[i].prefix, uri = l->bound[i].uri;
+
+		if (p.n != prefix.n || (p.n && memcmp(start + p.at, prefix.p, p.n) != 0))
+			continue;
+		if (uri.n)
+			*ns = (struct span){start + uri.at, uri.n};
+		return true;
+	}
+	for (size_t i = 0; i < l->outer_count; i++) {
+		const struct xml_declaration *d = &l->outer[i];
+
+		if (d->prefix.n != prefix.n ||
+			(prefix.n && memcmp(d->prefix.p, prefix.p, prefix.n) != 0))
+			continue;
+		if (d->uri.n)
+			*ns = d->uri;
+		return true;
+	}
+	if (prefix.n && span_is(prefix, "xml"))
+		*ns = SPAN(NS_XML);
+	return prefix.n == 0 || ns->p;
+}
+
+/* The declarations of the tag. False: there are too many. */
+static bool declare(struct lexer *l, const char *start)
+{
+	for (unsigned i = 0; i < l->count; i++) {
+		struct lexer_attribute *a = &l->attributes[i];
+
+		if (!a->declares)
+			continue;
+		if (l->bound_count == LEXER_DECLARATIONS)
+			return false;
+		a->ns = SPAN_NONE;
+		if (!a->prefixed)
+			a->name.n = 0;
+		l->bound[l->bound_count].prefix =
+			(struct lexer_name){(uint32_t)(a->name.p - start), (uint32_t)a->name.n};
+		l->bound[l->bound_count++].uri =
+			(struct lexer_name){(uint32_t)(a->value.p - start), (uint32_t)a->value.n};
+	}
+	return true;
+}
+
+/* No two attributes with the same expanded name. */
+static bool unique(const struct lexer *l)
+{
+	for (unsigned i = 0; i < l->count; i++)
+		for (unsigned j = 0; j < i; j++) {
+			const struct lexer_attribute *a = &l->attributes[i], *b = &l->attributes[j];
+
+			if (a->declares == b->declares && span_equal(a->name, b->name) &&
+				span_equal(a->ns, b->ns))
+				return false;
+		}
+	return true;
+}
+
+/* The name of an element, from p to end, and the namespaces of its tag. */
+static bool names(struct lexer *l, const char *start, struct span element, const char *local)
+{
+	struct span prefix = {element.p, 0};
+
+	l->prefixed = local != element.p;
+	if (l->prefixed)
+		prefix.n = (size_t)(local - 1 - element.p);
+	l->name = span_from(element, (size_t)(local - element.p));
+	if (l->declarations && !declare(l, start))
+		return false;
+	if (!resolve(l, start, prefix, &l->ns))
+		return false;
+	for (unsigned i = 0; i < l->count; i++) {
+		struct lexer_attribute *a = &l->attributes[i];
+
+		if (a->prefixed && !a->declares && !resolve(l, start, a->ns, &a->ns))
+			return false;
+	}
+	return !l->ambiguous || unique(l);
+}
+
+/* A start tag, or that of an empty element. */
+static enum lexer_token tag(struct lexer *l, const char *start, const char *end)
+{
+	const char *local, *first = start + l->at + 1, *p = name(first, end, &local);
+	struct span element = {first, (size_t)(p - first)};
+	unsigned around = l->bound_count;
+	uint64_t marks = 0;
+
+	l->count = l->declarations = 0;
+	l->ambiguous = false;
+	while (!stopped(p)) {
+		const char *space = skip_space(p, end);
+
+		if (space == end)
+			return LEXER_MORE;
+		if (*space == '>' || *space == '/') {
+			p = space;
+			break;
+		}
+		p = space == p || l->count == LEXER_ATTRIBUTES ? DOUBT
+							       : attribute(l, space, end, &marks);
+	}
+	if (stopped(p))
+		return p == MORE ? LEXER_MORE : LEXER_DOUBT;
+	if (*p == '/' && end - p < 2)
+		return LEXER_MORE;
+	if ((*p == '/' && p[1] != '>') || !names(l, start, element, local))
+		return LEXER_DOUBT;
+	if (*p == '/') {
+		l->bound_count = around;
+		l->at = (size_t)(p + 2 - start);
+		return LEXER_EMPTY;
+	}
+	if (l->depth == LEXER_DEPTH)
+		return LEXER_DOUBT;
+	l->open[l->depth].name =
+		(struct lexer_name){(uint32_t)(first - start), (uint32_t)element.n};
+	l->open[l->depth++].bound_count = around;
+	l->at = (size_t)(p + 1 - start);
+	return LEXER_OPEN;
+}
+
+static enum lexer_token end_tag(struct lexer *l, const char *start, const char *end)
+{
+	const char *p = start + l->at + 2;
+	struct lexer_name open;
+	size_t n = (size_t)(end - p);
+
+	if (l->depth == 0)
+		return LEXER_DOUBT;
+	open = l->open[l->depth - 1].name;
+	if (memcmp(p, start + open.at, n < open.n ? n : open.n) != 0)
+		return LEXER_DOUBT;
+	p = n > open.n ? skip_space(p + open.n, end) : end;
+	if (p == end)
+		return LEXER_MORE;
+	if (*p != '>')
+		return LEXER_DOUBT;
+	l->bound_count = l->open[--l->depth].bound_count;
+	l->at = (size_t)(p + 1 - start);
+	return LEXER_CLOSE;
+}
+
+void lexer_begin(struct lexer *l, const struct xml_declaration *outer, size_t outer_count)
+{
+	l->at = l->start = 0;
+	l->depth = l->bound_count = 0;
+	l->in_cdata = false;
+	l->outer = outer;
+	l->outer_count = outer_count;
+}
+
+enum lexer_token lexer_next(struct lexer *l, struct span in)
+{
+	const char *end = in.p + in.n, *p;
+	enum lexer_token token;
+
+	for (;;) {
+		if (!pass_text(l, in.p, end, &token))
+			return token;
+		l->start = l->at;
+		p = in.p + l->at;
+		if (end - p < 2)
+			return LEXER_MORE;
+		if (p[1] == '/')
+			return end_tag(l, in.p, end);
+		if (p[1] != '!')
+			return tag(l, in.p, end);
+		if (l->depth == 0)
+			return LEXER_DOUBT;
+		if (!section(l, p, end, &token))
+			return token;
+	}
+}
+
+/* Meaning ---------------------------------------------------------------- */
+
+static size_t encode(char to[4], unsigned long c)
+{
+	if (c < 0x80) {
+		to[0] = (char)c;
+		return 1;
+	}
+	if (c < 0x800) {
+		to[0] = (char)(0xc0 | c >> 6);
+		to[1] = (char)(0x80 | (c & 0x3f));
+		return 2;
+	}
+	if (c < 0x10000) {
+		to[0] = (char)(0xe0 | c >> 12);
+		to[1] = (char)(0x80 | (c >> 6 & 0x3f));
+		to[2] = (char)(0x80 | (c & 0x3f));
+		return 3;
+	}
+	to[0] = (char)(0xf0 | (c >> 18 & 0x07));
+	to[1] = (char)(0x80 | (c >> 12 & 0x3f));
+	to[2] = (char)(0x80 | (c >> 6 & 0x3f));
+	to[3] = (char)(0x80 | (c & 0x3f));
+	return 4;
+}
+
+/* ref: from behind '&' to ';' */
+static size_t decode_reference(struct span ref, char to[4])
+{
+	if (ref.p[0] == '#')
+		return encode(to, code_point(ref.p + 1, ref.p + ref.n - 1));
+	for (size_t i = 0; i < sizeof(entities) / sizeof(entities[0]); i++)
+		if (entities[i].n == ref.n && memcmp(ref.p, entities[i].name, ref.n) == 0)
+			to[0] = entities[i].c;
+	return 1;
+}
+
+bool lexer_decode(struct span *in, bool value, char room[4], struct span *out)
+{
+	const char *end = in->p + in->n, *p, *semicolon;
+
+	if (in->n == 0)
+		return false;
+	for (p = in->p;
+		p < end && *p != '&' && *p != '\r' && !(value && (*p == '\n' || *p == '\t'));)
+		p = find(p + 1, end, '&', '&', '&');
+	*out = (struct span){in->p, (size_t)(p - in->p)};
+	if (out->n == 0) {
+		*out = (struct span){room, 1};
+		semicolon = *p == '&' ? memchr(p, ';', in->n) : NULL;
+		if (semicolon) {
+			out->n = decode_reference(
+				(struct span){p + 1, (size_t)(semicolon - p)}, room);
+			p = semicolon;
+		} else {
+			room[0] = value ? ' ' : '\n';
+			p += *p == '\r' && end - p > 1 && p[1] == '\n';
+		}
+		p++;
+	}
+	*in = (struct span){p, (size_t)(end - p)};
+	return true;
+}
+
+/* Pieces ----------------------------------------------------------------- */
+
+/* What begins here; *n: how many bytes that opens it. PIECE_NONE: more are needed to tell. */
+static enum lexer_kind kind_of(struct span in, size_t *n)
+{
+	static const unsigned char opening[] = {[PIECE_CDATA] = CDATA_BEGINS_BYTES,
+		[PIECE_COMMENT] = 4,
+		[PIECE_INSTRUCTION] = 2,
+		[PIECE_DECLARATION] = 2,
+		[PIECE_OPEN] = 1,
+		[PIECE_CLOSE] = 2};
+	size_t have = in.n < CDATA_BEGINS_BYTES ? in.n : CDATA_BEGINS_BYTES;
+	enum lexer_kind kind = PIECE_OPEN;
+
+	if (in.n == 0)
+		kind = PIECE_NONE;
+	else if (in.p[0] != '<')
+		kind = PIECE_TEXT;
+	else if (in.n < 2)
+		kind = PIECE_NONE;
+	else if (in.p[1] == '/')
+		kind = PIECE_CLOSE;
+	else if (in.p[1] == '?')
+		kind = PIECE_INSTRUCTION;
+	else if (in.p[1] == '!' && memcmp(in.p, cdata_begins, have) == 0)
+		kind = have < CDATA_BEGINS_BYTES ? PIECE_NONE : PIECE_CDATA;
+	else if (in.p[1] == '!' && memcmp(in.p, "<!--", have < 4 ? have : 4) == 0)
+		kind = have < 4 ? PIECE_NONE : PIECE_COMMENT;
+	else if (in.p[1] == '!')
+		kind = PIECE_DECLARATION;
+	*n = kind == PIECE_TEXT ? 0 : opening[kind];
+	return kind;
+}
+
+/* Up to and with `last`, from in[i] on. Of what may be its beginning nothing is taken. */
+static size_t up_to(struct lexer_piece *piece, struct span in, size_t i, const char *last)
+{
+	size_t n = strlen(last);
+	const char *p = memmem(in.p + i, in.n - i, last, n);
+
+	if (p) {
+		piece->whole = true;
+		return (size_t)(p - in.p) + n;
+	}
+	return in.n - i >= n ? in.n - n + 1 : i;
+}
+
+static size_t up_to_tag_end(struct lexer_piece *piece, struct span in, size_t i)
+{
+	while (i < in.n && !piece->whole && !piece->wrong) {
+		char c = in.p[i];
+
+		if (piece->quote) {
+			const char *p = memchr(in.p + i, piece->quote, in.n - i);
+			size_t n = p ? (size_t)(p - in.p) - i : in.n - i;
+			const char *wrong = memchr(in.p + i, '<', n);
+
+			piece->wrong = wrong;
+			if (p && !wrong)
+				piece->quote = 0;
+			i = wrong ? (size_t)(wrong - in.p) : i + n + (p ? 1 : 0);
+			continue;
+		}
+		if (c == '<') {
+			piece->wrong = true;
+			break;
+		}
+		if (c == '/' && i + 1 == in.n)
+			break;
+		if (c == '\'' || c == '"')
+			piece->quote = c;
+		piece->whole = c == '>';
+		if (piece->whole && piece->kind == PIECE_OPEN && i > 0 && in.p[i - 1] == '/')
+			piece->kind = PIECE_EMPTY;
+		i++;
+	}
+	return i;
+}
+
+size_t lexer_piece(struct lexer_piece *piece, struct span in)
+{
+	const char *markup;
+	size_t i = 0;
+
+	if (piece->kind == PIECE_NONE)
+		piece->kind = kind_of(in, &i);
+	switch (piece->kind) {
+	case PIECE_NONE:
+		return 0;
+	case PIECE_TEXT:
+		markup = memchr(in.p, '<', in.n);
+		piece->whole = markup;
+		return markup ? (size_t)(markup - in.p) : in.n;
+	case PIECE_CDATA:
+		return up_to(piece, in, i, "]]>");
+	case PIECE_COMMENT:
+		return up_to(piece, in, i, "-->");
+	case PIECE_INSTRUCTION:
+		return up_to(piece, in, i, "?>");
+	case PIECE_DECLARATION:
+		return up_to(piece, in, i, ">");
+	default:
+		return up_to_tag_end(piece, in, i);
+	}
+}
+
+bool lexer_piece_next(struct span *in, enum lexer_kind *kind, struct span *out)
+{
+	struct lexer_piece piece = {.kind = PIECE_NONE};
+	size_t n = lexer_piece(&piece, *in);
+
+	if (!piece.whole)
+		n = in->n;
+	*kind = piece.kind;
+	*out = (struct span){in->p, n};
+	*in = span_from(*in, n);
+	return n > 0;
+}
