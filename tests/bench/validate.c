@@ -46,6 +46,7 @@ static double parse_ms(struct span text)
 
 static double validate_ms(struct span text)
 {
+	struct roster_rules rules = ROSTER_RULES_INIT;
 	double begin = now_ms();
 
 	for (int i = 0; i < ROUNDS; i++) {
@@ -54,7 +55,7 @@ static double validate_ms(struct span text)
 		struct buf message;
 
 		buf_init(&message, BUF_NO_MAX);
-		if (roster_parse(text, SPAN_NONE, false, &roster, &skips, &message) != ROSTER_OK ||
+		if (roster_parse(text, &rules, &roster, &skips, &message) != ROSTER_OK ||
 			roster.count != CONTACTS)
 			exit(1);
 		roster_free(&roster);
