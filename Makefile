@@ -54,7 +54,7 @@ FILES ?=
 
 PKGS = expat nettle libidn libstrophe libcurl json-c libmicrohttpd
 CFLAGS ?= -O2 -g
-# An option table row names only the fields it needs.
+# The rows of option tables name only the fields they need.
 WARNINGS = -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wconversion -Wshadow \
 	-Wno-missing-field-initializers
 # Whether expat has its functions of 2.9 that tell positions in 64 bits.
@@ -147,7 +147,8 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
 $(BUILD)/tools/%: $(BUILD)/tests/tools/%.o $(LIB)
 	$(LINK)
 
-# What measures shares no code with what is measured; validate measures a function of the library.
+# The measuring programs share no code with the programs they measure. validate is the exception: it
+# measures a function of the library.
 $(BUILD)/bench/validate: $(LIB)
 
 $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o
@@ -166,7 +167,7 @@ $(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIB)
 
 # --- tests
 
-# pkg-config is asked when make starts: after an installation, start it again.
+# make asks pkg-config when it starts, so it must start again after packages were installed.
 check demo:
 	$(Q).ci/install-deps $@
 	+$(Q)$(MAKE) --no-print-directory $@-now
@@ -187,7 +188,7 @@ valgrind: all
 installcheck:
 	$(Q)BUILD=$(BUILD) BINDIR=$(abspath $(DESTDIR)$(BINDIR)) tests/run -j $(JOBS) --installed $(FILES)
 
-# What needs no bats: a package's build runs it.
+# The tests that need no bats: the build of a package runs them.
 check-unit: $(UNIT) $(REPLAY)
 	$(Q)for unit in $(UNIT); do \
 		$$unit >$$unit.log 2>&1 || { cat $$unit.log; exit 1; }; tail -n 1 $$unit.log; done
@@ -200,7 +201,7 @@ check-filters: programs $(UNIT) $(REPLAY)
 ROOT32 = $(abspath build/32/root)
 LIB32 = $(ROOT32)/usr/lib/i386-linux-gnu
 GCC32 = $(ROOT32)/usr/lib/gcc/i686-linux-gnu/$(firstword $(subst ., ,$(shell gcc -dumpversion)))
-# The programs find loader and libraries where they have been unpacked.
+# The programs find their loader and libraries in the folder where these were unpacked.
 check-32:
 	$(Q).ci/i386-libraries '$(ROOT32)'
 	+$(Q)PKG_CONFIG_LIBDIR='$(LIB32)/pkgconfig:$(ROOT32)/usr/share/pkgconfig' \
@@ -216,7 +217,7 @@ bench-programs: $(BENCH)
 bench: programs bench-programs
 	$(Q)BUILD=$(BUILD) tests/bench/run
 
-# Bounded, but not quick: 200 000 requests. SOAK_REQUESTS, SOAK_SEED.
+# Ends by itself, but takes long: 200 000 requests. Settings: SOAK_REQUESTS, SOAK_SEED.
 soak: programs
 	$(Q)BUILD=$(BUILD) tests/soak/run
 
@@ -255,7 +256,7 @@ lint-rooms:
 lint-shell:
 	$(Q)shellcheck $(SHELL_FILES)
 
-# Which other manuals are installed here is not the pages' fault; docs.bats looks at references.
+# mandoc warns of pages that are not installed on this machine; docs.bats checks the references.
 lint-man:
 	$(Q)command -v mandoc >/dev/null
 	$(Q)! for m in $(MAN); do mandoc -T lint -W style $$m 2>&1; done | grep -vE 'referenced manual not found|mandoc\.db'
@@ -285,7 +286,7 @@ format:
 completions: programs
 	$(Q)tests/completions $(abspath $(BUILD)/bin) completions $(PROGRAMS)
 
-# The pictures are committed: who builds and installs needs no dpic.
+# The pictures are committed, so building and installing need no dpic.
 picture:
 	$(Q)$(foreach p,$(PICTURES),.ci/picture $(p:.svg=.pic) >$(p).new && mv $(p).new $(p) &&) :
 
@@ -316,7 +317,8 @@ uninstall:
 		$(foreach p,$(wildcard completions/zsh/*),'$(DESTDIR)$(ZSHCOMPDIR)/$(notdir $(p))') \
 		$(foreach p,$(wildcard completions/fish/*),'$(DESTDIR)$(FISHCOMPDIR)/$(notdir $(p))')
 
-# What git tracks, in one order, with one owner and one time: the same bytes from the same commit.
+# The tarball holds what git tracks. Order, owner and time are fixed, so that a commit always gives the same
+# bytes.
 DIST = outboard-$(VERSION)
 DISTDIR ?= build
 dist:
@@ -328,7 +330,7 @@ dist:
 		gzip -n9 >'$(DISTDIR)/$(DIST).tar.gz'
 	@echo '$(DISTDIR)/$(DIST).tar.gz'
 
-# A copy is unpacked and built, signed by nobody: the tree itself stays as it is.
+# Unpacks and builds a copy, without a signature: this tree stays as it is.
 DEB = $(DISTDIR)/deb
 deb: dist
 	$(Q)rm -rf $(DEB) && mkdir -p $(DEB)

@@ -23,10 +23,10 @@ load tools/scenario
 		    assert len(o.reported) >= 1 and o.reported[0] in (3, 4), (bad, o)
 		    o = run(bad, after=False)
 		    assert (o.status, o.served, len(o.reported)) == (65, ['before'], 1), (bad, o)
-		# a start tag cut off takes no other line with it
+		# a start tag that is cut off does not spoil the next line
 		for bad in "<iq", "<iq type='get' id='x' from=", "<iq" + TO, IN + "<a", IN + "</iq":
 		    assert run(bad).served == ['before', 'after1', 'after2'], bad
-		# nor does an element left open
+		# nor does an element that is left open
 		for bad in IN, IN + "<a>", IN + "<a/>":
 		    o = run(bad)
 		    assert (o.status, o.served, o.reported) == (65, ['before', 'after1', 'after2'], [3]), (bad, o)
@@ -110,7 +110,7 @@ load tools/scenario
 		                "<q xmlns='urn:x'>" + "&apos;" * 60000 + "</q>", "<q xmlns='urn:x'>" + "<a>" * 40 + "</a>" * 40 + "</q>"]:
 		    got = accepted(IN + payload + "</iq>")
 		    assert got[0].raw.endswith(">" + payload + "</iq>") and got[0]['to'] == 'impl@vhost.test/a', got[0]
-		# all the children at the top: not one, so a stanza error and no more
+		# all the children at the top level: more than one, so a stanza error and nothing else
 		got = accepted(IN + "<x/>" * 60000 + "</iq>")
 		assert [s.error for s in got] == ['modify/bad-request'], got
 	END

@@ -31,7 +31,7 @@ setup()
 }
 
 @test "a wrong answer, a wrong secret and a dead program end the run" {
-	# no --echo: what comes back untranslated is wrong
+	# without --echo, an answer that comes back untranslated is wrong
 	run "$server" -- "$BUILDDIR/bench/bare" '{port}' wrong-secret
 	assert_failure 1
 	assert_output --partial 'wrong handshake'

@@ -154,7 +154,7 @@ echo-service: try 'echo-service --help'"
 	await fake
 }
 
-# lost HOW MESSAGE: down, and up again on the next connection
+# lost HOW MESSAGE: the stream ends in this way with this message, and is up again on the next connection
 lost()
 {
 	rm -f echo.err
@@ -345,7 +345,7 @@ times_up() { [[ $(grep -c 'echo-service: up' echo.err) -ge $1 ]]; }
 		say answered ; wait-close"
 	echo_service --max-queue-bytes 1M
 	wait_for grep -q answered fake.out
-	# The sockets' own buffers take some megabytes; ours must not.
+	# The kernel's socket buffers take some megabytes; ours must not.
 	[[ -n ${WRAP:-} || $(hwm_kib "$echo_pid") -lt 40000 ]]
 	end echo
 	await fake
@@ -419,7 +419,7 @@ times_up() { [[ $(grep -c 'echo-service: up' echo.err) -ge $1 ]]; }
 	echo_service -v --delay 100 --drain-time 100
 	wait_for echo_counters open_requests=1
 	kill "$echo_pid"
-	# two signals of one kind that come at once are one
+	# two signals of one kind that arrive at once count as one
 	wait_for grep -q 'stopping: 1 requests open' echo.err
 	end echo
 	await fake
@@ -427,7 +427,7 @@ times_up() { [[ $(grep -c 'echo-service: up' echo.err) -ge $1 ]]; }
 
 @test "what comes after the end of the stream is answered on another one, until nothing comes any more" {
 	local late="<iq type='set' id='q%d' from='u@h.test/r' to='x@jat.test'><x xmlns='urn:x'/></iq>"
-	# the first answers and the end of the stream leave in one piece: the less can come in between
+	# the first answers and the end of the stream leave in one write, so that little can come in between
 	fake "up
 		say up
 		expect </stream:stream>$

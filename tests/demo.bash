@@ -3,7 +3,7 @@
 #
 # Every act is a file of tests/demo/, run by itself in a folder of its own with the programs on
 # PATH; it starts its servers with tests/servers/servers.bash and succeeds only if what it shows
-# really happened. All that was started is ended, by pid, also when something fails.
+# really happened. Every process is ended by its pid, also after a failure.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export BINDIR=${BINDIR:-$here/../build/bin}

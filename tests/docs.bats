@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The manuals, the help texts and the completions against the programs.
+# Checks the manuals, the help texts and the completions against the programs.
 #
 # How EXAMPLES are executed. Every display of that section is .Bd -literal and holds commands;
 # what a reader sees is run by `bash -eu` in a new folder with the programs on PATH, and must
@@ -36,7 +36,7 @@ page_of() { echo "$ROOT"/man/"$1".[18]; }
 manual() { python3 "$TESTS/manual.py" "$@"; }
 daemons() { for p in "$ROOT"/cmd/*.service; do basename "$p" .service | tr -d @; done | sort -u; }
 
-# said KIND: the same in --help and in the pages, for every program
+# said KIND: for every program --help and the page say the same about KIND
 said()
 {
 	local program file wrong=0
@@ -76,7 +76,7 @@ setup_file()
 		EXAMPLES_API_PORT=$HTTP_API_PORT
 	fi
 	server_facts "$BATS_FILE_TMPDIR/prosody"
-	# what the pages and --help say, one file a thing
+	# what the pages and --help say, a file for each kind of thing
 	export SAYS=$BATS_FILE_TMPDIR/says
 	mkdir -p "$SAYS/page" "$SAYS/--help"
 	# shellcheck disable=SC2046
@@ -206,7 +206,7 @@ domains_used() { grep -ohE -- '(--domain |DOMAIN=)[a-z.]+' "$@" | sed 's/.*[ =]/
 	done | sort -u >known
 	wrong=0
 	for page in $(pages); do
-		# .Fl - alone is what stands before a command
+		# a .Fl - alone stands before a command
 		while read -r option; do
 			grep -qx -e "-$option" known || {
 				echo "$(basename "$page"): -$option"
@@ -277,7 +277,7 @@ domains_used() { grep -ohE -- '(--domain |DOMAIN=)[a-z.]+' "$@" | sed 's/.*[ =]/
 
 # --- examples
 
-# The text of an example on the private servers.
+# Put the private servers' ports and folders into the text of an example.
 example_here()
 {
 	sed -E -e "s/127\.0\.0\.1:5347/127.0.0.1:$COMPONENT_PORT/g; s/127\.0\.0\.1:5222/127.0.0.1:$C2S_PORT/g" \
@@ -288,7 +288,7 @@ example_here()
 		-e "s,/var/lib/outboard,$PWD/var/lib/outboard,g"
 }
 
-# What comes before an example's own commands: daemons are run until ready.
+# The beginning of each example's script: functions that run daemons until they are ready.
 example_prelude()
 {
 	cat <<-'END'
@@ -299,7 +299,7 @@ example_prelude()
 			case "$program $* " in
 			"xmpp-connect "*" -- xmpp-"*) ;;
 			*" --listen"*) ;;
-			# its input decides, not where it connects to; the end of its command does
+			# roster-apply ends with its input, xmpp-connect with its command
 			"roster-apply "* | "xmpp-connect "*)
 				command "$program" "$@"
 				return
@@ -330,7 +330,7 @@ example_prelude()
 	done
 }
 
-# run_example FILE: in the current folder
+# run_example FILE: run it in the current folder
 run_example()
 {
 	mkdir -p etc/outboard run/outboard var/lib/outboard
@@ -353,7 +353,7 @@ run_example()
 	fi
 }
 
-# example_works WHAT FILE FOLDER: run in that new folder; what it is and what it says if it does not work
+# example_works WHAT FILE FOLDER: run it in that new folder; if it fails, show it and what it said
 example_works()
 {
 	mkdir "$3"
@@ -365,7 +365,7 @@ example_works()
 	return 1
 }
 
-# On a server with nothing but the lines that README gives for it
+# On a server that has only the configuration that README gives
 @test "every command of the README works" {
 	wrong=0
 	awk '/^```$/ { inside = 0 } inside { print >sprintf("readme.%02d", n) } /^```sh$/ { inside = 1; n++ }' \

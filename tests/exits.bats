@@ -10,7 +10,7 @@ load stream
 setup() { secret_file; }
 teardown() { stop_all; }
 
-# connecting PORT OPTION...: the component programs, and how they are told of PORT
+# connecting PORT OPTION...: a command line for each component program that connects to PORT
 connecting()
 {
 	local port=$1
@@ -24,7 +24,8 @@ connecting()
 	)
 }
 
-# exits STATUS: each of them does (with an input held open: roster-apply ends with it)
+# exits STATUS: each of them exits with STATUS. Their input is held open, because roster-apply ends with its
+# input.
 exits()
 {
 	local program words input

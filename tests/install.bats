@@ -21,7 +21,7 @@ belongs()
 	done
 }
 
-# BINDIR means where the tests find the programs here, and where make installs them there.
+# Unset BINDIR: for the tests it is where the programs are, for make where they are installed.
 make_here() { env -u BINDIR make -C "$ROOT" --no-print-directory BUILD="$BUILDDIR" DESTDIR="$PWD/root" "$@"; }
 
 @test "make install puts every program, page, unit and completion in its place, and nothing else" {

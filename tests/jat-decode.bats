@@ -1,11 +1,11 @@
 #!/usr/bin/env bats
-# jat-decode: what is taken, what is refused, lines, operands, stanzas, and what goes wrong.
+# jat-decode: valid and invalid tokens, lines, operands, stanzas, failures.
 # installcheck
 
 load lib
 
 KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
-# What another implementation of AES-SIV and HMAC makes of alice@example.org/a1 with KEY as key a
+# The token that another implementation of AES-SIV and HMAC makes for alice@example.org/a1 with KEY as key a
 SEALED=proxy.example.org/aZKZDMhY2k62YoUjDhMyuQOvCDGxM7w8KQlVP8t4kozOdnAsUZnE
 SEALED_ASKED=proxy.example.org/anv8u7gBgiqDGmaLy1mymHyky_neC1topha81AbFCy0v7X8P8R6JGVkVHnOHaZiqtAbHMffboeLpH
 SIGNED=proxy.example.org/alSm3qQGFY35oedJmNLTlDg.alice@example.org/a1
@@ -49,7 +49,7 @@ $ALICE	x@proxy.example.org"
 	run -0 jat-decode "${args[@]}" -e signed "$SIGNED"
 	assert_output "$ALICE"
 	run -65 jat-decode "${args[@]}" -e signed "$SEALED"
-	# nobody else's word is taken without being asked to
+	# an unprotected address is accepted only where the option asks for it
 	run -65 --separate-stderr jat-decode "${args[@]}" "proxy.example.org/$ALICE"
 	assert_output ""
 	run -0 jat-decode -d proxy.example.org -e plain "proxy.example.org/$ALICE"
@@ -66,7 +66,7 @@ $ALICE"
 example.org
 a@b
 proxy.example.org/x"
-	# the proxy itself is no token
+	# the proxy's bare domain holds no token
 	run -65 jat-decode -d proxy.example.org -e plain proxy.example.org proxy.example.org/
 	assert_equal "${#lines[@]}" 2
 }
@@ -85,7 +85,7 @@ proxy.example.org/x"
 		אבג
 	END
 	for encoding in sealed signed plain; do
-		# right to left does not stand behind a code
+		# right-to-left text cannot stand behind the key's letter
 		[[ $encoding != signed ]] || sed -i '/אבג/d' jids
 		jat-encode "${args[@]}" -e "$encoding" <jids >tokens
 		run -0 jat-decode "${args[@]}" -e "$encoding" <tokens
@@ -100,7 +100,7 @@ proxy.example.org/x"
 	{
 		echo "$SEALED"
 		echo "${SEALED}A"
-		echo "${SEALED%?}F" # bits that mean nothing, or other bytes
+		echo "${SEALED%?}F" # only the unused bits differ, or other bytes
 		echo "$SEALED="
 		echo
 		echo "other.example.org/${SEALED#*/}"
@@ -162,7 +162,7 @@ bob@example.org"
 	assert_output bob@example.org
 	run -65 --separate-stderr jat-decode "${args[@]}" "$(cat bob)" "$SEALED"
 	assert_output "$ALICE"
-	# another key of the same name
+	# another key with the same letter
 	echo "a ${KEY//0/f}" >keys
 	run -65 jat-decode "${args[@]}" "$SEALED" "$SIGNED"
 }

@@ -1,12 +1,12 @@
 #!/usr/bin/env bats
-# jat-encode: the encodings, key files, operands, lines, stanzas, and what goes wrong.
+# jat-encode: the encodings, key files, operands, lines, stanzas, failures.
 # installcheck
 
 load lib
 load faults
 
 KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
-# What another implementation of AES-SIV and HMAC makes of alice@example.org/a1 with KEY as key a
+# The token that another implementation of AES-SIV and HMAC makes for alice@example.org/a1 with KEY as key a
 SEALED=proxy.example.org/aZKZDMhY2k62YoUjDhMyuQOvCDGxM7w8KQlVP8t4kozOdnAsUZnE
 SEALED_ASKED=proxy.example.org/anv8u7gBgiqDGmaLy1mymHyky_neC1topha81AbFCy0v7X8P8R6JGVkVHnOHaZiqtAbHMffboeLpH
 SIGNED=proxy.example.org/alSm3qQGFY35oedJmNLTlDg.alice@example.org/a1
@@ -21,7 +21,7 @@ setup()
 teardown() { stop_all; }
 
 encode() { jat-encode --domain proxy.example.org --key-file keys "$@"; }
-# what `run` is given must be a program, for its exit status to be noted
+# `run` must be given a program: a preloaded library notes the exit status of programs
 args=(--domain proxy.example.org --key-file keys)
 
 @test "sealed is the default; the address asked is in the token" {
@@ -127,7 +127,7 @@ jat-encode: '': not an address"
 			assert_equal "$stderr" "jat-encode: '$jid': does not fit a $encoding token: too long, or resourceprep changes it"
 		done
 	done
-	# right to left, but not in a token that begins with a code
+	# right-to-left text is fine, but not in a token that begins with the key's letter
 	run -0 jat-encode "${args[@]}" -e plain 'א'
 	run -65 jat-encode "${args[@]}" -e signed 'א'
 }
@@ -164,7 +164,7 @@ jat-encode: '': not an address"
 	run -0 jat-encode --domain proxy.example.org --key-file new a@b
 	run -0 jat-decode --domain proxy.example.org --key-file new "$output"
 	assert_output a@b
-	# nothing else is left in the folder
+	# no temporary file is left in the folder
 	assert [ -z "$(find . -name '.outboard*')" ]
 }
 
@@ -393,7 +393,7 @@ jat-encode: try 'jat-encode --help'"
 		run -74 bash -c "jat-encode ${args[*]} $more <in >&-"
 		assert_output "jat-encode: cannot write standard output: Bad file descriptor"
 	done
-	# a reader that has gone
+	# a reader that has closed the pipe
 	mkfifo pipe
 	run -74 bash -c "exec 7<>pipe 8>pipe 7>&-; jat-encode ${args[*]} a@b >&8"
 	assert_output "jat-encode: cannot write standard output: Broken pipe"

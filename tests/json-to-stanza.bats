@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# json-to-stanza: what builds a stanza, and what is refused.
+# json-to-stanza: objects that become stanzas, and objects that are refused.
 # installcheck
 # shellcheck disable=SC2154 # run and stanza-json set them
 
@@ -70,7 +70,7 @@ teardown() { stop_all; }
 		'{"kind":"iq"}//' '{"v":01,"kind":"iq"}' '{"v":NaN,"kind":"iq"}' '{"kind":"iq","x":tru}'; do
 		refused "$bad"
 	done
-	# white space is JSON's own
+	# only JSON's white space counts as such
 	to_stanza '  { "kind" : "iq" , "x": [1, {"y": null}] }  ' "<iq/>"
 	# the last line needs no newline
 	run -0 json-to-stanza < <(printf '{"kind":"iq"}')
@@ -92,7 +92,7 @@ teardown() { stop_all; }
 	run -65 --separate-stderr json-to-stanza --max-stanza-bytes 1024 < <(printf '{"kind":"iq","id":"%02000d"}\n{"kind":"iq"}\n' 1)
 	assert_output "<iq/>"
 	assert_equal "$stderr" "json-to-stanza: stdin:1: stanza too large"
-	# two bytes of JSON that would take hundreds
+	# JSON whose memory would be hundreds of times its size
 	run -65 --separate-stderr json-to-stanza --max-stanza-bytes 1024 < <(
 		printf '{"kind":"iq","x":['
 		printf '{},%.0s' {1..2000}

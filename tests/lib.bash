@@ -17,13 +17,13 @@
 #   stop_all                in teardown: what start began and nobody ended; on failure of the
 #                           test it shows the tails of all *.err in the folder
 #   unsearched              array, before s6: its processes are not searched for leaks
-#   listens PATH            whether somebody does, on the unix socket bound as PATH (for wait_for)
-#   wrapped COMMAND...      COMMAND under $WRAP (make valgrind), where a test wants that
+#   listens PATH            whether a process listens on the unix socket PATH (for wait_for)
+#   wrapped COMMAND...      run COMMAND under $WRAP (make valgrind)
 #   skip REASON             fails when STRICT=1
-#   not_here REASON         skips even then: what this configuration cannot test
-# `wait` needs process ids: bats' own clock for the test is a child, too.
+#   not_here REASON         skips also then: this configuration cannot run the test
+# Give `wait` process ids: bats' own timer of the test is a child, too.
 
-# Once a file, not once a test
+# Done once a file, not once a test
 [[ -n ${TESTS:-} && $TESTS/lib.bash -ef ${BASH_SOURCE[0]} ]] ||
 	TESTS=$(cd "${BASH_SOURCE[0]%/*}" && pwd -P)
 ROOT=${TESTS%/*}
@@ -88,8 +88,8 @@ if [[ ${STRICT:-} == 1 ]]; then
 	}
 fi
 
-# Every exit status of our programs is noted, for statuses.bats to look up in the manuals; not with
-# the sanitizers, which want to be the first library themselves.
+# A preloaded library notes every exit status of our programs, and statuses.bats looks them up in the manuals.
+# Not with the sanitizers, which have to be the first library themselves.
 if [[ -e $BUILDDIR/preload/statuses.so && ${LD_PRELOAD:-} != *statuses.so* ]]; then
 	export STATUSES=$BUILDDIR/statuses
 	export LD_PRELOAD=$BUILDDIR/preload/statuses.so${LD_PRELOAD:+:$LD_PRELOAD}
@@ -115,8 +115,8 @@ wrapped()
 	${WRAP:-} "$@"
 }
 
-# LeakSanitizer stops a process that ends to look at it; s6 sends SIGCONT behind SIGTERM. Where they meet,
-# the one waits for the other for ever. What ends by SIGTERM alone is looked at in other tests.
+# LeakSanitizer stops an ending process to search it for leaks, and s6 sends SIGCONT after SIGTERM: together
+# they can wait for each other for ever. Other tests search programs that end by SIGTERM alone.
 # shellcheck disable=SC2034 # for the tests
 unsearched=(env "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0")
 
@@ -128,11 +128,11 @@ start()
 {
 	local name=$1
 	shift
-	# An earlier one of this name goes on, to be ended by stop_all.
+	# An earlier process of this name goes on; stop_all ends it.
 	[[ -z ${started[$name]:-} ]] || started[$name.${started[$name]}]=${started[$name]}
-	# What an earlier one said is not taken for the words of this one.
+	# Remove the output of an earlier process of this name.
 	rm -f "$name.out" "$name.err"
-	# Descriptor 3 is bats' own: a process that outlives the test would hold the run up.
+	# Close descriptor 3, bats' own: a process that outlives the test would hold up the run.
 	"$@" >"$name.out" 2>"$name.err" 3>&- &
 	# shellcheck disable=SC2034 # for the caller
 	started_pid=$!

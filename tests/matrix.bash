@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034 # reason: matrix.bats; status: perform; started, FAKE_PORT, FREE_PORT: what is loaded before
-# How the faults of data/matrix are made; loaded after lib and stream by matrix.bats.
+# Makes the faults of data/matrix; matrix.bats loads this after lib and stream.
 #
 #   table                   read the table
 #   row FAULT               fault_FAULT PROGRAM in a folder of its own for each cell that has no
@@ -77,7 +77,7 @@ row()
 		prefix=(${WRAP:-}) status=
 		touch err
 		"fault_${row//-/_}" "$program"
-		# a sweep has looked at each of its runs itself
+		# a sweep has checked each of its runs already
 		[[ $status == swept || ${specs[0]} == same ]] || as_said || wrong=1
 		if [[ -z ${tested[$program]:-} ]]; then
 			echo "$program was not run"
@@ -138,7 +138,7 @@ make_inputs()
 	while read -r token; do
 		echo "<iq type='result' id='a1' to='$token' from='impl@example.org/y'/>"
 	done <tokens >answers
-	# what is long, and what json-c keeps in tables that grow, before numbers: see lib/base/json.c
+	# Long text and many members stand before numbers: see lib/base/json.c
 	cat >objects <<-'END'
 		{"kind":"iq","type":"get","id":"1","ns":"urn:xmpp:ping","name":"ping"}
 		{"kind":"presence"}
@@ -196,7 +196,7 @@ job()
 		;;
 	'xmpp-jat-proxy connected' | 'xmpp-delegate connected' | 'xmpp-manage connected')
 		served "$1"
-		# one that answers, wrongly
+		# a handler that answers wrongly
 		[[ $1 != xmpp-manage ]] || tail=(-- cat)
 		peer "up ; send $HERE$REQUEST ; expect <iq ; error system-shutdown"
 		words+=("${component[@]}" --retries 0) in=$made/nothing usual=75
@@ -225,7 +225,7 @@ job()
 	esac
 }
 
-# The ways of a program's job, first the one that nothing is needed for; those of a filter alone
+# The ways to run a program's job, first the one that needs no peer; and the ways of a filter alone
 ways_of()
 {
 	ways=('')
@@ -243,7 +243,7 @@ local_ways_of()
 	ways_of "$1"
 	ways=("${ways[@]/#jid/}")
 	ways=("${ways[@]/#connected/}")
-	# what cannot be told its handler is answered without it
+	# a request that cannot be handed to the handler is answered by the program
 	ways=("${ways[@]/#json/}")
 	ways=("${ways[@]/#addresses/}")
 	mapfile -t ways < <(printf '%s\n' "${ways[@]}" | awk '!seen[$0]++')
@@ -278,7 +278,7 @@ perform()
 	if [[ ${words[0]} == roster-refresh-listen ]]; then
 		listener "$@"
 		tell || true
-		# it ends by itself, or when it is told to
+		# ends by itself, or at a signal
 		if [[ ${specs[0]} == 74* ]]; then
 			status=0
 			await cell || status=$?
@@ -290,13 +290,13 @@ perform()
 	fi
 }
 
-# begin REDIRECTION...: the same, in the background, as "cell"
+# begin REDIRECTION...: as perform, in the background, with the name "cell"
 begin()
 {
 	tested[${words[0]}]=1
-	# nobody is to read there what another run has said
+	# remove the output of an earlier run
 	: >err
-	# what runs in the background has another standard input, but for such
+	# a background process gets /dev/null as standard input unless it is redirected
 	# shellcheck disable=SC2016
 	start cell bash -c 'exec env --default-signal=INT "$@" '"$* 2>err" - "${prefix[@]}" "${words[@]}" "${tail[@]}"
 	cell_pid=$started_pid
@@ -308,7 +308,7 @@ end_cell()
 	if (($#)); then end cell "$1" || status=$?; else end cell || status=$?; fi
 }
 
-# listener REDIRECTION...: the one that waits for clients; `port` when it does
+# listener REDIRECTION...: start the program that waits for clients; its port is in `port`
 listener()
 {
 	begin "$@"
@@ -316,7 +316,7 @@ listener()
 	port=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\)$/\1/p' err)
 }
 
-# tell [CURL-ARGUMENT...]: a good client; the status in `http`
+# tell [CURL-ARGUMENT...]: send a well-formed request; the HTTP status is in `http`
 tell()
 {
 	http=$(curl -s -m 20 -o answer -w '%{http_code}' -d '["john"]' "$@" "http://127.0.0.1:$port/roster_admin/refresh")
@@ -334,7 +334,7 @@ with_faults()
 	prefix=(env "LD_PRELOAD=$libraries" "FAULT_MARK=$PWD/fault" "$@")
 }
 
-# What is injected comes from a preloaded library, and so do the sanitizers.
+# The faults come from a preloaded library; so do the sanitizers, and both together do not work.
 needs_injectors()
 {
 	[[ -e $BUILDDIR/preload/sweep.so && -z ${WRAP:-} ]] || not_here "not with sanitizers"
@@ -359,7 +359,7 @@ sweep()
 	for one in $seen; do printf '%s %s\n' "${words[0]}" "$one"; done >>"$STATUSES"
 }
 
-# each_way COMMAND...: COMMAND once the job is set up, each way
+# each_way COMMAND...: for each way, set up the job and run COMMAND
 each_way()
 {
 	local way
@@ -372,7 +372,7 @@ each_way()
 
 # --- standard input and output
 
-# each_perform REDIRECTION: all ways that end by themselves; `$in` in it is the way's
+# each_perform REDIRECTION: perform all ways that end by themselves; `$in` in it is the input of the way
 each_perform()
 {
 	local_ways_of "$program"
@@ -392,7 +392,7 @@ fault_full_disk() { each_perform '<$in >/dev/full'; }
 fault_closed_stdout() { each_perform '<$in >&-'; }
 fault_closed_stdin() { each_perform '<&- >out'; }
 
-# The reader opened the pipe, and went.
+# The reader has opened the pipe and closed it again.
 fault_sigpipe()
 {
 	local reader
@@ -407,7 +407,7 @@ fault_sigpipe()
 
 MANY=20000
 
-# Nobody reads until the program waits for a reader; then all has to be there.
+# Read nothing until the program waits for its reader; then all output must arrive.
 fault_slow_reader()
 {
 	local want=$MANY more=() text hwm
@@ -427,7 +427,7 @@ fault_slow_reader()
 		yes "<iq type='get'><ping xmlns='urn:xmpp:ping'/></iq>" | head -n "$want" >many
 		;;
 	xmpp-* | stanza-to-json)
-		# these ask who or what is there
+		# at the start xmpp-jat-proxy and xmpp-delegate also send a question of their own
 		[[ $1 != xmpp-jat-proxy && $1 != xmpp-delegate ]] || want=$((MANY + 1))
 		in=many
 		repeated "${text/'%d'/1}"
@@ -460,7 +460,7 @@ fault_slow_reader()
 	hwm=$(python3 "$TESTS/tools/slowreader.py" "${more[@]}" -- "$in" out "${prefix[@]}" "${words[@]}" "${tail[@]}" 2>err) ||
 		status=$?
 	assert_equal "$1 $(wc -l <out)" "$1 $want"
-	# roster-diff holds both its files, others what is on its way
+	# roster-diff holds both files in memory, the others what is on its way
 	[[ ! -e $BUILDDIR/preload/sweep.so || -n ${WRAP:-} ]] || assert [ "$hwm" -lt 40000 ]
 }
 
@@ -538,7 +538,7 @@ fault_byte_by_byte()
 	each_way as_whole
 }
 
-# failing ERRORS CALLS: the settings
+# failing ERRORS CALLS: the settings of the preloaded library
 failing()
 {
 	local call error
@@ -550,7 +550,7 @@ failing()
 fault_interrupted()
 {
 	local again='read write poll'
-	# libcurl does not poll again after EAGAIN, of which no manual knows
+	# libcurl does not poll again after EAGAIN, an error that poll(2) does not document
 	[[ $1 != roster-fetch ]] || again='read write'
 	local_ways_of "$1"
 	each_way sweep "$(failing EINTR 'read write recv send poll')$(failing EAGAIN "$again")" same
@@ -565,7 +565,7 @@ fault_io_errors()
 
 # --- signals
 
-# stopped PROGRAM SIGNAL: what is whole has gone through, HALF has been read
+# stopped PROGRAM SIGNAL: all whole stanzas have gone through, HALF of one has been read
 stopped()
 {
 	local half=HALF full
@@ -603,7 +603,7 @@ stopped()
 	exec {fifo}<>fifo
 	begin "<fifo >out $fifo>&-"
 	if [[ $1 == roster-diff ]]; then
-		# it says nothing before the end
+		# it prints nothing before the end
 		printf '%s\n%050000d' "$full" 7 >&"$fifo"
 		wait_for has_read 50000
 	else
@@ -623,7 +623,7 @@ fault_sigint() { stopped "$1" INT; }
 
 # --- the peer
 
-# with_peer NAME SCRIPT...: NAME at work at such a peer
+# with_peer NAME SCRIPT...: run NAME against a peer that does SCRIPT
 with_peer()
 {
 	local name=$1
@@ -641,13 +641,13 @@ with_peer()
 	esac
 }
 
-# from KIND: roster-fetch asks for what the web application does
+# from KIND: roster-fetch asks a web application that answers in this way
 from()
 {
 	words=(roster-fetch --url "http://127.0.0.1:$APP_PORT/$1/%s") tail=() in=$made/names
 }
 
-# An input that does not end: roster-apply would with it.
+# An input that does not end, because roster-apply ends with its input.
 perform_held()
 {
 	mkfifo held
@@ -716,7 +716,7 @@ fault_peer_silent()
 		return
 		;;
 	*)
-		# a request is answered in time, whoever is silent
+		# a request is answered in time, even if all others are silent
 		served "$1"
 		with_peer "$1" "up ; send $HERE$REQUEST ; expect <iq [^>]*(id='q1'[^>]*|to='john@vhost.test/x'|to='vhost.test').*error ; say answered ; wait-close"
 		words+=(--timeout 0.3)
@@ -864,7 +864,7 @@ fault_no_memory()
 no_descriptors()
 {
 	local limit='NOFILE=N '
-	# without any it tries to start its worker until --timeout
+	# without any process it tries to start its worker until --timeout
 	[[ $in != */request ]] || limit=
 	sweep "$limit$(failing EMFILE 'open openat pipe2 socket socketpair accept4')" "${specs[@]}"
 }
@@ -875,7 +875,7 @@ fault_no_descriptors()
 	each_way no_descriptors
 }
 
-# Nothing is late, and nothing early.
+# Deadlines come neither late nor early when the clock jumps.
 fault_clock_jump()
 {
 	local mine=$1
@@ -896,7 +896,7 @@ fault_clock_jump()
 	esac
 }
 
-# --- what is asked of all of them
+# --- for all programs
 
 fault_help_no_memory()
 {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# The failure matrix: data/matrix says what every program does about every fault, matrix.bash makes
-# them. One test a row.
+# The failure matrix: data/matrix says what each program does at each fault, and matrix.bash makes the
+# faults. One test a row.
 # takes long
 # shellcheck disable=SC2154 # the table's: matrix.bash
 
@@ -25,7 +25,7 @@ teardown() { stop_all; }
 
 # --- the table itself
 
-# What the matrix has to have, whatever else.
+# The programs and faults that the matrix must have at least.
 FAULTS='full-disk closed-stdout closed-stdin sigterm sigint sigpipe peer-reset peer-silent
 	server-restart wrong-secret slow-reader oversize-input no-memory no-descriptors clock-jump'
 
@@ -58,7 +58,7 @@ FAULTS='full-disk closed-stdout closed-stdin sigterm sigint sigpipe peer-reset p
 			fi
 			for spec in ${cell//,/ }; do
 				status=${spec%%:*}
-				# a signal's own is the shell's word
+				# a status above 128 is the shell's way to report a signal
 				[[ $status == same ]] || ((status > 128)) || [[ $'\n'${documented[$column]}$'\n' == *$'\n'$status$'\n'* ]] ||
 					{ echo "$row, $column: $status is not in the manual" && wrong=1; }
 				[[ $spec != *:* || ${said[${spec#*:}]:-} ]] ||
@@ -167,7 +167,7 @@ FAULTS='full-disk closed-stdout closed-stdin sigterm sigint sigpipe peer-reset p
 	row clock-jump
 }
 
-# --- all of them
+# --- all programs
 
 @test "help, version and wrong usage without memory" {
 	needs_injectors

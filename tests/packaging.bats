@@ -1,10 +1,10 @@
 #!/usr/bin/env bats
-# The tarball and the Debian package: complete, reproducible, built and tested from what is in them.
+# The tarball and the Debian package: complete, reproducible, built and tested from their own content.
 # takes long
 
 load lib
 
-# for the filter part of the suite, which is one test here
+# for the filter part of the suite, which is a single test here
 BATS_TEST_TIMEOUT=$((${BATS_TEST_TIMEOUT:-150} * 3))
 
 setup_file()
@@ -12,7 +12,7 @@ setup_file()
 	[[ -z ${WRAP:-} && -e $BUILDDIR/preload/statuses.so ]] || return 0
 	tools_here || return 0
 	git -C "$ROOT" rev-parse --git-dir >/dev/null 2>&1 || return 0
-	# What the packaging tools start is not to be looked at by our preloaded library.
+	# Keep our preloaded library out of the processes of the packaging tools.
 	env -u BINDIR -u LD_PRELOAD make -C "$ROOT" --no-print-directory \
 		DISTDIR="$BATS_FILE_TMPDIR" deb >"$BATS_FILE_TMPDIR/make.log" 2>&1 || {
 		cat "$BATS_FILE_TMPDIR/make.log" >&2
@@ -78,13 +78,13 @@ setup()
 
 @test "the unpacked tarball's suite, its filter part, on the package's programs" {
 	dpkg-deb -x "$DEB" x
-	# a bats of its own, which must not take itself for a part of this one
+	# run a bats of its own, which must not think that it is a part of this one
 	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin TMPDIR="$PWD" \
 		make -C "$TREE" --no-print-directory BUILD=build/installed DESTDIR="$PWD/x" BINDIR=/usr/bin \
 		JOBS=4 installcheck >log 2>&1 || { cat log && false; }
 	run tail -n 1 log
 	assert_output --regexp '^tests: [1-9][0-9]* ok, 0 not ok'
-	# they were the package's, not what was built beside
+	# the tested programs were those of the package, not those built here
 	assert_not_exist "$TREE/build/installed/bin"
 }
 
@@ -92,7 +92,7 @@ setup()
 	cd "$ROOT"
 	env -u LD_PRELOAD make --no-print-directory DISTDIR="$BATS_TEST_TMPDIR" dist
 	cmp "$BATS_TEST_TMPDIR/outboard-$VERSION.tar.gz" "$BATS_FILE_TMPDIR/outboard-$VERSION.tar.gz"
-	# another time, if one is asked for
+	# with another time, if SOURCE_DATE_EPOCH asks for it
 	SOURCE_DATE_EPOCH=1000000000 make --no-print-directory DISTDIR="$BATS_TEST_TMPDIR" dist
 	run tar -tvzf "$BATS_TEST_TMPDIR/outboard-$VERSION.tar.gz" --utc
 	refute_output --regexp ' 20[1-9][0-9]-'

@@ -33,7 +33,7 @@ on()
 	for user in "$a" "$b" "$c"; do server_add_user "$SERVER_DIR" "$user"; done
 }
 
-# how: the options that say how the server is changed
+# how: the options that choose the door, privileges or API
 how()
 {
 	if [[ $SERVER_KIND == prosody ]]; then
@@ -43,7 +43,7 @@ how()
 	fi
 }
 
-# as DOMAIN: the component to be
+# as DOMAIN: the options for the component DOMAIN, in `component`
 as()
 {
 	component=(--domain "$1" --connect "127.0.0.1:$(component_port "$1")" --secret-file "$SECRET_FILE")
@@ -58,7 +58,7 @@ server()
 
 apply() { timeout 120 roster-apply -q "${how[@]}" "$@"; }
 
-# record USER CONTACT...: each contact NAME, or NAME=NICK, or NAME=NICK=GROUP, or NAME=NICK=GROUP=SUBSCRIPTION
+# record USER CONTACT...: print a record; each contact is NAME[=NICK[=GROUP[=SUBSCRIPTION]]]
 record()
 {
 	local user=$1 contact items=()
@@ -73,10 +73,10 @@ record()
 	printf '%s\n' "${items[@]:-{\}}" | jq -sc --arg user "$user" '{user: $user, status: "ok", roster: (add // {}), skipped: []}'
 }
 
-# changes USER ADDED UPDATED REMOVED: the result of a record
+# changes USER ADDED UPDATED REMOVED: print the result of a record
 changes() { echo "{\"user\":\"$1\",\"status\":\"ok\",\"added\":$2,\"updated\":$3,\"removed\":$4}"; }
 
-# online USER [RESOURCE]: log in, in the background; what comes is in USER.log
+# online USER [RESOURCE]: log in, in the background; the stanzas that arrive are in USER.log
 online()
 {
 	local resource=${2:-home}
@@ -90,7 +90,7 @@ online()
 	wait_for got "$1" '<presence' "from=.$1@vhost.test/$resource"
 }
 
-# got NAME PATTERN...: a stanza of NAME.log has them all
+# got NAME PATTERN...: one stanza of NAME.log matches all patterns
 got()
 {
 	local lines pattern
@@ -103,7 +103,7 @@ pushed() { got "$1" '<iq' 'type=.set' 'jabber:iq:roster' "jid=.$2@vhost.test" "$
 sees() { got "$1" '<presence' "from=.$2@vhost.test/home" "to=.$1@vhost.test" && ! got "$1" '<presence' "from=.$2@vhost.test/home" 'type='; }
 misses() { got "$1" '<presence' "from=.$2@vhost.test/home" 'type=.unavailable'; }
 
-# What the server has: the roster of a user as he gets it himself
+# The roster of a user as the server gives it to the user
 roster_of()
 {
 	echo "<iq type='get' id='r1'><query xmlns='jabber:iq:roster'/></iq>" |
@@ -127,7 +127,7 @@ friends()
 	wait_for sees "$a" "$b"
 	wait_for sees "$b" "$a"
 
-	# nothing to change: nothing is sent
+	# a record without changes: nothing is sent
 	before=$(cat "$a.log" "$b.log" | wc -l)
 	run -0 apply < <(record "$a" "$b=Bob=Work" && record "$b" "$a=Alice")
 	assert_line "$(changes "$a" 0 0 0)"
@@ -166,8 +166,8 @@ friends()
 @test "Prosody: added, renamed, regrouped, removed: pushes, and presence at once" { friends prosody; }
 @test "ejabberd: added, renamed, regrouped, removed: pushes, and presence at once" { friends ejabberd; }
 
-# One side's deletion takes the other's item down on ejabberd, and roster-apply mends that for who keeps
-# the contact: but not for who drops it too, however the two meet.
+# On ejabberd a deletion on one side takes down the item of the other side. roster-apply restores it for a
+# user who keeps the contact, but not for a user whose own record drops it too, whichever record comes first.
 @test "ejabberd: dropped by both at once, by one alone: what each of them said" {
 	server ejabberd
 	pairs=25
@@ -188,7 +188,7 @@ friends()
 	exec {never}<>never
 	for what in nobody one; do
 		apply <all >/dev/null
-		# the second of each pair a little later each time, at all steps of the first
+		# in each pair the second record comes a little later, at each step of the first
 		run -0 apply < <(for ((i = 1; i <= pairs; i++)); do
 			read -r -u 4 first && echo "$first" && read -r -u 4 second
 			read -r -t "0.$(printf %03d "$i")" -u "$never" _ || true
@@ -229,12 +229,12 @@ bounds()
 	assert_equal "$(apply < <(record "$a" "$b" "$c"))" "$(changes "$a" 0 0 0)"
 	run -0 apply --max-removals 1 < <(record "$a" "$b")
 	assert_output "$(changes "$a" 0 0 1)"
-	# what the web application could not say rightly stays
+	# a contact that the web application sent wrongly stays
 	run -0 apply < <(record "$a" | jq -c --arg c "$b@vhost.test" '.skipped = [{contact: $c, why: "x"}]')
 	assert_output "$(changes "$a" 0 0 0)"
 	run -0 apply --max-removals 0 < <(record "$a" "$b")
 	assert_output "$(changes "$a" 0 0 0)"
-	# and so does what it says of the user's own address
+	# and so does one with the user's own address
 	run -0 apply < <(record "$a" "$a=Self" "$b")
 	assert_output "$(changes "$a" 0 0 0)"
 }
@@ -251,7 +251,7 @@ passes()
 	assert_line "$(changes "$a" 1 0 0)"
 	assert_equal "$(printf '%s\n' "${lines[@]}" | jq -r 'select(.status == "error") | "\(.user) \(.error)"' | sort)" \
 		"$(printf '%s\n' 'a b bad-user' 'b@d bad-user' 'x y http-404')"
-	# of a line that is no name, or is too long for one, roster-fetch says so with that line
+	# for a line that is no name, or is too long, roster-fetch writes a record with that line
 	error='{"user":"","status":"error","error":"bad-user","message":"no"}'
 	run -1 apply <<<"$error"
 	assert_output "$error"
@@ -265,7 +265,7 @@ passes()
 	assert_line "$(changes "$a" 0 0 0)"
 	assert_line --regexp '^roster-apply: stdin:1: '
 	assert_line --regexp '^roster-apply: stdin:3: '
-	# whose record is known gets a result, whatever is wrong with it: somebody waits for it
+	# a record with a user's name gets a result, whatever is wrong with it: its sender waits
 	run -65 apply < <(echo '{"user":"x","status":"ok","roster":[1]}' && echo '{"user":"y"}')
 	assert_line '{"user":"x","status":"error","error":"invalid-roster","message":"invalid '"'roster'"'"}'
 	assert_line '{"user":"y","status":"error","error":"invalid-roster","message":"no '"'status'"'"}'
@@ -305,7 +305,7 @@ one_sided()
 	online "$a"
 	online "$b"
 	run -0 apply < <(record "$a" "$b")
-	wait_for sees "$b" "$a" # the user's own roster lets the contact see him
+	wait_for sees "$b" "$a" # the user's own roster lets the contact see the user
 	refute got "$a" '<presence' "from=.$b@"
 	run -0 apply < <(record "$b" "$a")
 	wait_for sees "$a" "$b"
@@ -324,7 +324,7 @@ one_sided()
 		run -0 apply < <(record "$a" "$b=Bob=G")
 		assert_output "$(changes "$a" 1 0 0)"
 	done
-	# a contact's record that could not say it rightly does not drop it
+	# a wrong entry in the contact's record does not drop the user
 	run -0 apply < <(record "$a" && record "$b" | jq -c --arg a "$a@vhost.test" '.skipped = [{contact: $a, why: "x"}]')
 	run roster_of "$b"
 	assert_output --partial "name='Alice'"
@@ -374,7 +374,7 @@ one_sided()
 
 # --- what must be granted
 
-# refused DOMAIN: 78, and the lines for both places
+# refused DOMAIN: exit status 78, and the configuration lines for host and component
 refused()
 {
 	as "$1"
@@ -401,7 +401,7 @@ refused()
 	assert_regex "$stderr" 'Component "priv.test": validate_from_addresses = false'
 	assert_equal "$(grep -c 'stream error invalid-from' <<<"$stderr")" 1
 
-	# without --on-behalf it works, and says what is not done
+	# without --on-behalf it works, and says that no presence is sent
 	run --separate-stderr -0 roster-apply --host vhost.test "${component[@]}" < <(record "$a" "$b" && record "$b" "$a")
 	wait_for pushed "$a" "$b"
 	wait_for pushed "$b" "$a"
@@ -421,7 +421,7 @@ refused()
 
 # --- a stream of records
 
-# fed NAME COMMAND...: start it with descriptor 9 as its input
+# fed NAME COMMAND...: start COMMAND; its input is what is written to descriptor 9
 fed()
 {
 	[[ -p pipe ]] || mkfifo pipe
@@ -430,7 +430,7 @@ fed()
 	start "$1" bash -c 'exec "$@" <"$0" 9>&-' pipe "${@:2}"
 }
 
-# many USER COUNT: the record of so many contacts
+# many USER COUNT: print a record with COUNT contacts
 many() { jq -nc --arg user "$1" --argjson n "$2" '{user: $user, status: "ok", roster: ([range($n) | {"contact\(.)@vhost.test": {name: "Contact \(.)", groups: ["G\(. % 7)"]}}] | add), skipped: []}'; }
 
 hundreds()
@@ -441,7 +441,7 @@ hundreds()
 	assert_output "$(changes "$a" 500 0 0)"
 	echo "# $1: 500 contacts in $(bc <<<"$EPOCHREALTIME - $begin") s" >&3
 	assert_equal "$(apply < <(many "$a" 500))" "$(changes "$a" 0 0 0)"
-	# a web application that has lost them
+	# the web application has lost its contacts
 	run -1 apply --max-removals 100 < <(record "$a")
 	assert_output --partial too-many-removals
 	assert_equal "$(apply --dry-run < <(record "$a"))" "$(changes "$a" 0 0 500)"
@@ -453,7 +453,7 @@ hundreds()
 streams()
 {
 	server "$1"
-	# one user's records in their order, others beside them
+	# records of one user are applied in their order, those of others at the same time
 	for i in {1..30}; do
 		record "$a" "$b=Name$i"
 		record "$b" "$a=Name$i"
@@ -481,7 +481,7 @@ streams()
 	WAIT_S=120 wait_for eval '(($(wc -l <apply.out) == 10500))'
 	after=$(hwm_kib "$apply_pid" || echo "$before")
 	await apply
-	# sanitizers keep what is freed for a while
+	# sanitizers keep freed memory for a while
 	[[ ! -e $BUILDDIR/preload/failmalloc.so ]] || assert [ $((after - before)) -lt 1024 ]
 }
 
@@ -497,7 +497,7 @@ streams()
 	run -0 apply < <(record "$a" "$b=$odd=$odd")
 	assert_output "$(changes "$a" 0 1 0)"
 	assert_equal "$(apply < <(record "$a" "$b=$odd=$odd"))" "$(changes "$a" 0 0 0)"
-	# a contact larger than a server takes does not cost the stream, nor the others
+	# a contact that is too large for the server ends neither the stream nor the other contacts
 	run -1 apply < <(jq -nc --arg user "$a" '{user: $user, status: "ok", skipped: [], roster: {"big@vhost.test": {name: ("x" * 600000)}, "small@vhost.test": {}}}')
 	assert_equal "$(jq -r '"\(.user) \(.error)"' <<<"$output")" "$a rejected"
 	wait_for pushed "$a" small
@@ -573,7 +573,7 @@ streams()
 		url=http://$(sed -n 's/.*listening on //p' listener.err)/roster_admin/refresh
 		asked() { curl -sS -m 60 "$@" | jq -c '[.status, .updated, .errors]'; }
 
-		# nobody's roster changes by itself
+		# no roster changes by itself
 		refute got "$a" '<iq' 'type=.set'
 		assert_equal "$(asked -d "[\"$a\", \"$b\", \"$a\"]" "$url")" '["ok",2,0]'
 		wait_for pushed "$a" "$b" 'name=.Bob' '<group>Work</group>' 'subscription=.both'
@@ -581,7 +581,7 @@ streams()
 		wait_for sees "$a" "$b"
 		wait_for sees "$b" "$a"
 
-		# the same worker, for as long as the listener is there; honest counts
+		# one worker for as long as the listener runs; the counts are right
 		echo '{}' | tee "$contacts/$a" >"$contacts/$b"
 		assert_equal "$(asked "$url/$a")" '["ok",1,0]'
 		wait_for pushed "$a" "$b" 'subscription=.remove'
@@ -597,7 +597,7 @@ streams()
 	nginx_stop "$BATS_TEST_TMPDIR/web"
 }
 
-# --- when something goes
+# --- servers and users that go away
 
 @test "a full disk, a closed standard output: 74" {
 	server prosody
@@ -668,7 +668,7 @@ logins()
 	as rosters.test
 	if [[ $SERVER_KIND == prosody ]]; then how=(--host vhost.test "${component[@]}"); else how+=("${component[@]}"); fi
 	fed apply roster-apply -q "${how[@]}" "$2"
-	# the advertisement has come when a record is done
+	# once a record is done, the advertisement has arrived
 	record "$c" "$b" >&9
 	wait_for grep -q '"status":"ok"' apply.out
 	online "$a"
@@ -697,7 +697,7 @@ logins()
 	fed apply roster-apply -q "${how[@]}"
 	record "$c" "$b" >&9
 	wait_for grep -q '"status":"ok"' apply.out
-	# from other domains, another component, without resource
+	# presence from other domains, of another component, without a resource
 	xmpp-connect -q --domain open.test --connect "127.0.0.1:$(component_port open.test)" --secret-file "$SECRET_FILE" --wait 1 <<-END
 		<presence from='x@open.test/r' to='rosters.test'/>
 		<presence from='x@vhost.test' to='rosters.test'/>
@@ -713,13 +713,13 @@ logins()
 
 # --- clients of the unix socket
 
-# listening OPTION...: as "apply", on ./sock
+# listening OPTION...: start it as "apply", listening on ./sock
 listening()
 {
 	start apply roster-apply "${how[@]}" --listen-unix sock "$@"
 	wait_for listens sock
 }
-# client_of NAME: the same in the background
+# client_of NAME: as client, in the background
 client_of()
 {
 	cat >"$1.in"
@@ -745,7 +745,7 @@ client() { timeout 30 socat -t 20 - UNIX-CONNECT:sock; }
 	wait_for grep -q '"event":"login"' apply.out
 	refute grep -q status apply.out
 
-	# a client that leaves with its record in hand: the record is done, nobody else is disturbed
+	# when a client leaves while its record is in hand, the record is done and nobody else is disturbed
 	many "$c" 200 | timeout 5 socat -u - UNIX-CONNECT:sock
 	run -0 client < <(record "$a" "$b=Last")
 	assert_output "$(changes "$a" 0 1 0)"

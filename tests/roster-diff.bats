@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# roster-diff: what differs, in which order, and what goes wrong.
+# roster-diff: differences, their order, failures.
 # installcheck
 
 # run --separate-stderr and start set variables

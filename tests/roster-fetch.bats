@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# roster-fetch against nginx and a web application that does what it is asked to (tools/web-app.py).
+# roster-fetch against nginx, and against a web application that misbehaves on demand (tools/web-app.py).
 
 # run --separate-stderr and start set variables
 # shellcheck disable=SC2154,SC2034,SC1003
@@ -41,7 +41,7 @@ teardown() { stop_all; }
 
 fetch() { roster-fetch "$@"; }
 
-# roster-fetch in the background, its names are written to descriptor 8
+# roster-fetch in the background; names for it are written to descriptor 8
 streaming()
 {
 	mkfifo names
@@ -50,7 +50,7 @@ streaming()
 	start fetch sh -c 'exec roster-fetch "$@" <names 8>&-' sh "$@"
 }
 
-# the record of john from KIND of the web application
+# print the record of john from the web application's answer KIND
 from()
 {
 	local kind=$1
@@ -58,7 +58,7 @@ from()
 	roster-fetch --url "$app/$kind/%s" "$@" john
 }
 
-# fails ERROR KIND [OPTION...]: that is the record's error, and the exit status is 1
+# fails ERROR KIND [OPTION...]: the record for KIND says ERROR, and the exit status is 1
 fails()
 {
 	local error=$1
@@ -226,7 +226,7 @@ fails()
 	assert_file_contains requests 'authorization=Bearer s3cret x-key=k3y'
 	assert_file_contains other-requests 'GET /ok/john'
 	run ! grep -E 's3cret|k3y' other-requests
-	# the next one has them again
+	# the next run has them again
 	run --separate-stderr fetch --jobs 1 "${secrets[@]}" \
 		--url "$app/away/x?to=/ok/%s" john marie
 	assert_equal "$(grep -c 's3cret.*k3y' requests)" 5
@@ -338,7 +338,7 @@ fails()
 	assert_equal "$(stat -c %a cache)" 700
 	run find cache -type f -perm /077
 	assert_output ''
-	# what is damaged is not believed
+	# a damaged cache file is not used
 	for file in cache/*; do
 		for damage in 'truncate -s -1' 'truncate -s 10' 'sed -i 1s/1/2/' 'sed -i s/^url:/&x/' 'truncate -s 0'; do
 			cp "$file" kept
@@ -348,7 +348,7 @@ fails()
 			cp kept "$file"
 		done
 	done
-	# what is no file is not waited for
+	# a FIFO in its place is not waited for
 	for file in cache/*; do rm "$file" && mkfifo "$file"; done
 	run --separate-stderr from etag --cache cache
 	assert_equal "$(jq -c '.roster' <<<"$output")" "$marie"
@@ -357,7 +357,7 @@ fails()
 	from ok --cache cache
 	from no-store --cache cache
 	assert_equal "$(find cache -type f | wc -l)" 0
-	# names that a file could not have
+	# user names that cannot be file names
 	long=$(printf 'x%.0s' {1..1023})
 	run --separate-stderr fetch --url "$app/etag/%s" --cache cache "$long" ../../x 'a/b' .x
 	assert_success
@@ -445,7 +445,7 @@ fails()
 	few=$(peak 1000)
 	many=$(peak 20000)
 	echo "$few KiB, $many KiB"
-	# sanitizers keep what is freed for a while
+	# sanitizers keep freed memory for a while
 	[[ ! -e $BUILDDIR/preload/failmalloc.so ]] || ((many < few + 2048))
 }
 

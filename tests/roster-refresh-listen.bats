@@ -1,12 +1,12 @@
 #!/usr/bin/env bats
-# roster-refresh-listen: the endpoint, row by row, and whoever means it harm.
+# roster-refresh-listen: each clause of the endpoint, and hostile clients.
 # installcheck
 
 # shellcheck disable=SC2154 # what start sets
 load lib
 
-# A worker that does what its folder says: it writes down the names it is given (given), and waits
-# before the record of a name for as long as hold.NAME is there.
+# A worker that the files in its folder control: it writes the names it gets to the file `given`, and holds
+# the record of NAME back for as long as hold.NAME exists.
 setup()
 {
 	cat >worker <<-'END'
@@ -38,7 +38,7 @@ teardown()
 	if mountpoint -q small; then umount small; fi
 }
 
-# listener [OPTION...] [-- WORKER]: $url and $port afterwards
+# listener [OPTION...] [-- WORKER]: start it; sets url and port
 listener()
 {
 	start listener roster-refresh-listen -v --listen 127.0.0.1:0 "$@"
@@ -47,7 +47,7 @@ listener()
 	url=http://127.0.0.1:$port/roster_admin/refresh
 }
 
-# ask CURL-ARGUMENT...: "STATUS BODY"
+# ask CURL-ARGUMENT...: print "STATUS BODY"
 ask()
 {
 	run curl --silent --show-error --max-time 15 -D header -o body -w '%{http_code}' "$@"
@@ -55,7 +55,7 @@ ask()
 	output="$output $(cat body)"
 }
 
-# answers STATUS UPDATED ERRORS CURL-ARGUMENT...
+# answers STATUS UPDATED ERRORS CURL-ARGUMENT...: the request gets this status and these counts
 answers()
 {
 	local want="$1 $2 $3"
@@ -196,7 +196,7 @@ answers()
 	run curl --silent --max-time 10 -H 'Transfer-Encoding: chunked' --data-binary @beyond "$url"
 	assert_equal "$status" 52
 	wait_for grep -q 'body without end' listener.err
-	# a large one that is sent whole before its answer is read
+	# a large request that is sent whole before its answer is read
 	head -c 3000000 /dev/zero >large
 	answers 413 0 0 -H 'Expect:' --data-binary @large "$url"
 	assert_not_exist given
@@ -301,7 +301,7 @@ answers()
 	assert_equal "$(cat given)" marie
 	kill -USR1 "$listener_pid"
 	wait_for grep -q 'http_unfinished=6 ' listener.err
-	# more than it takes at once: the rest waits, nobody is lost
+	# more clients than it serves at once: the rest waits, none is lost
 	fds=()
 	for i in {1..12}; do
 		exec {fd}<>"/dev/tcp/127.0.0.1/$port"
@@ -312,7 +312,7 @@ answers()
 
 @test "a client that shuts down its side after its request is answered, also one whose requests follow a 404" {
 	listener -- ./worker
-	# one that has gone in the middle must not make a difference
+	# a client that goes away in the middle must not matter
 	exec {gone}<>"/dev/tcp/127.0.0.1/$port"
 	printf 'POST /roster_admin/refresh HTTP/1.1\r\nContent-Length: 20\r\n\r\n["john"]' >&"$gone"
 	exec {gone}>&-
@@ -346,7 +346,7 @@ answers()
 	wait_for spooled
 	end listener
 	: >given
-	# what is done is not done again
+	# a finished name is not done again
 	listener --spool spool -- ./worker
 	wait_for grep -qs silent given
 	assert_equal "$(cat given)" silent
@@ -354,7 +354,7 @@ answers()
 
 @test "two processes share a spool: neither takes the other's names" {
 	mkdir spool
-	mkfifo spool/names.fifo # is nobody's
+	mkfifo spool/names.fifo # no file of the spool
 	listener --spool spool -- ./worker
 	touch hold.john
 	start one curl --silent --data '["john"]' "$url"
@@ -455,7 +455,7 @@ answers()
 }
 
 @test "IPv6, TLS, bad certificates" {
-	# there are machines without
+	# some machines have no IPv6
 	if grep -qs '^0*1 ' /proc/net/if_inet6; then
 		start six roster-refresh-listen --listen '[::1]:0' -- ./worker
 		wait_for grep -q 'listening on' six.err
@@ -481,7 +481,7 @@ answers()
 	for n in 1 2 3; do
 		start "client$n" curl -sS -m 30 -w '%{http_code}' -o /dev/null -d '["john"]' "$url"
 	done
-	# all of them in the kernel's queue, their requests sent
+	# all clients wait in the kernel's queue, with their requests sent
 	sent()
 	{
 		[[ $(awk -v at="0100007F:$(printf %04X "$port")" \

@@ -4,7 +4,7 @@
 
 load lib
 
-# component_hello DOMAIN: the XEP-0114 handshake, what the server says until PATTERN on stdout
+# component_hello DOMAIN: do the XEP-0114 handshake and print what the server says until PATTERN
 component_hello()
 {
 	local port id hash line
@@ -100,7 +100,7 @@ each_is_up_and_ends()
 @test "tests/run: a file whose run is killed, and one that is never begun, have failed" {
 	printf '@test "ok" {\n%s\n}\n' true >first.bats
 	cp first.bats never.bats
-	# of those above it, the one that runs this file
+	# the nearest bats process above it is the one that runs this file
 	# shellcheck disable=SC2016
 	printf '@test "ok" {\n%s\n}\n' 'pid=$$
 		until [[ $(tr "\0" " " </proc/$pid/cmdline) == "bash -c one_file "*killed.bats* ]]; do

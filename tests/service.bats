@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2154 # echo_pid: start
-# What every stanza program has from the service it runs on: a filter's and a daemon's manners.
+# What the service gives every stanza program: the manners of a filter and of a daemon.
 
 load lib
 load stream
@@ -22,7 +22,7 @@ filter()
 	# shellcheck disable=SC2086
 	start echo bash -c 'exec "$@" <in' - ${WRAP:-} echo-service "$@"
 	exec {in}>in
-	# the signals are caught then
+	# from then on it catches the signals
 	wait_for grep -q ' up$' echo.err
 }
 
@@ -110,7 +110,7 @@ $RESULT"
 @test "filter: a slow reader loses nothing, the pipe's flags stay" {
 	mkfifo slow
 	seq 0 19999 | sed "s|.*|<iq type='get' id='i&' from='a@b' to='c'><x xmlns='urn:x'/></iq>|" >input
-	# The next one in the same pipe must find it blocking.
+	# The next program on the same pipe must find it blocking.
 	start echo bash -c '{ echo-service --max-queue-bytes 64K <input; grep flags: /proc/self/fdinfo/1 >&2; } >slow'
 	exec {r}<slow
 	wait_for grep -q ' up$' echo.err
@@ -123,7 +123,7 @@ $RESULT"
 	((!(8#$flags & 8#4000)))
 }
 
-# Nothing has been read, and the pipe takes no more.
+# Wait until nothing has been read and the pipe takes no more.
 _full() { python3 -c 'import fcntl, sys, termios
 n = bytearray(4)
 fcntl.ioctl(int(sys.argv[1]), termios.FIONREAD, n)
@@ -318,7 +318,7 @@ sys.exit(int.from_bytes(n, "little") < 60000)' "$1"; }
 	: >go
 	read -r -t 20 -u "$ready" line
 	assert_equal "$line" ''
-	# and it is closed
+	# and the stream is closed
 	run ! read -r -t 20 -u "$ready" _
 	end echo
 	exec {ready}<&-

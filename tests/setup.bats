@@ -3,9 +3,9 @@
 # outboard-setup(7), done by somebody who has only the manuals: every display of that page is run, with
 # real servers, inetd, s6 and cron's rules, and then users ask for what was set up.
 #
-# Files go below $R, where `make install` has put the programs; the text is changed in nothing but
-# paths and ports. What needs a whole machine has a stand-in in $R/stand-ins: systemctl starts units
-# as systemd would (tools/systemctl.py), users and groups are all our own.
+# Files go below $R, where `make install` has put the programs; only paths and ports of the text are
+# changed. Commands that need a whole machine have stand-ins in $R/stand-ins: systemctl starts units as systemd
+# would (tools/systemctl.py), and all users and groups are our own.
 
 load lib
 
@@ -29,7 +29,7 @@ setup_file()
 	server_free_port && NOTES_PORT=$FREE_PORT
 	sed -i "/\[::1\]/d; s/127\.0\.0\.1:5280/127.0.0.1:$REFRESH_PORT/" "$R"/usr/lib/systemd/system/*.socket
 
-	# What is there before: the hosts' files
+	# The host's file, which an administrator has already
 	echo 'VirtualHost "example.org"' >"$R/etc/prosody/conf.d/example.org.cfg.lua"
 	part 'SECRETS AND KEYS.1'
 	part 'PROSODY 0.12: The components.1'
@@ -86,7 +86,7 @@ stand_ins()
 {
 	printf '#!/bin/sh\nSYSTEMCTL_ROOT=%q exec python3 %q "$@"\n' "$R" "$TESTS/tools/systemctl.py" |
 		stand_in systemctl
-	# that trusts the server's certificate
+	# an xmpp-iq that trusts the server's certificate
 	printf '#!/bin/sh\nSSL_CERT_FILE=%q exec %q "$@"\n' "$BATS_FILE_TMPDIR/prosody/ca.pem" "$R/usr/bin/xmpp-iq" |
 		stand_in xmpp-iq
 	stand_in adduser <<<'#!/bin/sh'
@@ -102,7 +102,7 @@ stand_ins()
 	END
 }
 
-# The text of the manual, at home here
+# Put the paths and ports of this test into the text of the manual.
 here()
 {
 	sed -E -e "s,/(etc|run/outboard|var/lib/outboard|usr/local/lib/outboard|usr/bin)\b,$R/\1,g" \
@@ -124,7 +124,8 @@ part()
 	}
 }
 
-# holders FILE...: who has locked one. The open files of our programs (PR_SET_DUMPABLE) only root sees.
+# holders FILE...: print the ids of the processes that have locked one. Only root could look at the open
+# files of our programs (PR_SET_DUMPABLE).
 holders()
 {
 	local file
@@ -133,7 +134,7 @@ holders()
 	done
 }
 
-# client USER: logged in, accepts subscriptions, answers requests
+# client USER: log in, accept subscriptions, answer requests
 client()
 {
 	cat >client.sh <<-'END'
@@ -153,7 +154,7 @@ client()
 	wait_for test -s client.ready
 }
 
-# What users get
+# asks USER OPTION...: what the user gets
 asks()
 {
 	xmpp-iq -q --jid "$1@example.org" --password-file "$PASSWORD_FILE" --connect "127.0.0.1:$C2S_PORT" "${@:2}"
@@ -166,7 +167,7 @@ refresh()
 		grep -q '"updated":1,' refreshed
 }
 contacts() { asks "$1" "<query xmlns='jabber:iq:roster'/>" | grep -o "jid=['\"][^'\"]*" | cut -c6-; }
-# forget USER: the roster is empty again
+# forget USER: empty the roster
 forget()
 {
 	local contact
@@ -181,7 +182,7 @@ forget()
 @test "secrets are their owner's, the servers' configuration is not for everybody" {
 	for file in "$R"/etc/outboard/*.secret "$R"/etc/outboard/jat-keys; do
 		assert [ "$(stat -c %s "$file")" -gt 30 ]
-		# as "Without systemd" leaves them
+		# the mode that "WITHOUT SYSTEMD" has set
 		assert_equal "$(stat -c '%a' "$file")" 640
 	done
 	assert_equal "$(sort -u "$R"/etc/outboard/*.secret | wc -l)" 4
@@ -198,7 +199,7 @@ forget()
 	part 'SYSTEMD.3'
 	part 'SYSTEMD.4'
 	note_is_told service.example.org
-	# with the drop-in, systemd understands it still
+	# systemd still understands the unit with the drop-in
 	for own in sysinit basic shutdown multi-user sockets network; do
 		echo '[Unit]' >"$R/usr/lib/systemd/system/$own.target"
 	done
@@ -216,7 +217,7 @@ forget()
 	assert_line --partial 'lives in a client'
 	assert_line --partial '>milk</note>'
 	assert_line --partial '"updated":1,'
-	# its worker, and with it the component's domain, goes before another takes the domain
+	# its worker holds the component's domain; stop it before another program takes that
 	"$R/stand-ins/systemctl" stop roster-refresh-listen
 	run part 'SYSTEMD.6'
 	assert_success
@@ -230,11 +231,11 @@ forget()
 	part 'S6.1'
 	part 'S6.2'
 	part 'S6.3'
-	# a fourth, without its secret: 78
+	# a fourth service, without its secret, exits with 78
 	cp -R "$R/etc/outboard/s6/xmpp-jat-proxy" "$R/etc/outboard/broken"
 	sed -i 's/xmpp-jat-proxy.secret/no.secret/' "$R/etc/outboard/broken/run"
 	start broken "${unsearched[@]}" PATH="$R/stand-ins:$R/usr/bin:$PATH" s6-supervise "$R/etc/outboard/broken"
-	# the scanner is the machine's, in the background
+	# the display starts the machine's scanner in the background; here the test starts one
 	assert_equal "$(cat "$R/text/S6.4")" 's6-svscan /etc/outboard/s6 &'
 	echo 'S6.4' >>"$BATS_FILE_TMPDIR/parts"
 	start svscan "${unsearched[@]}" PATH="$R/stand-ins:$R/usr/bin:$PATH" s6-svscan "$R/etc/outboard/s6"
@@ -263,7 +264,7 @@ forget()
 	assert_success
 	assert_equal "$(cut -d' ' -f2 <<<"$output" | sort -u)" outboard
 	assert_equal "${#lines[@]}" 5
-	# the shell of cron, what it sets and nothing else
+	# run commands as cron does: its shell, its variables and no others
 	grep -qx "PATH=/usr/local/bin:$R/usr/bin:/bin" "$R/etc/cron.d/outboard"
 	cron() { env -i HOME="$R" SHELL=/bin/sh SSL_CERT_FILE="$TLS_CA" PATH="$R/usr/bin:$PATH" sh -c "$(<"$1.command")" <"$1.stdin"; }
 	forget john
@@ -271,18 +272,18 @@ forget()
 	wait_for client_serves
 	wait_for note_is_told
 	wait_for listens "$R/var/lib/outboard/rosters.sock"
-	# the next minute: they are there, and it says nothing
+	# in the next minute they are running already, and nothing is said
 	for job in 1 2 3; do
 		run cron "$job"
 		assert_equal "$output" ''
 	done
-	# at night: john and marie; of nobody there is a mail
+	# at night john and marie are fetched, and there is a mail about the user "nobody"
 	run cron 4
 	assert_success
 	assert_output --partial '{"user":"nobody","status":"error","error":"http-404"'
 	refute_line --partial '"status":"ok"'
 	assert_equal "$(contacts john) $(contacts marie)" 'marie@example.org john@example.org'
-	# no mail while it serves
+	# no mail while the service answers
 	run cron 5
 	assert_success
 	assert_output ''
@@ -418,7 +419,7 @@ ejabberd_with_printed()
 	start apply sh -c 'exec <records 9>&- "$@"' sh roster-apply --host example.org --login-events "${api[@]}" \
 		--connect "127.0.0.1:$EJABBERD_PORT2" --domain rosters.example.org \
 		--secret-file "$R/etc/outboard/rosters.secret"
-	# privileges have been advertised when a record is done
+	# once a record is done, the privileges have been advertised
 	cat record >&9
 	wait_for grep -q '"status":"ok"' apply.out
 	client john

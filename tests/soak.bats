@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What `make soak` goes by: its books. The soak itself takes too long for here.
+# The books that `make soak` keeps. The soak itself takes too long for the suite.
 
 load lib
 

@@ -4,7 +4,7 @@
 # shellcheck disable=SC2034 # for the tests
 stanzas=urn:ietf:params:xml:ns:xmpp-stanzas
 
-# to_json STANZA JSON, to_stanza JSON STANZA: exactly that line
+# to_json STANZA JSON, to_stanza JSON STANZA: the first becomes exactly the second
 to_json()
 {
 	run -0 stanza-to-json <<<"$1"
@@ -17,7 +17,7 @@ to_stanza()
 	assert_output "$2"
 }
 
-# refused JSON: reported with its line, 65, and the lines around it pass
+# refused JSON: it is reported with its line, the exit status is 65, and the lines around it pass
 refused()
 {
 	run -65 --separate-stderr json-to-stanza < <(printf '%s\n' '{"kind":"iq"}' "$1" '{"kind":"presence"}')
@@ -29,7 +29,7 @@ refused()
 	}
 }
 
-# at_once PROGRAM LINE: what becomes of the line is there before the input ends
+# at_once PROGRAM LINE: the output for the line arrives before the input ends
 at_once()
 {
 	mkfifo in
@@ -41,7 +41,7 @@ at_once()
 	await "$1"
 }
 
-# lost_descriptors PROGRAM LINE: 74, in words
+# lost_descriptors PROGRAM LINE: without standard input or output it exits with 74 and says why
 lost_descriptors()
 {
 	echo "$2" >line

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# stanza-to-json: stanzas as objects, and, where both ways are one rule, back.
+# stanza-to-json: stanzas as objects, and back where one rule holds for both ways.
 # installcheck
 # shellcheck disable=SC2154 # run and stanza-json set them
 
@@ -26,7 +26,7 @@ teardown() { stop_all; }
 	json='{"v":1,"kind":"message","attrs":{},"ns":"q","name":"a","payload":[{"name":"a","ns":"q","attrs":{},"children":[{"name":"b","attrs":{},"children":[]},{"name":"c","ns":"","attrs":{},"children":[{"name":"d","attrs":{},"children":[]}]}]}]}'
 	to_json "<message><p:a xmlns:p='q'><p:b/><c><d/></c></p:a></message>" "$json"
 	to_stanza "$json" "<message><a xmlns='q'><b/><c xmlns=''><d/></c></a></message>"
-	# below the root none is not the stanza's own
+	# below the root, "no namespace" differs from the stanza's own namespace
 	to_json "<message><a xmlns=''/></message>" \
 		'{"v":1,"kind":"message","attrs":{},"ns":"","name":"a","payload":[{"name":"a","ns":"","attrs":{},"children":[]}]}'
 	to_stanza '{"kind":"message","payload":[{"name":"a","ns":""},{"name":"b"}]}' "<message><a xmlns=''/><b/></message>"
@@ -65,7 +65,7 @@ teardown() { stop_all; }
 	assert_equal "$(jq -r '.ns + " " + .name' <<<"$output")" 'x q'
 	run -0 json-to-stanza <<<"$output"
 	assert_output "<iq type='error' id='1'><q xmlns='x'/><error type='cancel'><item-not-found xmlns='$stanzas'/><text xmlns='$stanzas'>no &lt;</text><a xmlns='b'/></error></iq>"
-	# a payload may have that name in a namespace of its own
+	# a payload in another namespace may have that name
 	stanza="<iq type='error' id='1'><error xmlns='x'/><error type='cancel'><conflict xmlns='$stanzas'/></error></iq>"
 	run -0 stanza-to-json <<<"$stanza"
 	assert_equal "$(jq -c .error <<<"$output")" '{"type":"cancel","condition":"conflict"}'
@@ -73,7 +73,7 @@ teardown() { stop_all; }
 	assert_output "$stanza"
 	run -0 stanza-to-json <<<"<iq type='error' id='1'><error xmlns='x'><conflict xmlns='$stanzas'/></error></iq>"
 	assert_equal "$(jq -c .error <<<"$output")" null
-	# only what is of type error
+	# only in stanzas of type error
 	run -0 stanza-to-json <<<"<message><error type='cancel'><item-not-found xmlns='$stanzas'/></error></message>"
 	assert_equal "$(jq -c .error <<<"$output")" null
 }
@@ -87,7 +87,7 @@ teardown() { stop_all; }
 	run -65 --separate-stderr stanza-to-json <deep
 	assert_output '{"v":1,"kind":"presence","attrs":{},"payload":[]}'
 	assert_equal "${#stderr_lines[@]}" 2
-	# as deep as the option lets it, there and back
+	# nesting up to the limit goes there and back
 	python3 -c "print('<iq>' + '<a>' * 400 + '</a>' * 400 + '</iq>')" >deep
 	stanza-to-json --max-depth 500 <deep | json-to-stanza >out
 	assert_equal "$(tr -d '\n' <out)" "$(python3 -c "print('<iq>' + '<a>' * 399 + '<a/>' + '</a>' * 399 + '</iq>')")"
@@ -104,11 +104,11 @@ teardown() { stop_all; }
 	assert_equal "$(wc -l <out)" 2
 	head -n 1 out | json-to-stanza | cmp - <(head -n 1 big)
 	assert_equal "$(jq -c .kind <out)" $'"message"\n"presence"'
-	# what a limit is multiplied by is not lost beyond 32 bits
+	# a limit that is multiplied does not overflow 32 bits
 	python3 -c "print('<message>' + '<a/>' * 500000 + '</message>')" |
 		timeout 60 stanza-to-json --max-stanza-bytes 512M | jq -c '.payload | length' >out
 	assert_equal "$(cat out)" 500000
-	# elements that say xmlns='' deep inside of others that say much: each is looked at once
+	# elements with xmlns='' deep inside many declarations: each declaration is looked at once
 	python3 -c "if True:
 	import itertools
 	names = itertools.count()
@@ -130,7 +130,7 @@ teardown() { stop_all; }
 	cmp first.json second.json
 	cmp first second
 	assert_equal "$(python3 -c 'import json; print(*(json.loads(l)["kind"] for l in open("first.json")))')" "iq message"
-	# also what a person wrote
+	# also with input that a person wrote
 	to_stanza '{"kind":"iq","payload":[{"name":"a","children":["",""]}]}' "<iq><a/></iq>"
 	to_stanza '{"kind":"iq","payload":[""]}' "<iq/>"
 }

@@ -1,13 +1,13 @@
 #!/usr/bin/env bats
-# EXIT STATUS of the manuals against every status of our programs that the suite has seen; runs
-# after all the others.
+# Checks EXIT STATUS of the manuals against every exit status that the suite has seen. Runs after all other
+# files.
 
 load lib
 
 setup()
 {
 	[[ -s $BUILDDIR/statuses ]] || skip "not after a run of the whole suite"
-	# Those of our table: a signal's or a COMMAND's own status is not in it.
+	# Only statuses of our table; those of signals and of a COMMAND are not in it.
 	local programs
 	programs=$(basename -s .c "$ROOT"/cmd/*.c | paste -sd'|')
 	grep -E "^($programs) (0|1|64|65|69|74|75|76|77|78|124)\$" "$BUILDDIR/statuses" | sort -u >seen

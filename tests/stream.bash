@@ -3,16 +3,16 @@
 # Component streams for tests; loaded after lib.
 #
 #   fake [OPTION...] SCRIPT...   start servers/fake-component-server.py; its port in $FAKE_PORT,
-#                           what it prints in fake.out; `await fake` is 0 if all went as expected;
-#                           ends the one before
+#                           its output in fake.out; `await fake` is 0 if all went as expected;
+#                           ends an earlier one
 #   echo_service OPTION...  start build/tools/echo-service as "echo" for the component jat.test
 #                           with the secret "secret" on $FAKE_PORT (or $COMPONENT_PORT)
-#   echo_counters PATTERN   have it print its counters: whether they match (for wait_for)
-#   stuck NAME              whether the daemon started as NAME goes on with nothing any more, after it has
-#                           answered some: its counters stay (for wait_for)
+#   echo_counters PATTERN   make it print its counters; succeeds if they match (for wait_for)
+#   stuck NAME              succeeds when the daemon NAME has answered some requests and its counters
+#                           no longer change (for wait_for)
 #   hwm_kib PID             the most memory it ever had
-#   supervisor              a socket in $NOTIFY_SOCKET: what is said to it in notify.out, a datagram a line
-#   ready_again             whether it has heard READY after RELOADING (for wait_for)
+#   supervisor              listen on a socket in $NOTIFY_SOCKET; its datagrams are in notify.out, one a line
+#   ready_again             succeeds when it has received READY after RELOADING (for wait_for)
 
 secret_file()
 {
@@ -36,7 +36,7 @@ echo_service()
 		--connect "127.0.0.1:${FAKE_PORT:-${COMPONENT_PORT:-}}" --secret-file secret "$@"
 }
 
-# run_echo_service OPTION...: the same to its end, under bats' run
+# run_echo_service OPTION...: as echo_service, until it ends, under bats' run
 run_echo_service()
 {
 	secret_file
@@ -46,7 +46,7 @@ run_echo_service()
 
 echo_counters()
 {
-	# before that it knows no signals
+	# before that it does not catch signals
 	grep -q ' up$' echo.err || return
 	kill -USR1 "${started[echo]}"
 	grep -q "$1" echo.err

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2154,SC2153 # daemon_pid: start; FREE_PORT: server_free_port
-# Every daemon under its supervisors. A daemon is what has a unit in cmd/; of each of them the same
-# is expected.
+# Every daemon under its supervisors. A daemon is a program with a unit in cmd/; all of them must behave the
+# same.
 
 load lib
 load stream
@@ -15,11 +15,11 @@ daemons()
 	done | sort -u
 }
 
-# The domain of all components here, and who is behind them.
+# The domain of all components here, and the clients or entities behind them.
 GRANT="send <message to='d.test' from='vhost.test'><privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='both'/></privilege></message>"
 UP="up ; send <presence from='impl@vhost.test/r' to='d.test'/>"
 
-# What NAME is told about its work, in `words`.
+# Set `words` to the beginning of NAME's command line.
 words_of()
 {
 	words=("$1" --domain d.test --secret-file secret)
@@ -35,7 +35,7 @@ words_of()
 	esac
 }
 
-# The end of its command line, in `tail`.
+# Set `tail` to the end of its command line.
 tail_of()
 {
 	tail=()
@@ -43,7 +43,7 @@ tail_of()
 	[[ $1 != xmpp-manage ]] || tail=(-- sh -c 'while read -r line; do :; done')
 }
 
-# A request to NAME that nobody answers, and the beginning of what shows that it is in hand.
+# A request to NAME that nobody answers, and the beginning of the stanza that shows that NAME has it.
 request_of()
 {
 	request="<iq type='get' id='q1' from='john@vhost.test/x' to='d.test'><x xmlns='urn:x'/></iq>"
@@ -57,7 +57,7 @@ request_of()
 	fi
 }
 
-# daemon NAME [OPTION...]: start it as "daemon", at $FAKE_PORT
+# daemon NAME [OPTION...]: start it as "daemon", connected to $FAKE_PORT
 daemon()
 {
 	local words tail
@@ -68,13 +68,13 @@ daemon()
 	start daemon ${WRAP:-} "$BINDIR/$1" "${words[@]:1}" --connect "127.0.0.1:$FAKE_PORT" "${@:2}" "${tail[@]}"
 }
 
-# each_daemon FUNCTION [BUT]: each component but one in a folder of its own; a server that grants what
-# roster-apply wants does so by $grant, after the handshake
+# each_daemon FUNCTION [BUT]: call FUNCTION for each component except BUT, in a folder of its own. The server
+# sends $grant after the handshake, which grants roster-apply its privileges.
 each_daemon()
 {
 	local name grant top=$PWD
 	for name in $(daemons); do
-		# it is no component, and has its own tests, below
+		# it is no component and has its own tests below
 		[[ $name != roster-refresh-listen && $name != "${2:-}" ]] || continue
 		echo "# $name"
 		grant='send <presence from="impl@vhost.test/r" to="d.test"/>'
@@ -109,7 +109,7 @@ notified()
 	await fake
 	grep -q '^STOPPING=1' notify.out
 	assert [ ! -e socket ]
-	# ready once before the reload, once after it; nothing after the goodbye but words
+	# READY once before the reload and once after it, and not after STOPPING
 	assert_equal "$(grep -c '^READY=1' notify.out)" 2
 	run sed -n '/^STOPPING=1/,$p' notify.out
 	refute_output --partial 'READY=1'
@@ -198,7 +198,7 @@ under_s6()
 	assert_output 'true false'
 	: >go
 	wait_for s6_is 'true true'
-	# killed: it comes back, ready again
+	# after a kill it is started again and gets ready
 	first=$(s6-svstat -o pid service)
 	kill -KILL "$first"
 	wait_for s6_again "$first"
@@ -222,7 +222,7 @@ s6_again()
 	each_daemon under_s6
 }
 
-# What reads metrics files as a scraper would; absent: not what it says of a file
+# A program that reads metrics files as a scraper would; skip if it is absent
 metrics_parser_here() { /usr/bin/python3 -c 'import prometheus_client.openmetrics.parser' 2>/dev/null; }
 
 counters()
@@ -250,7 +250,7 @@ counters()
 	assert_output --partial outboard_stanzas_total
 	assert_output --partial outboard_up
 	assert_output --partial outboard_open_requests
-	# nothing is left of its replacements
+	# no temporary file is left
 	assert_equal "$(find . -name '*metrics*')" ./metrics
 }
 
@@ -288,7 +288,7 @@ journal()
 	end fake || true
 	run grep -vE "^<[3-7]>$1: " journal
 	assert_output ''
-	# what is not the journal gets no priorities
+	# without the journal there are no priorities
 	fake --forever "up ; $grant ; wait-close"
 	JOURNAL_STREAM=1:2 daemon "$1" -v -v
 	wait_for grep -q connected daemon.err
@@ -312,7 +312,7 @@ each_journal()
 
 json_log()
 {
-	# An error of the server's with a text that wants escaping
+	# An error of the server with a text that needs escaping
 	fake --forever "up ; send <stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>\"a\\\\\\\\b\" ü&#9;</text></stream:error></stream:stream> ; close" "up ; $grant ; wait-close"
 	daemon "$1" --log-format json -v -v
 	wait_for grep -qi 'conflict' daemon.err
@@ -340,7 +340,7 @@ drained()
 	local request in_hand answer seen
 	request_of "$1"
 	if [[ $1 == xmpp-manage ]]; then
-		# what it has in hand is at the handler
+		# the request is at the handler
 		seen=
 	else
 		seen="expect $in_hand ;"
@@ -373,7 +373,7 @@ wrong_secret()
 	await daemon || status=$?
 	assert_equal "$status" 77
 	end fake || true
-	# no server: with --retries 0 the supervisor is to decide
+	# no server: with --retries 0 the supervisor decides
 	FAKE_PORT=1
 	daemon "$1" --retries 0
 	status=0
@@ -463,7 +463,7 @@ refresh() { curl -sS -m 20 -d "$1" "http://127.0.0.1:$FREE_PORT/roster_admin/ref
 		families = list(text_string_to_metric_families(open(sys.argv[1]).read()))
 		samples = [s for f in families for s in f.samples]
 		assert any(s.value == 1 for s in samples), samples
-		# it has no stream that could be down
+		# it has no stream, so it has no metrics of one
 		assert not [s for s in samples if s.name in ("outboard_up", "outboard_connections_total")], samples
 		assert all(s.labels["program"] == "roster-refresh-listen" for s in samples), samples
 		for line in open(sys.argv[2], encoding="utf-8"):
@@ -503,7 +503,7 @@ refresh() { curl -sS -m 20 -d "$1" "http://127.0.0.1:$FREE_PORT/roster_admin/ref
 	assert_equal "$(<s6.out)" $'john\nmarie'
 }
 
-# roster-apply that takes records from a unix socket, at a server that grants it access
+# roster-apply takes records from a unix socket, at a server that grants it access
 applier()
 {
 	secret_file

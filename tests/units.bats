@@ -12,7 +12,7 @@ setup_file()
 
 setup() { command -v systemd-analyze >/dev/null || skip 'no systemd-analyze here'; }
 
-# has UNIT REGEX...: each stands on a line of its own
+# has UNIT REGEX...: each matches a line of the unit
 has()
 {
 	local unit=$1 line
@@ -26,12 +26,12 @@ has()
 }
 
 @test "systemd-analyze verify has nothing to say about any unit" {
-	# Without the units it starts with, systemd's own included, the root would be none.
+	# systemd-analyze needs the units that a system starts with, systemd's own included.
 	for own in sysinit.target basic.target shutdown.target multi-user.target sockets.target \
 		network.target -.mount system.slice; do
 		echo '[Unit]' >"$UNITS/$own"
 	done
-	# Only ours are to be verified; what ExecReload calls is not ours.
+	# Verify our units only; the program that ExecReload calls is not ours.
 	mkdir -p "$BATS_FILE_TMPDIR/root/bin"
 	install -m 755 /dev/null "$BATS_FILE_TMPDIR/root/bin/kill"
 	for unit in "$ROOT"/cmd/*.service "$ROOT"/cmd/*.socket; do
@@ -41,7 +41,7 @@ has()
 		assert_success
 		assert_output ''
 	done
-	# and it would have said something
+	# counter-check: it complains about a wrong unit
 	sed 's/^WatchdogSec=.*/WatchdogSek=1/' "$UNITS/xmpp-jat-proxy.service" >"$UNITS/wrong.service"
 	run systemd-analyze verify --man=no --root="$BATS_FILE_TMPDIR/root" wrong.service
 	assert_output --partial WatchdogSek
@@ -54,7 +54,7 @@ has()
 		assert_output --partial 'Overall exposure level for'
 	done
 	for unit in "$ROOT"/cmd/*.service; do assert_file_exist "$UNITS/${unit##*/}"; done
-	# and it would be
+	# counter-check: without its protections a unit is over the threshold
 	sed '/^User=\|^DynamicUser=\|^Private\|^Protect\|^Restrict\|^System/d' "$UNITS/xmpp-jat-proxy.service" >bare.service
 	run systemd-analyze security --offline=true --no-pager --threshold=20 "$PWD/bare.service"
 	assert_failure
@@ -63,16 +63,16 @@ has()
 @test "every service: readiness, watchdog, secrets as credentials, restarts but for 64 and 78" {
 	for unit in "$ROOT"/cmd/*.service; do
 		unit=${unit##*/}
-		# one instance a connection has no life to supervise
+		# a unit for each connection has nothing to supervise
 		[[ $unit != *@.service ]] || continue
 		has "$unit" 'Type=notify' 'WatchdogSec=[0-9]+' 'Restart=on-failure' \
 			'RestartPreventExitStatus=64 78' 'ExecReload=/bin/kill -HUP \$MAINPID' \
 			'#?LoadCredential=(component-secret|api-token):.*' 'DynamicUser=yes' \
 			'Documentation=man:.*man:outboard\(7\)'
-		# a secret is named as a credential, never as an option
+		# secrets come as credentials, never as options
 		run grep -E '^ExecStart=.*--(secret|password)-' "$UNITS/$unit"
 		assert_failure
-		# a drain ends before systemd's patience does
+		# a drain ends before systemd would kill the program
 		run sed -n 's/^TimeoutStopSec=//p' "$UNITS/$unit"
 		assert [ "$output" -gt 10 ]
 	done
@@ -107,7 +107,7 @@ has()
 	for unit in "$ROOT"/cmd/*.service; do
 		page=$(basename "$unit" .service)
 		page=$(echo "$ROOT"/man/"${page%@}".[18])
-		# the program's own folder has its own variable
+		# the program's state folder is in a variable
 		while read -r word; do
 			grep -qE "(^|[ ,])$word( |\$)" "$page" || {
 				echo "${unit##*/}: $word is not in ${page##*/}"

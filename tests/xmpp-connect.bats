@@ -2,7 +2,7 @@
 # xmpp-connect on real servers: as component and as user.
 # check-servers
 
-# Variables are named after processes, functions called by name.
+# Variables are named after processes, and functions are called by name.
 # shellcheck disable=SC2154,SC2317
 load lib
 
@@ -20,7 +20,7 @@ teardown_file()
 
 teardown() { stop_all; }
 
-# on KIND: what follows talks to that server
+# on KIND: use that server from now on
 on() { server_facts "$BATS_FILE_TMPDIR/$1"; }
 
 as_component()
@@ -40,8 +40,8 @@ as_user()
 		--tls-ca "$TLS_CA" -q "$@"
 }
 
-# listen NAME component|user WHO [OPTION...]: runs until `hang_up NAME`; logged in when it
-# returns. `say NAME STANZA...` sends.
+# listen NAME component|user WHO [OPTION...]: start it; it is logged in when this returns, and runs until
+# `hang_up NAME`. `say NAME STANZA...` sends.
 inputs=()
 listen()
 {
@@ -58,7 +58,7 @@ listen()
 		return 1
 	}
 }
-# As one process, so that start() knows the program's id; it must not hold others' input open.
+# exec, so that start() knows the program's id; close the inputs of others.
 _listen()
 {
 	local name=$1 fd
@@ -71,7 +71,7 @@ _listen()
 	"$@"
 }
 
-# ends NAME STATUS: by itself
+# ends NAME STATUS: it ends by itself with STATUS
 ends()
 {
 	local status=0
@@ -108,7 +108,7 @@ component_asks_the_server()
 	assert_file_contains out " to='jat.test'"
 	run grep -c xmlns=.jabber:component out
 	assert_output 0
-	# ejabberd answers from the address as it was typed
+	# ejabberd answers from the address in the form that was typed
 	as_component jat.test >out <<<"<iq type='get' id='a1' to='${XMPP_HOST^^}'>$disco</iq>"
 	assert_file_contains out "^<iq .*type='result'.*</iq>$"
 }
@@ -118,12 +118,12 @@ component_asks_the_server()
 user_asks_the_server()
 {
 	on "$1"
-	# required, the certificate checked against the domain although the address is another
+	# TLS is required, and the certificate is checked against the domain, not against --connect
 	as_user alice >out <<<"<iq type='get' id='a1' to='$XMPP_HOST'>$disco</iq>"
 	assert_file_contains out "^<iq .*type='result'.*</iq>$"
 	as_user alice >out <<<"<iq type='get' id='a1' to='${XMPP_HOST^^}'>$disco</iq>"
 	assert_file_contains out "^<iq .*type='result'.*</iq>$"
-	# without to: the own account answers, with its address or none
+	# without `to` the user's own account answers, with its address or without one
 	as_user "alice@$XMPP_HOST" >out <<<"<iq type='get' id='r1'><query xmlns='jabber:iq:roster'/></iq>"
 	assert_file_contains out "^<iq .*type='result'.*jabber:iq:roster"
 	run grep -c xmlns=.jabber:client out
@@ -148,7 +148,7 @@ user_asks_the_server()
 		--password-file "$PASSWORD_FILE" --wait 20 >out \
 		<<<"<iq type='get' id='a1' to='VHOST.TEST'>$disco</iq>"
 	assert_file_contains out "type='result'"
-	for kind in prosody ejabberd; do # one answers for what it means, one for what was typed
+	for kind in prosody ejabberd; do # Prosody and ejabberd answer from different forms of this address
 		on "$kind"
 		as_component jat.test <<<"<iq type='get' id='a1' to='VHOST.TEST' from='X@jat.test'>$disco</iq>" >out
 		assert_file_contains out "type='result'"
@@ -166,7 +166,7 @@ user_asks_the_server()
 		assert_failure 64
 		assert_output --partial 'loopback addresses only'
 	done
-	# and not where the server insists
+	# and not where the server requires TLS
 	run xmpp-connect --jid alice@tls.test --connect "127.0.0.1:$C2S_PORT" --tls off -q \
 		--password-file "$PASSWORD_FILE" </dev/null
 	assert_failure 77
@@ -175,18 +175,18 @@ user_asks_the_server()
 certificate_refused()
 {
 	on "$1"
-	# the system's authorities, which do not know ours
+	# the system's authorities do not know ours
 	SSL_CERT_FILE=/dev/null run xmpp-connect --jid "alice@$XMPP_HOST" -q \
 		--connect "127.0.0.1:$C2S_PORT" --password-file "$PASSWORD_FILE" <<<'<presence/>'
 	assert_failure 76
 	assert_output --partial 'refused'
-	# another authority, although the system trusts ours
+	# --tls-ca names another authority, although the system trusts ours
 	mkdir ca
 	tls_ca "$PWD/ca"
 	SSL_CERT_FILE=$TLS_CA run xmpp-connect --jid "alice@$XMPP_HOST" -q --tls-ca "$PWD/ca/ca.pem" \
 		--connect "127.0.0.1:$C2S_PORT" --password-file "$PASSWORD_FILE" <<<'<presence/>'
 	assert_failure 76
-	# trusted by the system
+	# the system trusts our authority
 	SSL_CERT_FILE=$TLS_CA run xmpp-connect --jid "alice@$XMPP_HOST" -q \
 		--connect "127.0.0.1:$C2S_PORT" --password-file "$PASSWORD_FILE" <<<''
 	assert_success
@@ -209,7 +209,7 @@ certificate_refused()
 		assert_failure 76
 		# Prosody offers it without having a certificate
 		[[ $kind == prosody ]] || assert_output --partial 'does not offer TLS'
-		# with off on loopback it is the same server
+		# --tls off on loopback reaches the same server
 		run xmpp-connect --jid "alice@$XMPP_HOST" --connect "127.0.0.1:$C2S_PORT" -q \
 			--tls off --password-file "$PASSWORD_FILE" <<<''
 		assert_success
@@ -352,7 +352,7 @@ while True: kept.append(s.accept())' "$FREE_PORT"
 	run xmpp-connect --domain jat.test --secret-file "$SECRET_FILE" --timeout 0.3 \
 		--connect "127.0.0.1:$FREE_PORT" <<<''
 	assert_failure 124
-	# silent before the stream, and silent in the middle of a TLS handshake
+	# servers that are silent before the stream, and in the middle of a TLS handshake
 	for tls in required direct; do
 		run xmpp-connect --jid alice@vhost.test -q --password-file "$PASSWORD_FILE" \
 			--timeout 0.3 --tls "$tls" --connect "127.0.0.1:$FREE_PORT" <<<''
@@ -392,9 +392,9 @@ stanzas_arrive_whole()
 	[[ $stanza == *"xml:lang='de'"* ]]
 	[[ $stanza == *"<body>one&#10;two &amp; &lt;three&gt; "*"ü"*" &lt;four&gt;</body>"* ]]
 	[[ $stanza == *"<x xmlns='urn:y'"*"xml:lang='fr'"*">t<y xmlns=''/>"*"urn:z"* ]]
-	# Prosody writes the newline as it is, which is a space to everybody
+	# Prosody writes the newline as it is, and parsers read it as a space
 	[[ $stanza == *"a='&apos;1&#"*"2'"* || $stanza == *"a='&apos;1 2'"* ]]
-	# and the other way: to a component, byte for byte what the server sends
+	# the other way: a component gets byte for byte what the server sends
 	listen jat component jat.test
 	as_user alice <<<"<message to='x@jat.test/y' id='m2' xml:lang='fr'><body>eins
 zwei</body><p:a xmlns:p='urn:p' p:b='1'/></message>"
@@ -421,7 +421,7 @@ presence_is_sent()
 	wait_for saw bob '<presence'
 	run grep -c show bob.out
 	assert_output 0
-	# a message to the bare address reaches who is available
+	# a message to the bare address reaches the available session
 	as_component jat.test <<<"<message to='bob@$XMPP_HOST' id='m1' type='chat'><body>hi</body></message>"
 	wait_for saw bob "id='m1'"
 	end bob
@@ -429,8 +429,8 @@ presence_is_sent()
 @test "--presence and --presence=SHOW (prosody)" { presence_is_sent prosody; }
 @test "--presence and --presence=SHOW (ejabberd)" { presence_is_sent ejabberd; }
 
-# Each stanza is sent when the one before has come back: with a second's delay for each this
-# would not end in time.
+# Each stanza is sent when the one before has come back. With a delay of a second for each, the test would
+# not end in time.
 big_stanzas()
 {
 	on "$1"
@@ -470,7 +470,7 @@ big_stanzas()
 	assert_line --partial 'stdin:2: stanza larger'
 	assert_line "<iq type='error' id='s1' to='x@jat.test' from='$XMPP_HOST'><error type='modify'><policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>larger than the server takes</text></error></iq>"
 	assert_line --regexp "<iq .*type='result'"
-	# an answer is replaced
+	# an answer that is too large is replaced
 	listen alice user alice
 	listen jat component jat.test --max-send-bytes 2000
 	say alice "<iq type='get' id='q1' to='jat.test'><q xmlns='urn:q'/></iq>"
@@ -535,7 +535,7 @@ big_stanzas()
 	wait "$asking"
 	run jq -r 'select(.id == "q1") | .type + " " + .ns' answers
 	assert_output 'result urn:q'
-	# bad lines, and what is answered here, are no different
+	# the same with bad lines and with stanzas that are answered here
 	big=$(head -c 3000 /dev/zero | tr '\0' x)
 	printf '%s\n' '{"kind":' '<presence/>' '{"kind":"other"}' >bad
 	jq -nc --arg big "$big" '{kind: "iq", type: "set", id: "s1", to: "bob@vhost.test", payload: [{name: "q", ns: "urn:q", children: [$big]}]}' >>bad
@@ -570,12 +570,12 @@ requests_are_waited_for()
 		hang_up asker
 		wait_for saw bob "id='q-$kind'"
 		asker=$([[ $kind == user ]] && echo "alice@$XMPP_HOST/alice" || echo jat.test)
-		# not answers: another's of that id, another id
+		# no answers: that id from another address, another id
 		say deaf "<iq type='result' id='q-$kind' to='$asker'/>"
 		say bob "<iq type='result' id='other' to='$asker'/>"
 		wait_for saw asker "id='other'"
 		wait_for saw asker "from='deleg.test'"
-		# what comes meanwhile and asks gets an answer all the same
+		# requests that arrive meanwhile are still answered
 		say bob "<iq type='get' id='late-$kind' to='$asker'><q xmlns='urn:q'/></iq>"
 		wait_for grep -q "id='late-$kind'.*<service-unavailable" bob.out
 		wait_for grep -q "id='late-$kind'" asker.out # perhaps written after the answer
@@ -607,7 +607,7 @@ requests_are_waited_for()
 	as_component jat.test --max-pending 10 <pings >answers
 	assert_equal "$(grep -o "id='[0-9]*'" answers | sort -u | wc -l)" 5000
 	assert_equal "$(wc -l <answers)" 5000
-	# with nobody answering, the oldest make room after --wait
+	# when nobody answers, the oldest requests make room after --wait
 	listen deaf component deleg.test
 	sed 10q pings | sed "s/$XMPP_HOST/deleg.test/" >unanswered
 	run as_user alice --max-pending 1 --wait 0.1 <unanswered
@@ -655,7 +655,7 @@ requests_are_waited_for()
 	assert_output --partial 'echo:1:'
 	run as_component jat.test -- sh -c 'echo "<bad"; exit 4'
 	assert_failure 4
-	# limits and SIGPIPE are what they would be without us
+	# resource limits and SIGPIPE are those of our caller
 	run as_user alice -- sh -c "[ \$(ulimit -s) = $(ulimit -s) ]"
 	assert_success
 	run as_component jat.test -- sh -c 'trap "" TERM; yes | head -n 1 >/dev/null; exit 0'
@@ -673,7 +673,7 @@ requests_are_waited_for()
 	wait_for eval '(($(grep -c "^<message" bob.out) == 3000))'
 }
 
-# for start(): as one process
+# exec, for start()
 commanded()
 {
 	xmpp-connect() { exec env xmpp-connect "$@"; }
@@ -692,7 +692,7 @@ commanded()
 	wait_for grep -qs hello seen
 	kill -TERM "$commanded_pid"
 	ends commanded 5
-	# one that does not catch it ends as it was told to; of another signal it dies
+	# a command that does not catch SIGTERM ends by it, and one that gets SIGKILL does, too
 	for signal in TERM KILL; do
 		rm seen
 		cat >script <<-'END'
@@ -705,7 +705,7 @@ commanded()
 		if [[ $signal == TERM ]]; then kill -TERM "$commanded_pid"; else kill -KILL "$(<script.pid)"; fi
 		ends commanded "$([[ $signal == TERM ]] && echo 0 || echo 137)"
 	done
-	# one that goes on all the same: the second signal closes the stream, and it finds the end
+	# a command that goes on: the second signal closes the stream, and the command finds the end of its input
 	cat >script <<-'END'
 		exec python3 -c '
 		import signal, sys
@@ -753,7 +753,7 @@ commanded()
 			# shellcheck disable=SC2086
 			as_$who <<<"$ask" >&- 2>err || status=$?
 			assert_equal "$status" 74
-			# a reader that has gone
+			# a reader that has closed the pipe
 			mkfifo gone
 			exec {reader}<>gone
 			exec {writer}>gone
@@ -770,14 +770,14 @@ commanded()
 
 @test "input that cannot be read: 74" {
 	on prosody
-	without_input() { "$@" <&-; } # run itself needs its descriptors
+	without_input() { "$@" <&-; } # `run` itself needs its descriptors
 	run without_input as_component jat.test
 	assert_failure 74
 	run as_component jat.test </
 	assert_failure 74
 }
 
-# refused NAME ID TO: a request of NAME is (now) answered service-unavailable
+# refused NAME ID TO: send a request from NAME and see it answered with service-unavailable
 refused()
 {
 	say "$1" "<iq type='get' id='$2' to='$3'><q xmlns='urn:q'/></iq>"
@@ -796,12 +796,12 @@ signals_end_it()
 			listen it "$kind" "$who"
 			end it "$signal"
 		done
-		# an open request is waited for
+		# the program waits for its open request
 		listen it "$kind" "$who"
 		say it "<iq type='get' id='a-$kind' to='priv.test'><q xmlns='urn:q'/></iq>"
 		wait_for saw deaf "id='a-$kind'"
 		kill -TERM "$it_pid"
-		wait_for refused deaf "b-$kind" "$address" # as soon as it has seen the signal
+		wait_for refused deaf "b-$kind" "$address" # true as soon as it has seen the signal
 		say deaf "<iq type='result' id='a-$kind' to='$address'/>"
 		ends it 0
 		assert_file_contains it.out "id='a-$kind'"
@@ -810,7 +810,7 @@ signals_end_it()
 		say it "<iq type='get' id='c-$kind' to='priv.test'><q xmlns='urn:q'/></iq>"
 		wait_for saw deaf "id='c-$kind'"
 		kill -TERM "$it_pid"
-		wait_for refused deaf "d-$kind" "$address" # as soon as it has seen the signal
+		wait_for refused deaf "d-$kind" "$address" # true as soon as it has seen the signal
 		kill -TERM "$it_pid"
 		ends it 124
 	done
@@ -822,7 +822,7 @@ signals_end_it()
 	for kind in prosody ejabberd; do
 		on "$kind"
 		as_user bob <<<''
-		# to a resource that was kept this would get no answer at all
+		# if the server had kept the resource, this would get no answer at all
 		run as_component jat.test --wait 20 <<<"<iq type='get' id='1' to='bob@$XMPP_HOST/bob'><q xmlns='urn:q'/></iq>"
 		assert_success
 		assert_output --partial service-unavailable
@@ -850,7 +850,7 @@ signals_end_it()
 		until(b"<stream:stream[^>]*>")
 		features(b"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>")
 		until(b"</iq>")
-		# with the end of the login in one piece: a stanza, one that no stack has room for, a wrong one
+		# behind the end of the login, in the same packet: a stanza, one that no stack has room for, a wrong one
 		deep = 300000
 		c.sendall(b"<iq type='result' id='_xmpp_bind1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
 		    b"<jid>a@localhost/x</jid></bind></iq><message id='first'/>"
@@ -902,7 +902,7 @@ server_restarts()
 @test "a server that restarts or dies: 75 (prosody)" { server_restarts prosody; }
 @test "a server that restarts or dies: 75 (ejabberd)" { server_restarts ejabberd; }
 
-# A reader that does not read must not make the program grow, and must lose nothing.
+# When its reader does not read, the program must neither grow nor lose anything.
 slow_reader()
 {
 	on "$1"
@@ -911,12 +911,12 @@ slow_reader()
 	to=$([[ $kind == user ]] && echo "bob@$XMPP_HOST/bob" || echo jat.test)
 	mkfifo slow.fifo
 	exec {keep}<>slow.fifo
-	listen slow "$kind" "$who" --max-queue-bytes 64K -- sh -c 'cat >slow.fifo; :' # its output stays open
+	listen slow "$kind" "$who" --max-queue-bytes 64K -- sh -c 'cat >slow.fifo; :' # keeps its output open
 	body=$(head -c 20000 /dev/zero | tr '\0' x)
 	seq 1500 | sed "s/.*/<message to='${to//\//\\/}' id='n&'><body>$body<\/body><\/message>/" >messages
 	as_component jat2.test <messages
 	rss=$(awk '/VmHWM/ { print $2 }' "/proc/$slow_pid/status")
-	# sanitizers and valgrind keep what is freed for a while
+	# sanitizers and valgrind keep freed memory for a while
 	[[ -n ${WRAP:-} || ! -e $BUILDDIR/preload/failmalloc.so ]] || assert [ "$rss" -lt 40000 ]
 	grep -m 1500 -o "id='n[0-9]*'" <slow.fifo >got
 	exec {keep}>&-
@@ -935,7 +935,7 @@ speaks_json()
 	assert_file_contains err 'stdin:2: '
 	as_user alice --json <<<'{"kind":"iq","type":"get","id":"j2","to":"'"$XMPP_HOST"'","ns":"http://jabber.org/protocol/disco#info","name":"query"}' >out
 	assert_equal "$(jq -r '.id + " " + .ns' out)" "j2 http://jabber.org/protocol/disco#info"
-	# too large to be sent: answered here, as an object
+	# a request that is too large is answered here, as an object
 	run -65 as_component jat.test --json --max-send-bytes 1000 -q \
 		<<<'{"kind":"iq","type":"get","id":"j3","to":"'"$XMPP_HOST"'","payload":[{"name":"a","children":["'"$(printf %02000d 1)"'"]}]}'
 	assert_equal "$(grep '^{' <<<"$output" | jq -r '.id + " " + .error.condition')" "j3 policy-violation"

@@ -16,7 +16,7 @@ teardown_file()
 	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
 }
 
-# on SERVER NAME: the scenario of tests/tools/delegationservers.py
+# on SERVER NAME: run the scenario NAME of tests/tools/delegationservers.py
 on()
 {
 	server_facts "$BATS_FILE_TMPDIR/$1"

@@ -8,7 +8,7 @@ load tools/scenario
 
 teardown() { stop_all; }
 
-# delegation: the scenario on standard input, with the names of tests/tools/delegation.py
+# delegation: run the scenario on standard input, with the names of tests/tools/delegation.py
 delegation() { scenario delegation; }
 
 # --- start
@@ -24,7 +24,7 @@ delegation() { scenario delegation; }
 		    for query in first[1:] + second:
 		        p.answer_nesting(query)
 		    p.nothing()
-		    # the one that is missing comes again, after its advertisement
+		    # the missing delegation comes back after its advertisement
 		    p.advertised(ENT, NS, ('urn:two', 'a', 'b'))
 		    query = p.next()
 		    assert query.element[0].get('node') == first[0].element[0].get('node')
@@ -208,7 +208,7 @@ delegation() { scenario delegation; }
 		        give(p, outer, inner)
 		        p.refused()
 		        p.wait_stderr('is wrong: ', number + 1)
-		        p.reply(outer, inner)       # the right one, too late
+		        p.reply(outer, inner)       # the right answer, too late
 		        p.nothing()
 		    assert p.stderr.count("answer of 'ent.test' to a request of '%s' is wrong: no from" % ALICE) == 1, p.stderr
 		    p.served()
@@ -320,7 +320,7 @@ delegation() { scenario delegation; }
 		    assert 'urn:bare' in features(account) and 'urn:host' not in features(account)
 		    assert forms(host) == [{'FORM_TYPE': ['urn:form']}] and forms(account) == []
 		    assert len(features(host)) == len(set(features(host)))
-		    # a full address is nobody's here
+		    # a full address belongs to no account here
 		    p.send("<iq type='get' id='i' from='%s' to='host.test/r'><query xmlns='%s'/></iq>" % (ALICE, DISCO))
 		    assert p.next()['to'] == 'host.test/r'
 	END
@@ -398,7 +398,7 @@ delegation() { scenario delegation; }
 		    p.request('q', content="<query xmlns='%s' node='n'/>" % DISCO)
 		    h.answer(h.next(), error('cancel/item-not-found'), 'error')
 		    p.refused('q', 'cancel/item-not-found')
-		    # it cannot answer what it was not asked: not an entity's request either
+		    # the handler cannot answer a request that went to an entity
 		    outer, inner = p.asked('mine')
 		    h.send("<iq type='result' id='%s' from='host.test' to='%s'/>" % (outer['id'], ALICE))
 		    p.wait_stderr('answers no open request')
@@ -484,7 +484,7 @@ delegation() { scenario delegation; }
 		    p.nothing()
 		    h.answer(asked)
 		    p.result('q')
-		    # it cannot answer, nor spoil, what it was not asked
+		    # the handler can neither answer nor spoil a request that went to an entity
 		    outer, inner = p.asked('mine')
 		    before = p.stderr.count('no open request')
 		    h.send({'id': outer['id'], 'type': 'result'}, {'id': outer['id'], 'type': 'result', 'payload': 1})
@@ -492,7 +492,7 @@ delegation() { scenario delegation; }
 		    p.wait_stderr("'payload' is no list", 2)
 		    p.reply(outer, inner)
 		    p.result('mine')
-		    # of 17 KB of markup come 8 MB
+		    # 17 KB of markup would become 8 MB
 		    p.request('q', content="<query xmlns='urn:other' xmlns:p='urn:%s'>%s</query>" % ('x' * 14000, '<p:a/>' * 500))
 		    p.refused('q', 'cancel/service-unavailable')
 		    assert 'too large as JSON' in p.stderr
@@ -658,7 +658,7 @@ delegation() { scenario delegation; }
 		        for q in p.nesting(entity, (ns,)):
 		            p.answer_nesting(q, "<feature var='urn:f:%s'/>" % entity)
 		    outer, inner = p.asked('flying', ns='urn:a')
-		    # nothing new: nobody is told
+		    # the same configuration: nobody is told
 		    p.signal(signal.SIGHUP)
 		    p.request('x', ns='urn:b')
 		    x = p.forwarded('other.test')
@@ -683,7 +683,7 @@ delegation() { scenario delegation; }
 		    p.wait_stderr("'urn:a'")
 		    p.reply(*p.asked('again', 'third.test', ns='urn:a'))
 		    p.result('again')
-		    # what an entity tells of a namespace that is another's by then
+		    # the disco answer of an entity for a namespace that has moved to another entity
 		    queries = {}
 		    for entity in ('fourth.test', 'fifth.test'):
 		        config(a=(entity,))
@@ -719,7 +719,7 @@ delegation() { scenario delegation; }
 		    p.result('next')
 		    p.reply(outer, inner)
 		    p.result('flying')
-		    # another account: subscribed to; what is in flight is finished
+		    # another account is subscribed to; open requests are finished
 		    outer, inner = p.asked('flying', entity=carol + '/a')
 		    config({'urn:b': {'jid': 'bob@vhost.test'}})
 		    p.signal(signal.SIGHUP)

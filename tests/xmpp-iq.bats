@@ -2,7 +2,7 @@
 # xmpp-iq: one's own reply and nobody else's, on real servers and on one that misbehaves on command.
 # check-servers
 
-# Variables are named after processes, functions called by name.
+# Variables are named after processes, and functions are called by name.
 # shellcheck disable=SC2154,SC2317
 load lib
 load stream
@@ -89,7 +89,7 @@ in_batches()
 	echo "<iq type='get' id='x'><x xmlns='urn:x'/></iq>" >>in
 	run -1 "$who" --to "$XMPP_HOST" --batch --json <in
 	assert_equal "$(tail -n 1 <<<"$output" | jq -r '.id + " " + .type')" "x error"
-	# objects in, objects out; ids restored however they look, and where there is none
+	# objects in, objects out; ids are restored, whatever they are, and an absent id stays absent
 	printf '%s\n' "'\"<&>" $'a\nb\tc' 'ünï' '' "$(printf %05000d 1)" |
 		jq -cR '{kind: "iq", type: "get", id: ., ns: "urn:xmpp:ping", name: "ping"}' >objects
 	run -0 "$who" --to "$XMPP_HOST" --batch --json <objects
@@ -136,7 +136,7 @@ own_account()
 		run -74 to_full "$who" --to "$XMPP_HOST" --disco-info
 		run -74 to_nothing "$who" --to "$XMPP_HOST" --disco-info
 	done
-	# nobody reads any more, and the reply never comes
+	# the reader has gone, and the reply never comes
 	fake 'up ; take 1 ; say taken ; wait-close'
 	mkfifo gone
 	start reader cat gone
@@ -150,7 +150,8 @@ own_account()
 
 # --- on a server that misbehaves on command
 
-# ask OPTION...: in time; for start: asking, which reads the file $read_from and writes the file $write_to
+# ask OPTION...: run xmpp-iq with a time limit. asking: the same for start; reads the file $read_from, writes the
+# file $write_to
 asking()
 {
 	[[ -z ${read_from:-} ]] || exec <"$read_from"
@@ -167,9 +168,9 @@ asking_as_user()
 ask() { (limit="timeout 60" asking "$@"); }
 ask_as_user() { (limit="timeout 60" asking_as_user "$@"); }
 
-# requests N [TEXT]: their ids are 1 to N
+# requests N [TEXT]: print requests with the ids 1 to N
 requests() { seq "$1" | sed "s|.*|<iq type='get' id='&'><q xmlns='urn:q'>${2:-}</q></iq>|"; }
-# ids_of FILE: each with the type, or the condition of the error
+# ids_of FILE: print each id with the type, or with the condition of the error
 ids_of()
 {
 	sed -E "s/^<iq [^>]*id=[\"']([^\"']*)[^>]*><error[^>]*><([a-z-]+) .*/\1 \2/; t
@@ -215,7 +216,7 @@ forged=(
 	run -0 ask --ping
 	assert_output "<right xmlns='urn:q'/>"
 	await fake
-	# the second one finds nobody who waits
+	# nothing waits for the second reply
 	fake "up
 		take 2
 		$lies
@@ -229,7 +230,7 @@ forged=(
 	assert_line --index 1 "${reply/@1/2}"
 	assert_equal "${#lines[@]}" 2
 	await fake
-	# an address may be typed
+	# --to need not be in prepared form
 	fake "up
 		take 2
 		send ${reply/vhost/Vhost}
@@ -331,7 +332,7 @@ forged=(
 	run -69 ask '<a/>'
 	run -69 ask <<<$'\n <a>\n</a>\n'
 	run -74 ask </
-	without_input() { "$@" <&-; } # run itself needs its descriptors
+	without_input() { "$@" <&-; } # `run` itself needs its descriptors
 	run -74 without_input ask
 	run -64 ask '<a/>' '<b/>'
 	run -64 ask --ping '<a/>'
@@ -344,7 +345,7 @@ forged=(
 	run -64 ask --stanza --json '<a/>'
 	run -64 ask --to 'a b@c' '<a/>'
 	run -64 ask --disco-info --node $'\x01'
-	# nobody waits for a payload that does not come
+	# it does not wait for a payload on standard input that never comes
 	mkfifo open
 	exec {open}<>open
 	for signal in TERM INT; do
@@ -356,8 +357,8 @@ forged=(
 	done
 	exec {open}>&-
 }
-# caught PID: it is xmpp-iq, and catches SIGTERM and SIGINT. First who it is: what the shell catches, before it
-# becomes xmpp-iq, does not count.
+# caught PID: PID is xmpp-iq and catches SIGTERM and SIGINT. Its name is checked first: the shell that becomes
+# xmpp-iq catches signals, too.
 caught()
 {
 	local signals
@@ -383,14 +384,14 @@ caught()
 	assert_equal "$status" 1
 	assert_equal "$(ids_of out)" '1 remote-server-timeout,2,3 remote-server-timeout,4,5 remote-server-timeout'
 	assert_equal "$(head -n 1 out)" "<iq type='error' id='1' to='d.test' from='vhost.test'><error type='wait'><remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>no reply</text></error></iq>"
-	# each from when it was sent
+	# each timeout runs from the moment its request was sent
 	fake 'up ; wait-close'
 	ask --batch --json --reply-timeout 0.1 --max-pending 2 < <(requests 5) >out || status=$?
 	assert_equal "$status" 1
 	assert_equal "$(jq -r '.id + .error.condition' out | paste -sd,)" "$(printf '%sremote-server-timeout\n' 1 2 3 4 5 | paste -sd,)"
 }
 
-# The third reply has been looked at when the request behind it is answered.
+# Once the request behind it is answered, the third reply has been read.
 delayed='up
 	take 3
 	send <iq type="result" from="vhost.test" id="@3"/>
@@ -458,23 +459,24 @@ delayed='up
 	assert_equal "$(jq -r '[.id, .error.condition // empty] | join(" ")' out | paste -sd,)" \
 		'1,7 bad-request,8 bad-request,9 bad-request,12,13,14 policy-violation'
 	assert_equal "$(grep -o '^xmpp-iq: stdin:[0-9]*: ' err | grep -o '[0-9]*' | paste -sd,)" 2,3,4,5,6,7,8,9,11,14,15,16
-	# a component has to say whom it asks
+	# a component must give --to
 	fake --forever 'up ; wait-close'
 	run -65 xmpp-iq --domain d.test --connect "127.0.0.1:$FAKE_PORT" --secret-file secret --batch < <(requests 1)
 	assert_line "xmpp-iq: stdin:1: no 'to' and no --to"
 	assert_line --partial '<bad-request '
-	# and a reply over a limit
+	# a reply over a limit
 	fake "up ; take 1 ; send <iq type='result' from='vhost.test' id='@1'><q>$(printf %03000d 1)</q></iq> ; wait-close"
 	run -1 ask --batch --max-stanza-bytes 2K < <(requests 1)
 	assert_output --partial 'policy-violation'
 	assert_output --partial 'the reply is over a limit'
-	# and a request larger than servers take
+	# a request larger than servers take
 	fake "up ; serve 1 <iq type='result' from='vhost.test' id='@id'/> ; wait-close"
 	ask --batch --max-send-bytes 2K < <(requests 1 "$(printf %03000d 1)"; requests 2 | tail -n 1) >out || status=$?
 	assert_equal "$(ids_of out)" '1 policy-violation,2'
 }
 
-# ended STATUS: asking has, and wrote one line for each request, after the replies that had come
+# ended STATUS: asking has ended with STATUS and has written one line for each request, after the replies that
+# had come
 ended()
 {
 	local status=0
@@ -508,7 +510,7 @@ ended()
 	touch go
 	ended 75
 	exec {open}>&-
-	# what had been read and not sent is told, too; a single request has nothing to print
+	# requests that were read but not sent are reported, too; a single request prints nothing
 	fake 'up
 		take 1
 		close'
@@ -546,7 +548,7 @@ ended()
 		kill -s "$signal" "$asking_pid"
 		ended 75
 		assert_file_contains asking.err 'interrupted: 2 requests without reply'
-		await fake # and the stream was closed in order
+		await fake # the stream was closed in order
 	done
 	exec {open}>&-
 	fake 'up ; take 1 ; say taken ; wait-close'
@@ -574,9 +576,9 @@ ended()
 	done
 }
 
-# reads NAME BYTES: how far NAME has come in the file that is its standard input
+# reads NAME BYTES: NAME has read so many bytes of the file that is its standard input
 reads() { (($(sed -n 's/^pos:[[:space:]]*//p' "/proc/${started[$1]}/fdinfo/0" || echo 0) >= $2)); }
-# thrifty NAME KIB: the most memory it ever had; sanitizers and valgrind keep what is freed for a while
+# thrifty NAME KIB: it never had more memory; not with sanitizers and valgrind, which keep freed memory
 thrifty()
 {
 	[[ -n ${WRAP:-} || ! -e $BUILDDIR/preload/failmalloc.so ]] ||
@@ -597,7 +599,7 @@ thrifty()
 	assert_equal "$(ids_of asking.out | md5sum)" "$(seq 2500 | paste -sd, | md5sum)"
 }
 
-# held_up FIFO SECONDS: there is more for it than it takes, for so long
+# held_up FIFO SECONDS: for so long more is written to the FIFO than it takes
 held_up()
 {
 	python3 -c '
@@ -625,7 +627,7 @@ time.sleep(float(sys.argv[2]))' "$1" "$2"
 		await asking
 		assert_equal "$(ids_of out | md5sum)" "$(seq 800 | paste -sd, | md5sum)"
 	done
-	# those who are asked to end do not wait for it for ever
+	# a program that was told to end does not wait for its reader for ever
 	read_from=in write_to=slow start asking asking --batch --max-queue-bytes 256K --max-stanza-bytes 16K
 	wait_for held_up "$slow" 0
 	kill -TERM "$asking_pid"
@@ -633,7 +635,7 @@ time.sleep(float(sys.argv[2]))' "$1" "$2"
 	status=0
 	end asking || status=$?
 	assert_equal "$status" 75
-	# nor are they ended by a reader who takes the rest after all
+	# nor is it ended by a reader that takes the rest after all
 	read_from=in write_to=slow start asking asking --batch --max-pending 20 --max-queue-bytes 256K --max-stanza-bytes 16K
 	wait_for held_up "$slow" 0
 	kill -TERM "$asking_pid"
@@ -648,7 +650,7 @@ time.sleep(float(sys.argv[2]))' "$1" "$2"
 
 @test "replies that wait for an earlier one are bounded in bytes: it is given up" {
 	body=$(printf %020000d 1)
-	# 300 are on their way before anybody knows how large replies are
+	# 300 requests are on their way before the size of a reply is known
 	fake "up
 		take 300
 		answer 2 300 <iq type='result' from='vhost.test' id='@id'><q xmlns='urn:q'>$body</q></iq>
@@ -664,7 +666,7 @@ time.sleep(float(sys.argv[2]))' "$1" "$2"
 	await asking || status=$?
 	assert_equal "$status" 1
 	assert_equal "$(ids_of asking.out)" "1 resource-constraint,$(seq 2 300 | paste -sd,)"
-	# where they are known to be large they are not asked for before there is room
+	# once replies are known to be large, requests wait until there is room
 	rm go
 	large="<iq type='result' from='vhost.test' id='@id'><q xmlns='urn:q'>$body</q></iq>"
 	fake "up

@@ -9,7 +9,7 @@ setup_file() { ejabberd_start "$BATS_FILE_TMPDIR/ejabberd" --tls off; }
 teardown_file() { ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"; }
 setup() { server_facts "$BATS_FILE_TMPDIR/ejabberd"; }
 
-# through NAME: the scenario of tests/tools/proxyservers.py on this file's server
+# through NAME: run the scenario NAME of tests/tools/proxyservers.py on this file's server
 through() { scenario proxyservers <<<"$1()"; }
 
 @test "the seed's example: a user's request to a real client and its answer back, from the address asked" {

@@ -168,7 +168,7 @@ teardown() { stop_all; }
 		    p.online('a')
 		    for n, address in enumerate(['proxy.test', 'room@proxy.test', 'proxy.test/res', 'room@proxy.test/a b/c@d']):
 		        p.served('id%d' % n, to=address)
-		    # one id, four addresses at once: each answer from its own
+		    # one id at four addresses at once: each answer comes from the address asked
 		    asked = {}
 		    for address in ['proxy.test', 'room@proxy.test', 'proxy.test/res']:
 		        asked[address] = p.ask('same', to=address)
@@ -500,7 +500,7 @@ teardown() { stop_all; }
 		        p.answer(first)
 		        p.answered(kind)
 		        p.online(first['to'].split('/')[1])
-		    # another error than those of an absent session is its answer
+		    # an error that is no bounce is the session's own answer
 		    first = p.ask('e')
 		    p.leave(first['to'])
 		    p.bounce(first, 'not-acceptable', 'modify')
@@ -918,7 +918,7 @@ teardown() { stop_all; }
 		        assert said(p, 'n%d' % n)['to'] == first['to']
 		    other = said(p, 'b1', user=BOB)
 		    assert other['from'] != first['from']
-		    # the reply of a session, from the address asked; another session takes over by writing
+		    # the reply of a session comes from the address asked; another session takes over by writing
 		    second = [IMPL + '/' + r for r in 'abc' if IMPL + '/' + r != first['to']][0]
 		    for session in first['to'], second:
 		        p.send("<message id='r' type='chat' from='%s' to='%s'><body>yes</body></message>" % (session, first['from']))
@@ -948,11 +948,11 @@ teardown() { stop_all; }
 		    p.send("<message type='groupchat' id='3' from='%s' to='proxy.test'><body>hi</body></message>" % ALICE)
 		    back = p.next()
 		    assert (back['type'], back['id'], back['to'], back['from']) == ('error', '3', ALICE, 'proxy.test'), back
-		    # tokens that are none reach nobody
+		    # invalid tokens reach nobody
 		    for bad in 'proxy.test/x', token[:-1], token.replace('proxy.test/', 'proxy.test/x'), 'proxy.test/' + ALICE:
 		        p.send("<message type='error' id='4' from='impl@vhost.test/a' to='%s'>%s</message>" % (bad, failure))
 		    p.nothing()
-		    # nor does a third party who knows one
+		    # nor does a third party that knows a token
 		    p.send("<message id='5' from='mallory@vhost.test/m' to='%s'><body>hi</body></message>" % token)
 		    for stanza in p.drain():
 		        assert stanza['to'] != ALICE, stanza
@@ -1018,7 +1018,7 @@ teardown() { stop_all; }
 		    p.error('modify/bad-request', 'o3', IMPL + '/a', token)
 		    p.served('ordinary', user=IMPL + '/a', to='proxy.test/res', session=IMPL + '/b')
 		    p.served('ordinary', user=IMPL + '/a', to=token[:-1], session=IMPL + '/b')
-		    # a third party who knows a token asks the service, not the user
+		    # a request of a third party that knows a token goes to the service, not to the user
 		    p.served('third', user='mallory@vhost.test/m', to=token)
 		with Proxy('--outbound-iq', '--encoding', 'plain') as p:
 		    p.online('a', 'b')
@@ -1060,12 +1060,12 @@ teardown() { stop_all; }
 		    shown(p)
 		    p.leave(IMPL + '/b')
 		    assert shown(p) == [('bob@vhost.test', 'x@proxy.test', 'unavailable')]
-		# kept over a restart
+		# subscribers are kept over a restart
 		with Proxy('--show-presence', '--state-dir', 'state', subscribe=False) as p:
 		    shown(p)
 		    p.send("<presence from='impl@vhost.test/a' to='proxy.test'/>")
 		    assert shown(p) == [('bob@vhost.test', 'x@proxy.test', 'available')]
-		    # stopped, D is gone for its subscribers
+		    # when it stops, D becomes unavailable to its subscribers
 		    assert [(s['to'], s['from'], s['type']) for s in p.end()] == [('bob@vhost.test', 'x@proxy.test', 'unavailable')]
 	END
 }
@@ -1086,7 +1086,7 @@ teardown() { stop_all; }
 		    p.send(available)
 		    p.expect(shown)
 		    p.kill()
-		# who is stopped before he knows says so, too
+		# a proxy that is stopped before it knows any session says so, too
 		with Proxy('--show-presence', '--state-dir', 'state') as p:
 		    assert [s.raw for s in p.end()] == [gone]
 	END
@@ -1169,7 +1169,7 @@ teardown() { stop_all; }
 		    p.nothing()
 		    p.send_request('2', to='x@proxy.test')
 		    late = p.next()
-		    if late['type'] == 'get':          # the signal was not seen yet
+		    if late['type'] == 'get':          # it had not seen the signal yet
 		        p.answer(late)
 		        p.answered('2', from_='x@proxy.test')
 		    else:
@@ -1311,7 +1311,7 @@ teardown() { stop_all; }
 		    with Proxy(*options) as p:
 		        p.answer(asked)
 		        p.nothing()
-		# a request that runs into the timeout tells that the grace is over
+		# once a request has timed out, the grace is over
 		options = ['--key-file', 'keys', '--state-dir', 'state', '--timeout', '1']
 		asked = killed(*options)
 		with Proxy(*options) as p:
@@ -1358,17 +1358,17 @@ teardown() { stop_all; }
 		    return asked
 		asked = late('1', '2')
 		assert sorted(os.listdir('state')) == ['answered', 'running']
-		# told by nobody else, and by nobody in the clear
+		# nobody else can read the marks or write them
 		assert os.stat('state/answered').st_mode & 0o777 == 0o600
 		assert len(open('state/answered').read().splitlines()) == 2
-		# cut off on a full disk: the next one is a line of its own all the same
+		# when a full disk has cut off a mark, the next one is still a line of its own
 		with open('state/answered', 'a') as f:
 		    f.write('0123')
-		# and who stops cleanly leaves them
+		# a clean stop leaves the marks
 		with Proxy(*options) as p:
 		    p.end()
 		assert os.listdir('state') == ['answered']
-		# whoever is killed after it knows still what was before
+		# a proxy that is killed later still knows the earlier marks
 		asked += late('3')
 		assert len(open('state/answered').read().splitlines()) == 3
 		options = options[:-1] + ['60']
@@ -1377,11 +1377,11 @@ teardown() { stop_all; }
 		    for request in asked:
 		        p.answer(request)
 		    p.nothing()
-		    # it is that request, and no other
+		    # the mark is for that request and no other
 		    p.answer(dict(asked[0].element.attrib, id='other'))
 		    p.answered('other')
 		    p.kill()
-		# a user may take the same id again: in the end a mark is forgotten
+		# a user may use the same id again, so a mark is forgotten after a time
 		with open('state/answered') as f:
 		    marks = [line.split() for line in f]
 		with open('state/answered', 'w') as f:

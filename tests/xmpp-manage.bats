@@ -8,7 +8,7 @@ load tools/scenario
 
 teardown() { stop_all; }
 
-# delegation: the scenario on standard input, with the names of tests/tools/delegation.py
+# delegation: run the scenario on standard input, with the names of tests/tools/delegation.py
 delegation() { scenario delegation; }
 
 # --- envelopes
@@ -86,9 +86,9 @@ delegation() { scenario delegation; }
 		    p.send(envelope(ask('same')))
 		    again = h.next()
 		    assert again['id'] not in {a['id'] for a in asked}
-		    h.answer(asked[0])      # long answered
+		    h.answer(asked[0])      # answered long ago
 		    h.answer(again)
-		    h.answer(again)         # once is enough
+		    h.answer(again)         # answered twice
 		    p.result('o1', 'same')
 		    p.wait_stderr('answers no open request', 2)
 		    p.nothing()
@@ -147,19 +147,19 @@ delegation() { scenario delegation; }
 		    for i, content in enumerate(bad):
 		        p.send("<iq type='set' id='o%d' from='%s' to='%s'>%s</iq>" % (i, HOST, D, content))
 		        p.error('modify/bad-request', 'o%d' % i, HOST, D)
-		    # one that can be answered inside, is
+		    # a bad request that can be answered inside the envelope is answered there
 		    p.send(envelope(ask(content="<a xmlns='urn:test:one'/><b xmlns='urn:test:one'/>")))
 		    p.failed('o1', 'modify/bad-request')
 		    p.send(envelope(ask(content=" ")))
 		    p.failed('o1', 'modify/bad-request')
-		    # one delay is no harm (XEP-0297), two are
+		    # one <delay/> is allowed (XEP-0297), two are not
 		    delay = "<delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/>"
 		    p.send("<iq type='set' id='o1' from='%s' to='%s'>%s</iq>" % (HOST, D, d % (f % (delay * 2))))
 		    p.error('modify/bad-request', 'o1', HOST, D)
 		    for both in (delay + ask(content=" "), ask(content=" ") + delay):
 		        p.send("<iq type='set' id='o1' from='%s' to='%s'>%s</iq>" % (HOST, D, d % (f % both)))
 		        p.failed('o1', 'modify/bad-request')
-		    # after all that the next request is the first the handler sees
+		    # the handler has seen nothing of these: its first request is the next one
 		    p.send(envelope(ask('good')))
 		    h.answer(h.next())
 		    p.result('o1', 'good')
@@ -335,7 +335,7 @@ delegation() { scenario delegation; }
 		        p.send(envelope(ask()))
 		        h.answer(h.next(), content, kind)
 		        p.failed('o1', 'cancel/internal-server-error')
-		    # a payload of that name is no error
+		    # a payload named "error" in another namespace is no error
 		    p.send(envelope(ask()))
 		    h.answer(h.next(), "<error xmlns='urn:x'/>" + error('cancel/conflict'), 'error')
 		    assert '<conflict ' in p.next().raw, p.seen[-1]
@@ -520,7 +520,7 @@ manage()
 		    assert ' 0 1 2 3 ' in ' ' + said.split('\n')[0] + ' ' or '0 1 2 3 ' in said, said
 		    import re
 		    for name in ('SigBlk', 'SigIgn'):
-		        # 32 and 33 are the C library's own: nobody can reset them
+		        # 32 and 33 belong to the C library and cannot be reset
 		        assert int(re.search(name + r': *([0-9a-f]+)', said).group(1), 16) & ~(3 << 31) == 0, said
 		    pgid, pid = re.search(r'pgid +(\d+) pid (\d+)', said).groups()
 		    assert pgid == pid, said
@@ -573,7 +573,7 @@ manage()
 }
 
 @test "a handler that writes each answer before it reads on: all are answered, whatever waits in between" {
-	# more than both pipes and the queue hold: who did not read while it cannot write would wait for ever
+	# more than both pipes and the queue hold: a program that stops reading while it cannot write would wait for ever
 	cat >echo.py <<-'END'
 		import sys
 		for line in sys.stdin:
@@ -671,13 +671,13 @@ manage()
 		        check(sent, "<iq type='get' id='{id}' from='deleg.test' to='%s'><query xmlns='jabber:iq:roster'/></iq>" % to)
 		        assert sent['id'] != 'mine'
 		        answer = "<iq type='result' id='%s' from='%s' to='deleg.test'><query xmlns='jabber:iq:roster'/></iq>"
-		        p.send(answer % (sent['id'], 'mallory@vhost.test'))     # a stranger
+		        p.send(answer % (sent['id'], 'mallory@vhost.test'))     # from a stranger
 		        p.send(answer % ('x' + sent['id'], to))
 		        p.send(answer % (sent['id'], to))
 		        p.send(answer % (sent['id'], to))                       # once
 		        check(h.next(), "<iq type='result' id='mine' from='%s' to='deleg.test'><query xmlns='jabber:iq:roster'/></iq>" % to)
 		        p.nothing()
-		    # in the middle of a delegated request, with the same id
+		    # with the id of a delegated request that is open
 		    p.send(envelope(ask('q')))
 		    asked = h.next()
 		    h.send("<iq type='set' id='%s' to='vhost.test'><x xmlns='urn:x'/></iq>" % asked['id'])
@@ -853,7 +853,7 @@ manage()
 		    p.send(envelope(ask()))
 		    p.nothing()
 		    p.signal(signal.SIGTERM)
-		    p.counters()        # the first is not the second as well
+		    p.counters()        # prints counters once the first SIGTERM has been seen, so that the second is another one
 		    p.signal(signal.SIGTERM)
 		    rest = p.ended(0)
 		    assert len(rest) == 1 and inner_of(rest[0]).error == 'wait/recipient-unavailable', rest
@@ -1021,7 +1021,7 @@ manage()
 	delegation <<-'END'
 		h = JsonHandler()
 		with Manage('--json', '--max-stanza-bytes', '20000', handler=h) as p:
-		    # of 17 KB of markup come 8 MB: each namespace is said again
+		    # 17 KB of markup would become 8 MB: each namespace is declared again
 		    many = "<query xmlns='urn:test:one' xmlns:p='urn:%s'>%s</query>" % ('x' * 14000, '<p:a/>' * 500)
 		    p.send(envelope(ask(content=many)))
 		    p.failed('o1', 'cancel/service-unavailable')
@@ -1100,7 +1100,7 @@ manage()
 		        sent = p.next()
 		        check(sent, "<iq type='get' id='{id}' from='deleg.test' to='%s'><query xmlns='jabber:iq:roster'/></iq>" % to)
 		        assert sent['id'] != 'mine'
-		        h.send({'id': sent['id'], 'type': 'bad'})       # not the handler's to answer
+		        h.send({'id': sent['id'], 'type': 'bad'})       # the handler cannot answer this
 		        p.wait_stderr('answers no open request')
 		        answer = "<iq type='result' id='%s' from='%s' to='deleg.test'><query xmlns='jabber:iq:roster'><item jid='a@b'><group>G</group></item></query></iq>"
 		        p.send(answer % (sent['id'], 'mallory@vhost.test'))
@@ -1109,7 +1109,7 @@ manage()
 		        assert h.next() == {'v': 1, 'kind': 'iq', 'type': 'result', 'id': 'mine', 'from': to, 'to': D, 'attrs': {}, 'ns': 'jabber:iq:roster', 'name': 'query',
 		            'payload': [{'name': 'query', 'ns': 'jabber:iq:roster', 'attrs': {}, 'children': [
 		                {'name': 'item', 'attrs': {'jid': 'a@b'}, 'children': [{'name': 'group', 'attrs': {}, 'children': ['G']}]}]}]}
-		    # with the id of a delegated request, in the middle of it
+		    # with the id of a delegated request that is open
 		    p.send(envelope(ask('q')))
 		    asked = h.next()
 		    h.send({'type': 'set', 'id': asked['id'], 'to': HOST, 'ns': 'urn:x', 'name': 'x'})
@@ -1119,7 +1119,7 @@ manage()
 		    assert (back['id'], back['error']) == (asked['id'], {'type': 'cancel', 'condition': 'conflict'}), back
 		    h.answer(asked)
 		    p.result('o1', 'q')
-		    # those that are not sent
+		    # requests of the handler that are not sent
 		    for members in ({'to': 'evil.test'}, {'to': 'alice@vhost.test/a1'}, {}, {'to': HOST, 'payload': []}):
 		        h.send({'type': 'get', 'id': 'm', 'ns': 'urn:x', 'name': 'x', **members} if 'payload' not in members else {'type': 'get', 'id': 'm', **members})
 		        back = h.next()

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Act 1: a service that lives in a client. What mod_client_proxy does in Prosody, beside it.
+# Act 1: a service that lives in a client. It does beside Prosody what mod_client_proxy does inside it.
 # shellcheck source=tests/demo/lib.sh
 . "$DEMO_ROOT/tests/demo/lib.sh"
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Act 2: whole namespaces handled elsewhere. What mod_delegation does in Prosody, for any component,
-# and the other side of it: a shell script that answers.
+# Act 2: namespaces that are handled elsewhere. It does for any component what mod_delegation does inside
+# Prosody, and shows the other side: a shell script that answers.
 # shellcheck source=tests/demo/lib.sh
 . "$DEMO_ROOT/tests/demo/lib.sh"
 

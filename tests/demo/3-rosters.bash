@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Act 3: rosters from a web application. What mod_http_roster_admin does in Prosody, beside it.
+# Act 3: rosters from a web application. It does beside Prosody what mod_http_roster_admin does inside it.
 # shellcheck source=tests/demo/lib.sh
 . "$DEMO_ROOT/tests/demo/lib.sh"
 
@@ -38,7 +38,7 @@ curl -sS -m 30 -d '["john", "aaron"]' "http://127.0.0.1:$FREE_PORT/roster_admin/
 echo "    $(cat answer)"
 grep -q '"updated": *2' answer
 
-# arrived USER PATTERN...: the line of what USER received that has them all
+# arrived USER PATTERN...: the line that USER received and that matches all patterns
 arrived()
 {
 	local lines pattern

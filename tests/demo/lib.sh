@@ -6,8 +6,8 @@ set -euo pipefail
 
 started=()
 
-# start_ready COMMAND...: in the background with `--ready-fd 3` given by the caller; returns when it is
-# ready. Its pid is remembered and in $started_pid.
+# start_ready COMMAND...: run it in the background and return when it is ready; COMMAND has --ready-fd 3. Its pid
+# is in $started_pid, and is remembered to end it.
 start_ready()
 {
 	local fifo=$DEMO_DIR/ready.$RANDOM ready
@@ -42,7 +42,7 @@ finish()
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-# until_true COMMAND...: until it succeeds, at most 30 s
+# until_true COMMAND...: run it until it succeeds, at most 30 s
 until_true()
 {
 	local deadline=$((SECONDS + 30))
@@ -56,5 +56,5 @@ until_true()
 }
 
 say() { printf '\n%s\n' "$*"; }
-# show LABEL STANZA: as the module's manual shows an exchange
+# show LABEL STANZA: print it in the form of the module's manual
 show() { printf '    %s:\n        %s\n' "$1" "$2"; }

@@ -74,7 +74,7 @@ server_free_port()
 	done
 }
 
-# Is it the process PID that listens on 127.0.0.1:PORT? (Somebody else's server is not ours.)
+# Whether the process PID listens on 127.0.0.1:PORT (another process may have taken the port).
 server_listens()
 {
 	local pid=$1 port=$2 inode
@@ -94,12 +94,12 @@ _servers_starttime()
 	[[ $1 != Z ]] && echo "${20}"
 }
 
-# The process id of the server in DIR, if it runs (a reused id is not it).
+# Print the process id of the server in DIR, if it runs; a reused id does not count.
 server_pid()
 {
 	local pid start
 	read -r pid start 2>/dev/null <"$1/pid" || return 1
-	# no start time: it was gone before we could look
+	# no start time: it had ended before we could look
 	[[ -n $start && $(_servers_starttime "$pid") == "$start" ]] && echo "$pid"
 }
 
@@ -120,7 +120,7 @@ server_kill()
 		fi
 		command sleep 0.02
 	done
-	wait "$pid" 2>/dev/null || true # reaps it where it is our child
+	wait "$pid" 2>/dev/null || true # reap it if it is our child
 	rm -f "$dir/pid"
 }
 
@@ -170,7 +170,7 @@ _servers_spawn()
 			((fd > 2)) && eval "exec $fd>&-"
 		done
 		unset LD_PRELOAD
-		# setsid: an interrupt typed at the terminal is for the test run, not for the server
+		# setsid: an interrupt typed at the terminal must reach the test run only, not the server
 		exec setsid "$@"
 	) </dev/null >>"$dir/stderr" 2>&1 &
 	pid=$!
@@ -215,7 +215,7 @@ _servers_ready()
 		while :; do
 			pid=$(server_pid "$dir") || return 1
 			server_listens "$pid" "$port" && break
-			# Both go on without a port that is taken.
+			# Both servers go on without a port that is taken.
 			grep -qsE 'Failed to open (server port|socket)|ddress already in use' \
 				"$dir/server.log" "$dir/stderr" && return 1
 			((SECONDS > deadline)) && return 1
@@ -388,7 +388,7 @@ server_add_user()
 
 # --- Prosody
 
-# As Prosody's datamanager names files: all but letters and digits as %xx.
+# The file name of Prosody's datamanager: all but letters and digits as %xx.
 _prosody_name()
 {
 	local LC_ALL=C s=$1 out='' c i
@@ -754,7 +754,7 @@ _nginx_configure()
 	} >"$dir/nginx.conf"
 	_servers_facts "$dir" SERVER_KIND=nginx NGINX_DIR="$dir" NGINX_PORT="$port" NGINX_TLS_PORT="$tlsport" \
 		NGINX_TLS_CA="$([[ -n $tlsport ]] && echo "$dir/ca.pem")"
-	# What belongs to an XMPP server started before stays.
+	# Keep the facts of an XMPP server that was started before.
 	sed -i '/^SERVER_\|^SECRET_\|^PASSWORD_/d' "$dir/facts"
 }
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# scenario [MODULE]: run the Python on standard input, all names of tests/tools/MODULE.py
-# (filter) at hand. It fails as Python fails: at the first assertion.
+# scenario [MODULE]: run the Python on standard input with all names of tests/tools/MODULE.py (filter)
+# imported. It fails at the first failed assertion.
 scenario()
 {
 	{
