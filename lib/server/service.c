@@ -22,8 +22,10 @@
 #define METRICS_LINE_BYTES (16 * 1024)
 /* How often a supervisor hears how we are, if it changes. */
 #define STATUS_INTERVAL_MS 5000
-/* The last words may take this long after a SIGTERM, and the end of the stream too. */
+/* The last words may take this long after a SIGTERM, and the end of the stream too; longer as long
+ * as something of them is taken. */
 #define LAST_WORDS_MS 5000
+#define LAST_WORDS_MAX_MS 60000
 /* What the socket takes at once: the end of the stream goes with it. */
 #define GOODBYE_BYTES (64 * 1024)
 /* Requests can come after the end of each stream: this often we come back for them. */
@@ -52,9 +54,11 @@ struct service {
 	enum phase phase;
 	int status;
 	bool drain_told, input_ended, ready, stopping;
-	bool held;	 /* the link is paused, and so will the next one be */
-	char why[256];	 /* while waiting for the next connection */
-	int64_t tick_ms; /* what the timer is set to */
+	bool impatient;		   /* several signals: what is not taken is given up */
+	int64_t last_words_max_ms; /* by when they must have been taken */
+	bool held;		   /* the link is paused, and so will the next one be */
+	char why[256];		   /* while waiting for the next connection */
+	int64_t tick_ms;	   /* what the timer is set to */
 	struct loop_timer tick, drain, end, metrics, watchdog, status_line;
 	/* stanzas and open requests when the last status was sent */
 	uint64_t told;
@@ -244,6 +248,7 @@ static void service_finish(struct service *s, int status)
 	/* Who filters a file may read the end of the output when he likes. */
 	if (!s->input_ended)
 		loop_timer_set(s->loop, &s->end, service_now_ms(s) + LAST_WORDS_MS);
+	s->last_words_max_ms = service_now_ms(s) + LAST_WORDS_MAX_MS;
 	if (service_up(s)) {
 		struct turn turn = service_turn(s);
 
@@ -262,13 +267,19 @@ static void service_finish(struct service *s, int status)
 	service_status(s);
 }
 
+/* Whether there are answers that were to be written by now. */
+static bool service_owes(const struct service *s)
+{
+	return s->ops.tick && s->ops.deadline && s->ops.deadline(s->self) <= service_now_ms(s);
+}
+
 /* All that waits for its turn to end: finish, or stop if all is written. */
 static void on_end(void *context, int64_t now_ms)
 {
 	struct service *s = context;
 	struct link *link = service_link(s);
+	int64_t until_ms;
 
-	(void)now_ms;
 	if (s->phase == PHASE_LATE) {
 		loop_stop(s->loop, s->status);
 		return;
@@ -277,7 +288,14 @@ static void on_end(void *context, int64_t now_ms)
 		service_finish(s, s->status);
 		return;
 	}
-	/* The time for the last words is over. */
+	/* The time for the last words is over, if none of them is being taken. */
+	until_ms = link ? link_written_ms(link) + LAST_WORDS_MS : 0;
+	if (until_ms > now_ms && now_ms < s->last_words_max_ms && !s->impatient) {
+		loop_timer_set(s->loop, &s->end, until_ms);
+		return;
+	}
+	if (service_owes(s))
+		err_error("open requests left without an answer: %zu", open_requests(s));
 	if (link && link_queued_bytes(link) > 0) {
 		err_error("%zu bytes of output were not taken", link_queued_bytes(link));
 		s->status = s->component ? EXIT_TEMPORARY : EXIT_IO;
@@ -325,8 +343,8 @@ static void on_terminate(void *context, int signal_number)
 		break;
 	case PHASE_ENDING:
 		/* A first signal gives the slow reader some time yet. */
-		loop_timer_set(s->loop, &s->end,
-			s->end.deadline_ms == DEADLINE_NEVER ? now_ms + LAST_WORDS_MS : 0);
+		s->impatient = s->end.deadline_ms != DEADLINE_NEVER;
+		loop_timer_set(s->loop, &s->end, s->impatient ? 0 : now_ms + LAST_WORDS_MS);
 		break;
 	case PHASE_LATE:
 		loop_stop(s->loop, s->status);
@@ -357,6 +375,28 @@ static void on_tick(void *context, int64_t now_ms)
 		s->ops.tick(s->self, &turn);
 }
 
+/* All is said, or is said as soon as there is room. */
+static void ending_turn(struct service *s)
+{
+	struct link *link = service_link(s);
+
+	if (service_up(s) && service_owes(s)) {
+		if (!service_congested(s))
+			loop_timer_set(s->loop, &s->tick, 0);
+		return;
+	}
+	if (s->component && link && link_queued_bytes(link) <= GOODBYE_BYTES) {
+		component_goodbye(s->component);
+		loop_stop(s->loop, s->status);
+	} else if (!link || link_flush(link, 0)) {
+		loop_stop(s->loop, s->status);
+	} else if (link_write_error(link) && s->component) {
+		loop_stop(s->loop, EXIT_TEMPORARY);
+	} else if (link_write_error(link)) {
+		stdout_failed(s, link_write_error(link));
+	}
+}
+
 /* At the end of each turn: only timers are set here, for what is said in them is to be written at
  * the end of a turn as well. */
 static void on_turn(void *context)
@@ -368,19 +408,7 @@ static void on_turn(void *context)
 	if (loop_stopped(s->loop) || s->phase == PHASE_LATE)
 		return;
 	if (s->phase == PHASE_ENDING) {
-		if (s->component && link && link_queued_bytes(link) <= GOODBYE_BYTES) {
-			component_goodbye(s->component);
-			loop_stop(s->loop, s->status);
-			return;
-		}
-		if (link && !link_flush(link, 0)) {
-			if (link_write_error(link) && !s->component)
-				stdout_failed(s, link_write_error(link));
-			else if (link_write_error(link))
-				loop_stop(s->loop, EXIT_TEMPORARY);
-			return;
-		}
-		loop_stop(s->loop, s->status);
+		ending_turn(s);
 		return;
 	}
 	if (s->stopping)

@@ -137,7 +137,8 @@ struct service_ops {
 	int64_t (*deadline)(const void *self); /* DEADLINE_NEVER: none */
 	/* from now on answer new requests yourself */
 	void (*drain)(void *self, struct turn *turn);
-	/* answer each open request now */
+	/* Answer each open request now. What does not fit stays owed and goes on in tick; the
+	 * program ends when deadline is in the future or nobody takes the output. */
 	void (*finish)(void *self, struct turn *turn);
 	/* open requests: drained when 0 */
 	size_t (*open_requests)(const void *self);

@@ -23,7 +23,7 @@ static struct echo {
 	int64_t delay_ms;
 	struct held held[HELD_MAX]; /* in order of their deadlines */
 	size_t first, last;
-	bool draining;
+	bool draining, finishing;
 	struct service *service;
 } echo;
 
@@ -98,24 +98,33 @@ static int64_t deadline(const void *self)
 {
 	const struct echo *e = self;
 
-	return e->first < e->last ? e->held[e->first].deadline_ms : DEADLINE_NEVER;
+	if (e->first == e->last)
+		return DEADLINE_NEVER;
+	return e->finishing ? 0 : e->held[e->first].deadline_ms;
 }
 
+/* Until all that is due is answered, or the output is full. */
 static void tick(void *self, struct turn *turn)
 {
 	struct echo *e = self;
+	enum writer_status status = WRITER_OK;
 
 	while (deadline(e) <= turn->now_ms) {
-		struct held *h = &e->held[e->first++];
+		struct held *h = &e->held[e->first];
 
-		writer_begin(turn->writer);
-		writer_raw(turn->writer, "<iq type='result'");
-		writer_attribute(turn->writer, "to", span_of(h->from));
-		writer_attribute(turn->writer, "from", span_of(h->to));
-		writer_attribute(turn->writer, "id", span_of(h->id));
-		writer_raw(turn->writer, "/>");
-		writer_end(turn->writer);
+		if (e->finishing) {
+			status = stanza_error_send(turn->writer, "iq", span_of(h->from),
+				span_of(h->to), span_of(h->id), ERROR_RECIPIENT_UNAVAILABLE, NULL);
+		} else {
+			writer_start(turn->writer, "iq", "result", span_of(h->id), span_of(h->from),
+				span_of(h->to));
+			writer_raw(turn->writer, "/>");
+			status = writer_end(turn->writer);
+		}
+		if (status == WRITER_FULL)
+			return;
 		drop(h);
+		e->first++;
 	}
 }
 
@@ -131,13 +140,8 @@ static void finish(void *self, struct turn *turn)
 {
 	struct echo *e = self;
 
-	while (e->first < e->last) {
-		struct held *h = &e->held[e->first++];
-
-		stanza_error_send(turn->writer, "iq", span_of(h->from), span_of(h->to),
-			span_of(h->id), ERROR_RECIPIENT_UNAVAILABLE, NULL);
-		drop(h);
-	}
+	e->finishing = true;
+	tick(e, turn);
 }
 
 static size_t open_requests(const void *self)
