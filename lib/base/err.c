@@ -173,6 +173,35 @@ void err_log_limited(
 	*limit = (struct err_limit){.next_ms = now_ms + LIMIT_MS};
 }
 
+/* FNV-1a */
+static uint64_t hash_more(uint64_t hash, const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		hash = (hash ^ (unsigned char)p[i]) * 0x100000001b3;
+	return hash;
+}
+
+struct err_limit *err_limit_of(
+	struct err_limits *limits, int64_t now_ms, const char *what, const char *p, size_t n)
+{
+	uint64_t hash = hash_more(hash_more(0xcbf29ce484222325, what, strlen(what)), p, n);
+	struct err_limit_of *over = NULL;
+
+	for (int i = 0; i < ERR_LIMITS; i++) {
+		struct err_limit_of *of = &limits->of[i];
+
+		if (of->limit.next_ms && of->hash == hash)
+			return &of->limit;
+		if (!over && of->limit.next_ms <= now_ms)
+			over = of;
+	}
+	if (!over) /* the last is everybody's */
+		return &limits->of[ERR_LIMITS - 1].limit;
+	over->hash = hash;
+	over->limit.next_ms = 0; /* what it has left out is told with the next message */
+	return &over->limit;
+}
+
 void err_die(enum exit_status status, const char *format, ...)
 {
 	va_list ap;

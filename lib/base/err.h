@@ -60,6 +60,19 @@ struct err_limit {
 void err_log_limited(struct err_limit *limit, int64_t now_ms, enum err_level level,
 	const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* The same for messages whose text is not known before: each different one is limited by itself, as
+ * long as there are not too many of them in a minute; the rest of them together. */
+#define ERR_LIMITS 24
+struct err_limits {
+	struct err_limit_of {
+		uint64_t hash;
+		struct err_limit limit;
+	} of[ERR_LIMITS]; /* private */
+};
+/* The limit of the message that is about these two texts. */
+struct err_limit *err_limit_of(
+	struct err_limits *limits, int64_t now_ms, const char *what, const char *p, size_t n);
+
 /* Log as an error and exit with the status. Only cmd/ and x*alloc call it. */
 _Noreturn void err_die(enum exit_status status, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

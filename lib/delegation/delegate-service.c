@@ -5,25 +5,18 @@
 #include "base/utf8.h"
 #include "delegation/delegation.h"
 #include "base/err.h"
-#include "loop/handler.h"
 #include "xmpp/jid.h"
 #include "base/json.h"
-#include "xmpp/jsonlines.h"
 #include "base/secret.h"
 #include "base/random.h"
 #include "base/io.h"
 
 #define CONFIG_MAX_BYTES (1024 * 1024)
-/* How long the handler may take to end when its input does. */
-#define HANDLER_END_MS 2000
 
 struct delegateservice {
 	const struct delegateservice_config *config;
 	struct delegate *delegate;
-	struct service *service;
-	struct handler *handler;
-	struct jsonlines *json; /* --json, or NULL */
-	size_t max_line_bytes;	/* with it */
+	struct helper *helper; /* OTHERWISE, or NULL */
 	struct buf domain;
 	struct disco_info own;
 	struct random_numbers random;
@@ -210,100 +203,20 @@ static int rules_from_file(struct delegateservice *ds, struct delegate_rules *ru
 
 /* Service ---------------------------------------------------------------- */
 
-static bool on_hand(void *context, const struct stanza *s, struct span id)
-{
-	struct delegateservice *ds = context;
-	struct writer *w = handler_writer(ds->handler);
-	struct stanza_edit edit = {.id = id};
-	enum writer_status status;
-
-	if (!w)
-		return false;
-	if (!ds->json)
-		return writer_stanza(w, s, &edit) == WRITER_OK;
-	status = jsonlines_append(s, id, ds->max_line_bytes, w->out);
-	if (status == WRITER_TOO_LARGE)
-		err_warn("an iq of '%.*s' is too large as JSON", SPAN_ARG(s->from));
-	return status == WRITER_OK;
-}
-
-static void on_handler_stanza(void *context, const struct stanza *s)
-{
-	struct delegateservice *ds = context;
-	struct turn turn = service_turn(ds->service);
-
-	delegate_handler_stanza(ds->delegate, s, &turn);
-}
-
-static void on_handler_line(void *context, struct span line)
-{
-	struct delegateservice *ds = context;
-	struct stanza s;
-	struct span id;
-	const char *wrong = jsonlines_read(ds->json, line, 0, &s, &id);
-	struct turn turn = service_turn(ds->service);
-
-	if (!wrong) {
-		on_handler_stanza(ds, &s);
-		return;
-	}
-	err_warn("what '%s' wrote is no reply: %s (id '%.*s')", ds->config->otherwise[0], wrong,
-		SPAN_ARG(id));
-	delegate_handler_bad(ds->delegate, id, &turn);
-}
-
-static void on_handler_died(void *context)
-{
-	struct delegateservice *ds = context;
-	struct turn turn = service_turn(ds->service);
-
-	delegate_handler_died(ds->delegate, &turn);
-}
-
-/* While the handler does not take more, no more is taken from the server; while that does not, or
- * is away, no more is taken from the handler. */
-static void on_turn(void *context)
-{
-	struct delegateservice *ds = context;
-
-	service_hold(ds->service, handler_congested(ds->handler));
-	handler_hold(ds->handler, service_congested(ds->service));
-}
-
-static struct reader_config reply_limits(const struct delegateservice_config *c)
-{
-	return (struct reader_config){.kind = READER_PIPE,
-		.max_stanza_bytes = (size_t)c->service.max_stanza_bytes,
-		.max_depth = (unsigned)c->service.max_depth,
-		.max_attributes = (unsigned)c->service.max_attributes};
-}
-
 static void on_attach(void *context, struct service *service, struct loop *loop)
 {
-	static const struct handler_ops handler_ops = {
-		.stanza = on_handler_stanza, .line = on_handler_line, .died = on_handler_died};
 	struct delegateservice *ds = context;
-	const struct handler_config handler = {.kind = ds->json ? HANDLER_LINES : HANDLER_STANZAS,
-		.argv = ds->config->otherwise,
-		.link = {.reader = reply_limits(ds->config),
-			.max_queue_bytes = (size_t)ds->config->service.max_queue_bytes,
-			.max_line_bytes = ds->json ? ds->max_line_bytes : 0,
-			/* one that does not read would stop everything */
-			.stall_ms = ds->config->timeout_ms}};
 
-	ds->service = service;
-	if (!ds->config->otherwise)
-		return;
-	ds->handler = handler_new(loop, &handler, &handler_ops, ds);
-	loop_turn(loop, on_turn, ds);
+	if (ds->helper)
+		helper_attach(ds->helper, service, loop);
 }
 
 static void on_detach(void *context)
 {
 	struct delegateservice *ds = context;
 
-	handler_free(ds->handler, io_now_ms() + HANDLER_END_MS);
-	ds->handler = NULL;
+	if (ds->helper)
+		helper_detach(ds->helper);
 }
 
 static bool on_reload(void *context, struct turn *turn)
@@ -381,10 +294,25 @@ const char *delegateservice_check(const struct delegateservice_config *c)
 	return c->config_file ? NULL : rules_check(c);
 }
 
+static struct helper *otherwise_new(struct delegateservice *ds)
+{
+	const struct delegateservice_config *c = ds->config;
+	const struct helper_config config = {.argv = c->otherwise,
+		.json = c->json,
+		.timeout_ms = c->timeout_ms,
+		.max_pending = (size_t)c->max_pending,
+		.max_pending_bytes = buf_bytes(c->max_pending_bytes),
+		.service = &c->service,
+		.random = &ds->random};
+
+	return c->otherwise ? helper_new(&config) : NULL;
+}
+
 static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 {
 	const struct delegateservice_config *c = ds->config;
 	struct service_config service = c->service;
+	struct helper *otherwise = otherwise_new(ds);
 	const struct delegate_config config = {.domain = buf_span(&ds->domain),
 		.version = c->version + 1,
 		.own = &ds->own,
@@ -392,20 +320,19 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 		.max_pending = (size_t)c->max_pending,
 		.max_pending_bytes = buf_bytes(c->max_pending_bytes),
 		.passthrough = !service.connect,
-		.hand = c->otherwise ? on_hand : NULL,
-		.context = ds,
+		.hand = otherwise ? helper_hand : NULL,
+		.over = helper_over,
+		.helper = otherwise,
 		.random = random_number,
 		.random_context = &ds->random};
 	int status;
 
-	if (c->json) {
-		const struct reader_config replies = reply_limits(c);
-
-		ds->json = jsonlines_new(&replies, true);
-		ds->max_line_bytes = jsonlines_max_bytes(c->service.max_stanza_bytes);
+	if (c->json)
 		service.index = READER_INDEX_ALL;
-	}
 	ds->delegate = delegate_new(&config);
+	ds->helper = otherwise;
+	if (otherwise)
+		helper_serve(otherwise, &delegate_helper_ops, ds->delegate);
 	delegate_rules(
 		ds->delegate, rules->list, rules->count, &(struct turn){.now_ms = io_now_ms()});
 	status = service_run(&service, &delegate_ops, ds->delegate,
@@ -414,7 +341,7 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 			.attach = on_attach,
 			.detach = on_detach});
 	delegate_free(ds->delegate);
-	jsonlines_free(ds->json);
+	helper_free(otherwise);
 	return status;
 }
 

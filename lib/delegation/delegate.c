@@ -97,6 +97,7 @@ struct delegate {
 	struct buf node;
 	bool up, draining;
 	uint64_t counters[COUNTERS];
+	struct err_limits junk; /* of the handler, that answers nothing */
 };
 
 static struct span span_copy(struct span s)
@@ -124,6 +125,8 @@ static void request_remove(struct delegate *d, struct request *r)
 {
 	d->open -= r->kind != REQUEST_NESTING;
 	d->handed -= r->kind == REQUEST_HANDLER;
+	if (r->kind == REQUEST_HANDLER)
+		d->config.over(d->config.helper, table_entry_of(r)->key);
 	free(r->text);
 	table_remove(d->requests, table_entry_of(r));
 }
@@ -791,7 +794,10 @@ static void on_rest(
 
 		if (!r)
 			answer_stanza(d, s, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
-		else if (d->config.hand(d->config.context, s, id))
+		else if (d->config.hand(d->config.helper,
+				 &(struct helper_request){.stanza = s,
+					 .id = id,
+					 .deadline_ms = turn->now_ms + d->config.timeout_ms}))
 			d->counters[COUNT_HANDED]++;
 		else
 			answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BUSY, turn);
@@ -993,14 +999,17 @@ static void delegate_stanza(void *self, const struct stanza *s, struct turn *tur
 			entity_tell(d, i, turn);
 }
 
-void delegate_handler_stanza(struct delegate *d, const struct stanza *s, struct turn *turn)
+static void handler_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
+	struct delegate *d = self;
 	struct table_entry *e = s->id.n ? table_find(d->requests, s->id) : NULL;
 	struct request *r = e ? table_record(e) : NULL;
 	const char *wrong;
 
 	if (!r || r->kind != REQUEST_HANDLER || s->kind != STANZA_IQ || !turn->writer) {
-		err_warn("the handler wrote what answers no open request (id '%.*s')",
+		err_log_limited(err_limit_of(&d->junk, turn->now_ms, "", s->id.p, s->id.n),
+			turn->now_ms, ERR_WARNING,
+			"the handler wrote what answers no open request (id '%.*s')",
 			SPAN_ARG(s->id));
 		d->counters[COUNT_STRAY]++;
 		return;
@@ -1015,19 +1024,23 @@ void delegate_handler_stanza(struct delegate *d, const struct stanza *s, struct 
 	answer_error(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, turn);
 }
 
-void delegate_handler_bad(struct delegate *d, struct span id, struct turn *turn)
+static bool handler_bad(void *self, struct span id, struct turn *turn)
 {
+	struct delegate *d = self;
 	struct table_entry *e = id.n ? table_find(d->requests, id) : NULL;
 	struct request *r = e ? table_record(e) : NULL;
 
-	if (r && r->kind == REQUEST_HANDLER && turn->writer)
-		answer_error(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, turn);
-	else
+	if (!(r && r->kind == REQUEST_HANDLER && turn->writer)) {
 		d->counters[COUNT_STRAY]++;
+		return false;
+	}
+	answer_error(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, turn);
+	return true;
 }
 
-void delegate_handler_died(struct delegate *d, struct turn *turn)
+static void handler_died(void *self, struct turn *turn)
 {
+	struct delegate *d = self;
 	if (turn->writer)
 		fail_some(d, is_handed, NULL, ERROR_INTERNAL_SERVER_ERROR, turn);
 }
@@ -1116,3 +1129,6 @@ const struct service_ops delegate_ops = {
 	.handler_requests = delegate_handler_requests,
 	.metrics = delegate_metrics,
 };
+
+const struct helper_ops delegate_helper_ops = {
+	.stanza = handler_stanza, .bad = handler_bad, .died = handler_died};

@@ -9,6 +9,7 @@
 #ifndef OUTBOARD_DELEGATION_DELEGATE_H
 #define OUTBOARD_DELEGATION_DELEGATE_H
 
+#include "delegation/helper.h"
 #include "xmpp/disco.h"
 #include "server/service.h"
 #include "base/table.h"
@@ -28,9 +29,10 @@ struct delegate_config {
 	int64_t timeout_ms;
 	size_t max_pending, max_pending_bytes;
 	bool passthrough; /* filter: what is not delegated is copied */
-	/* OTHERWISE: hand it s with this id. False: it cannot take it. NULL: there is none. */
-	bool (*hand)(void *context, const struct stanza *s, struct span id);
-	void *context;
+	/* OTHERWISE: see helper_hand() and helper_over(). hand is NULL when there is none. */
+	bool (*hand)(void *helper, const struct helper_request *request);
+	void (*over)(void *helper, struct span id);
+	void *helper;
 	uint64_t (*random)(void *context);
 	void *random_context;
 };
@@ -48,13 +50,8 @@ void delegate_free(struct delegate *d);
  */
 void delegate_rules(
 	struct delegate *d, const struct delegate_rule *rules, size_t count, struct turn *turn);
-/* The OTHERWISE handler wrote s. */
-void delegate_handler_stanza(struct delegate *d, const struct stanza *s, struct turn *turn);
-/* It wrote what is no iq, under this id (SPAN_NONE: none that is known); logged by the caller. Who
- * waits for that answer gets an error. */
-void delegate_handler_bad(struct delegate *d, struct span id, struct turn *turn);
-void delegate_handler_died(struct delegate *d, struct turn *turn);
 /* self: a struct delegate. */
 extern const struct service_ops delegate_ops;
+extern const struct helper_ops delegate_helper_ops;
 
 #endif

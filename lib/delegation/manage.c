@@ -71,6 +71,7 @@ struct manage {
 	bool draining, advertised;
 	int64_t warn_ms;
 	uint64_t counters[COUNTERS];
+	struct err_limits junk; /* of the handler, that answers nothing */
 	struct disco_info own;
 };
 
@@ -250,7 +251,7 @@ static void on_envelope(struct manage *m, const struct stanza *s, struct turn *t
 	int version;
 	const char *wrong = delegation_unwrap(s, &inner, &version);
 	const struct xml_node *payload;
-	struct manage_request request;
+	struct helper_request request;
 	struct request *r;
 
 	if (!wrong && (!stanza_is_request(&inner) || !inner.from.n || !inner.id.n))
@@ -280,10 +281,13 @@ static void on_envelope(struct manage *m, const struct stanza *s, struct turn *t
 		refuse(m, s, &inner, version, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
 		return;
 	}
-	request = (struct manage_request){
-		.inner = &inner, .host = s->from, .ns = payload->ns, .id = r->own_id};
+	request = (struct helper_request){.stanza = &inner,
+		.host = s->from,
+		.ns = payload->ns,
+		.id = r->own_id,
+		.deadline_ms = turn->now_ms + m->config.timeout_ms};
 	m->counters[COUNT_REQUESTS]++;
-	if (!m->config.hand(m->config.context, &request, turn->now_ms + m->config.timeout_ms))
+	if (!m->config.hand(m->config.helper, &request))
 		answer_error(m, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BUSY, turn);
 }
 
@@ -320,7 +324,7 @@ static void tell_error(struct manage *m, struct span from, struct span id, enum 
 	struct stanza s;
 
 	if (stanza_error_made(reader, m->config.domain, from, id, e, NULL, &s))
-		m->config.tell(m->config.context, &s, SPAN_NONE);
+		m->config.tell(m->config.helper, &s, SPAN_NONE);
 	reader_free(reader);
 }
 
@@ -332,7 +336,7 @@ static bool on_answer(struct manage *m, const struct stanza *s)
 
 	if (!r || r->version || !span_equal(r->outer_from, s->from))
 		return false;
-	if (s->refusal || !m->config.tell(m->config.context, s, r->id))
+	if (s->refusal || !m->config.tell(m->config.helper, s, r->id))
 		tell_error(m, r->outer_from, r->id, ERROR_POLICY_VIOLATION);
 	request_remove(m, r);
 	return true;
@@ -463,8 +467,9 @@ static void on_handler_request(struct manage *m, const struct stanza *s, struct 
 	tell_error(m, s->to, s->id, ERROR_RESOURCE_CONSTRAINT);
 }
 
-void manage_handler_stanza(struct manage *m, const struct stanza *s, struct turn *turn)
+static void handler_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
+	struct manage *m = self;
 	struct table_entry *e = s->id.n ? table_find(m->requests, s->id) : NULL;
 	struct request *r = e ? table_record(e) : NULL;
 
@@ -472,10 +477,12 @@ void manage_handler_stanza(struct manage *m, const struct stanza *s, struct turn
 		on_handler_request(m, s, turn);
 	} else if (r && !turn->writer) {
 		/* the last words of one that has ended while the server is away: see
-		 * manage_handler_died() */
+		 * handler_died() */
 		m->counters[COUNT_STRAY]++;
 	} else if (!r || !r->version || s->kind != STANZA_IQ) {
-		err_warn("the handler wrote what answers no open request (id '%.*s')",
+		err_log_limited(err_limit_of(&m->junk, turn->now_ms, "", s->id.p, s->id.n),
+			turn->now_ms, ERR_WARNING,
+			"the handler wrote what answers no open request (id '%.*s')",
 			SPAN_ARG(s->id));
 		m->counters[COUNT_STRAY]++;
 	} else {
@@ -483,19 +490,23 @@ void manage_handler_stanza(struct manage *m, const struct stanza *s, struct turn
 	}
 }
 
-void manage_handler_bad(struct manage *m, struct span id, struct turn *turn)
+static bool handler_bad(void *self, struct span id, struct turn *turn)
 {
+	struct manage *m = self;
 	struct table_entry *e = id.n ? table_find(m->requests, id) : NULL;
 	struct request *r = e ? table_record(e) : NULL;
 
-	if (r && r->version && turn->writer)
-		answer_error(m, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_REPLY, turn);
-	else
+	if (!(r && r->version && turn->writer)) {
 		m->counters[COUNT_STRAY]++;
+		return false;
+	}
+	answer_error(m, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_REPLY, turn);
+	return true;
 }
 
-void manage_reply(struct manage *m, struct span id, const struct stanza *reply, struct turn *turn)
+static void job_reply(void *self, struct span id, const struct stanza *reply, struct turn *turn)
 {
+	struct manage *m = self;
 	struct table_entry *e = table_find(m->requests, id);
 	struct request *r = e ? table_record(e) : NULL;
 	const char *wrong = NULL;
@@ -526,14 +537,15 @@ static void fail_all(struct manage *m, enum stanza_error error, enum counter why
 	while ((e = table_earliest(m->requests))) {
 		struct request *r = table_record(e);
 
-		if (m->config.over && r->version)
-			m->config.over(m->config.context, r->own_id);
+		if (r->version)
+			m->config.over(m->config.helper, r->own_id);
 		answer_error(m, r, error, why, turn);
 	}
 }
 
-void manage_handler_died(struct manage *m, struct turn *turn)
+static void handler_died(void *self, struct turn *turn)
 {
+	struct manage *m = self;
 	struct table_entry **all;
 	size_t count;
 
@@ -575,8 +587,8 @@ static void manage_tick(void *self, struct turn *turn)
 	while ((e = table_earliest(m->requests)) && e->deadline_ms <= turn->now_ms) {
 		struct request *r = table_record(e);
 
-		if (r->version && m->config.over)
-			m->config.over(m->config.context, r->own_id);
+		if (r->version)
+			m->config.over(m->config.helper, r->own_id);
 		if (!r->version)
 			tell_error(m, r->outer_from, r->id, ERROR_REMOTE_SERVER_TIMEOUT);
 		answer_error(m, r, ERROR_REMOTE_SERVER_TIMEOUT, COUNT_TIMEOUT, turn);
@@ -617,3 +629,6 @@ const struct service_ops manage_ops = {
 	.metrics = manage_metrics,
 	.handler_requests = manage_open_requests,
 };
+
+const struct helper_ops manage_helper_ops = {
+	.stanza = handler_stanza, .bad = handler_bad, .reply = job_reply, .died = handler_died};

@@ -61,28 +61,37 @@ static void on_child(void *context, int signal_number)
 	}
 }
 
+/* Say what the child's descriptors, signals and group are to be. */
+static void prepare(posix_spawn_file_actions_t *files, posix_spawnattr_t *attributes, int in,
+	int out, bool group)
+{
+	short flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
+	sigset_t all, none;
+
+	if (posix_spawn_file_actions_adddup2(files, in, STDIN_FILENO) ||
+		posix_spawn_file_actions_adddup2(files, out, STDOUT_FILENO) ||
+		posix_spawn_file_actions_addclosefrom_np(files, STDERR_FILENO + 1))
+		err_die(EXIT_TEMPORARY, "out of memory");
+	sigfillset(&all);
+	posix_spawnattr_setsigdefault(attributes, &all);
+	sigemptyset(&none);
+	posix_spawnattr_setsigmask(attributes, &none);
+	if (group)
+		flags |= POSIX_SPAWN_SETPGROUP;
+	posix_spawnattr_setflags(attributes, flags);
+}
+
 /* posix_spawn() and not fork(): it does not copy the page tables of a process that may hold
  * hundreds of megabytes, and it says here why argv[0] cannot be run. 0 or an errno. */
 static int spawn(const struct child_config *config, int in, int out, pid_t *pid)
 {
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attributes;
-	short flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
-	sigset_t set;
 	int error;
 
 	posix_spawn_file_actions_init(&files);
-	posix_spawn_file_actions_adddup2(&files, in, STDIN_FILENO);
-	posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
-	posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
 	posix_spawnattr_init(&attributes);
-	sigfillset(&set);
-	posix_spawnattr_setsigdefault(&attributes, &set);
-	sigemptyset(&set);
-	posix_spawnattr_setsigmask(&attributes, &set);
-	if (config->group)
-		flags |= POSIX_SPAWN_SETPGROUP;
-	posix_spawnattr_setflags(&attributes, flags);
+	prepare(&files, &attributes, in, out, config->group);
 	error = posix_spawnp(
 		pid, config->argv[0], &files, &attributes, config->argv, config->environment);
 	posix_spawnattr_destroy(&attributes);

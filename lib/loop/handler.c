@@ -27,6 +27,7 @@ struct handler {
 	bool congested;
 	bool held; /* not read */
 	int64_t started_ms, backoff_ms;
+	struct err_limits junk;
 	struct loop_timer again, killer;
 };
 
@@ -111,7 +112,9 @@ static void on_bad(void *context, const char *what, size_t line)
 {
 	struct handler *h = context;
 
-	err_warn("'%s' wrote what cannot be read (line %zu): %s", h->config.argv[0], line, what);
+	err_log_limited(err_limit_of(&h->junk, loop_now_ms(h->loop), what, NULL, 0),
+		loop_now_ms(h->loop), ERR_WARNING, "'%s' wrote what cannot be read (line %zu): %s",
+		h->config.argv[0], line, what);
 }
 
 /* It closed its stdout or does not take its stdin: of no use any more. */
@@ -255,7 +258,12 @@ bool handler_send_line(struct handler *h, struct span line)
 
 bool handler_congested(const struct handler *h)
 {
-	return h->link && link_congested(h->link);
+	return h && h->link && link_congested(h->link);
+}
+
+bool handler_blocked(const struct handler *h)
+{
+	return !h->link || link_blocked(h->link);
 }
 
 void handler_hold(struct handler *h, bool hold)

@@ -47,6 +47,8 @@ struct writer *handler_writer(struct handler *h);
 /* One line to its stdin; false while it is down or full. */
 bool handler_send_line(struct handler *h, struct span line);
 bool handler_congested(const struct handler *h);
+/* As link_blocked(); also while it is down. */
+bool handler_blocked(const struct handler *h);
 /* Whether its output is left in its pipe: what would become of it does not drain. It is not
  * expected to take more meanwhile. */
 void handler_hold(struct handler *h, bool hold);

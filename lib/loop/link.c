@@ -501,6 +501,11 @@ size_t link_queued_bytes(const struct link *l)
 	return l->lost_bytes + buf_length(&l->out);
 }
 
+bool link_blocked(const struct link *l)
+{
+	return l->blocked;
+}
+
 bool link_congested(const struct link *l)
 {
 	return buf_length(&l->out) > l->config.max_queue_bytes / 2;

@@ -86,6 +86,8 @@ size_t link_queued_bytes(const struct link *link);
 /* Whether more than half of max_queue_bytes waits: producers outside should hold back. They look at
  * the end of a turn; there is one more when it no longer is so. */
 bool link_congested(const struct link *link);
+/* Whether the descriptor takes no more for now: the loop has another turn when it does. */
+bool link_blocked(const struct link *link);
 /* Stop reading for as long as paused (another output is congested). Counted: n pauses need n
  * resumes. */
 void link_pause(struct link *link);

@@ -1,0 +1,72 @@
+/* delegation/helper.h - what answers requests for a deciding module: a handler
+ *
+ * One of three: a child process that stays, a child process for each request (delegation/jobs.h),
+ * or our own standard input and output. It reads and writes stanzas, or with --json objects, one
+ * a line. Requests that it does not take yet wait in turns over domains and users
+ * (xmpp/fairqueue.h).
+ *
+ * A deciding module gives its requests to helper_hand() and gets what comes of them through its
+ * helper_ops: it knows no process and no descriptor. helper_attach() and helper_detach() are hooks
+ * of the service (server/service.h).
+ */
+#ifndef OUTBOARD_DELEGATION_HELPER_H
+#define OUTBOARD_DELEGATION_HELPER_H
+
+#include "server/service.h"
+
+/* A request for the handler. */
+struct helper_request {
+	const struct stanza *stanza;
+	struct span id; /* ours, never used twice: under it what comes of the request is told */
+	struct span host, ns; /* who delegates, and what (--per-request) */
+	int64_t deadline_ms;
+};
+
+/* What a deciding module does with what comes from its handler; self is its state. */
+struct helper_ops {
+	/* A handler that stays wrote a stanza. turn->writer is NULL while the server is away. */
+	void (*stanza)(void *self, const struct stanza *s, struct turn *turn);
+	/* It wrote what is no stanza, under this id (SPAN_NONE: none that is known). Whether that
+	 * is the id of an open request, which has failed so. */
+	bool (*bad)(void *self, struct span id, struct turn *turn);
+	/* The whole output of a job as one stanza, or NULL: there was none (logged). */
+	void (*reply)(void *self, struct span id, const struct stanza *reply, struct turn *turn);
+	/* The handler that stays has died: what it held is lost. */
+	void (*died)(void *self, struct turn *turn);
+};
+
+struct helper_config {
+	char *const *argv; /* NULL ended; NULL: our own standard input and output */
+	bool per_request;
+	size_t jobs; /* at once */
+	bool json;
+	bool messages;	    /* it may write messages, too */
+	int64_t timeout_ms; /* a handler that stays and does not read for so long is ended */
+	size_t max_pending, max_pending_bytes;
+	const struct service_config *service; /* the limits of stanzas and queues; borrowed */
+	struct random_numbers *random;	      /* borrowed */
+};
+
+struct helper;
+
+/* *config is copied. */
+struct helper *helper_new(const struct helper_config *config);
+/* For whom it works; before it is attached. */
+void helper_serve(struct helper *helper, const struct helper_ops *ops, void *self);
+void helper_free(struct helper *helper);
+
+/* Hooks of the service. */
+void helper_attach(void *helper, struct service *service, struct loop *loop);
+void helper_detach(void *helper);
+
+/* Take a request: true, and something comes of it before the deadline unless the module says
+ * helper_over(). False: the handler is away, a bound is reached, or the request is too large. */
+bool helper_hand(void *helper, const struct helper_request *request);
+/* The request is over, nobody waits for what comes of it: it is taken out of the queue, or its job
+ * killed. */
+void helper_over(void *helper, struct span id);
+/* A stanza for the handler that stays, under this id (SPAN_NONE: its own). False: it is too large
+ * for it. */
+bool helper_tell(void *helper, const struct stanza *s, struct span id);
+
+#endif
