@@ -1,9 +1,9 @@
 /*
  * bare: what expat alone costs. A component that parses every stanza with expat and
  * swaps its addresses as a proxy without tokens, pending requests, bounds or checks
- * would; the bytes inside the root are copied. It is no program to use, only the
- * second mark of the benchmarks: between it and the relay lies the price of parsing,
- * between it and xmpp-jat-proxy the price of doing the job.
+ * would; the bytes inside the root are copied. Nobody uses it: it is the second yardstick
+ * of the benchmarks. Its distance from the relay is the price of parsing, and the distance
+ * of xmpp-jat-proxy from it is the price of the job.
  *
  *     bare PORT SECRET     scenario jat; one target, impl@vhost.test/r1
  */
@@ -164,7 +164,7 @@ static void flush(struct bare *b, int fd)
 	b->out_bytes = 0;
 }
 
-/* Forgets what no open stanza needs and makes room for one read. */
+/* Drop the bytes that no open stanza needs, and make room for one read. */
 static void in_compact(struct bare *b)
 {
 	size_t drop = (size_t)(b->keep_at - b->in_at);

@@ -140,7 +140,7 @@ static void login_step(struct load *l, struct client *c, const struct tag *t, st
 
 /* ---- load ---- */
 
-/* whom the users ask */
+/* the address that the users ask */
 enum { ADDRESS_MAX = 128 };
 
 static const char *asked(const struct load *l, uint32_t slot, char address[static ADDRESS_MAX])

@@ -49,8 +49,8 @@ static void send_all(int fd, const char *p, size_t n)
 	}
 }
 
-/* Reads until `until` has come; what follows it is not lost, there is nothing: the
- * server speaks next only after the handshake. */
+/* Read until `until` has come. Nothing can follow it: the server sends nothing before the
+ * handshake. */
 static void read_until(int fd, const char *until)
 {
 	size_t have = 0;

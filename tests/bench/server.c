@@ -335,7 +335,7 @@ static ssize_t jat_on_iq(struct bench *b, struct conn *c, const struct tag *t, c
 		n = expect(body, end, LIT(REQUEST "</iq>"));
 		if (n <= 0)
 			return n;
-		/* reserve first: the spans point into c->in, not into out */
+		/* reserve first: out may move, and the spans point into c->in */
 		buf_reserve(&c->out, 2048);
 		mark = c->out.n;
 		jat_render_answer(b, s, &c->out, t->to, t->from);
@@ -625,7 +625,7 @@ static const struct scenario scenarios[] = {
 		chain_on_other},
 };
 
-/* ---- the yardstick: what is sent comes back ---- */
+/* ---- the yardstick: everything that is sent comes back ---- */
 
 static ssize_t echo_on_iq(
 	struct bench *b, struct conn *c, const struct tag *t, const char *p, const char *end)
@@ -899,7 +899,7 @@ static void turn(struct bench *b, int timeout_ms)
 		else if (ev[i].data.ptr == &b->timer_fd)
 			load_tick(b);
 		else if (ev[i].data.ptr == b->children)
-			continue; /* children_gone() looks */
+			continue; /* children_gone() looks at it */
 		else if (c->fd >= 0 && (ev[i].events & ~(uint32_t)EPOLLOUT))
 			conn_read(b, c);
 	}

@@ -377,7 +377,7 @@ static inline void child_window_end(struct child *c)
 	c->tree_ns = descendants_ns(c->pid) - c->tree_ns;
 }
 
-/* Has it left? Before `expected` that is trouble, after it any status but 0 is. */
+/* Whether it has ended. Before `expected` that is an error, after it any status but 0 is. */
 static inline bool child_gone(struct child *c, bool expected)
 {
 	int status;

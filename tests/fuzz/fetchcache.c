@@ -1,4 +1,5 @@
-/* A file of roster-fetch's cache, of which a crash or somebody else may have made anything. */
+/* Fuzz target: a file of roster-fetch's cache, which a crash or another program may have changed.
+ */
 #include "roster/fetchcache.h"
 #include "require.h"
 

@@ -1,4 +1,5 @@
-/* Addresses: what splits joins again, what is normalised stays so, what survives is itself. */
+/* Fuzz target: addresses. The parts of a split address join to it again; a normalised address
+ * stays as it is; an address that survives resourceprep is unchanged by it. */
 #include <stdint.h>
 
 #include "base/utf8.h"

@@ -1,5 +1,5 @@
-/* What others say to roster-refresh-listen. The first byte says whose words the rest is: the body
- * of a request, or a line of the worker. */
+/* Fuzz target: input of roster-refresh-listen. The first byte says what the rest is: the body of a
+ * request, or a line of the worker. */
 #include <stdint.h>
 
 #include "roster/refresh.h"
@@ -8,7 +8,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
-/* Whatever is accepted is names that may be written into a line each, and each once. */
+/* Accepted bodies are names without duplicates, each of which fits on a line. */
 static void body(struct span text)
 {
 	struct refresh_names names;

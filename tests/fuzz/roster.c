@@ -1,4 +1,4 @@
-/* Rosters and records: what is accepted is written so that it is read as the same again. */
+/* Fuzz target: rosters and records. An accepted one is written so that it is read as the same. */
 #include "base/utf8.h"
 #include "roster/roster.h"
 

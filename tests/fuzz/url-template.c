@@ -1,4 +1,5 @@
-/* URL templates: whatever the name, host and number of segments stay. Input: template LF name. */
+/* Fuzz target: URL templates. Host and number of path segments stay the same whatever the name is.
+ * Input: template LF name. */
 #include "base/url-template.h"
 
 #include <curl/curl.h>
@@ -32,7 +33,7 @@ static void compare(const char *one, const char *other)
 	CURLU *a = curl_url(), *b = curl_url();
 
 	REQUIRE(a && b);
-	/* what curl does not like of a template it likes with no name */
+	/* a template that curl refuses is refused with every name */
 	if (curl_url_set(a, CURLUPART_URL, one, CURLU_PATH_AS_IS) == CURLUE_OK) {
 		char *x, *y;
 

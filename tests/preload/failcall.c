@@ -115,7 +115,7 @@ static void preload_start(void)
 	snprintf(copy, sizeof copy, "%s", text ? text : "");
 	for (char *one = strtok_r(copy, ",", &rest); one; one = strtok_r(NULL, ",", &rest))
 		if (!take(one)) {
-			/* a typing error must not pass for a program that copes */
+			/* a mistyped setting must not look like a program that copes */
 			fputs("failcall: FAILCALL is not understood\n", stderr);
 			_exit(99);
 		}
@@ -136,7 +136,7 @@ static bool fails(enum call call)
 	return true;
 }
 
-/* The real one behind a name that is taken here. */
+/* The real function of a name that we define. */
 #define NEXT(name) ((__typeof__(&name))next(CALL_##name))
 
 static void *next(enum call call)
@@ -216,7 +216,7 @@ int close(int fd)
 {
 	if (!fails(CALL_close))
 		return NEXT(close)(fd);
-	/* closed all the same, as close(2) says */
+	/* it is closed in spite of the error, see close(2) */
 	int error = errno;
 	NEXT(close)(fd);
 	errno = error;
@@ -301,7 +301,7 @@ int socketpair(int family, int type, int protocol, int fds[2])
 	return fails(CALL_socketpair) ? -1 : NEXT(socketpair)(family, type, protocol, fds);
 }
 
-/* What _FORTIFY_SOURCE makes of the above. */
+/* The names to which _FORTIFY_SOURCE turns the above. */
 ssize_t __read_chk(int fd, void *to, size_t n, size_t room);
 ssize_t __recv_chk(int fd, void *to, size_t n, size_t room, int flags);
 int __poll_chk(struct pollfd *fds, nfds_t count, int wait_ms, size_t room);

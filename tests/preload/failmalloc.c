@@ -8,7 +8,7 @@
 
 #include <malloc.h>
 
-/* glibc's own, behind the names that are taken here */
+/* glibc's own functions of the names that we define */
 void *__libc_malloc(size_t bytes);
 void *__libc_calloc(size_t count, size_t bytes);
 void *__libc_realloc(void *p, size_t bytes);

@@ -1,4 +1,4 @@
-/* apply.h: jobs and their results, with a server that is made up */
+/* apply.h: jobs and their results, with a simulated server */
 #include "roster/apply.h"
 
 #include <stdlib.h>
@@ -178,7 +178,7 @@ static void failures(void)
 	give("b@c", "{}", NULL);
 	CHECK(says(&results, "-!{\"user\":\"b@c\",\"status\":\"error\",\"error\":\"bad-user\","
 			     "\"message\":\"not a localpart\"}\n"));
-	/* what cannot be sent is over at once */
+	/* a job that cannot be sent ends at once */
 	refuse = "too large";
 	give("a", "{\"x@h\":{},\"y@h\":{},\"z@h\":{}}", NULL);
 	got(jobs[1], "{}");
@@ -193,7 +193,7 @@ static void failures(void)
 	apply_tick(apply, at(100));
 	CHECK(says(&results, "-!{\"user\":\"a\",\"status\":\"error\",\"error\":\"server-timeout\","
 			     "\"message\":\"the server does not answer\"}\n"));
-	/* the server goes and comes: from the beginning */
+	/* the server goes and comes back: the job starts again */
 	give("a", "{\"x@h\":{}}", NULL);
 	got(jobs[jobs_count - 1], "{}");
 	buf_reset(&asked);
@@ -209,7 +209,7 @@ static void failures(void)
 	end();
 }
 
-/* A change of another's roster touches theirs: they wait for it. */
+/* Jobs wait for a job of another user that changes their rosters, too. */
 static void touched_waits(void)
 {
 	begin(-1, false);
@@ -223,7 +223,8 @@ static void touched_waits(void)
 	touched = NULL;
 	apply_changed(apply, jobs[0], &jobs[0]->changes[0], NULL, NULL, at(0));
 	CHECK(says(&asked, "get b@h;"));
-	/* who keeps a contact that drops him waits for him, and the other way round */
+	/* the job of a user whose contact drops him waits for the contact's, and the other way
+	 * round */
 	give("d", "{\"b@h\":{}}", NULL);
 	CHECK(says(&asked, ""));
 	got(jobs[2], "{}");

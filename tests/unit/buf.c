@@ -69,7 +69,7 @@ static void a_queue_does_not_grow(void)
 	buf_free(&b);
 }
 
-/* Random operations against the simplest thing that could be right. */
+/* Random operations, compared with the simplest correct implementation. */
 static void behaves_like_an_array(void)
 {
 	enum { MAX = 3000 };

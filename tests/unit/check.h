@@ -136,7 +136,7 @@ __attribute__((unused)) static void check_run(const char *name, void (*function)
 	check_name = "main";
 }
 
-/* What main returns. */
+/* The exit status for main. */
 __attribute__((unused)) static int check_done(void)
 {
 	if (check_count == 0)

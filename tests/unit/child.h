@@ -1,5 +1,5 @@
 /*
- * Code that exits, or whose words on stderr are to be looked at, runs in a child:
+ * Runs code that exits, or whose output on stderr is checked, in a child process:
  *
  *	struct child c = child_run(function, context);
  *	CHECK_EQ_INT(c.status, EXIT_USAGE);

@@ -19,7 +19,7 @@
 	"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "                     \
 	"xmlns:stream='http://etherx.jabber.org/streams' id='s1'>"
 
-/* The library's calls come here: a resolver that takes its time. */
+/* Stands in for the library's function: a slow resolver. */
 static int slow_ms;
 
 __attribute__((visibility("default"))) int getaddrinfo(const char *node, const char *service,
@@ -158,7 +158,7 @@ static int listener(uint16_t *port)
 	return fd;
 }
 
-/* Read until that was there. */
+/* Read until the text has come. */
 static bool read_until(int fd, const char *what)
 {
 	static char bytes[65536];
@@ -389,7 +389,7 @@ static void lookup_can_be_abandoned(void)
 	loop_run(p.loop);
 	CHECK_EQ_INT(p.status, -1);
 	probe_end(&p);
-	/* its thread cleans up behind us: a leak checker sees whether it does */
+	/* its thread frees its memory after us; a leak checker sees whether it does */
 	for (int tries = 0; threads() > 1 && tries < 2000; tries++)
 		poll(NULL, 0, 10);
 	CHECK_EQ_INT(threads(), 1);

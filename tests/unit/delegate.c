@@ -1,4 +1,4 @@
-/* delegate.h: when an entity is told, by a clock that the test moves, and an output that is full */
+/* delegate.h: when an entity is asked, with a clock that the test moves, and with a full output */
 #include "base/deadline.h"
 #include "delegation/delegate.h"
 

@@ -1,5 +1,5 @@
-/* What a black box cannot see of delegation.h, disco.h and reply.h: every name of a node, and what
- * JSON and identities are refused for. */
+/* The parts of delegation.h, disco.h and reply.h that tests of the programs do not reach: every
+ * name of a node, and why JSON and identities are refused. */
 #include "check.h"
 #include "delegation/delegation.h"
 #include "xmpp/disco.h"

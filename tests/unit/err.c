@@ -295,7 +295,7 @@ static void allocation_never_fails(void)
 	s = xcalloc(0, 8);
 	CHECK(s);
 	free(s);
-	/* the sanitizer and valgrind have words of their own for such sizes */
+	/* sanitizers and valgrind print messages of their own for such sizes */
 #ifndef ASAN
 	for (int i = 0; i < 4; i++) {
 		struct child c = child_run(allocate_too_much, &i);

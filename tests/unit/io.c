@@ -17,7 +17,7 @@ static struct buf out;
 
 static void put(const char *name, const char *bytes, size_t n, mode_t mode)
 {
-	unlink(name); /* only root could write into one that is read-only */
+	unlink(name); /* only root could write into a folder that is read-only */
 	int fd = open(name, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	if (fd < 0 || write(fd, bytes, n) != (ssize_t)n || fchmod(fd, mode) < 0 || close(fd) < 0)
 		abort();
@@ -139,7 +139,7 @@ static void files_are_replaced_whole(void)
 	empty_folder();
 }
 
-/* A FIFO without a reader would be waited for for ever. */
+/* Opening a FIFO without a reader would block for ever. */
 static void what_is_no_file_is_not_replaced(void)
 {
 	struct stat st;
@@ -191,7 +191,7 @@ static void create_never_replaces(void)
 	empty_folder();
 }
 
-/* The file size limit stands in for a full disk: nothing but the old file is left. */
+/* The file size limit simulates a full disk: only the old file is left. */
 static void replace_beyond_the_limit(void *context)
 {
 	(void)context;

@@ -23,7 +23,7 @@ static struct jat_keys *keys_of(const char *text)
 	return keys;
 }
 
-/* Encode into a static buffer; "does not fit" where it does not. */
+/* Encode into a static buffer; "does not fit" if it is too long. */
 static const char *encode(const struct jat *jat, const char *asked, struct span jid)
 {
 	static char out[2048];
@@ -173,7 +173,7 @@ static void keys_made(void)
 	buf_free(&text);
 }
 
-/* The first key encodes, all decode, a key that is gone does not. */
+/* The first key encodes, all keys decode, and a removed key does not. */
 static void rotation(void)
 {
 	struct jat old = {JAT_SEALED, SPAN(DOMAIN), keys_of("o " KEY_A "\n")};
@@ -202,7 +202,7 @@ static void rotation(void)
 	jat_keys_free(changed.keys);
 }
 
-/* The same key under two ids: the id is covered, too. */
+/* The same key under two ids: the token depends on the id, too. */
 static void key_id_covered(void)
 {
 	struct jat jat = {JAT_SEALED, SPAN(DOMAIN), keys_of("a " KEY_A "\nb " KEY_A "\n")};
@@ -317,7 +317,7 @@ static void one_spelling(void)
 	jat_keys_free(jat.keys);
 }
 
-/* What somebody with the key could seal and is no address, or one of elsewhere. */
+/* Valid seals around text that is no address, or an address of another domain. */
 static void content_checked(void)
 {
 	struct jat jat = {JAT_SEALED, SPAN(DOMAIN), keys_of("a " KEY_A "\n")};
@@ -368,7 +368,8 @@ static struct span jid_of(size_t n, char text[JID_MAX_BYTES + 1])
 	return (struct span){text, n};
 }
 
-/* Lengths from the shortest to the longest JID: what fits comes back, what does not is said. */
+/* Lengths from the shortest to the longest JID: those that fit come back, the others are refused.
+ */
 static void lengths(void)
 {
 	static const size_t longest[] = {748, 999, 1023};
@@ -407,7 +408,7 @@ static void lengths(void)
 	}
 }
 
-/* An out that is full: nothing half done. */
+/* With a full output nothing is appended. */
 static void full_out(void)
 {
 	struct jat_keys *keys = keys_of("a " KEY_A "\n");

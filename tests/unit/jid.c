@@ -26,7 +26,7 @@ static const char *parts(const char *text)
 	return out;
 }
 
-/* What jid_normalise() makes of it. */
+/* The result of jid_normalise(). */
 static const char *normal(const char *text)
 {
 	static char out[8192];
@@ -43,7 +43,7 @@ static bool survives(const char *text)
 	return jid_resource_survives(span_of(text));
 }
 
-/* n times the same, in memory of exactly that size so that sanitizers watch its end */
+/* n equal bytes in memory of exactly that size, so that sanitizers see a read beyond it */
 static struct span many(char c, size_t n)
 {
 	char *p = malloc(n ? n : 1);

@@ -1,4 +1,4 @@
-/* Lines of JSON and stanzas: limits, ids of what is wrong, what an iq need not say. */
+/* Lines of JSON and stanzas: limits, the ids of bad lines, members that an iq may leave out. */
 #include "xmpp/jsonlines.h"
 
 #include "check.h"
@@ -6,7 +6,7 @@
 static const struct reader_config everything = {
 	.kind = READER_PIPE, .max_stanza_bytes = 4096, .index = READER_INDEX_ALL};
 
-/* Append the stanza that xml is; what jsonlines_append() said. */
+/* Append the stanza in xml; return the result of jsonlines_append(). */
 static enum writer_status append(const char *xml, struct span id, size_t max_bytes, struct buf *out)
 {
 	struct reader *r = reader_new(&everything);
@@ -60,7 +60,7 @@ static void lines_are_appended_whole(void)
 	}
 }
 
-/* What is wrong with the text; NULL: it is an iq with this id. */
+/* Return what is wrong with the text, or NULL if it is an iq with this id. */
 static const char *wrong(struct jsonlines *j, const char *text, const char *id_wanted)
 {
 	struct stanza s = {0};
@@ -146,8 +146,8 @@ static void what_is_too_large_is_refused(void)
 	jsonlines_free(j);
 }
 
-/* Of the most that fits into a stanza come all its elements again; lines that would take much more
- * memory than it are not even parsed. */
+/* The largest stanza that fits comes back with all its elements; a line that would take much more
+ * memory than that is not even parsed. */
 static void no_more_is_parsed_than_a_stanza_holds(void)
 {
 	static const struct {

@@ -11,7 +11,7 @@
 #include "base/err.h"
 #include "base/io.h"
 
-/* One link, what it said, and what is to be done about it. */
+/* One link, its events, and what the test does at each. */
 struct probe {
 	struct loop *loop;
 	struct link *link;
@@ -208,7 +208,7 @@ static void bad_input_is_told_with_its_line(void)
 	close_all(fds, 4);
 }
 
-/* A copy of the other end in a child would keep a pipe open. */
+/* A child must close its copy of the other end, or the pipe would stay open. */
 static void keep_only(int fd)
 {
 	for (int i = 3; i < 64; i++)
@@ -278,7 +278,7 @@ static int free_fd(void)
 	return fd;
 }
 
-/* The reader comes late: the link has to hold back, and nothing may be lost. */
+/* The reader is late: the link has to hold its output back, and nothing may be lost. */
 static void run_congested(bool pieces)
 {
 	struct probe p;
@@ -304,7 +304,7 @@ static void run_congested(bool pieces)
 	probe_link(
 		&p, READER_PIPE, fds[0], fds[3], &(struct link_config){.max_queue_bytes = 65536});
 	setrlimit(RLIMIT_NOFILE, &before);
-	CHECK_EQ_INT(free_fd() > free_before, !pieces); /* else it has opened them again */
+	CHECK_EQ_INT(free_fd() > free_before, !pieces); /* else the link has opened them again */
 	probe_run(&p);
 	CHECK_EQ_INT(p.why, LINK_EOF);
 	CHECK_EQ_INT(p.stanzas, MANY);
@@ -428,7 +428,7 @@ static void closed_descriptors_are_errors(void)
 	struct probe p;
 	int in = open("/dev/null", O_WRONLY), out = open("/dev/null", O_RDONLY), fds[2];
 
-	/* what io_sanitise() puts in the place of closed ones */
+	/* the descriptors that io_sanitise() opens in place of closed ones */
 	probe_begin(&p);
 	probe_link(&p, READER_PIPE, in, out, NULL);
 	probe_run(&p);
@@ -503,7 +503,7 @@ static void last_words_of_the_peer_are_read(void)
 	int sockets[2];
 
 	socket_run(&p, sockets, NULL);
-	/* we are writing, and have not read yet, when it goes */
+	/* the peer goes while we are writing and have not read yet */
 	put(sockets[1], HEADER "<iq id='1'/><iq id='2'/>");
 	close(sockets[1]);
 	link_pause(p.link);

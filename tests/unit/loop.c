@@ -55,7 +55,7 @@ static void count_down(void *context)
 		loop_stop(loop, 0);
 }
 
-/* Run a few turns that wait for nothing. */
+/* Run a few turns that do not wait. */
 static void turn(void)
 {
 	struct loop_timer eager;
@@ -218,7 +218,8 @@ static void removed_fds_are_not_called(void)
 	loop_free(loop);
 }
 
-/* The number of a closed file comes back at once: its old events are not the new file's. */
+/* The number of a closed file is used again at once: the old events do not count for the new file.
+ */
 static void reopen_second(void *context, int fd, short revents)
 {
 	(void)context;
@@ -394,7 +395,7 @@ static void signals_come_first_and_hooks_last(void)
 	raise(SIGHUP);
 	raise(SIGTERM);
 	CHECK_EQ_INT(loop_run(loop), 3);
-	/* what was stopped calls nothing more but the hooks, for the last output */
+	/* after loop_stop() only the hooks are called, for the last output */
 	CHECK_EQ_STR(trace, "hup term hook1 hook2");
 	loop_timer_clear(loop, &timer);
 	close_pipes();

@@ -152,7 +152,8 @@ static void no_supervisor(void)
 	unsetenv("NOTIFY_SOCKET");
 }
 
-/* A supervisor that does not read costs a second at most, and nothing for what may be lost. */
+/* A supervisor that does not read delays us by a second at most, and not at all for messages that
+ * may be lost. */
 static void a_deaf_supervisor_is_not_waited_for(void)
 {
 	int fd = supervise(true);

@@ -447,7 +447,8 @@ static void shell(void *command)
 	execl("/bin/sh", "sh", "-c", (char *)command, (char *)NULL);
 }
 
-/* The completion script in a file; what `ask` (with $script) makes of it. */
+/* Write the completion script to a file and return what the shell commands `ask` ($script) print.
+ */
 static struct child ask_shell(const char *name, const char *ask)
 {
 	char folder[] = "/tmp/outboard-opt-XXXXXX", path[64], line[32], command[1024];
@@ -463,7 +464,7 @@ static struct child ask_shell(const char *name, const char *ask)
 		abort();
 	close(fd);
 	child_free(&c);
-	/* fish writes into its home */
+	/* fish writes into its home folder */
 	snprintf(command, sizeof command,
 		"HOME=%s; export HOME script=%s; cd %s && { %s; }; rm -rf %s", folder, path, folder,
 		ask, folder);

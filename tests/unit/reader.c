@@ -16,7 +16,7 @@
 static const struct reader_config pipe_config = {.kind = READER_PIPE};
 static const struct reader_config socket_config = {.kind = READER_SOCKET};
 
-/* The same events whole, byte by byte and in any pieces. */
+/* The events are the same when the bytes come whole, one by one, or in pieces. */
 static void reads_n(
 	int line, const struct reader_config *config, const char *bytes, size_t n, const char *want)
 {
@@ -193,7 +193,7 @@ static void bad_lines_cost_themselves_only(void)
 	PIPE("<iq/>\n\0<iq/>\n<iq/>\n", "1:<iq/>\n2!text outside of a stanza\n3:<iq/>\n");
 }
 
-/* Cut a line anywhere: it is reported, and nothing else suffers. */
+/* A line that is cut anywhere is reported, and no other line is lost. */
 static void a_line_cut_off_anywhere(void)
 {
 	static const char line[] =
@@ -308,7 +308,7 @@ static void end_of_input(void)
 	PIPE("<iq/>\n\n\njunk", "1:<iq/>\n4!text outside of a stanza\n");
 }
 
-/* A stanza is there as soon as its last byte is, whatever its tags look like and come in. */
+/* A stanza is reported as soon as its last byte has come, however its tags are written and cut. */
 static void at_once(void)
 {
 	static const char *const shapes[] = {"<iq a='%s'/>", "<iq><q a=\"%s\"/></iq>",
@@ -906,7 +906,7 @@ static size_t allocated(void)
 						       : mallinfo2().uordblks + mallinfo2().hblkhd;
 }
 
-/* Whatever comes without end, memory does not grow: 4 MiB of it. */
+/* Memory does not grow with input that does not end: 4 MiB of each kind. */
 static void endless(const char *name, enum reader_kind kind, const char *first, const char *format,
 	size_t limit_bytes)
 {

@@ -8,7 +8,7 @@
 struct worker {
 	struct refresh *refresh;
 	struct buf log;
-	size_t room; /* names it takes before it says "not now" */
+	size_t room; /* how many names the worker takes before it says "not now" */
 };
 
 static bool on_give(void *context, struct span name)
@@ -112,7 +112,7 @@ static void one_answer_when_all_are_done(void)
 	CHECK(record(&w, "c", false));
 	HAPPENED(&w, "settled b\nsettled c\n");
 	CHECK_EQ_INT(refresh_requests(w.refresh), 1);
-	/* settled before the answer: who hears it finds it so */
+	/* settled before the answer is sent, so that whoever gets the answer finds it done */
 	CHECK(record(&w, "a", true));
 	HAPPENED(&w, "settled a\nanswer 1 2/1/0\n");
 	CHECK_EQ_INT(refresh_requests(w.refresh), 0);
@@ -161,7 +161,7 @@ static void asked_for_while_at_work(void)
 	CHECK(ask(&w, "3", "a", 100));
 	refresh_pump(w.refresh);
 	HAPPENED(&w, "give a\n");
-	/* what the worker has begun may not have seen the change: not settled, and 2 and 3 wait */
+	/* the run that has begun may have missed the change: not settled, and 2 and 3 wait */
 	CHECK(record(&w, "a", true));
 	HAPPENED(&w, "answer 1 1/0/0\n");
 	CHECK(!record(&w, "a", true));
@@ -267,7 +267,7 @@ static void names_are_given_to_a_second_worker_and_no_third(void)
 	CHECK(record(&w, "c", true));
 	HAPPENED(&w, "give c\nsettled c\nanswer 1 2/1/0\n");
 	CHECK_EQ_INT(refresh_users(w.refresh), 0);
-	/* what has failed is as new when it is asked for again */
+	/* a name that has failed counts as new when it is asked for again */
 	w.room = SIZE_MAX;
 	CHECK(ask(&w, "2", "a", 100));
 	refresh_pump(w.refresh);
@@ -471,7 +471,7 @@ static void a_random_walk(void)
 		if (w.wrong)
 			break;
 	}
-	/* A worker that does what it is told: nothing stays behind, whatever came before. */
+	/* With a good worker every name is answered in the end, whatever came before. */
 	for (int i = 0; i < 1000 && refresh_users(w.refresh); i++) {
 		refresh_pump(w.refresh);
 		memset(w.at_worker, 0, sizeof(w.at_worker));
