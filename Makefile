@@ -52,7 +52,7 @@ FUZZ_SECONDS ?= 60
 JOBS ?= 2
 FILES ?=
 
-PKGS = expat nettle libidn libstrophe libcurl json-c libmicrohttpd
+PKGS = expat nettle libidn libstrophe libcurl json-c libmicrohttpd openssl
 CFLAGS ?= -O2 -g
 # The rows of option tables name only the fields they need.
 WARNINGS = -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wconversion -Wshadow \

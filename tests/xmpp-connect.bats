@@ -201,6 +201,56 @@ certificate_refused()
 	assert_output --partial 'refused for badcert.test: hostname mismatch'
 }
 
+idn_login()
+{
+	"$1_start" "$PWD/$1" --host bücher.example
+	server_facts "$PWD/$1"
+	local jid
+	server_add_user "$PWD/$1" ida pw
+	# the certificate is for xn--bcher-kva.example, the server's domain has the U-label
+	for jid in ida@bücher.example ida@xn--bcher-kva.example IDA@BÜCHER.example; do
+		run -0 xmpp-iq --jid "$jid" --connect "127.0.0.1:$C2S_PORT" \
+			--password-file "$PASSWORD_FILE" --tls-ca "$TLS_CA" --ping --stanza --to xn--bcher-kva.example
+		assert_output --partial " from='bücher.example'"
+		assert_output --partial " type='result'"
+	done
+	# a certificate for another name is none
+	tls_cert "$PWD/$1" other xn--bcher-kva.example.org buecher.example
+	cp "$PWD/$1/other.crt" "$PWD/$1/xn--bcher-kva.example.crt"
+	cp "$PWD/$1/other.key" "$PWD/$1/xn--bcher-kva.example.key"
+	"$1_restart" "$PWD/$1"
+	run -76 xmpp-iq --jid ida@bücher.example --connect "127.0.0.1:$C2S_PORT" \
+		--password-file "$PASSWORD_FILE" --tls-ca "$TLS_CA" --ping
+	assert_output --partial 'refused for xn--bcher-kva.example: hostname mismatch'
+	"$1_stop" "$PWD/$1"
+}
+@test "a domain of other letters: its certificate has the A-labels, its stream the U-labels (prosody)" { idn_login prosody; }
+@test "a domain of other letters: its certificate has the A-labels, its stream the U-labels (ejabberd)" { idn_login ejabberd; }
+
+@test "the first login: how to trust a certificate, that TLS is wanted" {
+	on prosody
+	run -76 xmpp-iq --jid "alice@$XMPP_HOST" --connect "127.0.0.1:$C2S_PORT" \
+		--password-file "$PASSWORD_FILE" --ping
+	assert_output --partial 'give --tls-ca FILE'
+	run -77 xmpp-iq --jid alice@tls.test --connect "127.0.0.1:$C2S_PORT" --tls off \
+		--password-file "$PASSWORD_FILE" --ping -q
+	assert_output "xmpp-iq: server 127.0.0.1:$C2S_PORT lets nobody log in without TLS: leave out --tls off"
+}
+
+@test "that from can be forged is said where somebody reads it, else at -v" {
+	on prosody
+	login=(--jid "alice@$XMPP_HOST" --connect "127.0.0.1:$C2S_PORT" --tls-ca "$TLS_CA"
+		--password-file "$PASSWORD_FILE")
+	xmpp-connect "${login[@]}" </dev/null 2>said
+	if [[ -s said ]]; then # this libstrophe is affected
+		assert_file_contains said 'can be forged'
+		xmpp-iq "${login[@]}" --ping -v 2>said
+		assert_file_contains said 'can be forged'
+	fi
+	xmpp-iq "${login[@]}" --ping 2>said
+	assert [ ! -s said ]
+}
+
 @test "TLS that is not offered, or does not work, is not done without" {
 	for kind in prosody ejabberd; do
 		"${kind}_start" "$PWD/$kind" --tls off
@@ -456,6 +506,48 @@ big_stanzas()
 }
 @test "5 to 200 KB stanzas there and back without delay (prosody)" { big_stanzas prosody; }
 @test "5 to 200 KB stanzas there and back without delay (ejabberd)" { big_stanzas ejabberd; }
+
+user_sends_too_much()
+{
+	on "$1"
+	head -c 300000 /dev/zero | tr '\0' x >long
+	listen bob user bob --presence
+	run -65 as_user alice < <(
+		echo "<message to='bob@$XMPP_HOST/bob'><body>$(cat long)</body></message>"
+		echo "<message to='bob@$XMPP_HOST/bob'><body>behind it</body></message>"
+	)
+	assert_output --partial 'stdin:1: stanza larger than --max-send-bytes'
+	wait_for saw bob 'behind it'
+	refute saw bob xxxx
+	hang_up bob
+	ends bob 0
+}
+@test "a user sends no larger stanza than servers take (prosody)" { user_sends_too_much prosody; }
+@test "a user sends no larger stanza than servers take (ejabberd)" { user_sends_too_much ejabberd; }
+
+@test "how large a stanza may be a server says in its last features (XEP-0478)" {
+	# Prosody 13 does so by itself, and is overruled here
+	mkdir modules
+	cat >modules/mod_limits_said.lua <<-'END'
+		module:hook("stream-features", function (event)
+			event.features:remove_children("limits", "urn:xmpp:stream-limits:0")
+			event.features:tag("limits", { xmlns = "urn:xmpp:stream-limits:0" })
+				:text_tag("max-bytes", event.origin.type == "c2s_unauthed" and "100" or "3000"):up()
+		end, -1000)
+	END
+	prosody_start "$PWD/prosody" --no-delegate --global "plugin_paths = { '$PWD/modules' }" \
+		--vhost 'modules_enabled = { "limits_said" }'
+	server_facts "$PWD/prosody"
+	for bytes in 2700 3300; do
+		echo "<message to='nobody@$XMPP_HOST'><body>$(head -c "$bytes" /dev/zero | tr '\0' x)</body></message>"
+	done >messages
+	run -65 as_user alice <messages
+	assert_output --partial 'stdin:2: stanza larger than --max-send-bytes'
+	refute_output --partial stdin:1
+	# who says it himself is believed
+	run -0 as_user alice --max-send-bytes 10000 <messages
+	prosody_stop "$PWD/prosody"
+}
 
 @test "what is larger than --max-send-bytes is not sent: a request is answered here" {
 	on prosody

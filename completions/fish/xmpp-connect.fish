@@ -16,7 +16,7 @@ complete -c xmpp-connect -l tls -x -a 'required direct off' -d 'required (defaul
 complete -c xmpp-connect -l tls-ca -r -F -d 'trust these certificates instead of the system\'s'
 complete -c xmpp-connect -s t -l timeout -x -d 'how long to wait for the login (default 30)'
 complete -c xmpp-connect -l max-stanza-bytes -x -d 'largest stanza read (default 1M)'
-complete -c xmpp-connect -l max-send-bytes -x -d 'largest stanza sent to a server, 0 for no limit (default 500000)'
+complete -c xmpp-connect -l max-send-bytes -x -d 'largest stanza sent, 0 for no limit (default 500000; with --jid as the server says)'
 complete -c xmpp-connect -l limit -x -a 'pending= depth= attributes= queue-bytes=' -d 'set one of the limits below (may be given several times)'
 complete -c xmpp-connect -s v -l verbose -d 'say more; may be repeated'
 complete -c xmpp-connect -s q -l quiet -d 'say less; may be repeated'

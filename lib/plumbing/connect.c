@@ -656,6 +656,7 @@ int connect_run(struct connect_config *config)
 	if (config->json) { /* everything is looked at */
 		config->login.index = READER_INDEX_ALL;
 	}
+	config->login.from_is_read = true;
 	c.limits = login_limits(&config->login);
 	c.limits.kind = READER_PIPE;
 	if (config->json)

@@ -52,6 +52,7 @@ struct iq {
 	struct jsonlines *objects; /* --batch --json: lines that are objects */
 	struct reader *stanzas;	   /* and those that are none */
 	struct buf line;
+	struct buf to;	    /* --to, normalised; empty: none */
 	struct buf request; /* else: the one request, as a stream of one stanza */
 
 	struct table *open;
@@ -370,7 +371,7 @@ static void send_request(struct iq *q, struct slot *slot, const struct stanza *s
 static void take_stanza(void *context, const struct stanza *s)
 {
 	struct iq *q = context;
-	struct span to = s->to.n ? s->to : span_of(q->config->to);
+	struct span to = s->to.n ? s->to : buf_span(&q->to);
 	struct span from = s->from;
 	const char *wrong;
 	struct buf expected;
@@ -869,6 +870,9 @@ static void iq_init(struct iq *q)
 	q->open = table_new((size_t)c->max_pending + 1, SIZE_MAX / 4, seed);
 	q->errors = reader_new(&errors);
 	buf_init(&q->line, BUF_NO_MAX);
+	buf_init(&q->to, BUF_NO_MAX);
+	if (c->to)
+		jid_normalise(span_of(c->to), &q->to);
 	buf_init(&q->request, PAYLOAD_MAX_BYTES);
 	out.reader.kind = READER_PIPE;
 	q->out = link_new(q->loop, q->null_in, 1, &out, &out_ops, q);
@@ -898,6 +902,7 @@ static void iq_free(struct iq *q)
 	jsonlines_free(q->objects);
 	reader_free(q->stanzas);
 	buf_free(&q->line);
+	buf_free(&q->to);
 	buf_free(&q->request);
 	loop_timer_clear(q->loop, &q->timer);
 	loop_free(q->loop);

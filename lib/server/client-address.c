@@ -8,21 +8,10 @@
 
 #include "base/err.h"
 #include "base/io.h"
+#include "loop/dial.h"
 
-bool client_address_is_loopback(const struct sockaddr_storage *address)
-{
-	const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
-	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
-
-	if (address->ss_family == AF_INET)
-		return ntohl(v4->sin_addr.s_addr) >> 24 == 127;
-	if (address->ss_family == AF_INET6)
-		return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) ||
-		       (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr) && v6->sin6_addr.s6_addr[12] == 127);
-	return false;
-}
-
-int client_addresses_find(struct client_addresses *a, const char *connect, bool only_loopback)
+int client_addresses_find(
+	struct client_addresses *a, const char *connect, const char *alabels, bool only_loopback)
 {
 	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list, *found;
 	char *host = NULL, *port = NULL, numeric[NI_MAXHOST];
@@ -31,6 +20,8 @@ int client_addresses_find(struct client_addresses *a, const char *connect, bool 
 	if (!connect) {
 		a->list = xcalloc(1, sizeof(*a->list));
 		a->count = 1;
+		if (alabels)
+			a->list[0] = xstrdup(alabels);
 		return EXIT_DONE;
 	}
 	if (!io_split_host_port(connect, &host, &port)) {
@@ -60,7 +51,7 @@ int client_addresses_find(struct client_addresses *a, const char *connect, bool 
 			status = EXIT_USAGE;
 			break;
 		}
-		if (only_loopback && !client_address_is_loopback(&whole)) {
+		if (only_loopback && !dial_is_loopback(found->ai_addr)) {
 			err_error("--tls off is for loopback addresses only, %s is none", connect);
 			status = EXIT_USAGE;
 			break;

@@ -5,7 +5,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/socket.h>
 
 /* Numeric addresses, to be tried in turn; one NULL where SRV records say it. At first all 0. */
 struct client_addresses {
@@ -14,10 +13,11 @@ struct client_addresses {
 	unsigned short port;
 };
 
-/* The addresses of HOST:PORT (NULL: SRV); resolves the name, blocking. An exit status; what is
- * wrong has been logged. */
-int client_addresses_find(struct client_addresses *a, const char *connect, bool only_loopback);
+/* The addresses of `connect`, HOST:PORT; resolves the name, blocking. NULL: SRV of the domain is
+ * for libstrophe to look up, or, as it looks up no names but ASCII ones, the host `alabels` (if not
+ * NULL) itself. An exit status; what is wrong has been logged. */
+int client_addresses_find(
+	struct client_addresses *a, const char *connect, const char *alabels, bool only_loopback);
 void client_addresses_free(struct client_addresses *a);
-bool client_address_is_loopback(const struct sockaddr_storage *address);
 
 #endif

@@ -18,7 +18,9 @@
 #include "xmpp/jid.h"
 #include "base/secret.h"
 #include "base/io.h"
+#include "loop/dial.h"
 #include "server/client-address.h"
+#include "server/client-alabel.h"
 #include "server/client-story.h"
 #include "server/client-tree.h"
 #include "server/client-trust.h"
@@ -33,9 +35,6 @@
 #define RUNS_PER_TURN 256
 #define LOGIN_TICK_MS 200
 #define SEND_TICK_MS 250
-#define KEEPALIVE_IDLE_S 60
-#define KEEPALIVE_INTERVAL_S 15
-#define KEEPALIVE_COUNT 4
 /* The library frees and prints its tree by recursion: room for what servers let through. */
 #define STACK_BYTES (256UL * 1024 * 1024)
 #define MAX_SERIALISED_BYTES ((size_t)256 * 1024 * 1024)
@@ -46,7 +45,9 @@ struct client {
 	void *context;
 	enum client_tls tls;
 	char *jid, *domain;
-	char *connect; /* as it was given; NULL: SRV */
+	char *alabels;	/* of the domain; NULL: it is ASCII */
+	bool own_trust; /* --tls-ca */
+	char *connect;	/* as it was given; NULL: SRV */
 	struct client_addresses addresses;
 	size_t address;	     /* the next one */
 	int64_t deadline_ms; /* of the login */
@@ -67,7 +68,8 @@ struct client {
 
 	struct buf out; /* what the library does not have yet */
 	struct writer writer;
-	bool unsent; /* the library may hold bytes */
+	bool server_says; /* how large a stanza may be */
+	bool unsent;	  /* the library may hold bytes */
 	struct loop_timer tick;
 	struct reader *reader;
 	struct buf xml; /* one stanza, printed */
@@ -84,7 +86,13 @@ static int certificate_refused(const xmpp_tlscert_t *certificate, const char *co
 	const char *subject = xmpp_tlscert_get_string(certificate, XMPP_CERT_SUBJECT);
 
 	err_error("certificate '%s' refused for %s: %s", subject ? subject : "?",
-		calling ? calling->domain : "?", reason ? reason : "not valid");
+		!calling	   ? "?"
+		: calling->alabels ? calling->alabels
+				   : calling->domain,
+		reason ? reason : "not valid");
+	if (reason && (strstr(reason, "self") || strstr(reason, "issuer")) &&
+		!(calling && calling->own_trust))
+		err_error("if it is the server's, keep it in a FILE and give --tls-ca FILE");
 	return 0;
 }
 
@@ -162,6 +170,7 @@ static bool connect_next(struct client *c)
 
 		errno = 0;
 		calling = c;
+		client_alabel_expect(c->alabels);
 		result = xmpp_connect_client(
 			c->conn, address, c->addresses.port, connection_event, c);
 		calling = NULL;
@@ -190,7 +199,7 @@ static bool look_at_peer(struct client *c)
 		return true;
 	}
 	c->story.established = true;
-	if (c->tls == CLIENT_TLS_OFF && !client_address_is_loopback(&peer)) {
+	if (c->tls == CLIENT_TLS_OFF && !dial_is_loopback((const struct sockaddr *)&peer)) {
 		err_error("--tls off is for loopback addresses only, %s is none", whereto(c));
 		return false;
 	}
@@ -201,18 +210,13 @@ static bool look_at_peer(struct client *c)
 static int socket_made(xmpp_conn_t *conn, void *sock)
 {
 	struct client *c = calling;
-	int fd = *(int *)sock, on = 1;
-	int idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S, count = KEEPALIVE_COUNT;
+	int fd = *(int *)sock;
 
 	(void)conn;
 	/* the library looks at it with select(2) */
 	if (!c || fd >= FD_SETSIZE || io_cloexec(fd) != 0)
 		return -1;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+	dial_tune(fd, 0);
 	unwatch(c);
 	c->fd = fd;
 	client_watchdog_fd(&c->watchdog, fd);
@@ -241,6 +245,9 @@ static void connection_event(xmpp_conn_t *conn, xmpp_conn_event_t event, int err
 	client_watchdog_stop(&c->watchdog);
 	client_trust_restore(&c->trust);
 	c->up = c->first = true;
+	if (c->server_says)
+		c->writer.max_stanza_bytes =
+			c->story.max_bytes ? c->story.max_bytes : CLIENT_SEND_BYTES;
 	jid = xmpp_conn_get_bound_jid(conn);
 	c->ops.up(c->context, jid ? jid : c->jid);
 }
@@ -495,6 +502,19 @@ int client_close(struct client *c, int64_t deadline_ms)
 
 /* --- beginning and end of a client */
 
+/* NULL where a domain has none of its own. */
+static char *alabels_of(struct span domain)
+{
+	struct buf ascii;
+	char *result = NULL;
+
+	buf_init(&ascii, BUF_NO_MAX);
+	if (jid_alabels(domain, &ascii) && !span_equal(buf_span(&ascii), domain))
+		result = xstrdup(buf_string(&ascii));
+	buf_free(&ascii);
+	return result;
+}
+
 static bool jid_usable(struct client *c, const char *typed)
 {
 	struct buf normal;
@@ -511,6 +531,7 @@ static bool jid_usable(struct client *c, const char *typed)
 	if (usable) {
 		c->jid = xstrdup(buf_string(&normal));
 		c->domain = xstrndup(parts.domain.p, parts.domain.n);
+		c->alabels = alabels_of(parts.domain);
 	} else {
 		err_error("'%s' is not a user's address", typed);
 	}
@@ -556,7 +577,8 @@ static int prepare(struct client *c, const struct client_config *config, struct 
 	if (status != EXIT_DONE)
 		return status;
 	secret_trim(password);
-	return client_addresses_find(&c->addresses, c->connect, c->tls == CLIENT_TLS_OFF);
+	return client_addresses_find(
+		&c->addresses, c->connect, c->alabels, c->tls == CLIENT_TLS_OFF);
 }
 
 static void library_start(
@@ -576,8 +598,9 @@ static void library_start(
 		err_die(EXIT_TEMPORARY, "out of memory");
 	c->quirks = client_quirks_find(c->ctx);
 	if (c->quirks.prefixes_dropped)
-		err_note("this libstrophe drops prefixes of attributes: the 'from' of what arrives "
-			 "can be forged, do not trust it (see CAVEATS in the manual)");
+		err_log(config->from_is_read ? ERR_NOTICE : ERR_INFO,
+			"this libstrophe drops prefixes of attributes: the 'from' of what arrives "
+			"can be forged, do not trust it (see CAVEATS in the manual)");
 	xmpp_conn_set_jid(c->conn, c->jid);
 	xmpp_conn_set_pass(c->conn, buf_string(password));
 	xmpp_conn_set_flags(c->conn, (long)(flags[c->tls] | XMPP_CONN_FLAG_DISABLE_SM));
@@ -607,7 +630,10 @@ struct client *client_new(struct loop *loop, const struct client_config *config,
 	buf_init(&c->out,
 		config->max_queue_bytes ? config->max_queue_bytes : CLIENT_MAX_QUEUE_BYTES);
 	buf_init(&c->xml, MAX_SERIALISED_BYTES);
-	writer_init(&c->writer, &c->out, WRITER_SOCKET, config->max_send_bytes);
+	c->server_says = config->max_send_bytes < 0;
+	c->own_trust = config->tls_ca != NULL;
+	writer_init(&c->writer, &c->out, WRITER_SOCKET,
+		c->server_says ? CLIENT_SEND_BYTES : (size_t)config->max_send_bytes);
 	limits.kind = READER_PIPE;
 	c->reader = reader_new(&limits);
 	loop_timer_init(&c->tick, tick, c);
@@ -655,5 +681,7 @@ void client_free(struct client *c)
 	free(c->connect);
 	free(c->jid);
 	free(c->domain);
+	client_alabel_expect(NULL);
+	free(c->alabels);
 	free(c);
 }

@@ -33,6 +33,8 @@
 enum client_tls { CLIENT_TLS_REQUIRED, CLIENT_TLS_DIRECT, CLIENT_TLS_OFF };
 
 #define CLIENT_LOGIN_MS 30000
+/* Servers that say nothing take at least so much: Prosody; ejabberd as Debian has it. */
+#define CLIENT_SEND_BYTES ((size_t)262144)
 #define CLIENT_MAX_QUEUE_BYTES (16 * 1024 * 1024)
 
 struct client_config {
@@ -42,9 +44,11 @@ struct client_config {
 	enum client_tls tls;
 	const char *tls_ca; /* file with the only trusted certificates; NULL: the system's */
 	struct reader_config reader; /* limits of incoming stanzas; kind is set by the module */
-	size_t max_send_bytes;	     /* see writer.h; 0 = none */
-	size_t max_queue_bytes;	     /* 0: CLIENT_MAX_QUEUE_BYTES */
-	int64_t login_ms;	     /* from client_new() until up; 0: CLIENT_LOGIN_MS */
+	/* See writer.h; 0 = none; -1: what the server says (XEP-0478), else CLIENT_SEND_BYTES */
+	int64_t max_send_bytes;
+	size_t max_queue_bytes; /* 0: CLIENT_MAX_QUEUE_BYTES */
+	bool from_is_read;	/* by somebody: warn of what may be forged */
+	int64_t login_ms;	/* from client_new() until up; 0: CLIENT_LOGIN_MS */
 };
 
 struct client_ops {

@@ -107,8 +107,9 @@ static struct client *client_start(struct login *l, const struct login_config *c
 		.tls = (enum client_tls)config->tls,
 		.tls_ca = config->tls_ca,
 		.reader = login_limits(config),
-		.max_send_bytes = (size_t)config->max_send_bytes,
+		.max_send_bytes = config->max_send_bytes,
 		.max_queue_bytes = login_queue_bytes(config),
+		.from_is_read = config->from_is_read,
 		.login_ms = config->timeout_ms,
 	};
 
@@ -180,7 +181,9 @@ static struct component *component_start(
 		.secret = config->secret,
 		.retries = 0,
 		.link = {.reader = login_limits(config),
-			.max_send_bytes = (size_t)config->max_send_bytes,
+			.max_send_bytes = config->max_send_bytes < 0
+						  ? WRITER_MAX_SEND_BYTES
+						  : (size_t)config->max_send_bytes,
 			.max_queue_bytes = login_queue_bytes(config)},
 	};
 

@@ -30,6 +30,7 @@ struct login_config {
 	int64_t timeout_ms; /* until logged in */
 	int64_t max_stanza_bytes, max_depth, max_attributes, max_send_bytes, max_queue_bytes;
 	enum reader_index index; /* set by the program */
+	bool from_is_read;	 /* by the program: see client.h */
 };
 
 /* Defaults for all fields. */
@@ -38,7 +39,7 @@ struct login_config {
 		.secret = {.fd = -1, .credential = "component-secret"},                            \
 		.password = {.fd = -1, .credential = "password"}, .timeout_ms = LOGIN_TIMEOUT_MS,  \
 		.max_stanza_bytes = READER_MAX_STANZA_BYTES, .max_depth = READER_MAX_DEPTH,        \
-		.max_attributes = READER_MAX_ATTRIBUTES, .max_send_bytes = WRITER_MAX_SEND_BYTES,  \
+		.max_attributes = READER_MAX_ATTRIBUTES, .max_send_bytes = -1,                     \
 		.max_queue_bytes = LOGIN_MAX_QUEUE_BYTES                                           \
 	}
 
@@ -73,7 +74,8 @@ struct login_config {
 			&(c).max_stanza_bytes, .min = 1024, .max = 1 << 28},                       \
 	{                                                                                          \
 		"max-send-bytes", 0, OPT_BYTES, "BYTES",                                           \
-			"largest stanza sent to a server, 0 for no limit (default 500000)",        \
+			"largest stanza sent, 0 for no limit (default 500000; with --jid as the "  \
+			"server says)",                                                            \
 			&(c).max_send_bytes, .min = 0, .max = 1 << 28                              \
 	}
 

@@ -1,6 +1,8 @@
 /* jid.c - see jid.h */
 #include "xmpp/jid.h"
 
+#include <idn-free.h>
+#include <idna.h>
 #include <stringprep.h>
 
 #include "base/utf8.h"
@@ -170,6 +172,30 @@ static bool put_local(struct buf *out, struct span local)
 	return put_part(out, prepared, NOT_LOCAL) && buf_append_char(out, '@');
 }
 
+static bool has_alabel(struct span domain)
+{
+	for (; domain.n > 4; domain.p++, domain.n--)
+		if (memcmp(domain.p, "xn--", 4) == 0)
+			return true;
+	return false;
+}
+
+/* RFC 7622 3.2.1: a domain has U-labels. What is no A-label, though it looks like one, stays. */
+static struct span with_ulabels(struct span domain, char text[PREPARED_BYTES])
+{
+	char *unicode = NULL;
+	bool fits;
+
+	text[domain.n] = '\0';
+	/* it returns what stands in the way, and the labels that can be had all the same */
+	idna_to_unicode_8z8z(text, &unicode, IDNA_ALLOW_UNASSIGNED);
+	fits = unicode && strlen(unicode) < PREPARED_BYTES;
+	if (fits)
+		strcpy(text, unicode);
+	idn_free(unicode);
+	return fits ? span_of(text) : SPAN_NONE;
+}
+
 static bool put_domain(struct buf *out, struct span domain)
 {
 	char text[PREPARED_BYTES];
@@ -177,6 +203,8 @@ static bool put_domain(struct buf *out, struct span domain)
 				       ? prepare(stringprep_nameprep, domain, text)
 				       : lowercase(domain, text);
 
+	if (has_alabel(prepared))
+		prepared = with_ulabels(prepared, text);
 	if (prepared.n && prepared.p[prepared.n - 1] == '.')
 		prepared.n--;
 	if (prepared.n == 0 || prepared.p[prepared.n - 1] == '.')
@@ -212,6 +240,21 @@ bool jid_normalise_domain(struct span text, struct buf *out)
 	struct jid jid = cut(text);
 
 	return !jid.local.p && !jid.resource.p && jid_normalise(text, out);
+}
+
+bool jid_alabels(struct span domain, struct buf *out)
+{
+	char text[PREPARED_BYTES], *ascii = NULL;
+	bool ok;
+
+	if (!part_fits(domain))
+		return false;
+	memcpy(text, domain.p, domain.n);
+	text[domain.n] = '\0';
+	ok = idna_to_ascii_8z(text, &ascii, IDNA_ALLOW_UNASSIGNED) == IDNA_SUCCESS &&
+	     buf_append_string(out, ascii);
+	idn_free(ascii);
+	return ok;
 }
 
 bool jid_is_valid(const char *typed)

@@ -36,14 +36,19 @@ bool jid_is_full(struct span text);
 bool jid_at_domain(struct span text, struct span domain);
 
 /* Normalise an address that a person typed: nodeprep, lowercased domain (nameprep; one trailing
- * dot dropped), resourceprep; unassigned code points allowed; ASCII takes a fast path without
- * libidn. text must not point into out; the result, for which jid_split() holds, is appended to it.
- * False (out unchanged) if it is not a JID, also if preparing a part would make separators in it.
+ * dot dropped; xn-- labels become the U-labels that they mean), resourceprep; unassigned code
+ * points allowed; ASCII takes a fast path without libidn. text must not point into out; the result,
+ * for which jid_split() holds, is appended to it. False (out unchanged) if it is not a JID, also if
+ * preparing a part would make separators in it.
  */
 bool jid_normalise(struct span text, struct buf *out);
 
 /* The same for what is to be a domain: false also if there are other parts. */
 bool jid_normalise_domain(struct span text, struct buf *out);
+
+/* Append a normalised domain as DNS and certificates have it: with A-labels (xn--...). False (out
+ * unchanged) if it cannot be one there. */
+bool jid_alabels(struct span domain, struct buf *out);
 
 /* Whether what a person typed is an address, one with a local part, or a domain. */
 bool jid_is_valid(const char *typed);

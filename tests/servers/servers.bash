@@ -323,6 +323,7 @@ _servers_options()
 		esac
 		shift 2
 	done
+	stem=$(_servers_alabels "$host") # of its files
 }
 
 _servers_prepare()
@@ -331,7 +332,7 @@ _servers_prepare()
 	mkdir -p "$dir" && rm -rf "$dir/data" "$dir/mnesia" && mkdir -p "$dir/data"
 	(umask 077 && echo secret >"$dir/secret" && echo pw >"$dir/password")
 	if [[ $tls == on ]]; then
-		tls_ca "$dir" && tls_cert "$dir" "$host" "$host"
+		tls_ca "$dir" && tls_cert "$dir" "$stem" "$host"
 	fi
 }
 
@@ -363,13 +364,23 @@ tls_ca()
 		-nodes -days 3650 -keyout "$1/ca.key" -out "$1/ca.pem") 2>>"$1/openssl.log"
 }
 
-# tls_cert DIR STEM NAME...: DIR/STEM.crt and DIR/STEM.key for these DNS names, signed by tls_ca DIR.
+# An internationalised domain as DNS has it.
+_servers_alabels()
+{
+	case $1 in
+	*xn--* | *[!a-zA-Z0-9.-]*) python3 -c 'import sys; print(sys.argv[1].encode("idna").decode())' "$1" ;;
+	*) echo "$1" ;;
+	esac
+}
+
+# tls_cert DIR STEM NAME...: DIR/STEM.crt and DIR/STEM.key for these DNS names (as A-labels), signed by
+# tls_ca DIR.
 tls_cert()
 {
 	local dir=$1 stem=$2 name san=''
 	shift 2
 	[[ -f $dir/$stem.crt ]] && return 0
-	for name; do san+=",DNS:$name"; done
+	for name; do san+=",DNS:$(_servers_alabels "$name")"; done
 	{
 		_servers_openssl_conf "$1"
 		echo "subjectAltName=${san#,},IP:127.0.0.1"
@@ -478,8 +489,8 @@ _prosody_configure()
 			$lua_global
 		END
 		[[ $tls == on ]] &&
-			echo "c2s_direct_tls_ssl = { key = \"$dir/$host.key\"; certificate = \"$dir/$host.crt\" }"
-		_prosody_vhost "$host" "$host"
+			echo "c2s_direct_tls_ssl = { key = \"$dir/$stem.key\"; certificate = \"$dir/$stem.crt\" }"
+		_prosody_vhost "$host" "$stem"
 		echo 'modules_enabled = { "delegation", "privilege" }'
 		_prosody_delegations
 		_prosody_privileges
@@ -487,7 +498,7 @@ _prosody_configure()
 		if [[ $tls == on ]]; then
 			_prosody_vhost tls.test tls.test
 			echo 'c2s_require_encryption = true'
-			_prosody_vhost badcert.test "$host"
+			_prosody_vhost badcert.test "$stem"
 		fi
 		for d in "${components[@]}" "${open_components[@]}"; do
 			printf 'Component "%s"\ncomponent_secret = "secret"\n' "$d"
@@ -517,7 +528,7 @@ _prosody_launch()
 
 prosody_start()
 {
-	local dir host users components open_components privileged delegations privileges tls log_level
+	local dir host stem users components open_components privileged delegations privileges tls log_level
 	local lua_global lua_vhost lua_append yaml user
 	mkdir -p "$1" && dir=$(cd "$1" && pwd) || return 1
 	shift
@@ -639,7 +650,7 @@ _ejabberd_configure()
 		END
 		_ejabberd_listener "$component" true "${components[@]}"
 		_ejabberd_listener "$open" false "${open_components[@]}"
-		[[ $tls == on ]] && printf 'certfiles:\n  - %s\n  - %s\n' "$dir/$host.crt" "$dir/$host.key"
+		[[ $tls == on ]] && printf 'certfiles:\n  - %s\n  - %s\n' "$dir/$stem.crt" "$dir/$stem.key"
 		cat <<-END
 			modules:
 			  mod_admin_extra: {}
@@ -700,7 +711,7 @@ _ejabberd_launch()
 
 ejabberd_start()
 {
-	local dir host users components open_components privileged delegations privileges tls log_level
+	local dir host stem users components open_components privileged delegations privileges tls log_level
 	local lua_global lua_vhost lua_append yaml
 	mkdir -p "$1" && dir=$(cd "$1" && pwd) || return 1
 	shift

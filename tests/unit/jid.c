@@ -185,6 +185,47 @@ static void normalise_known(void)
 	CHECK_EQ_STR(normal("a@h/x\uff0fy\uff20"), "a@h/x/y@");
 }
 
+static void alabels_mean_ulabels(void)
+{
+	struct buf b;
+
+	CHECK_EQ_STR(normal("U@xn--bcher-kva.Example/R"), "u@bücher.example/R");
+	CHECK_EQ_STR(normal("XN--BCHER-KVA.example"), "bücher.example");
+	CHECK_EQ_STR(normal("a.xn--bcher-kva.xn--p1ai."), "a.bücher.рф");
+	CHECK_EQ_STR(normal("é@xn--bcher-kva.öbb.at"), "é@bücher.öbb.at");
+	/* no A-label, or in another part */
+	CHECK_EQ_STR(normal("xn--.example"), "xn--.example");
+	CHECK_EQ_STR(normal("xn--a.example"), "xn--a.example");
+	CHECK_EQ_STR(normal("axn--bcher-kva.example"), "axn--bcher-kva.example");
+	CHECK_EQ_STR(normal("xn--bcher-kva@h/xn--bcher-kva"), "xn--bcher-kva@h/xn--bcher-kva");
+
+	buf_init(&b, BUF_NO_MAX);
+	CHECK(jid_alabels(SPAN("bücher.рф"), &b));
+	CHECK_EQ_STR(buf_string(&b), "xn--bcher-kva.xn--p1ai");
+	buf_reset(&b);
+	CHECK(jid_alabels(SPAN("example.org"), &b));
+	CHECK_EQ_STR(buf_string(&b), "example.org");
+	CHECK(!jid_alabels(SPAN(""), &b));
+	CHECK_EQ_STR(buf_string(&b), "example.org");
+	buf_free(&b);
+}
+
+static void what_people_type(void)
+{
+	static const struct {
+		const char *typed;
+		bool valid, user, domain;
+	} cases[] = {{"a@h", true, true, false}, {"a@h/r", true, true, false},
+		{"h", true, false, true}, {"h/r@x", true, false, false}, {"", false, false, false},
+		{"@h", false, false, false}, {"a@@h", false, false, false}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		CHECK_MSG(jid_is_valid(cases[i].typed) == cases[i].valid, "%s", cases[i].typed);
+		CHECK_MSG(jid_is_user(cases[i].typed) == cases[i].user, "%s", cases[i].typed);
+		CHECK_MSG(jid_is_domain(cases[i].typed) == cases[i].domain, "%s", cases[i].typed);
+	}
+}
+
 static void normalise_refuses(void)
 {
 	static const char *const wrong[] = {"", ".", "a@.", "a@..", "h..", "a@h/", "@h", "a@",
@@ -401,6 +442,8 @@ int main(void)
 	TEST(split_bounds);
 	TEST(pieces);
 	TEST(normalise_known);
+	TEST(alabels_mean_ulabels);
+	TEST(what_people_type);
 	TEST(normalise_refuses);
 	TEST(normalise_domain);
 	TEST(normalise_bounded);
