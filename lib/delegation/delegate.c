@@ -150,7 +150,7 @@ static void sessions_free(struct delegate *d, struct entity *entities, size_t co
 {
 	for (size_t i = 0; i < count; i++)
 		if (entities[i].session) {
-			session_release(d->sessions, entities[i].session);
+			session_release(entities[i].session);
 			entities[i].session = NULL;
 		}
 	session_table_free(d->sessions);
@@ -442,7 +442,7 @@ static void session_left(void *context, struct session *s, bool link_down, struc
 	for (size_t i = 0; i < d->entities_count; i++)
 		if (d->entities[i].session == s) {
 			d->entities[i].session = NULL;
-			session_release(d->sessions, s);
+			session_release(s);
 		}
 }
 

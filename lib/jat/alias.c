@@ -3,8 +3,11 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "base/holdings.h"
+#include "xmpp/jid.h"
 
 struct alias {
+	struct holding holding; /* first: a holding is its alias */
 	struct table_entry *by_address;
 	struct span jid, asked; /* in text */
 	char *text;
@@ -13,6 +16,7 @@ struct alias {
 struct alias_table {
 	struct alias_config config;
 	struct table *names, *addresses;
+	struct holdings *holdings;
 	struct buf key;
 };
 
@@ -23,6 +27,7 @@ struct alias_table *alias_table_new(const struct alias_config *config)
 	t->config = *config;
 	t->names = table_new(config->max, config->max_bytes, config->seed);
 	t->addresses = table_new(config->max, config->max_bytes, config->seed);
+	t->holdings = holdings_new(config->seed);
 	buf_init(&t->key, BUF_NO_MAX);
 	return t;
 }
@@ -31,6 +36,7 @@ static void alias_remove(struct alias_table *t, struct table_entry *e)
 {
 	struct alias *a = table_record(e);
 
+	holdings_remove(t->holdings, &a->holding);
 	table_remove(t->addresses, a->by_address);
 	free(a->text);
 	table_remove(t->names, e);
@@ -46,6 +52,7 @@ void alias_table_free(struct alias_table *t)
 		alias_remove(t, e);
 	table_free(t->names);
 	table_free(t->addresses);
+	holdings_free(t->holdings);
 	buf_free(&t->key);
 	free(t);
 }
@@ -55,20 +62,63 @@ size_t alias_count(const struct alias_table *t)
 	return table_count(t->names);
 }
 
-/* Expired names go; when the table is full the longest unused one does. */
-static void make_room(struct alias_table *t, int64_t now_ms)
+static bool is_busy(const struct alias_table *t, const struct table_entry *e, int64_t now_ms)
 {
-	struct table_entry *e;
-
-	while ((e = table_earliest(t->names)) && e->deadline_ms <= now_ms)
-		alias_remove(t, e);
-	if (e && table_count(t->names) >= t->config.max &&
-		e->deadline_ms - t->config.life_ms + t->config.busy_ms < now_ms)
-		alias_remove(t, e);
+	return e->deadline_ms - t->config.life_ms + t->config.busy_ms >= now_ms;
 }
 
-bool alias_name(
-	struct alias_table *t, struct span jid, struct span asked, int64_t now_ms, struct buf *out)
+/* False: all names of whoever has most are in use. */
+static bool evict(struct alias_table *t, int64_t now_ms)
+{
+	struct holding *item = holdings_victim(t->holdings);
+
+	for (; item; item = holdings_next(item)) {
+		struct table_entry *e = table_entry_of(item);
+
+		if (is_busy(t, e, now_ms))
+			continue;
+		alias_remove(t, e);
+		return true;
+	}
+	return false;
+}
+
+/* Text of an alias with its two entries; NULL: a bound is reached. t->key: that of the address. */
+static struct alias *insert(
+	struct alias_table *t, struct span jid, struct span asked, int64_t now_ms)
+{
+	struct table_entry *e, *address = table_add(
+		t->addresses, buf_span(&t->key), sizeof(struct table_entry *), INT64_MAX);
+	struct buf name;
+	struct alias *a;
+
+	if (!address)
+		return NULL;
+	buf_init(&name, BUF_NO_MAX);
+	buf_printf(&name, "%c%016llx%016llx", ALIAS_MARK,
+		(unsigned long long)t->config.random(t->config.random_context),
+		(unsigned long long)t->config.random(t->config.random_context));
+	e = table_add(t->names, buf_span(&name), sizeof(*a), now_ms + t->config.life_ms);
+	buf_free(&name);
+	if (!e || !table_charge(t->names, e, jid.n + asked.n)) {
+		if (e)
+			table_remove(t->names, e);
+		table_remove(t->addresses, address);
+		return NULL;
+	}
+	*(struct table_entry **)table_record(address) = e;
+	a = table_record(e);
+	a->by_address = address;
+	a->text = xmalloc(jid.n + asked.n + 1);
+	memcpy(a->text, jid.p, jid.n);
+	memcpy(a->text + jid.n, asked.p, asked.n);
+	a->jid = (struct span){a->text, jid.n};
+	a->asked = (struct span){a->text + jid.n, asked.n};
+	return a;
+}
+
+bool alias_name(struct alias_table *t, struct span group, struct span jid, struct span asked,
+	int64_t now_ms, struct buf *out)
 {
 	struct table_entry *e, *address;
 	struct alias *a;
@@ -80,34 +130,19 @@ bool alias_name(
 	address = table_find(t->addresses, buf_span(&t->key));
 	if (address) {
 		e = *(struct table_entry **)table_record(address);
+		holdings_renew(&((struct alias *)table_record(e))->holding);
 		table_deadline_set(t->names, e, now_ms + t->config.life_ms);
 		return buf_append_span(out, e->key);
 	}
-	make_room(t, now_ms);
-	address =
-		table_add(t->addresses, buf_span(&t->key), sizeof(struct table_entry *), INT64_MAX);
-	if (!address)
+	while ((e = table_earliest(t->names)) && e->deadline_ms <= now_ms)
+		alias_remove(t, e);
+	if (holdings_of_group(t->holdings, group) >= (t->config.max + 1) / 2 && !evict(t, now_ms))
 		return false;
-	buf_reset(&t->key);
-	buf_printf(&t->key, "%c%016llx%016llx", ALIAS_MARK,
-		(unsigned long long)t->config.random(t->config.random_context),
-		(unsigned long long)t->config.random(t->config.random_context));
-	e = table_add(t->names, buf_span(&t->key), sizeof(*a), now_ms + t->config.life_ms);
-	if (!e || !table_charge(t->names, e, jid.n + asked.n)) {
-		if (e)
-			table_remove(t->names, e);
-		table_remove(t->addresses, address);
-		return false;
-	}
-	*(struct table_entry **)table_record(address) = e;
-	a = table_record(e);
-	a->by_address = address;
-	a->text = xmalloc(jid.n + asked.n + 1);
-	memcpy(a->text, jid.p, jid.n);
-	memcpy(a->text + jid.n, asked.p, asked.n);
-	a->jid = (struct span){a->text, jid.n};
-	a->asked = (struct span){a->text + jid.n, asked.n};
-	return buf_append_span(out, e->key);
+	while (!(a = insert(t, jid, asked, now_ms)))
+		if (!evict(t, now_ms))
+			return false;
+	holdings_add(t->holdings, &a->holding, group, jid_bare(jid));
+	return buf_append_span(out, table_entry_of(a)->key);
 }
 
 bool alias_find(const struct alias_table *t, struct span name, struct span *jid, struct span *asked)

@@ -1,8 +1,9 @@
 /* jat/alias.h - random names for addresses that fit no encoding
  *
- * A table with two sides: name -> (JID, address asked) and back, so that a user keeps his name as
- * long as it is in use. Bounded; names that have not been used for their time expire, and the
- * longest unused one makes room, unless an open request may still need it. Pure.
+ * A table with two sides: name -> (JID, address asked) and back, so that a user keeps a name as
+ * long as it is in use. Bounded; a name that has not been used for its time expires. When the table
+ * is full, or one group holds half of it, the longest unused name of whoever has most makes room,
+ * unless an open request may still need it. Pure.
  */
 #ifndef OUTBOARD_JAT_ALIAS_H
 #define OUTBOARD_JAT_ALIAS_H
@@ -28,9 +29,10 @@ struct alias_table;
 struct alias_table *alias_table_new(const struct alias_config *config);
 void alias_table_free(struct alias_table *t);
 /* Append the name of jid as seen by `asked` (made if there is none) to out; its life begins anew.
- * False when the table is full of names in use. */
-bool alias_name(
-	struct alias_table *t, struct span jid, struct span asked, int64_t now_ms, struct buf *out);
+ * group: what the user counts under (base/holdings.h). False when the table is full of names in
+ * use. */
+bool alias_name(struct alias_table *t, struct span group, struct span jid, struct span asked,
+	int64_t now_ms, struct buf *out);
 /* What a name stands for; the spans live as long as it does. */
 bool alias_find(
 	const struct alias_table *t, struct span name, struct span *jid, struct span *asked);

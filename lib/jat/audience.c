@@ -2,170 +2,344 @@
 
 #include <stdlib.h>
 
+#include "base/deadline.h"
 #include "base/err.h"
+#include "base/holdings.h"
+#include "base/table.h"
+#include "xmpp/jid.h"
 
-#define SAVE_INTERVAL_MS 1000
+/* After the link is up: until then a session may come that subscribers see already. */
+#define SHOW_WAIT_MS 2000
 
-struct subscriber_table {
-	struct table *all;   /* key: "USER NUL ADDRESS" */
-	struct table *users; /* key: USER; record: size_t, his addresses */
+struct subscriber {
+	struct holding holding; /* first: a holding is its subscriber */
+	TAILQ_ENTRY(subscriber) of_queue;
+	struct span user, address; /* in the entry's key */
+	bool owed;
+};
+TAILQ_HEAD(subscriber_queue, subscriber);
+
+struct audience {
+	struct audience_config config;
+	struct table *all; /* key: "USER NUL ADDRESS" */
+	struct holdings *holdings;
+	struct subscriber_queue told, owed;
+	size_t owed_count;
+	char *shown; /* NULL: unavailable */
+	/* Subscribers may see us available, but no session is known: none has come back yet after
+	 * the link went down, or a run before this one could not tell them. */
+	bool unsure, up;
+	int64_t unsure_until_ms; /* DEADLINE_NEVER without link */
 	struct buf key;
-	bool changed;
-	int64_t save_ms, saved_ms;
 };
 
-struct subscriber_table *subscriber_table_new(size_t max, size_t max_bytes, const uint64_t seed[2])
+struct audience *audience_new(const struct audience_config *config)
 {
-	struct subscriber_table *t = xcalloc(1, sizeof(*t));
+	struct audience *a = xcalloc(1, sizeof(*a));
 
-	t->all = table_new(max, max_bytes, seed);
-	t->users = table_new(max, max_bytes, seed);
-	t->save_ms = INT64_MAX;
-	buf_init(&t->key, BUF_NO_MAX);
-	return t;
+	a->config = *config;
+	a->all = table_new(config->max, config->max_bytes, config->seed);
+	a->holdings = holdings_new(config->seed);
+	TAILQ_INIT(&a->told);
+	TAILQ_INIT(&a->owed);
+	a->unsure_until_ms = DEADLINE_NEVER;
+	buf_init(&a->key, BUF_NO_MAX);
+	return a;
 }
 
-void subscriber_table_free(struct subscriber_table *t)
+void audience_free(struct audience *a)
 {
-	if (!t)
+	if (!a)
 		return;
-	table_free(t->all);
-	table_free(t->users);
-	buf_free(&t->key);
-	free(t);
+	holdings_free(a->holdings);
+	table_free(a->all);
+	free(a->shown);
+	buf_free(&a->key);
+	free(a);
 }
 
-size_t subscriber_count(const struct subscriber_table *t)
+size_t audience_count(const struct audience *a)
 {
-	return table_count(t->all);
+	return table_count(a->all);
 }
 
-static struct table_entry *find(struct subscriber_table *t, struct span user, struct span address)
+size_t audience_owed(const struct audience *a)
 {
-	buf_reset(&t->key);
-	buf_append_span(&t->key, user);
-	buf_append_char(&t->key, '\0');
-	buf_append_span(&t->key, address);
-	return table_find(t->all, buf_span(&t->key));
+	return a->owed_count;
 }
 
-static void changed(struct subscriber_table *t, int64_t now_ms)
+/* The table ---------------------------------------------------------------- */
+
+static struct subscriber *find(struct audience *a, struct span user, struct span address)
 {
-	t->changed = true;
-	t->save_ms = t->saved_ms + SAVE_INTERVAL_MS;
-	if (t->save_ms < now_ms)
-		t->save_ms = now_ms;
+	struct table_entry *e;
+
+	buf_reset(&a->key);
+	buf_append_span(&a->key, user);
+	buf_append_char(&a->key, '\0');
+	buf_append_span(&a->key, address);
+	e = table_find(a->all, buf_span(&a->key));
+	return e ? table_record(e) : NULL;
 }
 
-bool subscriber_there(struct subscriber_table *t, struct span user, struct span address)
+static void queue_leave(struct audience *a, struct subscriber *s)
 {
-	return find(t, user, address) != NULL;
+	TAILQ_REMOVE(s->owed ? &a->owed : &a->told, s, of_queue);
+	a->owed_count -= s->owed;
+	s->owed = false;
 }
 
-/* After find() has found nothing: the pair whose key it made. */
-static bool insert(struct subscriber_table *t, struct span user)
+static void drop(struct audience *a, struct subscriber *s)
 {
-	struct table_entry *own = table_find(t->users, user);
-	size_t *addresses;
+	queue_leave(a, s);
+	holdings_remove(a->holdings, &s->holding);
+	table_remove(a->all, table_entry_of(s));
+}
 
-	if (!own)
-		own = table_add(t->users, user, sizeof(size_t), INT64_MAX);
-	if (!own)
+/* After find() has found nothing: the pair whose key it made. NULL: no room. */
+static struct subscriber *insert(struct audience *a, struct span user)
+{
+	struct span group = a->config.group(a->config.context, user);
+	struct table_entry *e =
+		table_add(a->all, buf_span(&a->key), sizeof(struct subscriber), INT64_MAX);
+	struct subscriber *s;
+
+	if (!e)
+		return NULL;
+	s = table_record(e);
+	s->user = (struct span){e->key.p, user.n};
+	s->address = span_from(e->key, user.n + 1);
+	holdings_add(a->holdings, &s->holding, group, user);
+	TAILQ_INSERT_TAIL(&a->told, s, of_queue);
+	return s;
+}
+
+static void changed(struct audience *a, bool there, struct span user, struct span address)
+{
+	if (a->config.changed)
+		a->config.changed(a->config.context, there, user, address);
+}
+
+/* Their user is told that the subscription has ended. */
+static bool evict(struct audience *a, struct holding *oldest, struct turn *turn)
+{
+	struct subscriber *s = (struct subscriber *)(void *)oldest;
+
+	if (!s)
 		return false;
-	addresses = table_record(own);
-	if (*addresses < SUBSCRIBER_MAX_ADDRESSES &&
-		table_add(t->all, buf_span(&t->key), 0, INT64_MAX)) {
-		++*addresses;
-		return true;
-	}
-	if (*addresses == 0)
-		table_remove(t->users, own);
-	return false;
-}
-
-bool subscriber_add(
-	struct subscriber_table *t, struct span user, struct span address, int64_t now_ms)
-{
-	if (find(t, user, address))
-		return true;
-	if (!insert(t, user))
-		return false;
-	changed(t, now_ms);
+	a->config.send(a->config.context, s->user, s->address, "unsubscribed", turn);
+	changed(a, false, s->user, s->address);
+	drop(a, s);
 	return true;
 }
 
-void subscriber_remove(
-	struct subscriber_table *t, struct span user, struct span address, int64_t now_ms)
+static bool add(struct audience *a, struct span user, struct span address, struct turn *turn)
 {
-	struct table_entry *e = find(t, user, address), *own = table_find(t->users, user);
+	struct holding *oldest;
 
-	if (!e)
+	if (find(a, user, address))
+		return true;
+	if (holdings_of(a->holdings, user, &oldest) >= AUDIENCE_MAX_ADDRESSES)
+		return false;
+	while (!insert(a, user)) {
+		if (!evict(a, holdings_victim(a->holdings), turn))
+			return false;
+		find(a, user, address); /* the key */
+	}
+	changed(a, true, user, address);
+	return true;
+}
+
+/* Keeping ------------------------------------------------------------------ */
+
+static void restore_line(struct audience *a, struct span line)
+{
+	const char *tab = memchr(line.p, '\t', line.n);
+	bool ended = tab && tab - line.p == 1 && *line.p == '-' &&
+		     memchr(tab + 1, '\t', line.n - 2) != NULL;
+	struct subscriber *s;
+	struct span user, address;
+
+	if (ended) {
+		line = span_from(line, 2);
+		tab = memchr(line.p, '\t', line.n);
+	}
+	if (!tab || tab == line.p || tab + 1 == line.p + line.n)
 		return;
-	table_remove(t->all, e);
-	if (--*(size_t *)table_record(own) == 0)
-		table_remove(t->users, own);
-	changed(t, now_ms);
+	user = (struct span){line.p, (size_t)(tab - line.p)};
+	address = span_from(line, user.n + 1);
+	s = find(a, user, address);
+	if (s && ended)
+		drop(a, s);
+	else if (!s && !ended)
+		insert(a, user);
 }
 
-int64_t subscriber_save_ms(const struct subscriber_table *t)
+void audience_restore(struct audience *a, struct span text, bool unsure)
 {
-	return t->changed ? t->save_ms : INT64_MAX;
-}
-
-void subscriber_saved(struct subscriber_table *t, int64_t now_ms)
-{
-	t->changed = false;
-	t->saved_ms = now_ms;
-}
-
-struct each {
-	void (*fn)(void *context, struct span user, struct span address);
-	void *context;
-};
-
-static void each_entry(void *context, struct table_entry *e)
-{
-	struct each *each = context;
-	const char *zero = memchr(e->key.p, '\0', e->key.n);
-	size_t n = (size_t)(zero - e->key.p);
-
-	each->fn(each->context, (struct span){e->key.p, n}, span_from(e->key, n + 1));
-}
-
-void subscriber_each(const struct subscriber_table *t,
-	void (*fn)(void *context, struct span user, struct span address), void *context)
-{
-	struct each each = {fn, context};
-
-	table_each(t->all, each_entry, &each);
-}
-
-static void format_one(void *context, struct span user, struct span address)
-{
-	struct buf *out = context;
-
-	buf_append_span(out, user);
-	buf_append_char(out, '\t');
-	buf_append_span(out, address);
-	buf_append_char(out, '\n');
-}
-
-void subscriber_format(const struct subscriber_table *t, struct buf *out)
-{
-	subscriber_each(t, format_one, out);
-}
-
-void subscriber_parse(struct subscriber_table *t, struct span text)
-{
+	a->unsure = unsure;
 	while (text.n) {
 		const char *newline = memchr(text.p, '\n', text.n);
 		size_t n = newline ? (size_t)(newline - text.p) : text.n;
-		const char *tab = memchr(text.p, '\t', n);
-		struct span user = {text.p, tab ? (size_t)(tab - text.p) : 0};
 
-		if (user.n && user.n + 1 < n &&
-			!find(t, user, (struct span){tab + 1, n - user.n - 1}))
-			insert(t, user);
+		restore_line(a, (struct span){text.p, n});
 		text = span_from(text, newline ? n + 1 : n);
 	}
+}
+
+static void format_queue(const struct subscriber_queue *queue, struct buf *out)
+{
+	const struct subscriber *s;
+
+	TAILQ_FOREACH (s, queue, of_queue) {
+		buf_append_span(out, s->user);
+		buf_append_char(out, '\t');
+		buf_append_span(out, s->address);
+		buf_append_char(out, '\n');
+	}
+}
+
+void audience_format(const struct audience *a, struct buf *out)
+{
+	format_queue(&a->told, out);
+	format_queue(&a->owed, out);
+}
+
+/* Showing ------------------------------------------------------------------ */
+
+/* False: no room in the output. */
+static bool send_shown(const struct audience *a, struct span to, struct span from, bool shown,
+	struct turn *turn)
+{
+	struct writer *w = turn->writer;
+
+	writer_start(w, "presence", shown ? NULL : "unavailable", SPAN_NONE, to, from);
+	if (shown && *a->shown) {
+		writer_raw(w, ">");
+		writer_raw(w, a->shown);
+		writer_raw(w, "</presence>");
+	} else {
+		writer_raw(w, "/>");
+	}
+	return writer_end(w) != WRITER_FULL;
+}
+
+static void tell(struct audience *a, struct turn *turn)
+{
+	struct subscriber *s;
+
+	while (turn->writer && (s = TAILQ_FIRST(&a->owed))) {
+		if (!send_shown(a, s->user, s->address, a->shown != NULL, turn))
+			return;
+		queue_leave(a, s);
+		TAILQ_INSERT_TAIL(&a->told, s, of_queue);
+	}
+}
+
+static void owe_all(struct audience *a)
+{
+	struct subscriber *s;
+
+	a->unsure = false;
+	a->unsure_until_ms = DEADLINE_NEVER;
+	TAILQ_FOREACH (s, &a->told, of_queue)
+		s->owed = true;
+	TAILQ_CONCAT(&a->owed, &a->told, of_queue);
+	a->owed_count = table_count(a->all);
+}
+
+void audience_show(struct audience *a, const char *shown, struct turn *turn)
+{
+	bool same = shown && a->shown ? strcmp(shown, a->shown) == 0 : !shown && !a->shown;
+
+	if (same)
+		return;
+	free(a->shown);
+	a->shown = shown ? xstrdup(shown) : NULL;
+	owe_all(a);
+	tell(a, turn);
+}
+
+/* Their addresses stand on lines of a file. */
+static bool is_plain_text(struct span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
+			return false;
+	return true;
+}
+
+void audience_subscription(struct audience *a, const struct stanza *s, struct turn *turn)
+{
+	struct span user = jid_bare(s->from), address = jid_bare(s->to);
+	struct subscriber *there = find(a, user, address);
+	void *context = a->config.context;
+
+	switch (s->type) {
+	case TYPE_SUBSCRIBE:
+		if (!is_plain_text(address) || !add(a, user, address, turn)) {
+			a->config.send(context, user, address, "unsubscribed", turn);
+			return;
+		}
+		a->config.send(context, user, address, "subscribed", turn);
+		there = find(a, user, address);
+		if (a->shown && !there->owed) {
+			queue_leave(a, there);
+			there->owed = true;
+			a->owed_count++;
+			TAILQ_INSERT_TAIL(&a->owed, there, of_queue);
+			tell(a, turn);
+		}
+		return;
+	case TYPE_UNSUBSCRIBE:
+		if (there) {
+			changed(a, false, user, address);
+			drop(a, there);
+		}
+		a->config.send(context, user, address, "unsubscribed", turn);
+		return;
+	default: /* probe */
+		if (!a->shown || !there)
+			a->config.send(context, s->from, address, "unavailable", turn);
+		else if (!send_shown(a, s->from, address, true, turn))
+			a->config.send(context, s->from, address, NULL, turn);
+	}
+}
+
+void audience_up(struct audience *a, struct turn *turn)
+{
+	a->up = true;
+	if (a->unsure)
+		a->unsure_until_ms = turn->now_ms + SHOW_WAIT_MS;
+}
+
+void audience_down(struct audience *a)
+{
+	a->up = false;
+	a->unsure |= a->shown != NULL; /* servers do not tell our subscribers that we are gone */
+	a->unsure_until_ms = DEADLINE_NEVER;
+	free(a->shown);
+	a->shown = NULL;
+}
+
+void audience_tick(struct audience *a, struct turn *turn)
+{
+	if (a->unsure_until_ms <= turn->now_ms)
+		owe_all(a);
+	tell(a, turn);
+}
+
+int64_t audience_deadline(const struct audience *a)
+{
+	return a->up && a->owed_count ? INT64_MIN : a->unsure_until_ms;
+}
+
+void audience_finish(struct audience *a, struct turn *turn)
+{
+	if (a->shown || a->unsure) {
+		free(a->shown);
+		a->shown = NULL;
+		owe_all(a);
+	}
+	tell(a, turn);
 }

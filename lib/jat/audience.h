@@ -1,36 +1,59 @@
-/* jat/audience.h - who subscribed to which of our addresses
+/* jat/audience.h - who subscribed to which of our addresses, and what they are shown
  *
- * Bounded, for each user too: one alone cannot fill the table. What changed is to be saved at most
- * once a second: subscriber_save_ms() says when. Pure.
+ * A bounded table of (user, address). When it is full the oldest subscription of whoever has most
+ * is ended, and its user is told (`unsubscribed`). What subscribers are to see is set with
+ * audience_show(); they are told as long as there is room in the output, the rest in the next
+ * turns: nobody is left out, and each is told only the newest.
+ *
+ * Pure: each change is given to a function that keeps it (a journal).
  */
 #ifndef OUTBOARD_JAT_AUDIENCE_H
 #define OUTBOARD_JAT_AUDIENCE_H
 
 #include "base/buf.h"
-#include "base/table.h"
+#include "xmpp/turn.h"
 
 /* Addresses that one user may subscribe to. */
-#define SUBSCRIBER_MAX_ADDRESSES 32
+#define AUDIENCE_MAX_ADDRESSES 32
 
-struct subscriber_table;
+struct audience_config {
+	size_t max, max_bytes;
+	uint64_t seed[2];
+	/* What a user counts under: base/holdings.h. */
+	struct span (*group)(void *context, struct span user);
+	/* A subscription has begun or ended: to be kept. May be NULL. */
+	void (*changed)(void *context, bool there, struct span user, struct span address);
+	/* Send a bare presence of this type, now or later. */
+	void (*send)(void *context, struct span to, struct span from, const char *type,
+		struct turn *turn);
+	void *context;
+};
 
-struct subscriber_table *subscriber_table_new(size_t max, size_t max_bytes, const uint64_t seed[2]);
-void subscriber_table_free(struct subscriber_table *t);
-/* user and address are bare JIDs. False when the table is full or he has
- * SUBSCRIBER_MAX_ADDRESSES; true if the pair is there already. */
-bool subscriber_add(
-	struct subscriber_table *t, struct span user, struct span address, int64_t now_ms);
-void subscriber_remove(
-	struct subscriber_table *t, struct span user, struct span address, int64_t now_ms);
-bool subscriber_there(struct subscriber_table *t, struct span user, struct span address);
-size_t subscriber_count(const struct subscriber_table *t);
-void subscriber_each(const struct subscriber_table *t,
-	void (*fn)(void *context, struct span user, struct span address), void *context);
-/* All, one "USER TAB ADDRESS" a line; and back (lines that are none are passed over). */
-void subscriber_format(const struct subscriber_table *t, struct buf *out);
-void subscriber_parse(struct subscriber_table *t, struct span text);
-/* When what changed should be saved, INT64_MAX: nothing has changed. */
-int64_t subscriber_save_ms(const struct subscriber_table *t);
-void subscriber_saved(struct subscriber_table *t, int64_t now_ms);
+struct audience;
+
+/* *config is copied. */
+struct audience *audience_new(const struct audience_config *config);
+void audience_free(struct audience *a);
+/* What an earlier run has kept: lines "USER TAB ADDRESS", and "- TAB USER TAB ADDRESS" for those
+ * that ended. unsure: it did not stop cleanly, so they may still see a session; when none is there
+ * soon after the start they are told. */
+void audience_restore(struct audience *a, struct span text, bool unsure);
+/* All, one "USER TAB ADDRESS" a line. */
+void audience_format(const struct audience *a, struct buf *out);
+
+/* A subscribe, unsubscribe or probe to an address of ours. */
+void audience_subscription(struct audience *a, const struct stanza *s, struct turn *turn);
+/* What subscribers are to see from now on: the children of an available presence ("" for none);
+ * NULL: unavailable. Nothing happens if they see that. */
+void audience_show(struct audience *a, const char *shown, struct turn *turn);
+void audience_up(struct audience *a, struct turn *turn);
+void audience_down(struct audience *a);
+void audience_tick(struct audience *a, struct turn *turn);
+int64_t audience_deadline(const struct audience *a);
+/* Show that nobody is there, also to those that may see somebody from before. */
+void audience_finish(struct audience *a, struct turn *turn);
+/* Subscribers that have not been told the newest. */
+size_t audience_owed(const struct audience *a);
+size_t audience_count(const struct audience *a);
 
 #endif

@@ -10,12 +10,10 @@
 /* Of a request that is owed an answer: before all others. */
 #define OWED_MS INT64_MIN
 
-/* An answer to a stanza that is in no table. */
+/* A stanza of ours that did not fit, and belongs to no request. */
 struct debt {
 	STAILQ_ENTRY(debt) next;
-	struct span to, from, id; /* texts behind the record */
-	enum stanza_kind kind;
-	enum stanza_error error;
+	size_t n; /* its bytes stand behind the record */
 };
 STAILQ_HEAD(debts, debt);
 
@@ -160,7 +158,8 @@ struct request *requests_add(struct requests *t, const struct table_key *key,
 
 	for (size_t i = 0; i < 5; i++)
 		n += parts[i].n;
-	if (t->config.shares && !shares_take(t->config.shares, texts->user, n, &share))
+	if (t->config.shares && !texts->unshared &&
+		!shares_take(t->config.shares, texts->user, n, &share))
 		return NULL;
 	e = table_add_hashed(t->open, key, n, deadline_ms);
 	if (!e) {
@@ -174,6 +173,8 @@ struct request *requests_add(struct requests *t, const struct table_key *key,
 	span_pack((char *)(r + 1) + t->config.extra_bytes, parts, places, 5);
 	r->deadline_ms = deadline_ms;
 	r->set = texts->set;
+	r->pinned = texts->pinned;
+	r->unshared = texts->unshared;
 	r->share = share;
 	return r;
 }
@@ -535,7 +536,7 @@ void requests_hedge(struct requests *t, struct worker *suspect, int64_t now_ms)
 	{
 		struct request *r = try->request;
 
-		if (r->set || r->hedge || try->state != TRY_OPEN || is_well_kept(r) ||
+		if (r->set || r->pinned || r->hedge || try->state != TRY_OPEN || is_well_kept(r) ||
 			r->tries_count == REQUEST_MAX_TRIES)
 			continue;
 		r->hedge = true;
@@ -545,22 +546,28 @@ void requests_hedge(struct requests *t, struct worker *suspect, int64_t now_ms)
 
 /* Debts ------------------------------------------------------------------ */
 
+void requests_owe(struct requests *t, struct span stanza)
+{
+	struct debt *debt = xcalloc(1, sizeof(*debt) + stanza.n);
+
+	debt->n = stanza.n;
+	memcpy(debt + 1, stanza.p, stanza.n);
+	STAILQ_INSERT_TAIL(&t->debts, debt, next);
+	t->debts_count++;
+}
+
 void requests_refuse(
 	struct requests *t, const struct stanza *s, enum stanza_error e, struct turn *turn)
 {
-	/* absent addresses stay absent */
-	const struct span parts[] = {s->from, s->to, s->id};
-	struct debt *debt;
+	struct writer w;
 
 	if (turn->writer && stanza_error_reply(turn->writer, s, e, NULL) != WRITER_FULL)
 		return;
-	debt = xcalloc(1, sizeof(*debt) + s->from.n + s->to.n + s->id.n);
-	debt->kind = s->kind;
-	debt->error = e;
-	span_pack((char *)(debt + 1), parts,
-		(struct span *const[]){&debt->to, &debt->from, &debt->id}, 3);
-	STAILQ_INSERT_TAIL(&t->debts, debt, next);
-	t->debts_count++;
+	buf_reset(&t->scratch);
+	writer_init(&w, &t->scratch, WRITER_SOCKET, 0);
+	stanza_error_reply(&w, s, e, NULL);
+	if (buf_length(&t->scratch))
+		requests_owe(t, buf_span(&t->scratch));
 }
 
 /* False: no room for all. */
@@ -569,8 +576,9 @@ static bool pay_debts(struct requests *t, struct turn *turn)
 	struct debt *debt;
 
 	while ((debt = STAILQ_FIRST(&t->debts))) {
-		if (stanza_error_send(turn->writer, stanza_kind_name(debt->kind), debt->to,
-			    debt->from, debt->id, debt->error, NULL) == WRITER_FULL)
+		writer_begin(turn->writer);
+		writer_raw_span(turn->writer, (struct span){(const char *)(debt + 1), debt->n});
+		if (writer_end(turn->writer) == WRITER_FULL)
 			return false;
 		debt_free(t, debt);
 	}

@@ -62,6 +62,8 @@ struct request {
 	struct span token, stanza;   /* the owner's: a name for it, and what to hand on again */
 	int64_t deadline_ms;	     /* overall */
 	bool set;
+	bool pinned;   /* another worker could not do it: no second try while this one is there */
+	bool unshared; /* of no user: not counted in the shares */
 	/* the rest is private, but for tries, which may be read */
 	bool owed;	      /* how it ends is decided, the answer is to be written */
 	bool again;	      /* it is to go to another worker, or to its end */
@@ -124,7 +126,7 @@ void *request_extra(struct request *r);
 
 /* Whether one more request with this key may be added (REQUEST_MAX_EQUAL). */
 bool requests_may_add(const struct requests *t, const struct table_key *key);
-/* An open request without a try: of texts the five spans and set are copied. NULL: a bound or a
+/* An open request without a try: of texts the five spans and the three flags are copied. NULL: a bound or a
  * share is reached; the stanza is to be refused with wait/resource-constraint. */
 struct request *requests_add(struct requests *t, const struct table_key *key,
 	const struct request *texts, int64_t now_ms);
@@ -163,6 +165,9 @@ void requests_hedge(struct requests *t, struct worker *suspect, int64_t now_ms);
 /* Answer a stanza that is in no table with an error, now or later. */
 void requests_refuse(
 	struct requests *t, const struct stanza *s, enum stanza_error e, struct turn *turn);
+
+/* A whole stanza that did not fit: written before all else as soon as there is room. */
+void requests_owe(struct requests *t, struct span stanza);
 
 /* Write what is due as long as there is room. */
 void requests_tick(struct requests *t, struct turn *turn);

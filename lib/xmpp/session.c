@@ -6,20 +6,48 @@
 #include "base/err.h"
 #include "xmpp/jid.h"
 
+#define NS_CAPS "http://jabber.org/protocol/caps"
 #define RETRY_MIN_MS 1000
 #define RETRY_MAX_MS (5 * 60 * 1000)
 #define REPEAT_MS (10 * 60 * 1000)
+/* An `unsubscribed` so soon after a subscribe refuses it; a later one ends the subscription. */
+#define REFUSAL_MS 10000
+#define ENDED_MIN_MS 60000
+#define ENDED_MAX_MS (60 * 60 * 1000)
+#define ENDED_TRIES 8
+/* A target without a session for so long is named in the log, at most once a minute. */
+#define LONELY_MS 10000
+#define LONELY_AGAIN_MS 60000
 
-enum subscription { SUBSCRIPTION_ASKED, SUBSCRIPTION_ACCEPTED, SUBSCRIPTION_REFUSED };
+enum subscription {
+	SUBSCRIPTION_ASKED,
+	SUBSCRIPTION_ACCEPTED,
+	SUBSCRIPTION_ENDED, /* it is asked for again */
+	SUBSCRIPTION_REFUSED,
+};
+
+/* What is subscribed to. */
+struct account {
+	struct span jid; /* bare */
+	enum subscription state;
+	int64_t asked_ms, next_ms; /* when it was asked last, and is asked again */
+	int64_t accepted_ms;
+	int64_t retry_ms;	   /* after an error */
+	unsigned ended;		   /* how often in a row it has been asked again after an end */
+	int64_t probe_ms;	   /* when a probe is due */
+	int64_t confirm_ms;	   /* what is still unconfirmed then has left */
+};
 
 struct target {
-	enum subscription state;
-	int64_t next_ms; /* when to ask again */
-	int64_t retry_ms;
+	size_t account;
+	bool full;
+	int64_t lonely_ms, told_ms; /* when its loneliness is told, and was */
 };
 
 struct session_table {
 	struct session_config config;
+	struct account *accounts;
+	size_t accounts_count;
 	struct target *targets;
 	struct session **available; /* in the order they came */
 	size_t count, size;
@@ -27,14 +55,30 @@ struct session_table {
 	bool up;
 };
 
+static size_t account_of(struct session_table *t, struct span bare)
+{
+	for (size_t i = 0; i < t->accounts_count; i++)
+		if (span_equal(t->accounts[i].jid, bare))
+			return i;
+	t->accounts[t->accounts_count] = (struct account){.jid = bare,
+		.next_ms = DEADLINE_NEVER,
+		.probe_ms = DEADLINE_NEVER,
+		.confirm_ms = DEADLINE_NEVER};
+	return t->accounts_count++;
+}
+
 struct session_table *session_table_new(const struct session_config *config)
 {
 	struct session_table *t = xcalloc(1, sizeof(*t));
 
 	t->config = *config;
 	t->targets = xcalloc(config->targets_count, sizeof(*t->targets));
-	for (size_t i = 0; i < config->targets_count; i++)
-		t->targets[i].next_ms = DEADLINE_NEVER;
+	t->accounts = xcalloc(config->targets_count, sizeof(*t->accounts));
+	for (size_t i = 0; i < config->targets_count; i++) {
+		t->targets[i].account = account_of(t, jid_bare(config->targets[i]));
+		t->targets[i].full = jid_is_full(config->targets[i]);
+		t->targets[i].lonely_ms = DEADLINE_NEVER;
+	}
 	return t;
 }
 
@@ -43,9 +87,10 @@ void session_table_free(struct session_table *t)
 	if (!t)
 		return;
 	for (size_t i = 0; i < t->count; i++)
-		session_release(t, t->available[i]);
+		session_release(t->available[i]);
 	free(t->available);
 	free(t->targets);
+	free(t->accounts);
 	free(t);
 }
 
@@ -80,10 +125,16 @@ struct session *session_by_serial(const struct session_table *t, uint64_t serial
 int session_target(const struct session_table *t, struct span jid)
 {
 	struct span bare = jid_bare(jid);
+	bool full = bare.n < jid.n;
 
-	for (size_t i = 0; i < t->config.targets_count; i++)
-		if (span_equal(t->config.targets[i], bare))
+	for (size_t i = 0; i < t->config.targets_count; i++) {
+		const struct target *target = &t->targets[i];
+
+		if (!span_equal(t->accounts[target->account].jid, bare))
+			continue;
+		if (!full || !target->full || span_equal(t->config.targets[i], jid))
 			return (int)i;
+	}
 	return -1;
 }
 
@@ -92,16 +143,26 @@ void session_hold(struct session *s)
 	s->holds++;
 }
 
-void session_release(struct session_table *t, struct session *s)
+void session_release(struct session *s)
 {
-	(void)t;
 	if (--s->holds == 0) {
 		free((char *)s->jid.p);
+		free(s->details);
+		free(s->caps);
 		free(s);
 	}
 }
 
-static struct session *add(struct session_table *t, struct span jid, size_t target)
+static bool has_session(const struct session_table *t, size_t target)
+{
+	for (size_t i = 0; i < t->count; i++)
+		if (t->available[i]->target == target)
+			return true;
+	return false;
+}
+
+static struct session *add(
+	struct session_table *t, struct span jid, size_t target, struct turn *turn)
 {
 	struct session *s;
 
@@ -121,9 +182,10 @@ static struct session *add(struct session_table *t, struct span jid, size_t targ
 	s->available = true;
 	s->holds = 1;
 	t->available[t->count++] = s;
+	t->targets[target].lonely_ms = DEADLINE_NEVER;
 	err_info("session '%.*s' is available", SPAN_ARG(jid));
 	if (t->config.arrived)
-		t->config.arrived(t->config.context, s);
+		t->config.arrived(t->config.context, s, turn);
 	return s;
 }
 
@@ -134,57 +196,101 @@ static void remove_at(struct session_table *t, size_t i, bool link_down, struct 
 	memmove(t->available + i, t->available + i + 1, (t->count - i - 1) * sizeof(*t->available));
 	t->count--;
 	s->available = false;
-	if (!link_down)
+	if (!link_down) {
 		err_info("session '%.*s' has left", SPAN_ARG(s->jid));
+		if (!has_session(t, s->target))
+			t->targets[s->target].lonely_ms = turn->now_ms + LONELY_MS;
+	}
 	t->config.left(t->config.context, s, link_down, turn);
-	session_release(t, s);
+	session_release(s);
 }
 
-/* Remove the session with this full JID, or all of a target. */
-static void remove_some(struct session_table *t, struct span full, size_t target, struct turn *turn)
+/* Remove the session with this full JID, or all of an account (unconfirmed: of these). */
+static void remove_some(struct session_table *t, struct span full, size_t account,
+	bool unconfirmed, struct turn *turn)
 {
 	size_t before = t->count;
 
-	for (size_t i = t->count; i-- > 0;)
-		if (full.p ? span_equal(t->available[i]->jid, full)
-			   : t->available[i]->target == target)
+	for (size_t i = t->count; i-- > 0;) {
+		const struct session *s = t->available[i];
+
+		if (full.p ? span_equal(s->jid, full)
+			   : t->targets[s->target].account == account &&
+				      (s->unconfirmed || !unconfirmed))
 			remove_at(t, i, false, turn);
+	}
 	if (t->count != before)
 		t->config.changed(t->config.context, turn);
 }
 
 /* Subscription ----------------------------------------------------------- */
 
-static void send_presence(
-	struct session_table *t, struct turn *turn, size_t target, const char *type)
+/* False: no room in the output. */
+static bool send_presence(struct session_table *t, struct turn *turn, struct span to,
+	const char *type)
 {
-	writer_start(turn->writer, "presence", type, SPAN_NONE, t->config.targets[target],
-		t->config.domain);
+	writer_start(turn->writer, "presence", type, SPAN_NONE, to, t->config.domain);
 	writer_raw(turn->writer, "/>");
-	writer_end(turn->writer);
+	return writer_end(turn->writer) != WRITER_FULL;
 }
 
-static void ask(struct session_table *t, struct turn *turn, size_t target)
+static void ask(struct session_table *t, struct turn *turn, struct account *a)
 {
-	t->targets[target].state = SUBSCRIPTION_ASKED;
-	t->targets[target].next_ms = turn->now_ms + REPEAT_MS;
-	send_presence(t, turn, target, "subscribe");
+	bool sent = send_presence(t, turn, a->jid, "subscribe");
+
+	a->state = SUBSCRIPTION_ASKED;
+	a->asked_ms = turn->now_ms;
+	a->next_ms = sent ? turn->now_ms + REPEAT_MS : turn->now_ms;
+}
+
+static void probe(struct session_table *t, struct turn *turn, struct account *a)
+{
+	if (!send_presence(t, turn, a->jid, "probe")) {
+		a->probe_ms = turn->now_ms;
+		return;
+	}
+	a->probe_ms = DEADLINE_NEVER;
+	for (size_t i = 0; i < t->count; i++)
+		if (&t->accounts[t->targets[t->available[i]->target].account] == a)
+			t->available[i]->probed = true;
+}
+
+void session_doubt(struct session_table *t, const struct session *doubtful, struct turn *turn)
+{
+	size_t account = t->targets[doubtful->target].account;
+	struct account *a = &t->accounts[account];
+
+	if (a->confirm_ms != DEADLINE_NEVER)
+		return;
+	a->confirm_ms = turn->now_ms + t->config.confirm_ms;
+	for (size_t i = 0; i < t->count; i++)
+		if (t->targets[t->available[i]->target].account == account)
+			t->available[i]->unconfirmed = true;
+	probe(t, turn, a);
 }
 
 void session_up(struct session_table *t, struct turn *turn)
 {
 	t->up = true;
-	for (size_t i = 0; i < t->config.targets_count; i++) {
-		t->targets[i].retry_ms = RETRY_MIN_MS;
-		ask(t, turn, i);
+	for (size_t i = 0; i < t->accounts_count; i++) {
+		t->accounts[i].retry_ms = RETRY_MIN_MS;
+		t->accounts[i].ended = 0;
+		ask(t, turn, &t->accounts[i]);
 	}
+	for (size_t i = 0; i < t->config.targets_count; i++)
+		t->targets[i].lonely_ms = turn->now_ms + LONELY_MS;
 }
 
 void session_down(struct session_table *t, struct turn *turn)
 {
 	t->up = false;
+	for (size_t i = 0; i < t->accounts_count; i++) {
+		struct account *a = &t->accounts[i];
+
+		a->next_ms = a->probe_ms = a->confirm_ms = DEADLINE_NEVER;
+	}
 	for (size_t i = 0; i < t->config.targets_count; i++)
-		t->targets[i].next_ms = DEADLINE_NEVER;
+		t->targets[i].lonely_ms = DEADLINE_NEVER;
 	while (t->count)
 		remove_at(t, t->count - 1, true, turn);
 	t->config.changed(t->config.context, turn);
@@ -192,28 +298,66 @@ void session_down(struct session_table *t, struct turn *turn)
 
 void session_resubscribe(struct session_table *t, struct turn *turn)
 {
-	for (size_t i = 0; i < t->config.targets_count; i++)
-		if (t->targets[i].state != SUBSCRIPTION_ACCEPTED) {
-			t->targets[i].retry_ms = RETRY_MIN_MS;
-			ask(t, turn, i);
+	for (size_t i = 0; i < t->accounts_count; i++)
+		if (t->accounts[i].state != SUBSCRIPTION_ACCEPTED) {
+			t->accounts[i].retry_ms = RETRY_MIN_MS;
+			t->accounts[i].ended = 0;
+			ask(t, turn, &t->accounts[i]);
 		}
+}
+
+static int64_t earlier(int64_t a_ms, int64_t b_ms)
+{
+	return a_ms < b_ms ? a_ms : b_ms;
 }
 
 int64_t session_deadline(const struct session_table *t)
 {
 	int64_t deadline_ms = DEADLINE_NEVER;
 
+	for (size_t i = 0; i < t->accounts_count; i++) {
+		const struct account *a = &t->accounts[i];
+
+		deadline_ms = earlier(deadline_ms, earlier(a->next_ms, a->probe_ms));
+		deadline_ms = earlier(deadline_ms, a->confirm_ms);
+	}
 	for (size_t i = 0; i < t->config.targets_count; i++)
-		if (t->targets[i].next_ms < deadline_ms)
-			deadline_ms = t->targets[i].next_ms;
+		deadline_ms = earlier(deadline_ms, t->targets[i].lonely_ms);
 	return deadline_ms;
+}
+
+static void tell_lonely(struct session_table *t, size_t i, int64_t now_ms)
+{
+	struct target *target = &t->targets[i];
+
+	if (target->told_ms && now_ms - target->told_ms < LONELY_AGAIN_MS) {
+		target->lonely_ms = target->told_ms + LONELY_AGAIN_MS;
+		return;
+	}
+	err_warn("no session of '%.*s' for %d s: is the account there, is its client logged in, "
+		 "and has it accepted the subscription of '%.*s'?",
+		SPAN_ARG(t->config.targets[i]), LONELY_MS / 1000, SPAN_ARG(t->config.domain));
+	target->told_ms = now_ms;
+	target->lonely_ms = DEADLINE_NEVER;
 }
 
 void session_tick(struct session_table *t, struct turn *turn)
 {
+	for (size_t i = 0; i < t->accounts_count; i++) {
+		struct account *a = &t->accounts[i];
+
+		if (a->next_ms <= turn->now_ms)
+			ask(t, turn, a);
+		if (a->probe_ms <= turn->now_ms)
+			probe(t, turn, a);
+		if (a->confirm_ms <= turn->now_ms) {
+			a->confirm_ms = DEADLINE_NEVER;
+			remove_some(t, SPAN_NONE, i, true, turn);
+		}
+	}
 	for (size_t i = 0; i < t->config.targets_count; i++)
-		if (t->targets[i].next_ms <= turn->now_ms)
-			ask(t, turn, i);
+		if (t->targets[i].lonely_ms <= turn->now_ms)
+			tell_lonely(t, i, turn->now_ms);
 }
 
 /* Presence --------------------------------------------------------------- */
@@ -252,72 +396,161 @@ static enum session_show show_of(const struct stanza *s)
 	return show;
 }
 
+static void details_of(const struct session_table *t, const struct stanza *s,
+	enum session_show show, struct session *out)
+{
+	static const char *const shows[] = {"", "chat", "away", "xa", "dnd"};
+	const struct xml_node *caps = xml_child(s->root, NS_CAPS, "c");
+	const struct xml_node *status = xml_child(s->root, "", "status");
+	struct buf xml, text;
+	struct writer w;
+
+	buf_init(&xml, 16 * 1024);
+	buf_init(&text, 4 * 1024);
+	writer_init(&w, &xml, WRITER_PIPE, 0);
+	writer_begin(&w);
+	if (show != SHOW_ONLINE)
+		buf_printf(&xml, "<show>%s</show>", shows[show]);
+	if (status && t->config.keep == KEEP_STATUS && xml_node_text(s->text, status, &text) &&
+		buf_length(&text)) {
+		writer_raw(&w, "<status>");
+		writer_text(&w, buf_span(&text));
+		writer_raw(&w, "</status>");
+	}
+	if (caps && xml_attribute(caps, "node").p && xml_attribute(caps, "ver").p) {
+		writer_raw(&w, "<c xmlns='" NS_CAPS "'");
+		writer_attribute(&w, "hash", xml_attribute(caps, "hash"));
+		writer_attribute(&w, "node", xml_attribute(caps, "node"));
+		writer_attribute(&w, "ver", xml_attribute(caps, "ver"));
+		writer_raw(&w, "/>");
+		buf_reset(&text);
+		buf_append_span(&text, xml_attribute(caps, "node"));
+		buf_append_char(&text, '#');
+		buf_append_span(&text, xml_attribute(caps, "ver"));
+		out->caps = xstrdup(buf_string(&text));
+	}
+	out->details = xstrdup(buf_string(&xml));
+	buf_free(&text);
+	buf_free(&xml);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
 static void available(
 	struct session_table *t, const struct stanza *s, size_t target, struct turn *turn)
 {
 	struct session *session = session_find(t, s->from);
-	int priority = priority_of(s);
-	enum session_show show = show_of(s);
+	struct session now = {.priority = priority_of(s), .show = show_of(s)};
+	bool asked_for;
 
-	if (session && session->priority == priority && session->show == show)
-		return;
 	if (!session)
-		session = add(t, s->from, target);
+		session = add(t, s->from, target, turn);
 	if (!session)
 		return;
-	session->priority = priority;
-	session->show = show;
+	asked_for = session->probed;
+	session->probed = session->unconfirmed = false;
+	if (!asked_for && t->config.alive)
+		t->config.alive(t->config.context, session, turn);
+	if (t->config.keep != KEEP_NOTHING)
+		details_of(t, s, now.show, &now);
+	if (session->known && session->priority == now.priority && session->show == now.show &&
+		same_text(session->details, now.details)) {
+		free(now.details);
+		free(now.caps);
+		return;
+	}
+	session->known = true;
+	session->priority = now.priority;
+	session->show = now.show;
+	free(session->details);
+	free(session->caps);
+	session->details = now.details;
+	session->caps = now.caps;
 	t->config.changed(t->config.context, turn);
+}
+
+static void on_error(struct session_table *t, const struct stanza *s, struct account *a,
+	struct turn *turn)
+{
+	struct span condition = stanza_error_condition(s);
+
+	if (a->state == SUBSCRIPTION_REFUSED)
+		return;
+	if (!condition.n)
+		condition = SPAN("no reason given");
+	err_note("'%.*s' cannot be subscribed to (%.*s): asking again in %lld s", SPAN_ARG(a->jid),
+		SPAN_ARG(condition), (long long)(a->retry_ms / 1000));
+	a->state = SUBSCRIPTION_ASKED;
+	a->next_ms = turn->now_ms + a->retry_ms;
+	a->retry_ms *= 2;
+	if (a->retry_ms > RETRY_MAX_MS)
+		a->retry_ms = RETRY_MAX_MS;
+}
+
+static void on_unsubscribed(struct account *a, struct turn *turn)
+{
+	int64_t wait_ms = ENDED_MIN_MS;
+
+	if (turn->now_ms - a->asked_ms <= REFUSAL_MS || a->ended == ENDED_TRIES) {
+		err_warn("'%.*s' has refused our subscription: asking again at the next reconnect "
+			 "or SIGHUP",
+			SPAN_ARG(a->jid));
+		a->state = SUBSCRIPTION_REFUSED;
+		a->next_ms = DEADLINE_NEVER;
+		return;
+	}
+	if (a->state == SUBSCRIPTION_ACCEPTED && turn->now_ms - a->accepted_ms > ENDED_MAX_MS)
+		a->ended = 0;
+	for (unsigned i = 0; i < a->ended && wait_ms < ENDED_MAX_MS; i++)
+		wait_ms *= 2;
+	if (wait_ms > ENDED_MAX_MS)
+		wait_ms = ENDED_MAX_MS;
+	a->ended++;
+	err_warn("'%.*s' has ended our subscription (was its roster emptied?): asking again in "
+		 "%lld s",
+		SPAN_ARG(a->jid), (long long)(wait_ms / 1000));
+	a->state = SUBSCRIPTION_ENDED;
+	a->next_ms = turn->now_ms + wait_ms;
 }
 
 bool session_presence(struct session_table *t, const struct stanza *s, struct turn *turn)
 {
 	int index = session_target(t, s->from);
 	bool full = jid_is_full(s->from);
-	struct target *target;
-	size_t i;
+	struct account *a;
+	size_t account;
 
 	if (index < 0)
 		return false;
-	i = (size_t)index;
-	target = &t->targets[i];
+	account = t->targets[index].account;
+	a = &t->accounts[account];
 	switch (s->type) {
 	case TYPE_NONE:
 		if (full)
-			available(t, s, i, turn);
+			available(t, s, (size_t)index, turn);
 		return true;
 	case TYPE_UNAVAILABLE:
-		remove_some(t, full ? s->from : SPAN_NONE, i, turn);
+		remove_some(t, full ? s->from : SPAN_NONE, account, false, turn);
 		return true;
 	case TYPE_ERROR:
-		remove_some(t, full ? s->from : SPAN_NONE, i, turn);
-		if (!full && target->state != SUBSCRIPTION_REFUSED) {
-			struct span condition = stanza_error_condition(s);
-
-			if (!condition.n)
-				condition = SPAN("no reason given");
-			err_note("'%.*s' cannot be subscribed to (%.*s): asking again in %lld s",
-				SPAN_ARG(t->config.targets[i]), SPAN_ARG(condition),
-				(long long)(target->retry_ms / 1000));
-			target->state = SUBSCRIPTION_ASKED;
-			target->next_ms = turn->now_ms + target->retry_ms;
-			target->retry_ms *= 2;
-			if (target->retry_ms > RETRY_MAX_MS)
-				target->retry_ms = RETRY_MAX_MS;
-		}
+		remove_some(t, full ? s->from : SPAN_NONE, account, false, turn);
+		if (!full)
+			on_error(t, s, a, turn);
 		return true;
 	case TYPE_SUBSCRIBED:
-		target->state = SUBSCRIPTION_ACCEPTED;
-		target->next_ms = DEADLINE_NEVER;
-		target->retry_ms = RETRY_MIN_MS;
-		send_presence(t, turn, i, "probe");
+		if (a->state != SUBSCRIPTION_ACCEPTED)
+			a->accepted_ms = turn->now_ms;
+		a->state = SUBSCRIPTION_ACCEPTED;
+		a->next_ms = DEADLINE_NEVER;
+		a->retry_ms = RETRY_MIN_MS;
+		probe(t, turn, a);
 		return true;
 	case TYPE_UNSUBSCRIBED:
-		err_warn("'%.*s' has refused or ended our subscription",
-			SPAN_ARG(t->config.targets[i]));
-		target->state = SUBSCRIPTION_REFUSED;
-		target->next_ms = DEADLINE_NEVER;
-		remove_some(t, SPAN_NONE, i, turn);
+		on_unsubscribed(a, turn);
+		remove_some(t, SPAN_NONE, account, false, turn);
 		return true;
 	default:
 		return false;

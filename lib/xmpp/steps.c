@@ -1,0 +1,156 @@
+#include "xmpp/steps.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/holdings.h"
+#include "base/table.h"
+
+#define NS_SI "http://jabber.org/protocol/si"
+#define NS_IBB "http://jabber.org/protocol/ibb"
+#define NS_BYTESTREAMS "http://jabber.org/protocol/bytestreams"
+
+struct step {
+	struct holding holding; /* first: a holding is its step */
+	struct worker *worker;
+};
+
+struct steps {
+	struct steps_config config;
+	struct table *table;
+	struct holdings *holdings;
+};
+
+struct steps *steps_new(const struct steps_config *config)
+{
+	struct steps *t = xcalloc(1, sizeof(*t));
+
+	t->config = *config;
+	t->table = table_new(config->max, config->max_bytes, config->seed);
+	t->holdings = holdings_new(config->seed);
+	return t;
+}
+
+static void step_remove(struct steps *t, struct step *step)
+{
+	holdings_remove(t->holdings, &step->holding);
+	worker_release(t->config.balance, step->worker);
+	table_remove(t->table, table_entry_of(step));
+}
+
+void steps_free(struct steps *t)
+{
+	struct table_entry *e;
+
+	if (!t)
+		return;
+	while ((e = table_earliest(t->table)))
+		step_remove(t, table_record(e));
+	table_free(t->table);
+	holdings_free(t->holdings);
+	free(t);
+}
+
+void steps_note(struct steps *t, struct span group, struct span owner, struct span key,
+	struct worker *w, int64_t now_ms)
+{
+	struct table_entry *e = table_find(t->table, key);
+	struct holding *oldest;
+	struct step *step;
+
+	if (!e) {
+		if (holdings_of(t->holdings, owner, &oldest) >= t->config.max_of_one)
+			step_remove(t, (struct step *)(void *)oldest);
+		while (!(e = table_add(t->table, key, sizeof(*step), now_ms))) {
+			oldest = holdings_victim(t->holdings);
+			if (!oldest)
+				return;
+			step_remove(t, (struct step *)(void *)oldest);
+		}
+		holdings_add(t->holdings, table_record(e), group, owner);
+	}
+	step = table_record(e);
+	worker_hold(w);
+	if (step->worker)
+		worker_release(t->config.balance, step->worker);
+	step->worker = w;
+	holdings_renew(&step->holding);
+	table_deadline_set(t->table, e, now_ms + t->config.life_ms);
+}
+
+struct worker *steps_find(struct steps *t, struct span key, int64_t now_ms)
+{
+	struct table_entry *e = table_count(t->table) ? table_find(t->table, key) : NULL;
+	struct step *step = e ? table_record(e) : NULL;
+
+	if (!step || step->worker->state != WORKER_THERE)
+		return NULL;
+	holdings_renew(&step->holding);
+	table_deadline_set(t->table, e, now_ms + t->config.life_ms);
+	return step->worker;
+}
+
+int64_t steps_deadline(const struct steps *t)
+{
+	return table_deadline(t->table);
+}
+
+void steps_tick(struct steps *t, int64_t now_ms)
+{
+	struct table_entry *e;
+
+	while ((e = table_earliest(t->table)) && e->deadline_ms <= now_ms)
+		step_remove(t, table_record(e));
+}
+
+/* What a stream initiation (XEP-0095) names its stream stands as sid in the bytestreams of
+ * XEP-0047 and XEP-0065 that follow: these three are one namespace here. */
+static struct span step_namespace(struct span ns)
+{
+	return span_is(ns, NS_IBB) || span_is(ns, NS_BYTESTREAMS) ? SPAN(NS_SI) : ns;
+}
+
+bool steps_key(const struct stanza *s, struct span user, struct buf *key)
+{
+	const struct xml_node *payload = stanza_payload(s);
+	struct span value, ns;
+
+	if (!payload)
+		return false;
+	value = xml_attribute(payload, "sessionid");
+	if (!value.n)
+		value = xml_attribute(payload, "sid");
+	if (!value.n && span_is(payload->ns, NS_SI))
+		value = xml_attribute(payload, "id");
+	if (!value.n)
+		return false;
+	ns = step_namespace(payload->ns);
+	buf_reset(key);
+	buf_append_span(key, user);
+	buf_append_char(key, '\0');
+	buf_append_span(key, ns);
+	buf_append_char(key, '\0');
+	buf_append_span(key, value);
+	return true;
+}
+
+bool steps_possible(const struct stanza *s)
+{
+	struct span content, tag;
+	const char *start;
+	char quote = '\0';
+	size_t n;
+
+	if (s->refusal || !s->root || s->root->children_count == 0)
+		return false;
+	content = (struct span){s->text + s->root->open_end, s->root->end - s->root->open_end};
+	start = memchr(content.p, '<', content.n);
+	if (!start)
+		return false;
+	tag = span_from(content, (size_t)(start - content.p));
+	for (n = 1; n < tag.n && (quote || tag.p[n] != '>'); n++)
+		if (quote ? tag.p[n] == quote : tag.p[n] == '\'' || tag.p[n] == '"')
+			quote = quote ? '\0' : tag.p[n];
+	return memmem(tag.p, n, "sessionid", 9) || memmem(tag.p, n, "sid", 3) ||
+	       memmem(tag.p, n, "protocol/si", 11);
+}
