@@ -315,7 +315,14 @@ void audience_up(struct audience *a, struct turn *turn)
 
 void audience_down(struct audience *a)
 {
+	struct subscriber *s;
+
 	a->up = false;
+	a->unsure |= a->owed_count > 0;
+	TAILQ_FOREACH (s, &a->owed, of_queue)
+		s->owed = false;
+	TAILQ_CONCAT(&a->told, &a->owed, of_queue);
+	a->owed_count = 0;
 	a->unsure |= a->shown != NULL; /* servers do not tell our subscribers that we are gone */
 	a->unsure_until_ms = DEADLINE_NEVER;
 	free(a->shown);

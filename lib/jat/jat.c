@@ -381,10 +381,15 @@ enum jat_encoding jat_form(struct span token)
 	return token.n > SIGNED_HEAD && token.p[SIGNED_HEAD - 1] == '.' ? JAT_SIGNED : JAT_SEALED;
 }
 
+static struct span served(const struct jat *jat)
+{
+	return jat->served.p ? jat->served : jat->domain;
+}
+
 enum jat_status jat_encode(
 	const struct jat *jat, struct span asked, struct span jid, struct buf *out)
 {
-	if (!asked.p || span_equal(asked, jat->domain))
+	if (!asked.p || span_equal(asked, served(jat)))
 		asked = SPAN("");
 	if (jat->encoding == JAT_PLAIN)
 		return jid_resource_survives(jid) && buf_append_span(out, jid) ? JAT_OK
@@ -395,19 +400,20 @@ enum jat_status jat_encode(
 					   : put_signed(jat, asked, jid, out);
 }
 
-/* At the proxy's domain or below. */
+/* At the domain that users ask, or below. */
 static bool asked_valid(const struct jat *jat, struct span asked)
 {
+	struct span domain = served(jat);
 	struct jid parts;
 	size_t below;
 
 	if (asked.n == 0)
 		return true;
-	if (!jid_split(asked, &parts) || parts.domain.n < jat->domain.n)
+	if (!jid_split(asked, &parts) || parts.domain.n < domain.n)
 		return false;
-	below = parts.domain.n - jat->domain.n;
+	below = parts.domain.n - domain.n;
 	return (below == 0 || parts.domain.p[below - 1] == '.') &&
-	       span_equal(span_from(parts.domain, below), jat->domain);
+	       span_equal(span_from(parts.domain, below), domain);
 }
 
 enum jat_status jat_decode(const struct jat *jat, struct span token, struct buf *out,
@@ -425,7 +431,7 @@ enum jat_status jat_decode(const struct jat *jat, struct span token, struct buf 
 	if (!jid_split(in_jid, &parts) || !asked_valid(jat, in_asked))
 		return JAT_INVALID;
 	if (in_asked.n == 0)
-		in_asked = jat->domain;
+		in_asked = served(jat);
 	p = buf_reserve(out, in_asked.n + in_jid.n);
 	if (!p)
 		return JAT_INVALID;

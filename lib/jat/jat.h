@@ -14,7 +14,9 @@
  *   plain   the JID
  *
  * base64url has no padding, and bits that mean nothing are zero: there is one spelling of a
- * token. A token stands for one address at one domain; changing any byte of a sealed or signed
+ * token. Where tokens stand at a domain of their own (--reply-domain), that is the associated data,
+ * and an address asked that is the bare domain of the users is left out as ever.
+ * A token stands for one address at one domain; changing any byte of a sealed or signed
  * one makes it invalid.
  */
 #ifndef OUTBOARD_JAT_JAT_H
@@ -45,8 +47,10 @@ size_t jat_keys_count(const struct jat_keys *keys);
 
 struct jat {
 	enum jat_encoding encoding;
-	struct span domain;    /* the proxy's domain, normalised, borrowed */
+	struct span domain;    /* where tokens stand, normalised, borrowed */
 	struct jat_keys *keys; /* borrowed; NULL only for plain */
+	/* what users ask, if that is another domain (--reply-domain); else absent */
+	struct span served;
 };
 
 enum jat_status {

@@ -1,0 +1,25 @@
+/* jat/items.h - the client's own address in what disco#items lists (XEP-0030 4)
+ *
+ * A client that implements a service names itself in its lists of items (ad-hoc commands, nodes).
+ * Whoever follows such an item would go past the proxy: so a target's own address there becomes
+ * the address that was asked. Nothing else of a payload is ever changed.
+ */
+#ifndef OUTBOARD_JAT_ITEMS_H
+#define OUTBOARD_JAT_ITEMS_H
+
+#include "xmpp/reader.h"
+
+struct items_config {
+	const struct span *targets; /* normalised JIDs, bare or full */
+	size_t targets_count;
+	struct span asked;
+};
+
+/* Whether s may be such a list, looked at only as text: it needs no more than its root indexed. */
+bool items_possible(const struct stanza *s);
+/* Append s with the items' addresses changed to out. False (what is in out is of no use): there is
+ * nothing to change. deep reads everything of a stanza. */
+bool items_rewrite(const struct items_config *config, const struct stanza *s, struct reader *deep,
+	struct buf *out);
+
+#endif
