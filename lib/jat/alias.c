@@ -87,8 +87,8 @@ static bool evict(struct alias_table *t, int64_t now_ms)
 static struct alias *insert(
 	struct alias_table *t, struct span jid, struct span asked, int64_t now_ms)
 {
-	struct table_entry *e, *address = table_add(
-		t->addresses, buf_span(&t->key), sizeof(struct table_entry *), INT64_MAX);
+	struct table_entry *e, *address = table_add(t->addresses, buf_span(&t->key),
+				       sizeof(struct table_entry *), INT64_MAX);
 	struct buf name;
 	struct alias *a;
 

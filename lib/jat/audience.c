@@ -191,7 +191,8 @@ static void format_queue(const struct subscriber_queue *queue, struct buf *out)
 {
 	const struct subscriber *s;
 
-	TAILQ_FOREACH (s, queue, of_queue) {
+	TAILQ_FOREACH(s, queue, of_queue)
+	{
 		buf_append_span(out, s->user);
 		buf_append_char(out, '\t');
 		buf_append_span(out, s->address);
@@ -208,8 +209,8 @@ void audience_format(const struct audience *a, struct buf *out)
 /* Showing ------------------------------------------------------------------ */
 
 /* False: no room in the output. */
-static bool send_shown(const struct audience *a, struct span to, struct span from, bool shown,
-	struct turn *turn)
+static bool send_shown(
+	const struct audience *a, struct span to, struct span from, bool shown, struct turn *turn)
 {
 	struct writer *w = turn->writer;
 
@@ -242,8 +243,8 @@ static void owe_all(struct audience *a)
 
 	a->unsure = false;
 	a->unsure_until_ms = DEADLINE_NEVER;
-	TAILQ_FOREACH (s, &a->told, of_queue)
-		s->owed = true;
+	TAILQ_FOREACH(s, &a->told, of_queue)
+	s->owed = true;
 	TAILQ_CONCAT(&a->owed, &a->told, of_queue);
 	a->owed_count = table_count(a->all);
 }
@@ -319,8 +320,8 @@ void audience_down(struct audience *a)
 
 	a->up = false;
 	a->unsure |= a->owed_count > 0;
-	TAILQ_FOREACH (s, &a->owed, of_queue)
-		s->owed = false;
+	TAILQ_FOREACH(s, &a->owed, of_queue)
+	s->owed = false;
 	TAILQ_CONCAT(&a->told, &a->owed, of_queue);
 	a->owed_count = 0;
 	a->unsure |= a->shown != NULL; /* servers do not tell our subscribers that we are gone */

@@ -20,8 +20,7 @@ static bool is_targets(const struct items_config *config, struct span typed)
 	buf_init(&jid, BUF_NO_MAX);
 	if (typed.n && jid_normalise(typed, &jid))
 		for (size_t i = 0; i < config->targets_count; i++)
-			same |= span_equal(
-				jid_bare(buf_span(&jid)), jid_bare(config->targets[i]));
+			same |= span_equal(jid_bare(buf_span(&jid)), jid_bare(config->targets[i]));
 	buf_free(&jid);
 	return same;
 }

@@ -14,8 +14,8 @@ enum grace { GRACE_NONE, GRACE_AWAITED, GRACE_RUNNING };
 struct marks {
 	struct marks_config config;
 	enum grace grace;
-	int64_t until_ms;    /* while it runs */
-	struct table *taken; /* keys of answers seen in the grace */
+	int64_t until_ms;	  /* while it runs */
+	struct table *taken;	  /* keys of answers seen in the grace */
 	char (*left)[MARK_CHARS]; /* by predecessors, sorted */
 	size_t left_count;
 };

@@ -273,10 +273,8 @@ static struct worker *choose(struct jatproxy *p, enum balance_tier tier, struct 
 	struct span user, int64_t now_ms)
 {
 	bool all = !x->self.p && !x->tried && !x->same;
-	struct balance_query query = {.user = user,
-		.excluded = all ? NULL : excluded,
-		.context = x,
-		.now_ms = now_ms};
+	struct balance_query query = {
+		.user = user, .excluded = all ? NULL : excluded, .context = x, .now_ms = now_ms};
 
 	return balance_choose(p->balance, tier, &query);
 }
@@ -336,8 +334,8 @@ static struct worker *choose_by_payload(
 }
 
 /* The conversation of s, a result or request of user or to user, belongs to w from now on. */
-static void note_step(
-	struct jatproxy *p, const struct stanza *s, struct span user, struct worker *w, int64_t now_ms)
+static void note_step(struct jatproxy *p, const struct stanza *s, struct span user,
+	struct worker *w, int64_t now_ms)
 {
 	struct stanza deep;
 
@@ -420,8 +418,7 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *
 		return;
 	}
 	if (!w)
-		w = choose_first(
-			p, s->from, requests_find(p->requests, &key), turn->now_ms);
+		w = choose_first(p, s->from, requests_find(p->requests, &key), turn->now_ms);
 	edit.to = w->name;
 	edit.from = buf_span(&p->address);
 	status = writer_stanza(turn->writer, s, &edit);
@@ -718,7 +715,7 @@ static void sessions_changed(void *context, struct turn *turn)
 		return;
 	p->best = best_session(p);
 	audience_show(p->audience,
-		!p->best	     ? NULL
+		!p->best	   ? NULL
 		: p->best->details ? p->best->details
 				   : "",
 		turn);
@@ -755,11 +752,10 @@ static struct span affinity_key(struct jatproxy *p, struct span user)
 	return buf_span(&p->key);
 }
 
-static void affinity_note(
-	struct jatproxy *p, struct span user, struct worker *w, int64_t now_ms)
+static void affinity_note(struct jatproxy *p, struct span user, struct worker *w, int64_t now_ms)
 {
-	steps_note(p->affinities, group_of(p, user), jid_bare(user), affinity_key(p, user), w,
-		now_ms);
+	steps_note(
+		p->affinities, group_of(p, user), jid_bare(user), affinity_key(p, user), w, now_ms);
 }
 
 static void send_message(struct jatproxy *p, const struct stanza *s, struct span to,
@@ -873,8 +869,7 @@ static void route_ask(struct jatproxy *p, struct turn *turn)
 	snprintf(p->route_id, sizeof(p->route_id), "%016llx",
 		(unsigned long long)p->config.random(p->config.context));
 	snprintf(to, sizeof(to), "%.*s/%s", SPAN_ARG(p->own), p->route_id);
-	writer_start(
-		turn->writer, "iq", "get", span_of(p->route_id), span_of(to), p->own);
+	writer_start(turn->writer, "iq", "get", span_of(p->route_id), span_of(to), p->own);
 	writer_raw(turn->writer, "><ping xmlns='" NS_PING "'/></iq>");
 	p->route = ROUTE_ASKED;
 	p->route_until_ms = writer_end(turn->writer) == WRITER_OK
@@ -1310,6 +1305,11 @@ void jatproxy_resubscribe(struct jatproxy *p, struct turn *turn)
 void jatproxy_restore_subscribers(struct jatproxy *p, struct span all, bool unsure)
 {
 	audience_restore(p->audience, all, unsure);
+}
+
+size_t jatproxy_subscribers(const struct jatproxy *p)
+{
+	return audience_count(p->audience);
 }
 
 void jatproxy_format_subscribers(const struct jatproxy *p, struct buf *out)

@@ -54,6 +54,7 @@ struct jatproxy *jatproxy_new(const struct jatproxy_config *config);
 void jatproxy_free(struct jatproxy *p);
 /* Subscribers kept from an earlier run: audience_restore(). */
 void jatproxy_restore_subscribers(struct jatproxy *p, struct span all, bool unsure);
+size_t jatproxy_subscribers(const struct jatproxy *p);
 void jatproxy_format_subscribers(const struct jatproxy *p, struct buf *out);
 /* What predecessors have marked: marks_restore(). */
 void jatproxy_restore_marks(struct jatproxy *p, struct span all);

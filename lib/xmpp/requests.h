@@ -126,8 +126,8 @@ void *request_extra(struct request *r);
 
 /* Whether one more request with this key may be added (REQUEST_MAX_EQUAL). */
 bool requests_may_add(const struct requests *t, const struct table_key *key);
-/* An open request without a try: of texts the five spans and the three flags are copied. NULL: a bound or a
- * share is reached; the stanza is to be refused with wait/resource-constraint. */
+/* An open request without a try: of texts the five spans and the three flags are copied. NULL: a
+ * bound or a share is reached; the stanza is to be refused with wait/resource-constraint. */
 struct request *requests_add(struct requests *t, const struct table_key *key,
 	const struct request *texts, int64_t now_ms);
 /* It stands in the output buffer for w. */

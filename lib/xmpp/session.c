@@ -32,10 +32,10 @@ struct account {
 	enum subscription state;
 	int64_t asked_ms, next_ms; /* when it was asked last, and is asked again */
 	int64_t accepted_ms;
-	int64_t retry_ms;	   /* after an error */
-	unsigned ended;		   /* how often in a row it has been asked again after an end */
-	int64_t probe_ms;	   /* when a probe is due */
-	int64_t confirm_ms;	   /* what is still unconfirmed then has left */
+	int64_t retry_ms;   /* after an error */
+	unsigned ended;	    /* how often in a row it has been asked again after an end */
+	int64_t probe_ms;   /* when a probe is due */
+	int64_t confirm_ms; /* what is still unconfirmed then has left */
 };
 
 struct target {
@@ -206,8 +206,8 @@ static void remove_at(struct session_table *t, size_t i, bool link_down, struct 
 }
 
 /* Remove the session with this full JID, or all of an account (unconfirmed: of these). */
-static void remove_some(struct session_table *t, struct span full, size_t account,
-	bool unconfirmed, struct turn *turn)
+static void remove_some(struct session_table *t, struct span full, size_t account, bool unconfirmed,
+	struct turn *turn)
 {
 	size_t before = t->count;
 
@@ -216,7 +216,7 @@ static void remove_some(struct session_table *t, struct span full, size_t accoun
 
 		if (full.p ? span_equal(s->jid, full)
 			   : t->targets[s->target].account == account &&
-				      (s->unconfirmed || !unconfirmed))
+					(s->unconfirmed || !unconfirmed))
 			remove_at(t, i, false, turn);
 	}
 	if (t->count != before)
@@ -226,8 +226,8 @@ static void remove_some(struct session_table *t, struct span full, size_t accoun
 /* Subscription ----------------------------------------------------------- */
 
 /* False: no room in the output. */
-static bool send_presence(struct session_table *t, struct turn *turn, struct span to,
-	const char *type)
+static bool send_presence(
+	struct session_table *t, struct turn *turn, struct span to, const char *type)
 {
 	writer_start(turn->writer, "presence", type, SPAN_NONE, to, t->config.domain);
 	writer_raw(turn->writer, "/>");
@@ -472,8 +472,7 @@ static void available(
 	t->config.changed(t->config.context, turn);
 }
 
-static void on_error(struct session_table *t, const struct stanza *s, struct account *a,
-	struct turn *turn)
+static void on_error(const struct stanza *s, struct account *a, struct turn *turn)
 {
 	struct span condition = stanza_error_condition(s);
 
@@ -538,7 +537,7 @@ bool session_presence(struct session_table *t, const struct stanza *s, struct tu
 	case TYPE_ERROR:
 		remove_some(t, full ? s->from : SPAN_NONE, account, false, turn);
 		if (!full)
-			on_error(t, s, a, turn);
+			on_error(s, a, turn);
 		return true;
 	case TYPE_SUBSCRIBED:
 		if (a->state != SUBSCRIPTION_ACCEPTED)

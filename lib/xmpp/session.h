@@ -2,10 +2,10 @@
  *
  * A component learns the sessions (connected resources) of a few accounts, its
  * targets, by subscribing to their presence. A target is an account (all its
- * sessions) or a full JID (that session and no other of the account). Invariants: only `subscribe` is sent
- * until a target has answered `subscribed`, then a probe (Prosody deletes a
- * pending request when a probe comes first); a session is available exactly from
- * its available to its unavailable presence, and not while the link is down.
+ * sessions) or a full JID (that session and no other of the account). Invariants: only `subscribe`
+ * is sent until a target has answered `subscribed`, then a probe (Prosody deletes a pending request
+ * when a probe comes first); a session is available exactly from its available to its unavailable
+ * presence, and not while the link is down.
  *
  * A subscribe answered by an error is repeated after 1 s doubling to 5 min, an
  * unanswered one every 10 min. An `unsubscribed` within 10 s of a subscribe is a
@@ -40,7 +40,7 @@ struct session {
 	bool available;
 	int priority;
 	enum session_show show;
-	void *owner;	/* whatever the user of the module keeps with it */
+	void *owner; /* whatever the user of the module keeps with it */
 	/* private */
 	unsigned holds;
 	bool known;	  /* its presence has been looked at */

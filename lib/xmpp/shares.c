@@ -7,6 +7,9 @@
 #include "base/table.h"
 #include "xmpp/jid.h"
 
+/* A user may have this part of the bytes in any case: requests differ much in size. */
+#define USER_BYTES_PART 8
+
 struct share_part {
 	size_t count, bytes;
 };
@@ -33,6 +36,8 @@ struct shares *shares_new(const struct shares_config *config)
 	s->users = table_new(SIZE_MAX / 2, SIZE_MAX / 2, config->seed);
 	s->domains = table_new(SIZE_MAX / 2, SIZE_MAX / 2, config->seed);
 	s->user_bytes = bytes_of(config, config->user_max);
+	if (s->user_bytes < config->max_bytes / USER_BYTES_PART)
+		s->user_bytes = config->max_bytes / USER_BYTES_PART;
 	s->domain_bytes = bytes_of(config, config->domain_max);
 	return s;
 }

@@ -1,10 +1,10 @@
 /* xmpp/shares.h - how much of a bounded table one user or one domain may fill
  *
  * What is counted belongs to a bare JID and to its domain. A user may have so many entries and the
- * same part of the bytes; a domain, too, except for the domains that are our own. An address
- * without localpart (a component: a gateway, another proxy) stands for many users and has no share
- * as a user, only that of its domain. A trusted domain has no bounds but the table's.
- * One entry alone is never over a share of bytes. Pure.
+ * same part of the bytes (an eighth at least); a domain, too, except for the domains that are our
+ * own. An address without localpart (a component: a gateway, another proxy) stands for many users
+ * and has no share as a user, only that of its domain. A trusted domain has no bounds but the
+ * table's. One entry alone is never over a share of bytes. Pure.
  */
 #ifndef OUTBOARD_XMPP_SHARES_H
 #define OUTBOARD_XMPP_SHARES_H

@@ -480,7 +480,7 @@ def session_leaves_after_a_reconnect():
 
 def server_stops_reading():
     relay = Relay()
-    with Proxy("--timeout", "60", port=relay.port) as p:
+    with Proxy("--timeout", "60", "--limit", "user-pending=400", port=relay.port) as p:
         impl, alice = Impl("r1"), user("alice")
         served(alice)
         relay.reading.clear()
