@@ -44,14 +44,14 @@ setup()
 
 @test "the package's files are those of make install, and its own papers" {
 	env -u BINDIR make -C "$ROOT" --no-print-directory BUILD="$BUILDDIR" DESTDIR="$PWD/root" PREFIX=/usr \
-		SYSTEMDUNITDIR=/lib/systemd/system ZSHCOMPDIR=/usr/share/zsh/vendor-completions install >log 2>&1
+		ZSHCOMPDIR=/usr/share/zsh/vendor-completions install >log 2>&1
 	(cd root && find . -type f | sed 's/^\.//' | grep -v '^/usr/share/doc/outboard/' | sort) >installed
 	dpkg-deb --fsys-tarfile "$DEB" | tar -t | grep -v '/$' |
 		sed 's/^\.//; s,\(/man/.*\)\.gz$,\1,' | grep -v '^/usr/share/doc/outboard/' | sort >packed
 	diff installed packed
 	# and the units name the programs where they are
 	dpkg-deb -x "$DEB" x
-	run grep -h '^ExecStart=' x/lib/systemd/system/*.service
+	run grep -h '^ExecStart=' x/usr/lib/systemd/system/*.service
 	refute_line --regexp '^ExecStart=(/usr/local|@)'
 	# hardened as Debian wants it: position independent, all relocations at the start
 	readelf -hd x/usr/bin/xmpp-jat-proxy >elf
