@@ -49,6 +49,7 @@ setup()
 	dpkg-deb --fsys-tarfile "$DEB" | tar -t | grep -v '/$' |
 		sed 's/^\.//; s,\(/man/.*\)\.gz$,\1,' | grep -v '^/usr/share/doc/outboard/' | sort >packed
 	diff installed packed
+	refute grep -v -e ^/usr/ -e ^/etc/ packed
 	# and the units name the programs where they are
 	dpkg-deb -x "$DEB" x
 	run grep -h '^ExecStart=' x/usr/lib/systemd/system/*.service
