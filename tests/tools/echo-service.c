@@ -116,8 +116,11 @@ static void tick(void *self, struct turn *turn)
 			status = stanza_error_send(turn->writer, "iq", span_of(h->from),
 				span_of(h->to), span_of(h->id), ERROR_RECIPIENT_UNAVAILABLE, NULL);
 		} else {
-			writer_start(turn->writer, "iq", "result", span_of(h->id), span_of(h->from),
-				span_of(h->to));
+			writer_begin(turn->writer);
+			writer_raw(turn->writer, "<iq type='result'");
+			writer_attribute(turn->writer, "to", span_of(h->from));
+			writer_attribute(turn->writer, "from", span_of(h->to));
+			writer_attribute(turn->writer, "id", span_of(h->id));
 			writer_raw(turn->writer, "/>");
 			status = writer_end(turn->writer);
 		}
