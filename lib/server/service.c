@@ -18,7 +18,7 @@
 
 /* The most free memory kept at the end of the heap. */
 #define HEAP_KEPT_BYTES (4 * 1024 * 1024)
-#define METRICS_MAX 128
+#define METRICS_MAX 1024
 #define METRICS_LINE_BYTES (16 * 1024)
 /* How often a supervisor hears how we are, if it changes. */
 #define STATUS_INTERVAL_MS 5000
