@@ -1,9 +1,9 @@
 #include "check.h"
 #include "child.h"
 #include "base/err.h"
+#include "base/json.h"
 
 #include <errno.h>
-#include <json-c/json.h>
 #include <sys/socket.h>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -232,18 +232,15 @@ static void any_bytes_make_clean_lines(void)
 			bool clean = true;
 			for (unsigned char *s = (unsigned char *)line; *s; s++)
 				clean = clean && *s >= 0x20 && *s != 0x7f;
-			enum json_tokener_error error;
-			struct json_tokener *parser = json_tokener_new();
-			json_tokener_set_flags(
-				parser, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-			struct json_object *o =
-				json_tokener_parse_ex(parser, second, (int)strlen(second));
-			error = json_tokener_get_error(parser);
-			CHECK(clean && error == json_tokener_success);
+			struct json_object *o = NULL;
+			struct buf message;
+			buf_init(&message, BUF_NO_MAX);
+			enum json_status read = json_parse(span_of(second), 4, &o, &message);
+			CHECK(clean && read == JSON_OK);
 			CHECK_EQ_STR(json_object_get_string(json_object_object_get(o, "message")),
 				line + 3);
 			json_object_put(o);
-			json_tokener_free(parser);
+			buf_free(&message);
 			lines++;
 		}
 		CHECK_EQ_INT(lines, 2000);
