@@ -33,15 +33,47 @@ load tools/scenario
 	END
 }
 
-@test "DOCTYPE, processing instructions, comments, XML declarations, entity definitions" {
+@test "DOCTYPE, entity definitions; in stanzas also processing instructions, comments, XML declarations" {
 	scenario badinput <<-'END'
 		bomb = ("<!DOCTYPE iq [<!ENTITY a 'aaaaaaaaaa'>" +
 		        "".join("<!ENTITY %s '%s'>" % (chr(98 + n), ("&%s;" % chr(97 + n)) * 10) for n in range(9)) + "]>")
 		for bad in ["<!DOCTYPE iq>", "<!DOCTYPE iq SYSTEM 'file:///etc/passwd'>" + IN + "<q/></iq>", bomb + IN + "<q>&j;</q></iq>",
-		            bomb, "<!ENTITY a 'b'>", "<?xml version='1.0'?>", "<?xml version='1.0'?>" + IN + "<q/></iq>", "<?pi?>", "<!-- x -->",
-		            IN + "<!-- x --><q/></iq>", IN + "<q><?pi x?></q></iq>", IN + "<q><!DOCTYPE q></q></iq>", "<!-- x -->" + IN + "<q/></iq>"]:
+		            bomb, "<!ENTITY a 'b'>", "<!-- -- -->", "<!-- x", "<?pi", IN + "<?xml version='1.0'?><q/></iq>",
+		            IN + "<!-- x --><q/></iq>", IN + "<q><?pi x?></q></iq>", IN + "<q><!DOCTYPE q></q></iq>", "<!--" + 65530 * "x" + "-->", "<?x " + 65531 * "x" + "?>"]:
 		    refused(bad)
 	END
+}
+
+@test "what tools write between stanzas is passed over: declaration, byte order mark, comments, instructions" {
+	printf '%s\n' $'\xef\xbb\xbf<?xml version="1.0" encoding="UTF-8"?>' "<message from='a@vhost.test/a' id='1'/>" \
+		'<!-- two' "<message from='a@vhost.test/a' id='no'/>" 'lines --> <?pi > ?>' \
+		$'\xef\xbb\xbf<message from=\'a@vhost.test/a\' id=\'2\'/><!---->' >in
+	{ printf '<!--%65529s-->' && echo "<message from='a@vhost.test/a' id='3'/>"; } >>in
+	run --separate-stderr jat-encode --domain proxy.test --encoding plain --stanza <in
+	assert_equal "$status" 0
+	assert_equal "$stderr" ''
+	assert_equal "$(grep -o "id='.*'" <<<"$output" | grep -o "id='[^']*'" | tr '\n' ' ')" "id='1' id='2' id='3' "
+	{ printf '<!--%65530s-->' && echo "<message from='a@vhost.test/a' id='4'/>"; } >>in
+	echo "<message from='a@vhost.test/a' id='5'/>" >>in
+	run --separate-stderr jat-encode --domain proxy.test --encoding plain --stanza <in
+	assert_equal "$status" 65
+	assert_regex "$stderr" 'stdin:8: comment or instruction too large'
+	assert_line -n 3 --partial "id='5'"
+}
+
+@test "what stands in jabber:client moves with its stanza: JSON is the same before and behind a filter" {
+	printf '%s\n' "<ns0:message xmlns:ns0='jabber:client' from='a@vhost.test/a'><ns0:body>hi</ns0:body></ns0:message>" \
+		"<message xmlns='jabber:client' from='a@vhost.test/a'><body>hi</body><x:x xmlns:x='urn:x'><y/></x:x></message>" \
+		"<message xmlns='jabber:client' from='a@vhost.test/a'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><body>hi</body></message></forwarded></message>" \
+		"<c:iq xmlns:c='jabber:client' xmlns='urn:d' type='error' id='1' from='a@vhost.test/a'><q/><c:error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></c:error></c:iq>" >in
+	jat-encode --domain proxy.test --encoding plain --stanza <in >behind
+	refute grep -E '<(ns0|c):(body|error)' behind
+	for file in in behind; do
+		stanza-to-json <"$file" | jq -c 'del(.from)' >"$file.json"
+	done
+	assert_equal "$(wc -l <in.json)" 4
+	cmp in.json behind.json
+	assert_equal "$(jq -r '.payload[] | select(.name == "body").children[0]' behind.json | tr '\n' ' ')" 'hi hi '
 }
 
 @test "NUL and invalid UTF-8" {
@@ -162,7 +194,7 @@ load tools/scenario
 
 @test "several bad lines are each reported with their own line" {
 	printf '%s\n' "<message to='a.test' id='1'/>" '<bad' "<message to='a.test' id='3'" "/>" 'text' "" \
-		"<message to='a.test' id='7'/>" '<!-- -->' "<message to='a.test' id='9'/>" >in
+		"<message to='a.test' id='7'/>" '<!-- -- -->' "<message to='a.test' id='9'/>" >in
 	sed -i 2s,.*,'<bad></worse>', in
 	run --separate-stderr xmpp-jat-proxy --domain proxy.test --target impl@vhost.test <in
 	assert_equal "$status" 65
@@ -179,7 +211,7 @@ load tools/scenario
 	assert_equal "$status" 65
 	assert_equal "${#lines[@]}" 2
 	assert_regex "$stderr" 'stdin:2: '
-	printf '%s\n' "${lines[@]}" | sed "s/ to='x'//; s/from=/to=/; 1a <!-- -->" >back
+	printf '%s\n' "${lines[@]}" | sed "s/ to='x'//; s/from=/to=/; 1a <!-- -- -->" >back
 	run --separate-stderr jat-decode --domain proxy.test --key-file keys --stanza <back
 	assert_equal "$status" 65
 	assert_line -n 0 --partial 'alice@vhost.test/a'

@@ -596,7 +596,7 @@ user_sends_too_much()
 	on prosody
 	listen bob user bob
 	printf '%s\n' "<message to='bob@$XMPP_HOST/bob' id='ok1'/>" '' '<message' \
-		"<iq/>" '<other/>' '<!-- no -->' "<message to='bob@$XMPP_HOST/bob' id='ok2'/>" \
+		"<iq/>" '<other/>' '<!-- -- no -->' "<message to='bob@$XMPP_HOST/bob' id='ok2'/>" \
 		'words' '<presence>' >input
 	for kind in 'user alice' 'component jat.test'; do
 		# shellcheck disable=SC2086

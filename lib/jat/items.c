@@ -1,6 +1,7 @@
 #include "jat/items.h"
 
 #include "xmpp/jid.h"
+#include "xmpp/lexer.h"
 
 bool items_possible(const struct stanza *s)
 {
@@ -29,13 +30,13 @@ static bool is_targets(const struct items_config *config, struct span typed)
 static void put_tag(struct span tag, struct span asked, struct buf *out)
 {
 	struct span name, value, whole;
-	struct xml_tag scan;
+	struct span scan;
 
-	if (!xml_tag_begin(tag, &scan, &name))
+	if (!lexer_tag_begin(tag, &scan, &name))
 		return;
 	buf_append_char(out, '<');
 	buf_append_span(out, name);
-	while (xml_tag_next(&scan, &name, &value, &whole)) {
+	while (lexer_tag_next(&scan, &name, &value, &whole)) {
 		buf_append_char(out, ' ');
 		if (!span_is(name, "jid")) {
 			buf_append_span(out, whole);

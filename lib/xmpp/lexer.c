@@ -15,14 +15,17 @@
 /* Longest reference looked at: &#x0010FFFF; */
 #define REFERENCE_BYTES 12
 
-enum { NAME_START = 1, NAME = 2, SPACE = 4 };
+enum { NAME_START = 1, NAME = 2, SPACE = 4, ENDS_NAME = 8 };
 
 #define LETTER (NAME_START | NAME)
 static const unsigned char class[256] = {
-	[' '] = SPACE,
-	['\t'] = SPACE,
-	['\n'] = SPACE,
-	['\r'] = SPACE,
+	[' '] = SPACE | ENDS_NAME,
+	['\t'] = SPACE | ENDS_NAME,
+	['\n'] = SPACE | ENDS_NAME,
+	['\r'] = SPACE | ENDS_NAME,
+	['='] = ENDS_NAME,
+	['/'] = ENDS_NAME,
+	['>'] = ENDS_NAME,
 	['-'] = NAME,
 	['.'] = NAME,
 	['0' ... '9'] = NAME,
@@ -383,32 +386,40 @@ static inline const char *attribute(
 	return p;
 }
 
-/* Put the namespace of `prefix` into *ns (of none: the default one). False: it is not declared. */
-static bool resolve(const struct lexer *l, const char *start, struct span prefix, struct span *ns)
+/* What the innermost declaration of `prefix` (of none: of the default) says; SPAN_NONE: there is
+ * none. */
+static inline struct span declared(const struct lexer *l, const char *start, struct span prefix)
 {
-	*ns = SPAN_NONE;
 	for (unsigned i = l->bound_count; i-- > 0;) {
 		struct lexer_name p = l->bound[i].prefix, uri = l->bound[i].uri;
 
-		if (p.n != prefix.n || (p.n && memcmp(start + p.at, prefix.p, p.n) != 0))
-			continue;
-		if (uri.n)
-			*ns = (struct span){start + uri.at, uri.n};
-		return true;
+		if (p.n == prefix.n && (p.n == 0 || memcmp(start + p.at, prefix.p, p.n) == 0))
+			return (struct span){start + uri.at, uri.n};
 	}
 	for (size_t i = 0; i < l->outer_count; i++) {
-		const struct xml_declaration *d = &l->outer[i];
+		struct span p = l->outer[i].prefix;
 
-		if (d->prefix.n != prefix.n ||
-			(prefix.n && memcmp(d->prefix.p, prefix.p, prefix.n) != 0))
-			continue;
-		if (d->uri.n)
-			*ns = d->uri;
-		return true;
+		if (p.n == prefix.n && (p.n == 0 || memcmp(p.p, prefix.p, p.n) == 0))
+			return l->outer[i].uri;
 	}
-	if (prefix.n && span_is(prefix, "xml"))
+	return SPAN_NONE;
+}
+
+/* Put the namespace of `prefix` (of none: the default one) into *ns. False: it is not declared. */
+static inline bool resolve(
+	const struct lexer *l, const char *start, struct span prefix, struct span *ns)
+{
+	*ns = declared(l, start, prefix);
+	if (prefix.n && !ns->p && span_is(prefix, "xml"))
 		*ns = SPAN(NS_XML);
+	else if (ns->n == 0)
+		*ns = SPAN_NONE;
 	return prefix.n == 0 || ns->p;
+}
+
+struct span lexer_default(const struct lexer *l, struct span in)
+{
+	return declared(l, in.p, (struct span){in.p, 0});
 }
 
 /* The declarations of the tag. False: there are too many. */
@@ -600,15 +611,16 @@ static size_t decode_reference(struct span ref, char to[4])
 	return 1;
 }
 
-bool lexer_decode(struct span *in, bool value, char room[4], struct span *out)
+bool lexer_decode(struct span *in, enum lexer_meaning where, char room[4], struct span *out)
 {
-	const char *end = in->p + in->n, *p, *semicolon;
+	const char reference = where == LEXER_CDATA ? '\r' : '&';
+	const char *end = in->p + in->n, *p = in->p, *semicolon;
 
 	if (in->n == 0)
 		return false;
-	for (p = in->p;
-		p < end && *p != '&' && *p != '\r' && !(value && (*p == '\n' || *p == '\t'));)
-		p = find(p + 1, end, '&', '&', '&');
+	while (p < end && *p != reference && *p != '\r' &&
+		!(where == LEXER_VALUE && (*p == '\n' || *p == '\t')))
+		p = find(p + 1, end, reference, reference, reference);
 	*out = (struct span){in->p, (size_t)(p - in->p)};
 	if (out->n == 0) {
 		*out = (struct span){room, 1};
@@ -618,7 +630,7 @@ bool lexer_decode(struct span *in, bool value, char room[4], struct span *out)
 				(struct span){p + 1, (size_t)(semicolon - p)}, room);
 			p = semicolon;
 		} else {
-			room[0] = value ? ' ' : '\n';
+			room[0] = where == LEXER_VALUE ? ' ' : '\n';
 			p += *p == '\r' && end - p > 1 && p[1] == '\n';
 		}
 		p++;
@@ -744,4 +756,48 @@ bool lexer_piece_next(struct span *in, enum lexer_kind *kind, struct span *out)
 	*out = (struct span){in->p, n};
 	*in = span_from(*in, n);
 	return n > 0;
+}
+
+/* Tags known to be right ------------------------------------------------- */
+
+static const char *skip_name(const char *p, const char *end)
+{
+	while (p < end && !(class_of(p) & ENDS_NAME))
+		p++;
+	return p;
+}
+
+bool lexer_tag_begin(struct span tag, struct span *scan, struct span *name)
+{
+	const char *p, *end = tag.p + tag.n;
+
+	if (tag.n < 3)
+		return false;
+	p = skip_name(tag.p + 1, end);
+	*name = (struct span){tag.p + 1, (size_t)(p - tag.p - 1)};
+	*scan = (struct span){p, (size_t)(end - p)};
+	return true;
+}
+
+bool lexer_tag_next(struct span *scan, struct span *name, struct span *value, struct span *whole)
+{
+	const char *end = scan->p + scan->n, *start = skip_space(scan->p, end), *p, *stop;
+
+	if (start == end || *start == '>' || *start == '/')
+		return false;
+	p = skip_name(start, end);
+	*name = (struct span){start, (size_t)(p - start)};
+	p = skip_space(p, end);
+	if (p < end)
+		p++; /* = */
+	p = skip_space(p, end);
+	if (p == end)
+		return false;
+	stop = memchr(p + 1, *p, (size_t)(end - p - 1));
+	if (!stop)
+		return false;
+	*value = (struct span){p + 1, (size_t)(stop - p - 1)};
+	*whole = (struct span){start, (size_t)(stop + 1 - start)};
+	*scan = (struct span){stop + 1, (size_t)(end - stop - 1)};
+	return true;
 }

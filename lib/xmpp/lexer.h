@@ -89,11 +89,17 @@ void lexer_begin(struct lexer *l, const struct xml_declaration *outer, size_t ou
  * tag (depth 0). */
 enum lexer_token lexer_next(struct lexer *l, struct span in);
 
-/* Decode text, or an attribute's value, that has passed lexer_next() (or expat) as XML hands it on:
- * references, line ends (XML 1.0 2.11), in a value also TAB and LF as spaces (3.3.3). Takes a run
- * off *in, *out is what it means: bytes of in or, decoded, of `room`. Never longer than it was.
- * False at the end. */
-bool lexer_decode(struct span *in, bool value, char room[4], struct span *out);
+/* The default namespace inside the last tag (of LEXER_EMPTY: around it) as an xml_declaration
+ * has it: n == 0: undeclared. SPAN_NONE: nobody declared one. */
+struct span lexer_default(const struct lexer *l, struct span in);
+
+enum lexer_meaning { LEXER_TEXT, LEXER_CDATA, LEXER_VALUE };
+
+/* Decode text, a section's content or an attribute's value, that has passed lexer_next() (or expat)
+ * as XML hands it on: references (not in a section), line ends (XML 1.0 2.11), in a value also TAB
+ * and LF as spaces (3.3.3). Takes a run off *in, *out is what it means: bytes of in or, decoded, of
+ * `room`. Never longer than it was. False at the end. */
+bool lexer_decode(struct span *in, enum lexer_meaning where, char room[4], struct span *out);
 
 enum lexer_kind {
 	PIECE_NONE, /* nothing was taken of it */
@@ -121,5 +127,12 @@ size_t lexer_piece(struct lexer_piece *piece, struct span in);
 /* Take one whole piece off *in, which is well-formed and ends outside of any tag. False at its end.
  * *out is the piece; a section with its brackets. */
 bool lexer_piece_next(struct span *in, enum lexer_kind *kind, struct span *out);
+
+/* The attributes of one well-formed start tag as they are written, in order, declarations
+ * included: for copying them untouched. *scan: the tag from '<' to '>', then what is left of it.
+ * *name is the element's name with its prefix. False if it is no tag. */
+bool lexer_tag_begin(struct span tag, struct span *scan, struct span *name);
+/* Next attribute: name with prefix, raw value, and the whole name='value'. False after the last. */
+bool lexer_tag_next(struct span *scan, struct span *name, struct span *value, struct span *whole);
 
 #endif

@@ -11,6 +11,8 @@
 /* expat keeps every element and attribute name it has ever seen until it is reset. Users choose
  * names, and a stream lives for months: so the parser begins again after this many bytes. */
 #define RESTART_BYTES (512 * 1024)
+/* A comment or instruction between the stanzas of a pipe. */
+#define ASIDE_MAX_BYTES (64 * 1024)
 /* Given to expat at once, so that few bytes are given anew when it begins again. */
 #define FEED_BYTES (64 * 1024)
 /* The same for a stanza that the lexer leaves to expat. */
@@ -78,11 +80,11 @@ struct reader {
 	size_t event_start, event_end;
 	const char *abort; /* why a handler stopped it for good, and where */
 	size_t abort_at;
-	bool abort_whole;     /* nothing before abort_at can begin a stanza */
 	size_t deliver_bytes; /* of in: to be dropped at the next call */
 	bool restart;	      /* the parser has lost its place */
 
 	struct hold hold;
+	struct hold aside; /* pipe: a comment or instruction between stanzas */
 
 	enum judge judge;
 	struct lexer lexer;
@@ -109,6 +111,7 @@ struct reader {
 static const char truncated[] = "truncated stanza";
 static const char outside[] = "text outside of a stanza";
 static const char too_large[] = "tag too large";
+static const char aside_too_large[] = "comment or instruction too large";
 static const char no_comments[] = "comments are not allowed";
 static const char no_instructions[] = "processing instructions are not allowed";
 static const char no_doctype[] = "document type declarations are not allowed";
@@ -401,7 +404,6 @@ static void on_comment(void *context, const XML_Char *text)
 
 	(void)text;
 	fail(r, no_comments, event_stop(r));
-	r->abort_whole = true;
 }
 
 static void on_instruction(void *context, const XML_Char *target, const XML_Char *text)
@@ -411,7 +413,6 @@ static void on_instruction(void *context, const XML_Char *target, const XML_Char
 	(void)target;
 	(void)text;
 	fail(r, no_instructions, event_stop(r));
-	r->abort_whole = true;
 }
 
 static void on_doctype(void *context, const XML_Char *name, const XML_Char *system_id,
@@ -433,6 +434,7 @@ static void begin_next(struct reader *r)
 	r->judge = r->config.expat_only ? JUDGE_EXPAT : JUDGE_LEXER;
 	r->lexed = 0;
 	r->lexer_hold.from = -1;
+	r->aside = (struct hold){.from = 0};
 	lexer_begin(&r->lexer, r->outer, r->outer_count);
 }
 
@@ -456,7 +458,6 @@ static void parser_begin(struct reader *r)
 	r->fed = r->parsed = 0;
 	r->suspended = r->restart = r->in_cdata = false;
 	r->abort = NULL;
-	r->abort_whole = false;
 	r->event = READER_MORE;
 	r->pending_count = 0;
 	r->hold.from = -1;
@@ -621,8 +622,6 @@ static enum reader_event bad(struct reader *r, const char *why, size_t from, siz
 	at = smaller(at, in.n);
 	r->error_line = passing ? r->stanza.line : r->line;
 	r->resync.lines = memchr(in.p, '\n', at) || (passing && r->passing.after_lines);
-	if (r->abort_whole && r->level == 1) /* a comment between stanzas ends where it ends */
-		r->resync.lines = false;
 	if (!passing)
 		r->resync.column = r->column;
 	r->resync.from = smaller(from, at);
@@ -870,7 +869,7 @@ static struct span lexed_value(struct reader *r, const struct lexer_attribute *a
 		return a->value;
 	to = arena_take(&r->index.arena, a->value.n);
 	value = (struct span){to, 0};
-	while (lexer_decode(&rest, true, room, &run)) {
+	while (lexer_decode(&rest, LEXER_VALUE, room, &run)) {
 		memcpy(to + value.n, run.p, run.n);
 		value.n += run.n;
 	}
@@ -1003,23 +1002,72 @@ static enum reader_event parse_failed(struct reader *r)
 	return bad(r, why, from, at);
 }
 
-/* Between stanzas: white space needs no place, and nothing but markup may follow it. */
-static enum reader_event between(struct reader *r)
-{
-	struct span in = buf_span(&r->in);
-	size_t n = 0;
+enum between { BETWEEN_DONE, BETWEEN_WAIT, BETWEEN_BAD };
 
-	while (n < in.n && is_space(in.p[n]))
-		n++;
-	if (n) {
-		drop(r, n);
-		in = buf_span(&r->in);
+/* What tools write before and between the stanzas of a pipe: a byte order mark, comments,
+ * instructions (an XML declaration looks like one). *n: its bytes, 0 if something else stands
+ * there. */
+static enum between aside(struct reader *r, struct span in, size_t *n)
+{
+	static const char mark[] = "\xef\xbb\xbf";
+	size_t have = smaller(in.n, sizeof(mark) - 1);
+	struct lexer_piece piece;
+
+	*n = 0;
+	if (memcmp(in.p, mark, have) == 0) {
+		*n = have < sizeof(mark) - 1 ? 0 : have;
+		return *n || r->ended ? BETWEEN_DONE : BETWEEN_WAIT;
 	}
-	if (in.n && in.p[0] != '<')
-		return bad(r, outside, 0, 0);
-	if (in.n > 2 && in.p[1] == '!' && in.p[2] != '-')
-		return bad(r, in.p[2] == '[' ? outside : no_doctype, 0, 0);
-	return READER_MORE;
+	if (in.p[0] != '<' || (in.n > 1 && in.p[1] != '!' && in.p[1] != '?'))
+		return BETWEEN_DONE;
+	r->aside.looked += lexer_piece(&r->aside.piece, span_from(in, r->aside.looked));
+	piece = r->aside.piece;
+	*n = r->aside.looked;
+	if (*n <= ASIDE_MAX_BYTES && !piece.whole && !r->ended)
+		return BETWEEN_WAIT;
+	r->aside = (struct hold){.from = 0};
+	if (piece.kind != PIECE_COMMENT && piece.kind != PIECE_INSTRUCTION)
+		*n = 0;
+	else if (piece.kind == PIECE_COMMENT && piece.whole && memmem(in.p + 4, *n - 6, "--", 2))
+		*n = 0; /* it is none (XML 1.0 2.5) */
+	else if (*n > ASIDE_MAX_BYTES)
+		bad(r, aside_too_large, 0, ASIDE_MAX_BYTES);
+	else if (!piece.whole)
+		bad(r, truncated, 0, in.n);
+	return r->mode == MODE_SKIPPING ? BETWEEN_BAD : BETWEEN_DONE;
+}
+
+/* Between stanzas: white space needs no place, and nothing but markup may follow it. */
+static enum between between(struct reader *r)
+{
+	for (;;) {
+		struct span in = buf_span(&r->in);
+		enum between found = BETWEEN_DONE;
+		size_t n = 0;
+
+		while (n < in.n && is_space(in.p[n]))
+			n++;
+		if (n == 0 && in.n && r->config.kind == READER_PIPE) {
+			found = aside(r, in, &n);
+			/* expat has it already, and would refuse it */
+			if (n && found == BETWEEN_DONE && r->fed)
+				r->restart = true;
+		}
+		if (found != BETWEEN_DONE)
+			return found;
+		if (n == 0) {
+			if (in.n && in.p[0] != '<')
+				bad(r, outside, 0, 0);
+			else if (in.n > 2 && in.p[1] == '!' && in.p[2] != '-')
+				bad(r, in.p[2] == '[' ? outside : no_doctype, 0, 0);
+			else
+				return BETWEEN_DONE;
+			return BETWEEN_BAD;
+		}
+		drop(r, n);
+		if (r->restart)
+			parser_begin(r);
+	}
 }
 
 /* The first two bytes of a stream, from which expat would guess UTF-16 although it is told UTF-8.
@@ -1150,9 +1198,10 @@ enum reader_event reader_next(struct reader *r, struct stanza *out)
 		if (r->mode == MODE_PASSING)
 			return pass(r, out);
 		if (r->level == 1) {
-			event = between(r);
-			if (event != READER_MORE)
-				return event;
+			enum between found = between(r);
+
+			if (found != BETWEEN_DONE)
+				return found == BETWEEN_BAD ? READER_BAD : READER_MORE;
 			if (r->judge == JUDGE_LEXER && lexer_may(r)) {
 				event = lex(r, out);
 				if (event != READER_MORE || r->judge == JUDGE_LEXER)

@@ -12,8 +12,9 @@
  * expat reads from the stanza's first byte: what is accepted, refused and said of it is expat's. In
  * a build with DEVELOPER=1 OUTBOARD_READER=expat in the environment has expat read everything.
  *
- * READER_PIPE: the stanza stream of stanza-stream(7): no stream header, no XML
- * declaration. What cannot be parsed is reported as READER_BAD, once, with the
+ * READER_PIPE: the stanza stream of stanza-stream(7): no stream header. An XML declaration, a byte
+ * order mark, comments and processing instructions between stanzas are passed over, at most 64 KiB
+ * each. What cannot be parsed is reported as READER_BAD, once, with the
  * line where it begins. Reading resumes after the next newline; where the bad
  * piece stands on several lines, its remains are passed over: up to the next
  * line that begins with <iq, <message or <presence and is indented no deeper
@@ -25,7 +26,7 @@
  * READER_SOCKET: an XMPP stream (RFC 6120 4) with header; what cannot be parsed
  * ends it (READER_BAD, after that only READER_MORE).
  *
- * Refused everywhere (RFC 6120 11.1): DOCTYPE, processing instructions, comments,
+ * Refused everywhere else (RFC 6120 11.1): DOCTYPE, processing instructions, comments,
  * NUL, invalid UTF-8, undefined entities. A stanza over a limit is read to its
  * end, its content thrown away, and reported with stanza.refusal set, so that a
  * request can still be answered and the stream goes on. The content thrown away

@@ -1,10 +1,14 @@
 #include "xmpp/writer.h"
 
+#include "xmpp/lexer.h"
+
 /* The server's parser puts off looking at a tag of more than about this size that reached it in
  * pieces, until about as many bytes have followed it. */
 #define LONG_TAG_BYTES 1024
 /* Prefixes declared on one element that are looked for before they are declared again. */
 #define LOOKED_FOR 16
+/* Declarations around a stanza that its content is read with when it is moved. */
+#define AROUND 64
 
 void writer_init(struct writer *w, struct buf *out, enum writer_kind kind, size_t max_stanza_bytes)
 {
@@ -244,14 +248,14 @@ static void copy_in_tag(struct writer *w, bool flat, const char *from, const cha
 
 /* The attributes of a start tag, edited; without xmlns if it is not to be kept. What is not edited
  * is copied in one run with the white space between. */
-static void copy_attributes(struct writer *w, struct xml_tag scan, bool flat,
+static void copy_attributes(struct writer *w, struct span scan, bool flat,
 	const struct stanza_edit *edit, bool keep_xmlns)
 {
 	struct span edits[SLOTS] = {edit->to, edit->from, edit->id, edit->type};
 	struct span name, value, whole;
 	const char *run = scan.p, *end = scan.p;
 
-	while (xml_tag_next(&scan, &name, &value, &whole)) {
+	while (lexer_tag_next(&scan, &name, &value, &whole)) {
 		int slot = slot_of(name);
 
 		if (slot >= 0 && edits[slot].p) {
@@ -272,19 +276,176 @@ static void copy_attributes(struct writer *w, struct xml_tag scan, bool flat,
 			write_slot(w, slot, edits[slot]);
 }
 
+/* Moving ----------------------------------------------------------------- */
+
+/* A root that leaves the namespace it was written in takes along its children in that namespace,
+ * and theirs, down to the first element of another one. What stands below such an element keeps its
+ * meaning.
+ */
+struct move {
+	struct writer *w;
+	struct lexer lexer;
+	struct span in;	 /* the whole element */
+	struct span own; /* the namespace that is left */
+	const char *to;	 /* the default namespace at the destination; NULL: that of its stanzas */
+	size_t copied;	 /* of in */
+	unsigned inside; /* open elements that move, the root included */
+};
+
+/* Copy what stands before the tag just read. */
+static void move_up_to(struct move *m, size_t end)
+{
+	note(m->w, xml_one_line(m->w->out, (struct span){m->in.p + m->copied, end - m->copied}));
+	m->copied = m->lexer.at;
+}
+
+/* A tag of an element that moves: without prefix, without xmlns. */
+static void move_tag(struct move *m)
+{
+	const struct lexer *l = &m->lexer;
+	struct span tag = {m->in.p + l->start, l->at - l->start}, scan, name;
+
+	note(m->w, buf_append_char(m->w->out, '<'));
+	note(m->w, buf_append_span(m->w->out, l->name));
+	lexer_tag_begin(tag, &scan, &name);
+	copy_attributes(m->w, scan, false, &STANZA_KEEP, false);
+	copy_in_tag(m->w, false, tag.p + tag.n - (tag.p[tag.n - 2] == '/' ? 2 : 1), tag.p + tag.n);
+}
+
+static void move_end_tag(struct move *m)
+{
+	const char *end = m->in.p + m->lexer.at, *name = m->in.p + m->lexer.start + 2;
+	const char *colon = memchr(name, ':', (size_t)(end - name));
+
+	note(m->w, buf_append(m->w->out, "</", 2));
+	copy_in_tag(m->w, false, colon ? colon + 1 : name, end);
+}
+
+/* Whether the default namespace matters to what begins at `from`, a tag with a prefix. */
+static bool needs_default(struct span rest)
+{
+	struct span piece, scan, name;
+	enum lexer_kind kind;
+	size_t depth = 0;
+
+	while (lexer_piece_next(&rest, &kind, &piece)) {
+		if (kind == PIECE_OPEN || kind == PIECE_EMPTY)
+			if (lexer_tag_begin(piece, &scan, &name) && !memchr(name.p, ':', name.n))
+				return true;
+		depth += kind == PIECE_OPEN;
+		depth -= kind == PIECE_CLOSE;
+		if (depth == 0)
+			break;
+	}
+	return false;
+}
+
+/* The tag of the first element of another namespace: it stays as it is, and declares the default
+ * namespace that it loses with those around it. */
+static void stop_moving(struct move *m)
+{
+	const struct lexer *l = &m->lexer;
+	struct span ns = lexer_default(l, m->in), tag = {m->in.p + l->start, l->at - l->start};
+	struct span scan, name;
+	bool lost = ns.p && !span_is(ns, m->to ? m->to : NS_COMPONENT);
+
+	for (unsigned i = 0; i < l->count; i++)
+		lost = lost && !(l->attributes[i].declares && l->attributes[i].name.n == 0);
+	if (lost && l->prefixed)
+		lost = needs_default(span_from(m->in, l->start));
+	lexer_tag_begin(tag, &scan, &name);
+	copy_in_tag(m->w, false, tag.p, scan.p);
+	if (lost)
+		writer_attribute(m->w, "xmlns", ns);
+	copy_in_tag(m->w, false, scan.p, tag.p + tag.n);
+}
+
+/* A tag with nothing around it but elements that move. */
+static void move_element(struct move *m, enum lexer_token token)
+{
+	move_up_to(m, m->lexer.start);
+	if (token == LEXER_CLOSE) {
+		if (--m->inside > 0)
+			move_end_tag(m);
+	} else if (span_equal(m->lexer.ns, m->own)) {
+		move_tag(m);
+		m->inside += token == LEXER_OPEN;
+	} else {
+		stop_moving(m);
+	}
+}
+
+/* What is declared around a node, the innermost first. How many, at most AROUND + 1. */
+static size_t declared_around(const struct stanza *s, const struct xml_node *node,
+	struct xml_declaration list[AROUND + 1])
+{
+	size_t count = 0;
+
+	do {
+		node = node->parent;
+		for (size_t i = 0; i < (node ? node->declarations_count : s->outer_count); i++)
+			if (count <= AROUND)
+				list[count++] = node ? node->declarations[i] : s->outer[i];
+	} while (node);
+	return count;
+}
+
+/* Copy the content of root, which moves. False: it is too unusual, nothing was written. */
+static bool move_content(struct writer *w, const struct stanza *s, const char *to)
+{
+	const struct xml_node *root = s->root;
+	struct xml_declaration around[AROUND + 1];
+	size_t count = declared_around(s, root, around), before = buf_length(w->out);
+	struct move m = {.w = w, .to = to, .inside = 1, .own = root->ns};
+	struct lexer *l = &m.lexer;
+	enum lexer_token token;
+
+	m.in = (struct span){s->text + root->start, root->end - root->start};
+	lexer_begin(l, around, count);
+	token = count > AROUND ? LEXER_DOUBT : lexer_next(l, m.in);
+	m.copied = l->at;
+	while (token > LEXER_DOUBT && l->depth > 0) {
+		token = lexer_next(l, m.in);
+		if (token == LEXER_CLOSE ? l->depth < m.inside
+					 : token > LEXER_DOUBT &&
+						   l->depth - (token == LEXER_OPEN) == m.inside)
+			move_element(&m, token);
+	}
+	if (token <= LEXER_DOUBT)
+		buf_truncate(w->out, before);
+	return token > LEXER_DOUBT;
+}
+
+/* Copy the content of a root that is written in the destination's namespace. */
+static void copy_content(struct writer *w, const struct stanza *s, bool flat, const char *ns)
+{
+	const struct xml_node *root = s->root;
+	struct span content = {s->text + root->open_end, root->close_start - root->open_end};
+	struct span inherited = SPAN_NONE;
+
+	if (xml_is_stanza_ns(root->ns) && (root->prefixed || span_is(root->ns, NS_CLIENT)) &&
+		move_content(w, s, ns))
+		return;
+	/* a root written with a prefix may have another default namespace for its content */
+	if (root->prefixed && xml_is_stanza_ns(root->ns))
+		inherited = default_namespace(s, root);
+	if (!is_ordinary(inherited))
+		note(w, xml_inject_default(w->out, content, inherited));
+	else
+		note(w, flat ? buf_append_span(w->out, content) : xml_one_line(w->out, content));
+}
+
 void writer_copy(
 	struct writer *w, const struct stanza *s, const struct stanza_edit *edit, const char *ns)
 {
 	const struct xml_node *root = s->root;
 	struct span tag = {s->text + root->start, root->open_end - root->start};
-	struct span content = {s->text + root->open_end, root->close_start - root->open_end};
-	struct span name, inherited = SPAN_NONE;
-	struct xml_tag scan;
+	struct span scan, name;
 	/* what is no stanza at all stays what it is */
 	bool foreign = !xml_is_stanza_ns(root->ns);
 	bool flat = xml_is_one_line((struct span){tag.p, root->end - root->start});
 
-	if (!xml_tag_begin(tag, &scan, &name)) {
+	if (!lexer_tag_begin(tag, &scan, &name)) {
 		w->failed = true;
 		return;
 	}
@@ -298,18 +459,12 @@ void writer_copy(
 	if (foreign)
 		declare_default(w, s, root);
 	declare_inherited(w, s, root);
-	if (content.n == 0) {
+	if (root->open_end == root->close_start) {
 		note(w, buf_append(w->out, "/>", 2));
 		return;
 	}
 	note(w, buf_append_char(w->out, '>'));
-	if (!foreign && root->prefixed)
-		inherited = default_namespace(s, root);
-	/* a root written with a prefix may have another default namespace for its content */
-	if (!is_ordinary(inherited))
-		note(w, xml_inject_default(w->out, content, inherited));
-	else
-		note(w, flat ? buf_append_span(w->out, content) : xml_one_line(w->out, content));
+	copy_content(w, s, flat, ns);
 	note(w, buf_append(w->out, "</", 2));
 	note(w, buf_append_span(w->out, name));
 	note(w, buf_append_char(w->out, '>'));
@@ -327,11 +482,10 @@ void writer_node(struct writer *w, const struct stanza *s, const struct xml_node
 {
 	struct span tag = {s->text + node->start, node->open_end - node->start};
 	struct span rest = {s->text + node->open_end, node->end - node->open_end};
-	struct xml_tag scan;
-	struct span name;
+	struct span scan, name;
 	bool flat = xml_is_one_line((struct span){tag.p, node->end - node->start});
 
-	if (!xml_tag_begin(tag, &scan, &name)) {
+	if (!lexer_tag_begin(tag, &scan, &name)) {
 		w->failed = true;
 		return;
 	}

@@ -1,169 +1,46 @@
-#include "xmpp/xml.h"
+#include "xmpp/lexer.h"
 
-#include <stdio.h>
-
-/* Tags ------------------------------------------------------------------- */
-
-/* What stands in well-formed content: one piece at a time. Comments and processing instructions
- * never get here, the reader refuses them. */
-enum piece_kind { PIECE_TEXT, PIECE_CDATA, PIECE_OPEN, PIECE_CLOSE, PIECE_EMPTY };
-
-struct piece {
-	enum piece_kind kind;
-	struct span text; /* the whole piece; a section with its brackets */
-};
-
-static const char *tag_end(const char *p, const char *end)
-{
-	char quote = 0;
-
-	for (; p < end; p++) {
-		if (quote) {
-			p = memchr(p, quote, (size_t)(end - p));
-			if (!p)
-				return end;
-			quote = 0;
-		} else if (*p == '\'' || *p == '"') {
-			quote = *p;
-		} else if (*p == '>') {
-			return p + 1;
-		}
-	}
-	return end;
-}
-
-/* Take the next piece off *rest; false at its end. */
-static bool piece_next(struct span *rest, struct piece *out)
-{
-	static const char open[] = "<![CDATA[";
-	const char *p = rest->p, *end = rest->p + rest->n, *stop;
-
-	if (rest->n == 0)
-		return false;
-	if (*p != '<') {
-		stop = memchr(p, '<', rest->n);
-		if (!stop)
-			stop = end;
-		out->kind = PIECE_TEXT;
-	} else if (rest->n >= sizeof(open) - 1 && memcmp(p, open, sizeof(open) - 1) == 0) {
-		stop = memmem(p, rest->n, "]]>", 3);
-		stop = stop ? stop + 3 : end;
-		out->kind = PIECE_CDATA;
-	} else {
-		stop = tag_end(p + 1, end);
-		if (rest->n > 1 && p[1] == '/')
-			out->kind = PIECE_CLOSE;
-		else if (stop - p > 2 && stop[-2] == '/')
-			out->kind = PIECE_EMPTY;
-		else
-			out->kind = PIECE_OPEN;
-	}
-	out->text = (struct span){p, (size_t)(stop - p)};
-	*rest = (struct span){stop, (size_t)(end - stop)};
-	return true;
-}
+/* Content ---------------------------------------------------------------- */
 
 size_t xml_longest_tag(struct span in)
 {
 	size_t longest = 0;
-	struct piece piece;
+	enum lexer_kind kind;
+	struct span piece;
 
-	while (piece_next(&in, &piece))
-		if (piece.kind >= PIECE_OPEN && piece.text.n > longest)
-			longest = piece.text.n;
+	while (lexer_piece_next(&in, &kind, &piece))
+		if (kind >= PIECE_OPEN && piece.n > longest)
+			longest = piece.n;
 	return longest;
-}
-
-enum { IS_SPACE = 1, ENDS_NAME = 2 };
-
-/* A table: every byte of every start tag that is copied is looked up here. */
-static const unsigned char in_tag[256] = {
-	[' '] = IS_SPACE | ENDS_NAME,
-	['\t'] = IS_SPACE | ENDS_NAME,
-	['\n'] = IS_SPACE | ENDS_NAME,
-	['\r'] = IS_SPACE | ENDS_NAME,
-	['='] = ENDS_NAME,
-	['/'] = ENDS_NAME,
-	['>'] = ENDS_NAME,
-};
-
-static const char *skip_space(const char *p, const char *end)
-{
-	while (p < end && in_tag[(unsigned char)*p] & IS_SPACE)
-		p++;
-	return p;
-}
-
-static const char *skip_name(const char *p, const char *end)
-{
-	while (p < end && !(in_tag[(unsigned char)*p] & ENDS_NAME))
-		p++;
-	return p;
-}
-
-bool xml_tag_begin(struct span tag, struct xml_tag *scan, struct span *name)
-{
-	const char *p, *end = tag.p + tag.n;
-
-	if (tag.n < 3)
-		return false;
-	p = skip_name(tag.p + 1, end);
-	*name = (struct span){tag.p + 1, (size_t)(p - tag.p - 1)};
-	*scan = (struct xml_tag){p, end};
-	return true;
-}
-
-bool xml_tag_next(struct xml_tag *scan, struct span *name, struct span *value, struct span *whole)
-{
-	const char *p = skip_space(scan->p, scan->end), *start = p, *stop;
-
-	if (p >= scan->end || *p == '>' || *p == '/')
-		return false;
-	p = skip_name(p, scan->end);
-	*name = (struct span){start, (size_t)(p - start)};
-	p = skip_space(p, scan->end);
-	if (p < scan->end)
-		p++; /* = */
-	p = skip_space(p, scan->end);
-	if (p >= scan->end)
-		return false;
-	stop = memchr(p + 1, *p, (size_t)(scan->end - p - 1));
-	if (!stop)
-		return false;
-	*value = (struct span){p + 1, (size_t)(stop - p - 1)};
-	*whole = (struct span){start, (size_t)(stop + 1 - start)};
-	scan->p = stop + 1;
-	return true;
 }
 
 bool xml_inject_default(struct buf *out, struct span content, struct span ns)
 {
-	struct piece piece;
-	struct xml_tag scan;
-	struct span name, value, whole;
+	enum lexer_kind kind;
+	struct span piece, scan, name, value, whole;
 	size_t depth = 0;
 	bool ok = true;
 
-	while (ok && piece_next(&content, &piece)) {
-		bool bare = depth == 0 && (piece.kind == PIECE_OPEN || piece.kind == PIECE_EMPTY);
+	while (ok && lexer_piece_next(&content, &kind, &piece)) {
+		bool bare = depth == 0 && (kind == PIECE_OPEN || kind == PIECE_EMPTY);
 
-		if (bare && xml_tag_begin(piece.text, &scan, &name)) {
+		if (bare && lexer_tag_begin(piece, &scan, &name)) {
 			size_t head = name.n + 1;
 
-			while (bare && xml_tag_next(&scan, &name, &value, &whole))
+			while (bare && lexer_tag_next(&scan, &name, &value, &whole))
 				bare = !span_is(name, "xmlns");
 			if (bare) {
-				ok = buf_append(out, piece.text.p, head) &&
+				ok = buf_append(out, piece.p, head) &&
 				     buf_append_string(out, " xmlns='") &&
 				     xml_escape_attribute(out, ns) && buf_append_char(out, '\'') &&
-				     xml_one_line_in_tag(out, span_from(piece.text, head));
+				     xml_one_line_in_tag(out, span_from(piece, head));
 			}
 		}
 		if (!bare)
-			ok = xml_one_line(out, piece.text);
-		if (piece.kind == PIECE_OPEN)
+			ok = xml_one_line(out, piece);
+		if (kind == PIECE_OPEN)
 			depth++;
-		else if (piece.kind == PIECE_CLOSE && depth > 0)
+		else if (kind == PIECE_CLOSE && depth > 0)
 			depth--;
 	}
 	return ok;
@@ -206,124 +83,34 @@ bool xml_is_stanza_ns(struct span ns)
 
 /* Text ------------------------------------------------------------------- */
 
-/* Append the UTF-8 of one code point. */
-static bool append_code_point(struct buf *out, unsigned long c)
+/* Characters as XML hands them on. */
+static bool append_decoded(struct buf *out, struct span s, bool references)
 {
-	char b[4];
-	size_t n;
+	struct span run;
+	char room[4];
+	bool ok = true;
 
-	if (c < 0x80) {
-		b[0] = (char)c;
-		n = 1;
-	} else if (c < 0x800) {
-		b[0] = (char)(0xc0 | c >> 6);
-		b[1] = (char)(0x80 | (c & 0x3f));
-		n = 2;
-	} else if (c < 0x10000) {
-		b[0] = (char)(0xe0 | c >> 12);
-		b[1] = (char)(0x80 | (c >> 6 & 0x3f));
-		b[2] = (char)(0x80 | (c & 0x3f));
-		n = 3;
-	} else {
-		b[0] = (char)(0xf0 | (c >> 18 & 0x07));
-		b[1] = (char)(0x80 | (c >> 12 & 0x3f));
-		b[2] = (char)(0x80 | (c >> 6 & 0x3f));
-		b[3] = (char)(0x80 | (c & 0x3f));
-		n = 4;
-	}
-	return buf_append(out, b, n);
-}
-
-/* ref is what stands between '&' and ';' and is known to be defined. */
-static bool append_reference(struct buf *out, struct span ref)
-{
-	static const struct {
-		const char *name;
-		char c;
-	} predefined[] = {{"amp", '&'}, {"lt", '<'}, {"gt", '>'}, {"apos", '\''}, {"quot", '"'}};
-	unsigned long c = 0;
-
-	for (size_t i = 0; i < sizeof(predefined) / sizeof(predefined[0]); i++)
-		if (span_is(ref, predefined[i].name))
-			return buf_append_char(out, predefined[i].c);
-	if (ref.n < 2 || ref.p[0] != '#')
-		return true;
-	if (ref.p[1] == 'x') {
-		for (size_t i = 2; i < ref.n && c < 0x110000; i++) {
-			unsigned digit = (unsigned char)ref.p[i];
-
-			digit = digit <= '9' ? digit - '0' : (digit | 0x20) - 'a' + 10;
-			c = c * 16 + digit;
-		}
-	} else {
-		for (size_t i = 1; i < ref.n && c < 0x110000; i++)
-			c = c * 10 + (unsigned long)(ref.p[i] - '0');
-	}
-	return append_code_point(out, c);
-}
-
-/* Characters as XML hands them on: CR LF and CR become LF. */
-static bool append_lines(struct buf *out, struct span s)
-{
-	const char *p = s.p, *end = s.p + s.n;
-
-	while (p < end) {
-		const char *cr = memchr(p, '\r', (size_t)(end - p));
-		size_t n = (size_t)((cr ? cr : end) - p);
-
-		if (!buf_append(out, p, n))
-			return false;
-		p += n;
-		if (cr) {
-			if (!buf_append_char(out, '\n'))
-				return false;
-			p++;
-			if (p < end && *p == '\n')
-				p++;
-		}
-	}
-	return true;
-}
-
-static bool append_text(struct buf *out, struct span s)
-{
-	const char *p = s.p, *end = s.p + s.n;
-
-	while (p < end) {
-		const char *amp = memchr(p, '&', (size_t)(end - p)), *semicolon;
-		size_t n = (size_t)((amp ? amp : end) - p);
-
-		if (!append_lines(out, (struct span){p, n}))
-			return false;
-		p += n;
-		if (!amp)
-			break;
-		semicolon = memchr(p, ';', (size_t)(end - p));
-		if (!semicolon)
-			break;
-		if (!append_reference(out, (struct span){p + 1, (size_t)(semicolon - p - 1)}))
-			return false;
-		p = semicolon + 1;
-	}
-	return true;
+	while (ok && lexer_decode(&s, references ? LEXER_TEXT : LEXER_CDATA, room, &run))
+		ok = buf_append_span(out, run);
+	return ok;
 }
 
 bool xml_text(const char *text, size_t from, size_t to, struct buf *out)
 {
-	struct span rest = {text + from, to - from};
-	struct piece piece;
+	struct span rest = {text + from, to - from}, piece;
+	enum lexer_kind kind;
 	size_t depth = 0;
 	bool ok = true;
 
-	while (ok && piece_next(&rest, &piece)) {
-		if (piece.kind == PIECE_OPEN)
+	while (ok && lexer_piece_next(&rest, &kind, &piece)) {
+		if (kind == PIECE_OPEN)
 			depth++;
-		else if (piece.kind == PIECE_CLOSE && depth > 0)
+		else if (kind == PIECE_CLOSE && depth > 0)
 			depth--;
-		else if (piece.kind == PIECE_TEXT && depth == 0)
-			ok = append_text(out, piece.text);
-		else if (piece.kind == PIECE_CDATA && depth == 0)
-			ok = append_lines(out, (struct span){piece.text.p + 9, piece.text.n - 12});
+		else if (kind == PIECE_TEXT && depth == 0)
+			ok = append_decoded(out, piece, true);
+		else if (kind == PIECE_CDATA && depth == 0)
+			ok = append_decoded(out, (struct span){piece.p + 9, piece.n - 12}, false);
 	}
 	return ok;
 }
@@ -435,15 +222,16 @@ bool xml_is_one_line(struct span in)
 
 bool xml_one_line(struct buf *out, struct span in)
 {
-	struct piece piece;
+	enum lexer_kind kind;
+	struct span piece;
 
 	if (xml_is_one_line(in))
 		return buf_append_span(out, in);
-	while (piece_next(&in, &piece))
-		if (!fold(out, piece.text,
-			    piece.kind == PIECE_TEXT	? "&#10;"
-			    : piece.kind == PIECE_CDATA ? "]]>&#10;<![CDATA["
-							: " "))
+	while (lexer_piece_next(&in, &kind, &piece))
+		if (!fold(out, piece,
+			    kind == PIECE_TEXT	  ? "&#10;"
+			    : kind == PIECE_CDATA ? "]]>&#10;<![CDATA["
+						  : " "))
 			return false;
 	return true;
 }

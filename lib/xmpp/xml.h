@@ -89,16 +89,6 @@ bool xml_one_line_in_tag(struct buf *out, struct span in);
  * default namespace ns (for content that loses the element which declared it). */
 bool xml_inject_default(struct buf *out, struct span content, struct span ns);
 
-/* The attributes of one well-formed start tag as they are written, in order, declarations
- * included: for copying them untouched. Their decoded values are in the tree. */
-struct xml_tag {
-	const char *p, *end;
-};
-/* tag: from '<' to '>'. *name is the element's name with its prefix. False if it is no tag. */
-bool xml_tag_begin(struct span tag, struct xml_tag *scan, struct span *name);
-/* Next attribute: name with prefix, raw value, and the whole name='value'. False after the last. */
-bool xml_tag_next(struct xml_tag *scan, struct span *name, struct span *value, struct span *whole);
-
 /* Length of the longest tag in well-formed XML. */
 size_t xml_longest_tag(struct span in);
 

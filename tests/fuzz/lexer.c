@@ -45,7 +45,7 @@ static void log_decoded(struct buf *log, struct span value, bool plain)
 	char room[4];
 
 	buf_append_string(log, "={");
-	while (lexer_decode(&rest, true, room, &run))
+	while (lexer_decode(&rest, LEXER_VALUE, room, &run))
 		buf_append_span(log, run);
 	REQUIRE(buf_length(log) - before - 2 <= value.n);
 	if (plain)

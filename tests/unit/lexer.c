@@ -30,7 +30,7 @@ static void tell(struct buf *out, const struct lexer *l, enum lexer_token token)
 			buf_append_string(out, a->ns.p ? "}" : "");
 			buf_append_span(out, a->name);
 			buf_append_string(out, "=");
-			while (lexer_decode(&rest, true, room, &run))
+			while (lexer_decode(&rest, LEXER_VALUE, room, &run))
 				buf_append_span(out, run);
 			buf_append_string(out, "]");
 		}

@@ -130,15 +130,15 @@ static void bad_lines_cost_themselves_only(void)
 		{"junk <iq id='9'/>", "text outside of a stanza"},
 		{"&amp;<iq id='9'/>", "text outside of a stanza"},
 		{"<![CDATA[x]]><iq id='9'/>", "text outside of a stanza"},
-		{"<!-- -->", "comments are not allowed"},
-		{"<!---->", "comments are not allowed"},
 		{"<iq><!-- --></iq>", "comments are not allowed"},
 		{"<iq><a><b><c><d><!-- --></d></c></b></a></iq>", "comments are not allowed"},
 		{"<!-- -- -->", "not well-formed (invalid token)"},
-		{"<?pi x?>", "processing instructions are not allowed"},
+		{"<!--->", "truncated stanza"},
+		{"<iq><?xml version='1.0'?></iq>",
+			"XML or text declaration not at start of entity"},
+		{"<iq>\xef\xbb\xbf<q></iq>", "mismatched tag"},
+		{"\xef\xbb<iq/>", "text outside of a stanza"},
 		{"<iq><?pi?></iq>", "processing instructions are not allowed"},
-		{"<?xml version='1.0'?>", "XML or text declaration not at start of entity"},
-		{"<?xml version='1.0'?><iq/>", "XML or text declaration not at start of entity"},
 		{"<!DOCTYPE x>", "document type declarations are not allowed"},
 		{"<iq><!DOCTYPE x></iq>", "document type declarations are not allowed"},
 		{"<!DOCTYPE x [<!ENTITY e 'x'>]><iq>&e;</iq>",
@@ -191,6 +191,67 @@ static void bad_lines_cost_themselves_only(void)
 	PIPE("<iq/>\n<iq>\0</iq>\n<iq/>\n",
 		"1:<iq/>\n2!not well-formed (invalid token)\n3:<iq/>\n");
 	PIPE("<iq/>\n\0<iq/>\n<iq/>\n", "1:<iq/>\n2!text outside of a stanza\n3:<iq/>\n");
+}
+
+/* What tools write before and between the stanzas of a pipe is passed over, on a stream it is not.
+ */
+static void what_tools_write(void)
+{
+	static const char *const asides[] = {"<?xml version='1.0' encoding='UTF-8'?>",
+		"\xef\xbb\xbf", "\xef\xbb\xbf<?xml version='1.0'?>", "<!---->",
+		"<!-- > <iq/> - -> -->", "<!--\n<iq id='no'/>\n-->", "<?pi?>",
+		"<?pi\n<iq id='no'/> > ?>", "<!-- a --> <!-- b -->"};
+	struct buf in, want;
+
+	buf_init(&in, BUF_NO_MAX);
+	buf_init(&want, BUF_NO_MAX);
+	for (size_t i = 0; i < sizeof(asides) / sizeof(asides[0]); i++) {
+		size_t lines = 0;
+
+		for (const char *p = asides[i]; (p = strchr(p, '\n')); p++)
+			lines++;
+		buf_reset(&in);
+		buf_reset(&want);
+		buf_printf(&in, "%s<iq id='1'/>%s\n%s<iq id='2'/>\n%s", asides[i], asides[i],
+			asides[i], asides[i]);
+		buf_printf(&want, "%zu:<iq id='1'/>\n%zu:<iq id='2'/>\n", 1 + lines, 2 + 3 * lines);
+		READS(&pipe_config, buf_string(&in), buf_string(&want));
+	}
+	buf_free(&in);
+	buf_free(&want);
+	/* not whole */
+	PIPE("<iq/><!-- \n<iq id='2'/>\n", "1:<iq/>\n1!truncated stanza\n2:<iq id='2'/>\n");
+	PIPE("<?pi >\n<iq/>", "1!truncated stanza\n2:<iq/>\n");
+	SOCKET(HEADER "<!-- --><iq/>", OPENED "0!comments are not allowed\n");
+	SOCKET(HEADER "<?pi?><iq/>", OPENED "0!processing instructions are not allowed\n");
+}
+
+static void what_tools_write_has_a_limit(void)
+{
+	static const char *const kinds[][2] = {{"<!--", "-->"}, {"<?x ", " ?>"}};
+	const size_t max = 64 * 1024;
+
+	for (size_t kind = 0; kind < 2; kind++)
+		for (size_t more = 0; more < 2; more++)
+			for (size_t chunk = 0; chunk <= 50000; chunk += 50000) {
+				struct buf in, got;
+
+				buf_init(&in, BUF_NO_MAX);
+				buf_init(&got, BUF_NO_MAX);
+				buf_append_string(&in, kinds[kind][0]);
+				while (buf_length(&in) < max + more - strlen(kinds[kind][1]))
+					buf_append_char(&in, 'x');
+				buf_append_string(&in, kinds[kind][1]);
+				buf_append_string(&in, "<iq id='1'/>\n<iq id='2'/>\n");
+				transcript(&got, &pipe_config, buf_string(&in), buf_length(&in),
+					chunk, NULL);
+				CHECK_EQ_STR(buf_string(&got),
+					more ? "1!comment or instruction too large\n2:<iq "
+					       "id='2'/>\n"
+					     : "1:<iq id='1'/>\n2:<iq id='2'/>\n");
+				buf_free(&in);
+				buf_free(&got);
+			}
 }
 
 /* A line that is cut anywhere is reported, and no other line is lost. */
@@ -277,7 +338,7 @@ static void sections_cut_off(void)
 	PIPE("<iq>\n<?x\n<iq id='2'/>\n", "1!truncated stanza\n3:<iq id='2'/>\n");
 	/* a section that ends holds no stanzas */
 	PIPE("<iq><![CDATA[x\n<iq id='2'/>\n]]>", "1!truncated stanza\n");
-	PIPE("<!-- x\n<iq id='2'/>\n-->\n<iq/>", "1!comments are not allowed\n4:<iq/>\n");
+	PIPE("<!-- x\n<iq id='2'/>\n-->\n<iq/>", "4:<iq/>\n");
 }
 
 static void bad_pieces_of_several_lines(void)
@@ -1025,6 +1086,8 @@ int main(void)
 	TEST(stanzas_spanning_lines);
 	TEST(namespaces_and_other_roots);
 	TEST(bad_lines_cost_themselves_only);
+	TEST(what_tools_write);
+	TEST(what_tools_write_has_a_limit);
 	TEST(a_line_cut_off_anywhere);
 	TEST(many_lines_cut_off);
 	TEST(sections_cut_off);

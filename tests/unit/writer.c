@@ -131,7 +131,7 @@ static void namespaces(void)
 	PIPE("<c:iq xmlns:c='jabber:client'><q xmlns='urn:q'/></c:iq>",
 		"<iq xmlns:c='jabber:client'><q xmlns='urn:q'/></iq>\n");
 	PIPE("<c:iq xmlns:c='jabber:client' c:to='x' to='y'><c:error/></c:iq>",
-		"<iq xmlns:c='jabber:client' c:to='x' to='y'><c:error/></iq>\n");
+		"<iq xmlns:c='jabber:client' c:to='x' to='y'><error/></iq>\n");
 	PIPE("<p:q xmlns:p='urn:p'/>", "<p:q xmlns:p='urn:p'/>\n");
 	PIPE("<q xmlns='urn:q'\nto='x'><a/></q>", "<q xmlns='urn:q' to='x'><a/></q>\n");
 	PIPE("<iq><p:q xmlns:p='urn:p' p:a='1'><p:r/></p:q></iq>",
@@ -158,6 +158,71 @@ static void prefixed_roots_with_a_default(void)
 		"<iq xmlns:c='jabber:client'><![CDATA[<a>]]></iq>\n");
 	PIPE("<c:r xmlns:c='urn:c' xmlns='urn:d'><q/></c:r>",
 		"<c:r xmlns:c='urn:c' xmlns='urn:d'><q/></c:r>\n");
+}
+
+/* A root in jabber:client takes along what stands in jabber:client, down to the first element of
+ * another namespace; nothing below that one changes. */
+static void namespaces_that_move(void)
+{
+	/* as ElementTree writes it */
+	PIPE("<ns0:message xmlns:ns0='jabber:client' "
+	     "to='x'><ns0:body>a\nb</ns0:body></ns0:message>",
+		"<message xmlns:ns0='jabber:client' to='x'><body>a&#10;b</body></message>\n");
+	PIPE("<c:iq xmlns:c='jabber:client'>t<c:error\na='1'><c:text "
+	     "/></c:error\n><c:x></c:x>u</c:iq>",
+		"<iq xmlns:c='jabber:client'>t<error a='1'><text/></error ><x></x>u</iq>\n");
+	PIPE("<message xmlns='jabber:client'><c:body xmlns:c='jabber:client' c:a='1'/></message>",
+		"<message><body xmlns:c='jabber:client' c:a='1'/></message>\n");
+	PIPE("<message xmlns='jabber:client'><body xmlns='jabber:client' a='1'>t</body></message>",
+		"<message><body a='1'>t</body></message>\n");
+	PIPE("<c:message xmlns:c='jabber:client'><body xmlns='jabber:client'/></c:message>",
+		"<message xmlns:c='jabber:client'><body/></message>\n");
+	/* the first of another one, and what stands below it */
+	PIPE("<c:iq xmlns:c='jabber:client'><f xmlns='urn:xmpp:forward:0'><c:iq/></f></c:iq>",
+		"<iq xmlns:c='jabber:client'><f xmlns='urn:xmpp:forward:0'><c:iq/></f></iq>\n");
+	PIPE("<message xmlns='jabber:client'><f xmlns='urn:xmpp:forward:0'>"
+	     "<message xmlns='jabber:client'><body/></message></f></message>",
+		"<message><f xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><body/>"
+		"</message></f></message>\n");
+	PIPE("<message xmlns='jabber:client' xmlns:f='urn:f'><f:f><f:g/><message/></f:f><f:h/>"
+	     "<f:i>t<![CDATA[<a>]]></f:i><body/></message>",
+		"<message xmlns:f='urn:f'><f:f xmlns='jabber:client'><f:g/><message/></f:f><f:h/>"
+		"<f:i>t<![CDATA[<a>]]></f:i><body/></message>\n");
+	PIPE("<message xmlns='jabber:client'><f:f xmlns:f='urn:f' "
+	     "xmlns='urn:g'><a/></f:f></message>",
+		"<message><f:f xmlns:f='urn:f' xmlns='urn:g'><a/></f:f></message>\n");
+	PIPE("<c:iq xmlns:c='jabber:client'><c:a xmlns='urn:d'><b/><c:e/></c:a><g/></c:iq>",
+		"<iq xmlns:c='jabber:client'><a><b xmlns='urn:d'/><e/></a><g/></iq>\n");
+	/* a root that is in no namespace, or not a stanza, moves nothing */
+	PIPE("<message><c:body xmlns:c='jabber:client'/></message>",
+		"<message><c:body xmlns:c='jabber:client'/></message>\n");
+	PIPE("<c:x xmlns:c='urn:c'><c:y/></c:x>", "<c:x xmlns:c='urn:c'><c:y/></c:x>\n");
+	SOCKET("<c:iq xmlns:c='jabber:component:accept'><c:error/></c:iq>",
+		"<iq xmlns:c='jabber:component:accept'><error/></iq>\n");
+}
+
+/* Deeper than the lexer goes, the content keeps its meaning, and its prefixes. */
+static void namespaces_too_deep_to_move(void)
+{
+	struct buf in, want;
+
+	buf_init(&in, BUF_NO_MAX);
+	buf_init(&want, BUF_NO_MAX);
+	for (int i = 0; i < 2; i++) {
+		struct buf *b = i ? &want : &in;
+
+		buf_append_string(b, i ? "<iq xmlns:c='jabber:client'>"
+				       : "<c:iq xmlns:c='jabber:client' xmlns='urn:d'>");
+		buf_append_string(b, i ? "<a xmlns='urn:d'>" : "<a>");
+		for (int n = 0; n < 60; n++)
+			buf_append_string(b, "<b>");
+		for (int n = 0; n < 60; n++)
+			buf_append_string(b, "</b>");
+		buf_append_string(b, i ? "</a></iq>\n" : "</a></c:iq>");
+	}
+	PIPE(buf_string(&in), buf_string(&want));
+	buf_free(&in);
+	buf_free(&want);
 }
 
 static void declarations_of_the_stream(void)
@@ -218,8 +283,7 @@ static void inner_stanzas(void)
 	UNWRAPS("<iq xmlns:c='jabber:client'><d>" F
 		"<c:iq to='x'>\n<q/><c:r/></c:iq></forwarded></d>"
 		"</iq>",
-		"<iq to='x' xmlns:c='jabber:client'>&#10;<q xmlns='urn:xmpp:forward:0'/><c:r "
-		"xmlns='urn:xmpp:forward:0'/></iq>");
+		"<iq to='x' xmlns:c='jabber:client'>&#10;<q xmlns='urn:xmpp:forward:0'/><r/></iq>");
 	UNWRAPS("<c:iq xmlns:c='jabber:client' xmlns='urn:d'><d><f:forwarded "
 		"xmlns:f='urn:xmpp:forward:0'><c:iq><q/></c:iq></f:forwarded></d></c:iq>",
 		"<iq xmlns:c='jabber:client'><q xmlns='urn:d'/></iq>");
@@ -633,6 +697,8 @@ int main(void)
 	TEST(edits);
 	TEST(namespaces);
 	TEST(prefixed_roots_with_a_default);
+	TEST(namespaces_that_move);
+	TEST(namespaces_too_deep_to_move);
 	TEST(declarations_of_the_stream);
 	TEST(inner_stanzas);
 	TEST(many_declarations);

@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include "base/utf8.h"
+#include "xmpp/lexer.h"
 #include "xmpp/reader.h"
 
 static struct span text_of(struct buf *out, const char *xml)
@@ -246,14 +247,14 @@ static void tags(void)
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct xml_tag scan;
+		struct span scan;
 		struct span name, value, whole;
 		struct buf out;
 
 		buf_init(&out, BUF_NO_MAX);
-		CHECK(xml_tag_begin(span_of(cases[i].tag), &scan, &name));
+		CHECK(lexer_tag_begin(span_of(cases[i].tag), &scan, &name));
 		buf_append_span(&out, name);
-		while (xml_tag_next(&scan, &name, &value, &whole))
+		while (lexer_tag_next(&scan, &name, &value, &whole))
 			buf_printf(&out, "|%.*s,%.*s,%.*s", SPAN_ARG(name), SPAN_ARG(value),
 				SPAN_ARG(whole));
 		CHECK_EQ_STR(buf_string(&out), cases[i].out);
