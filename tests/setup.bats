@@ -8,14 +8,11 @@
 # would (tools/systemctl.py), and all users and groups are our own.
 
 load lib
+load displays
 
 setup_file()
 {
-	export R=$BATS_FILE_TMPDIR/root
-	mkdir -p "$R"/{stand-ins,text,run} "$R"/etc/{prosody/conf.d,cron.d,systemd/system} "$R/var/lib/outboard"
-	env -u BINDIR make -C "$ROOT" --no-print-directory BUILD="$BUILDDIR" PREFIX=/usr DESTDIR="$R" \
-		install >"$BATS_FILE_TMPDIR/log" 2>&1
-	python3 "$TESTS/manual.py" displays "$ROOT/man/outboard-setup.7" "$R/text"
+	displays_begin outboard-setup.7
 	stand_ins
 
 	nginx_start "$BATS_FILE_TMPDIR/web"
@@ -69,19 +66,6 @@ teardown()
 
 # --- the world
 
-world()
-{
-	server_facts "$BATS_FILE_TMPDIR/$1"
-	server_facts "$BATS_FILE_TMPDIR/web"
-	export SSL_CERT_FILE=$TLS_CA
-}
-
-stand_in()
-{
-	cat >"$R/stand-ins/$1"
-	chmod +x "$R/stand-ins/$1"
-}
-
 stand_ins()
 {
 	printf '#!/bin/sh\nSYSTEMCTL_ROOT=%q exec python3 %q "$@"\n' "$R" "$TESTS/tools/systemctl.py" |
@@ -102,26 +86,11 @@ stand_ins()
 	END
 }
 
-# Put the paths and ports of this test into the text of the manual.
-here()
+here_also()
 {
-	sed -E -e "s,/(etc|run/outboard|var/lib/outboard|usr/local/lib/outboard|usr/bin)\b,$R/\1,g" \
-		-e "s/127\.0\.0\.1:5347/127.0.0.1:$COMPONENT_PORT/g; s/127\.0\.0\.1:5222/127.0.0.1:$C2S_PORT/g" \
-		-e "s/127\.0\.0\.1:8080/127.0.0.1:$NGINX_PORT/g; s/127\.0\.0\.1:5280/127.0.0.1:$REFRESH_PORT/g" \
+	sed -E -e "s/127\.0\.0\.1:5280/127.0.0.1:$REFRESH_PORT/g" \
 		-e "s/127\.0\.0\.1:5290/127.0.0.1:$HEALTH_PORT/g; s/127\.0\.0\.1:5291/127.0.0.1:$NOTES_PORT/g" \
-		-e "s/nowait (outboard|nobody) /nowait $(id -un) /; s,nowait (.*)usr/bin/xmpp-iq,nowait \1stand-ins/xmpp-iq," \
-		"$R/text/$1"
-}
-
-# part NAME: run a display
-part()
-{
-	COMPONENT_PORT=${COMPONENT_PORT:-0} C2S_PORT=${C2S_PORT:-0} here "$1" >"$R/script"
-	echo "$1" >>"$BATS_FILE_TMPDIR/parts"
-	PATH=$R/stand-ins:$R/usr/bin:$PATH timeout -k 5 60 sh -eu "$R/script" 3>&- || {
-		echo "--- $1:" && cat "$R/script"
-		return 1
-	}
+		-e "s/nowait (outboard|nobody) /nowait $(id -un) /; s,nowait (.*)usr/bin/xmpp-iq,nowait \1stand-ins/xmpp-iq,"
 }
 
 # holders FILE...: print the ids of the processes that have locked one. Only root could look at the open
@@ -134,31 +103,6 @@ holders()
 	done
 }
 
-# client USER: log in, accept subscriptions, answer requests
-client()
-{
-	cat >client.sh <<-'END'
-		while IFS= read -r stanza; do
-			from=$(sed -E "s/^[^>]* from=['\"]([^'\"]*).*/\1/" <<<"$stanza")
-			id=$(sed -E "s/^[^>]* id=['\"]([^'\"]*).*/\1/" <<<"$stanza")
-			case $stanza in
-			"<presence"*subscribe*) echo "<presence type='subscribed' to='$from'/>" ;;
-			"<iq"*jabber:iq:version*)
-				echo "<iq type='result' id='$id' to='$from'><query xmlns='jabber:iq:version'><name>lives in a client</name></query></iq>"
-				;;
-			esac
-		done
-	END
-	start "$1" xmpp-connect --jid "$1@example.org/a" --password-file "$PASSWORD_FILE" --presence \
-		--connect "127.0.0.1:$C2S_PORT" --ready-fd 5 -- bash "$PWD/client.sh" 5>client.ready
-	wait_for test -s client.ready
-}
-
-# asks USER OPTION...: what the user gets
-asks()
-{
-	xmpp-iq -q --jid "$1@example.org" --password-file "$PASSWORD_FILE" --connect "127.0.0.1:$C2S_PORT" "${@:2}"
-}
 client_serves() { asks alice --to proxy.example.org --version-of | grep -q 'lives in a client'; }
 note_is_told() { asks bob --to "${1:-example.org}" "<note xmlns='urn:example:notes'/>" | grep -qF '>milk</note>'; }
 refresh()
@@ -166,7 +110,7 @@ refresh()
 	curl -sS -m 30 -d "$1" "http://127.0.0.1:$REFRESH_PORT/roster_admin/refresh" >refreshed &&
 		grep -q '"updated":1,' refreshed
 }
-contacts() { asks "$1" "<query xmlns='jabber:iq:roster'/>" | grep -o "jid=['\"][^'\"]*" | cut -c6-; }
+
 # forget USER: empty the roster
 forget()
 {
@@ -347,46 +291,6 @@ only_the_application_changes_rosters()
 	prosody_restart "$BATS_FILE_TMPDIR/prosody"
 }
 
-# printed FILE NAME...: what the displays print, with free ports (EJABBERD_PORT, EJABBERD_API_PORT,
-# EJABBERD_PORT2), for ejabberd_with_printed
-printed()
-{
-	local file=$1 name
-	shift
-	server_free_port && EJABBERD_PORT=$FREE_PORT
-	server_free_port && EJABBERD_PORT2=$FREE_PORT
-	server_free_port && EJABBERD_API_PORT=$FREE_PORT
-	for name; do
-		part "$name" >parted
-		sed "s/port: 5347/port: $EJABBERD_PORT/; s/port: 5348/port: $EJABBERD_PORT2/
-			s/port: 5285/port: $EJABBERD_API_PORT/" parted >>"$file"
-	done
-}
-
-# ejabberd_with_printed DIR...: ejabberd_start with the lines in printed under the keys of the
-# configuration that it makes, in place of modules of the same name
-ejabberd_with_printed()
-{
-	eval "plain$(declare -f _ejabberd_configure)"
-	_ejabberd_configure()
-	{
-		plain_ejabberd_configure "$1"
-		python3 - printed "$1/ejabberd.yml" <<-'END'
-			import re, sys
-			ours, theirs = (open(name).read() for name in sys.argv[1:])
-			for key, children in re.findall(r"(?m)^(\w+):\n((?: .*\n)+)", ours):
-			    if key == "modules":
-			        for module in re.findall(r"(?m)^  (\w+):", children):
-			            theirs = re.sub(r"(?m)^  %s:.*\n(?:    .*\n)*" % module, "", theirs)
-			    there = re.search(r"(?m)^%s:\n" % key, theirs)
-			    assert there, key
-			    theirs = theirs[:there.end()] + children + theirs[there.end():]
-			open(sys.argv[2], "w").write(theirs)
-		END
-	}
-	ejabberd_start "$@"
-}
-
 @test "ejabberd: what is printed belongs into its configuration; the three jobs" {
 	printed printed 'EJABBERD 23.01: What belongs into ejabberd.yml.1'
 	assert_equal "$(grep -c "port: \($EJABBERD_PORT\|$EJABBERD_API_PORT\)" printed)" 2
@@ -430,6 +334,5 @@ ejabberd_with_printed()
 }
 
 @test "every display of the page was run" {
-	run diff <(sort -u "$BATS_FILE_TMPDIR/parts") <(cd "$R/text" && printf '%s\n' * | sort)
-	assert_output ''
+	assert_equal "$(parts_missing)" ''
 }
