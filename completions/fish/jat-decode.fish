@@ -4,6 +4,7 @@ complete -c jat-decode -s e -l encoding -x -a 'sealed signed plain' -d 'sealed, 
 complete -c jat-decode -s a -l asked -d 'print the address that was asked, too, after a TAB'
 complete -c jat-decode -l stanza -d 'decode to of each stanza on standard input'
 complete -c jat-decode -s d -l domain -x -d 'the proxy\'s domain'
+complete -c jat-decode -l reply-domain -x -d 'where tokens stand, as the proxy\'s --reply-domain (default --domain)'
 complete -c jat-decode -s k -l key-file -r -F -d 'keys for sealed and signed tokens'
 complete -c jat-decode -l max-stanza-bytes -x -d 'largest stanza read with --stanza (default 1M)'
 complete -c jat-decode -l limit -x -a 'depth= attributes=' -d 'set one of the limits below (may be given several times)'

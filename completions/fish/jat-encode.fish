@@ -5,6 +5,7 @@ complete -c jat-encode -s a -l asked -x -d 'address of the proxy that was asked 
 complete -c jat-encode -l create-key -d 'make the key file if it is missing'
 complete -c jat-encode -l stanza -d 'encode from of each stanza on standard input'
 complete -c jat-encode -s d -l domain -x -d 'the proxy\'s domain'
+complete -c jat-encode -l reply-domain -x -d 'where tokens stand, as the proxy\'s --reply-domain (default --domain)'
 complete -c jat-encode -s k -l key-file -r -F -d 'keys for sealed and signed tokens'
 complete -c jat-encode -l max-stanza-bytes -x -d 'largest stanza read with --stanza (default 1M)'
 complete -c jat-encode -l limit -x -a 'depth= attributes=' -d 'set one of the limits below (may be given several times)'

@@ -2,6 +2,7 @@
 
 #include "xmpp/jid.h"
 #include "xmpp/lexer.h"
+#include "xmpp/lexer.h"
 
 bool items_possible(const struct stanza *s)
 {

@@ -94,7 +94,7 @@ struct jatproxy {
 	struct audience *audience;
 	struct marks *marks;
 	const struct session *best; /* whose presence is shown */
-	bool draining;
+	bool draining, finishing;
 	enum route route;
 	int64_t route_until_ms; /* DEADLINE_NEVER: not asked */
 	char route_id[17];
@@ -862,6 +862,15 @@ static bool has_reply_domain(const struct jatproxy *p)
 	return !span_equal(p->own, p->served);
 }
 
+/* Nobody is to ask the reply domain, which may stand below the one that users ask. */
+static bool is_asked_wrongly(const struct jatproxy *p, struct span to)
+{
+	struct span domain = jid_domain(to);
+
+	return has_reply_domain(p) && to.p &&
+	       (span_equal(domain, p->own) || !is_at(domain, p->served));
+}
+
 static void route_ask(struct jatproxy *p, struct turn *turn)
 {
 	char to[JID_MAX_BYTES];
@@ -929,8 +938,7 @@ static void on_iq(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 			on_outbound(p, s, token, user, asked, turn);
 		else
 			refuse(p, s, ERROR_FEATURE_NOT_IMPLEMENTED, COUNT_NOT_IMPLEMENTED, turn);
-	} else if (s->to.p && !is_at(jid_domain(s->to), p->served))
-		/* to the reply domain, which nobody is to ask */
+	} else if (is_asked_wrongly(p, s->to))
 		refuse(p, s, ERROR_SERVICE_UNAVAILABLE, COUNT_NOT_IMPLEMENTED, turn);
 	else
 		on_request(p, s, turn);
@@ -1023,14 +1031,17 @@ static void on_finish(void *self, struct turn *turn)
 {
 	struct jatproxy *p = self;
 
-	p->draining = true;
+	p->draining = p->finishing = true;
 	requests_finish(p->requests, turn);
 	audience_finish(p->audience, turn);
 }
 
+/* At the end, the subscribers that are still to be told that nobody is there count, too. */
 static size_t open_requests(const void *self)
 {
-	return requests_count(((const struct jatproxy *)self)->requests);
+	const struct jatproxy *p = self;
+
+	return requests_count(p->requests) + (p->finishing ? audience_owed(p->audience) : 0);
 }
 
 /* Metrics ---------------------------------------------------------------- */

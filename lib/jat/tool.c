@@ -18,7 +18,7 @@ struct jattool {
 	const struct jattool_config *config;
 	struct jat jat;
 	struct span asked; /* normalised; absent: the bare domain */
-	struct buf domain, asked_text;
+	struct buf domain, reply_domain, asked_text;
 	struct buf jid;	    /* scratch: a normalised address */
 	struct buf decoded; /* scratch */
 	struct buf line, out;
@@ -272,11 +272,14 @@ static const char *take_addresses(struct jattool *t)
 		return "--domain is needed";
 	if (!jid_normalise_domain(span_of(c->service.domain), &t->domain))
 		return "--domain is not a domain";
-	t->jat.domain = buf_span(&t->domain);
+	if (c->reply_domain && !jid_normalise_domain(span_of(c->reply_domain), &t->reply_domain))
+		return "--reply-domain is not a domain";
+	t->jat.served = buf_span(&t->domain);
+	t->jat.domain = c->reply_domain ? buf_span(&t->reply_domain) : t->jat.served;
 	if (!c->asked)
 		return NULL;
 	if (!normalise(span_of(c->asked), &t->asked_text) ||
-		!jid_at_domain(buf_span(&t->asked_text), t->jat.domain))
+		!jid_at_domain(buf_span(&t->asked_text), t->jat.served))
 		return "--asked is not an address of the domain";
 	t->asked = buf_span(&t->asked_text);
 	return NULL;
@@ -327,6 +330,7 @@ static void jattool_init(struct jattool *t, const struct jattool_config *config)
 {
 	*t = (struct jattool){.config = config};
 	buf_init(&t->domain, BUF_NO_MAX);
+	buf_init(&t->reply_domain, BUF_NO_MAX);
 	buf_init(&t->asked_text, BUF_NO_MAX);
 	buf_init(&t->jid, BUF_NO_MAX);
 	buf_init(&t->decoded, BUF_NO_MAX);
@@ -340,6 +344,7 @@ static void jattool_free(struct jattool *t)
 {
 	jat_keys_free(t->jat.keys);
 	buf_free(&t->domain);
+	buf_free(&t->reply_domain);
 	buf_free(&t->asked_text);
 	buf_free(&t->jid);
 	buf_free(&t->decoded);

@@ -23,13 +23,14 @@
 struct jattool_config {
 	struct service_config service; /* the domain, and the limits of --stanza */
 	struct secret keys;
-	int encoding;	   /* enum jat_encoding; decoding also JATTOOL_BY_FORM: sealed or signed */
-	bool decode;	   /* jat-decode */
-	bool stanza;	   /* translate `from` (encoding) or `to` (decoding) of stanzas */
-	bool create_key;   /* make a missing key file first; without a domain nothing else */
-	const char *asked; /* encoding: the address that was asked, as typed */
-	bool show_asked;   /* decoding: print it after the JID and a TAB */
-	char **operands;   /* NULL-ended; NULL: lines of standard input */
+	int encoding;	 /* enum jat_encoding; decoding also JATTOOL_BY_FORM: sealed or signed */
+	bool decode;	 /* jat-decode */
+	bool stanza;	 /* translate `from` (encoding) or `to` (decoding) of stanzas */
+	bool create_key; /* make a missing key file first; without a domain nothing else */
+	const char *reply_domain; /* where tokens stand, if not at the domain */
+	const char *asked;	  /* encoding: the address that was asked, as typed */
+	bool show_asked;	  /* decoding: print it after the JID and a TAB */
+	char **operands;	  /* NULL-ended; NULL: lines of standard input */
 };
 
 #define JATTOOL_CONFIG_INIT(is_decode, by_default)                                                 \
@@ -41,6 +42,9 @@ struct jattool_config {
 /* Option rows of both programs; c is a struct jattool_config lvalue with static storage. */
 #define JATTOOL_OPTIONS(c)                                                                         \
 	{"domain", 'd', OPT_STRING, "DOMAIN", "the proxy's domain", &(c).service.domain},          \
+		{"reply-domain", 0, OPT_STRING, "DOMAIN",                                          \
+			"where tokens stand, as the proxy's --reply-domain (default --domain)",    \
+			&(c).reply_domain},                                                        \
 		{"key-file", 'k', OPT_STRING, "FILE", "keys for sealed and signed tokens",         \
 			&(c).keys.file, .complete = "file"},                                       \
 	{                                                                                          \

@@ -157,7 +157,7 @@ static unsigned free_number(const struct balance *b, size_t group)
 	do {
 		taken = false;
 		TAILQ_FOREACH(w, &b->workers, of_balance)
-		taken |= w->group == group && w->number == number;
+		taken |= w->state != WORKER_LEFT && w->group == group && w->number == number;
 	} while (taken && ++number);
 	return number;
 }

@@ -515,6 +515,14 @@ static void on_unsubscribed(struct account *a, struct turn *turn)
 	a->next_ms = turn->now_ms + wait_ms;
 }
 
+static bool is_account(const struct session_table *t, struct span bare)
+{
+	for (size_t i = 0; i < t->accounts_count; i++)
+		if (span_equal(t->accounts[i].jid, bare))
+			return true;
+	return false;
+}
+
 bool session_presence(struct session_table *t, const struct stanza *s, struct turn *turn)
 {
 	int index = session_target(t, s->from);
@@ -522,8 +530,8 @@ bool session_presence(struct session_table *t, const struct stanza *s, struct tu
 	struct account *a;
 	size_t account;
 
-	if (index < 0)
-		return false;
+	if (index < 0) /* another client of an account of which only one is a target */
+		return full && is_account(t, jid_bare(s->from));
 	account = t->targets[index].account;
 	a = &t->accounts[account];
 	switch (s->type) {
