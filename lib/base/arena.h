@@ -1,7 +1,7 @@
-/* base/arena.h - many small allocations that are forgotten together
+/* base/arena.h - many small allocations that are freed together
  *
- * An arena of zeroes is ready. What is taken from it stays where it is until arena_reset(), which
- * keeps one chunk of the ordinary size for what comes next. Memory failure exits (see xmalloc).
+ * An arena of zeroes is ready. Allocated memory does not move before arena_reset(), which keeps one
+ * chunk of the ordinary size for later allocations. Memory failure exits (see xmalloc).
  */
 #ifndef OUTBOARD_BASE_ARENA_H
 #define OUTBOARD_BASE_ARENA_H
@@ -21,7 +21,7 @@ struct arena {
 /* private: a chunk with room for n bytes */
 void arena_grow(struct arena *a, size_t n);
 
-/* n bytes, aligned for pointers, with what happens to stand in them. */
+/* Allocate n bytes, aligned for pointers, not initialised. */
 static inline void *arena_take(struct arena *a, size_t n)
 {
 	void *p;

@@ -6,7 +6,8 @@
 
 struct backoff {
 	int64_t first_ms, max_ms;
-	uint64_t times; /* that backoff_next_ms() was called in a row; 0 begins anew */
+	uint64_t times; /* how often backoff_next_ms() was called in a row; set it to 0 after a
+			   success */
 };
 
 /* How long to wait now: first_ms, and each time twice as long, up to max_ms. */

@@ -11,7 +11,7 @@
 #define KEEP_BYTES (1024 * 1024)
 #define FIRST_BYTES 256
 
-/* What p is before the first growth; nobody writes anything but '\0' here. */
+/* p points here before the first growth; only '\0' is ever written here. */
 static char nothing[1];
 
 void buf_init(struct buf *b, size_t max_bytes)
@@ -59,7 +59,8 @@ char *buf_reserve(struct buf *b, size_t n)
 		return NULL;
 	if (n == 0 || (b->capacity > n && b->n < b->capacity - n))
 		return b->p + b->n;
-	/* Moving the live bytes down is paid for by at least as many consumed ones. */
+	/* Moving n live bytes down happens only after at least n were consumed, so it is O(1)
+	 * amortised. */
 	if (b->start >= live && b->capacity > n && live < b->capacity - n) {
 		memmove(b->p, b->p + b->start, live + 1);
 	} else {

@@ -3,7 +3,7 @@
  * Invariants: p is never NULL after buf_init (it points to a static empty
  * string until first growth); p[n] is always '\0' (not counted in n); n <= max.
  * An append that would pass max appends nothing and returns false; memory
- * failure exits (see xmalloc). One owner: who called buf_init calls buf_free.
+ * failure exits (see xmalloc). One owner: whoever called buf_init calls buf_free.
  * `start` bytes at the front are already consumed: the live bytes are
  * buf_span(). Appending compacts lazily, so consuming is O(1) amortised.
  */

@@ -63,8 +63,8 @@ bool err_log_format(const char *name)
 	return true;
 }
 
-/* How many bytes at s are one well-formed UTF-8 character (RFC 3629) that a terminal prints; 0 if
- * they are none: control characters, C1 included, and broken sequences. */
+/* Length of the well-formed UTF-8 character (RFC 3629) at s that a terminal prints; 0 for control
+ * characters, C1 included, and for broken sequences. */
 static size_t printable(const unsigned char *s)
 {
 	if (s[0] < 0x80)
@@ -195,10 +195,10 @@ struct err_limit *err_limit_of(
 		if (!over && of->limit.next_ms <= now_ms)
 			over = of;
 	}
-	if (!over) /* the last is everybody's */
+	if (!over) /* the last one is shared by all other messages */
 		return &limits->of[ERR_LIMITS - 1].limit;
 	over->hash = hash;
-	over->limit.next_ms = 0; /* what it has left out is told with the next message */
+	over->limit.next_ms = 0; /* its count of messages left out is told with the next message */
 	return &over->limit;
 }
 

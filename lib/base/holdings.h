@@ -1,9 +1,9 @@
 /* base/holdings.h - who holds most of a bounded table, and which of their entries is the oldest
  *
- * When a table that users fill is full, the oldest entry of whoever has most makes room: so whoever
- * fills it loses their own entries first. Holders stand in groups (the users of a domain): of the
- * group that has most the holder that has most. An entry embeds a struct holding; adding, renewing,
- * removing and finding the victim take O(1). Pure.
+ * When a table that users fill is full, the oldest entry of whoever has most makes room: so a user
+ * who fills it loses their own entries first. Holders stand in groups (the users of a domain): of
+ * the group that has most the holder that has most. An entry embeds a struct holding; adding,
+ * renewing, removing and finding the victim take O(1). Pure.
  */
 #ifndef OUTBOARD_BASE_HOLDINGS_H
 #define OUTBOARD_BASE_HOLDINGS_H
@@ -22,11 +22,11 @@ struct holding {
 struct holdings;
 
 struct holdings *holdings_new(const uint64_t seed[2]);
-/* Entries still in it are the owner's business. */
+/* The owner frees entries that are still in it. */
 void holdings_free(struct holdings *h);
 /* A new entry, the newest of its holder. Both names are copied. */
 void holdings_add(struct holdings *h, struct holding *item, struct span group, struct span name);
-/* It is the newest of its holder from now on. */
+/* Make it the newest of its holder. */
 void holdings_renew(struct holding *item);
 void holdings_remove(struct holdings *h, struct holding *item);
 /* The oldest entry of whoever has most; NULL if there is none. Then the next younger one of the

@@ -20,7 +20,7 @@ void io_sanitise(bool ignore_sigpipe)
 	for (int fd = 0; fd <= 2; fd++)
 		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
 			open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0)
-			_exit(EXIT_TEMPORARY); /* there is no stderr to say why */
+			_exit(EXIT_TEMPORARY); /* without stderr there is nowhere to say why */
 	if (ignore_sigpipe)
 		signal(SIGPIPE, SIG_IGN);
 }
@@ -116,7 +116,8 @@ int io_open_own_at(int dir_fd, const char *path, int flags)
 	return error;
 }
 
-/* Writable by others than we: the sticky bit keeps what stands in the folder, not the folder. */
+/* Whether others can write to it. The sticky bit protects files in a folder, but not from new
+ * files. */
 static bool others_write(const struct stat *st)
 {
 	return st->st_mode & S_IWOTH || (st->st_mode & S_IWGRP && st->st_gid != getegid());
@@ -180,13 +181,13 @@ static int sync_folder(const char *folder)
 {
 	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return 0; /* writable but not readable: nothing to be done */
+		return 0; /* writable but not readable: nothing can be done */
 	int error = fsync(fd) < 0 && errno == EIO ? -EIO : 0;
 	close(fd);
 	return error;
 }
 
-/* What a temporary file becomes: rename(2) or link(2). */
+/* How a temporary file gets its name: rename(2) or link(2). */
 static int put_file(const char *path, struct span content, mode_t mode, bool replace)
 {
 	const char *slash = strrchr(path, '/');
@@ -240,7 +241,7 @@ int io_create_file(const char *path, struct span content, mode_t mode)
 void io_close_stdout(void)
 {
 	const char *reason = NULL;
-	/* What stdio could not write earlier it says without the errno. */
+	/* stdio does not keep the errno of an earlier failed write. */
 	if (ferror(stdout))
 		reason = "an earlier write failed";
 	if (fflush(stdout) != 0)

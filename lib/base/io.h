@@ -19,13 +19,13 @@ int io_open_null(int access);
 int io_nonblocking(int fd);
 int io_cloexec(int fd);
 
-/* What a file that is needed and cannot be had for this reason (negative errno) means: the exit
- * status EXIT_TEMPORARY where descriptors or memory are short, else `otherwise`. */
+/* The exit status when a file that is needed cannot be opened for this reason (negative errno):
+ * EXIT_TEMPORARY when descriptors or memory are short, else `otherwise`. */
 int io_error_status(int error, int otherwise);
 /* Append up to max_bytes of the file (or of fd until end) to out; -EFBIG when larger. */
 int io_read_file(const char *path, size_t max_bytes, struct buf *out);
-/* The same of a file in a folder of the program's own: what is no regular file, as a FIFO that
- * nobody writes, is not waited for; -ENXIO, for a symbolic link -ELOOP. */
+/* The same for a file in a folder of the program's own. A file that is not regular is refused with
+ * -ENXIO, a symbolic link with -ELOOP, so that nobody can make the program wait with a FIFO. */
 int io_read_own_file(const char *path, size_t max_bytes, struct buf *out);
 /* Open such a file relative to dir_fd, with flags as open(2) has them, close-on-exec, made with
  * mode 0600 where they say so; negative errno. */
@@ -46,8 +46,8 @@ int io_replace_file(const char *path, struct span content, mode_t mode);
 int io_create_file(const char *path, struct span content, mode_t mode);
 
 /* Flush and close stdout with all errors looked at: at exit of every program. Exits 74 "cannot
- * write standard output: reason" on failure. A stdout that was never open is one only if something
- * was written. */
+ * write standard output: reason" on failure. A stdout that was never open is a failure only if
+ * something was written. */
 void io_close_stdout(void);
 
 /* CLOCK_MONOTONIC in milliseconds. */

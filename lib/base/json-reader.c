@@ -93,7 +93,7 @@ static void append_character(struct buf *out, uint32_t c)
 	buf_append(out, bytes, n);
 }
 
-/* "\uXXXX", of which p stands behind the u; a pair of surrogates is one character. */
+/* p is behind the u of "\uXXXX". A pair of surrogates is one character. */
 static const char *decode_unit(struct json_reader *r, const char *p)
 {
 	int32_t unit = code_unit(p, r->end), low;
@@ -118,7 +118,7 @@ static const char *decode_unit(struct json_reader *r, const char *p)
 	return p;
 }
 
-/* Behind the escape of which p stands behind the backslash; NULL if it is none. */
+/* p is behind a backslash. Returns the place behind its escape; NULL if it is no escape. */
 static const char *decode_escape(struct json_reader *r, const char *p)
 {
 	static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
@@ -131,8 +131,8 @@ static const char *decode_escape(struct json_reader *r, const char *p)
 	return p < r->end && *p == 'u' ? decode_unit(r, p + 1) : NULL;
 }
 
-/* The string whose first quote stands before p: r->text, and r->p behind it. One without escapes is
- * not copied. False if it is malformed or does not end. */
+/* Read the string whose first quote is before p into r->text, and move r->p behind it. A string
+ * without escapes is not copied. False if it is malformed or does not end. */
 static bool read_string(struct json_reader *r)
 {
 	const char *p = r->p + 1, *run = p;

@@ -6,9 +6,8 @@
  *
  * Invariants: JSON_READ_END comes only after one whole JSON text and nothing else: no comments, no
  * NaN, no control characters in strings, valid UTF-8, no U+0000, no value deeper than `depth`, at
- * most `max_values` values. Until then what has been read may still turn out to be part of a text
- * that is wrong. A byte order mark in front is passed over. Half of a pair of surrogates
- * becomes U+FFFD. Pure.
+ * most `max_values` values. Until then the text may still turn out to be wrong. A byte order mark
+ * in front is passed over. Half of a pair of surrogates becomes U+FFFD. Pure.
  */
 #ifndef OUTBOARD_BASE_JSON_READER_H
 #define OUTBOARD_BASE_JSON_READER_H

@@ -9,10 +9,10 @@
 
 /* Reading ---------------------------------------------------------------- */
 
-/* json-c (0.16) does not look whether its copies of strings were made, and crashes on those that
- * were not; it has no hook for allocation, but the dynamic linker gives it the executable's
- * strdup() before the C library's. So this one is called wherever a library we use copies a
- * string, and ends the program as xstrdup() does. The C library itself never calls it. */
+/* json-c (0.16) does not check whether strdup() failed, and then crashes. It has no hook for
+ * allocation, but the dynamic linker prefers the executable's strdup() to the C library's. So this
+ * one is called wherever a library copies a string, and ends the program as xstrdup() does. The C
+ * library itself never calls it. */
 char *strdup(const char *string)
 {
 	return xstrdup(string);
@@ -35,10 +35,10 @@ static const char *next_number(struct json_reader *r)
 	return r->p;
 }
 
-/* Build the tree of a text that a reader has found right. Nor does json-c tell of the other
- * allocations that failed: it leaves out what did not fit. They all set errno, which it sets to 0
- * itself only when it comes to what follows a number. So the text is cut there, and errno looked
- * at. Its strict mode is not used: in version 0.18 that refuses every character beyond ASCII. */
+/* Build the tree of a text that the reader has accepted. json-c does not report its other failed
+ * allocations either: it leaves out what did not fit. They set errno, and json-c itself sets errno
+ * to 0 only behind a number. So the text is cut there, and errno is checked after each piece. Its
+ * strict mode is not used: in version 0.18 that refuses every character beyond ASCII. */
 static struct json_object *build(struct json_tokener *tokener, struct span text, bool numbers)
 {
 	struct json_object *object = NULL;
@@ -57,7 +57,7 @@ static struct json_object *build(struct json_tokener *tokener, struct span text,
 	}
 	json_reader_free(&places);
 	if (json_tokener_get_error(tokener) == json_tokener_continue) {
-		/* a number or word at the very end is complete only with what follows */
+		/* a number or word at the very end is complete only when a byte follows it */
 		object = json_tokener_parse_ex(tokener, "", 1);
 		die_if_out_of_memory();
 	}

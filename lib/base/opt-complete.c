@@ -16,7 +16,7 @@ static void append_choices(struct buf *out, const char *choices)
 		buf_append_char(out, *choices == '|' ? ' ' : *choices);
 }
 
-/* What completes a value in bash, as commands that set COMPREPLY. */
+/* Write the commands that complete a value in bash: they set COMPREPLY. */
 static void bash_value(struct buf *out, const char *complete, const char *choices)
 {
 	if (choices) {

@@ -311,7 +311,7 @@ _Noreturn static void show_help(const struct opt_program *program)
 _Noreturn static void show_completion(const struct opt_program *program, const char *shell)
 {
 	struct buf out = out_start();
-	if (!shell) /* the option needs a value, so there is one */
+	if (!shell) /* the option needs a value, so it is not NULL */
 		abort();
 	if (!opt_complete(program, shell, &out))
 		opt_usage_error(program, "no completion for shell '%s'", shell);

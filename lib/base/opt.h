@@ -109,7 +109,7 @@ int opt_parse(const struct opt_program *program, int argc, char **argv);
 _Noreturn void opt_usage_error(const struct opt_program *program, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* The rows one by one, for what writes about them. */
+/* Iterates over the rows, for functions that print them. */
 struct opt_each {
 	const struct opt *const *table;
 	const struct opt *next;

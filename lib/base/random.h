@@ -1,4 +1,4 @@
-/* base/random.h - the only source of chance
+/* base/random.h - random numbers, all from getrandom(2)
  */
 #ifndef OUTBOARD_BASE_RANDOM_H
 #define OUTBOARD_BASE_RANDOM_H
@@ -8,9 +8,8 @@
 
 /* Cryptographically secure random bytes (getrandom); exits 75 when the kernel has none. */
 void random_bytes(void *bytes, size_t n);
-/* The next of random numbers that are drawn many at a time, for the pure modules that are given a
- * function for them; context: a struct random_numbers, at first all 0. None stays in it once it
- * was given out. */
+/* A random number, for pure modules that are given a function. Numbers are drawn many at a time;
+ * context: a struct random_numbers, at first all 0. Used numbers are wiped. */
 struct random_numbers {
 	uint64_t drawn[32];
 	size_t left;

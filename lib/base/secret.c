@@ -34,7 +34,7 @@ bool secret_given(const struct secret *secret)
 	return there;
 }
 
-/* An open file the invoker made for us: its mode on disk is not what protects it. */
+/* A descriptor that our caller opened for us: the mode of the file does not matter then. */
 static bool is_fd_path(const char *path)
 {
 	return strncmp(path, "/dev/fd/", 8) == 0 || strcmp(path, "/dev/stdin") == 0 ||

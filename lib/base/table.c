@@ -1,8 +1,9 @@
 /* base/table.c - see base/table.h
  *
  * In a hash chain entries with equal keys stand side by side, oldest first: a group. The first and
- * the last of a group point to each other (peer), those between to nothing: so a walk jumps over
- * the groups of other keys, and a user who gives a thousand requests the same id slows nobody.
+ * the last of a group point to each other (peer), the entries between have no peer. So a search
+ * jumps over whole groups of other keys, and a user who gives a thousand requests the same id slows
+ * nobody down.
  */
 #include "base/table.h"
 
@@ -16,7 +17,8 @@
 #define RECORD_OFFSET                                                                              \
 	((sizeof(struct table_entry) + RECORD_ALIGNMENT - 1) / RECORD_ALIGNMENT * RECORD_ALIGNMENT)
 
-/* Of the deadline heap. The deadline stands here too: to sift must not touch the entries. */
+/* An element of the deadline heap. It repeats the deadline, so that sifting does not touch the
+ * entries. */
 struct slot {
 	int64_t deadline_ms;
 	struct table_entry *entry;
@@ -115,7 +117,7 @@ static struct table_entry **bucket(const struct table *r, uint64_t hash)
 	return &r->buckets[hash & (r->buckets_count - 1)];
 }
 
-/* Put first..last, linked among themselves, where *at points. */
+/* Insert first..last, which are linked already, where *at points. */
 static void link_at(struct table_entry **at, struct table_entry *first, struct table_entry *last)
 {
 	last->chain = *at;
@@ -191,7 +193,7 @@ static void heap_put(struct table *r, struct slot s, size_t at)
 	s.entry->slot = at;
 }
 
-/* Move e, whose place is `at`, to where its deadline belongs. */
+/* Move e from the place `at` to the place that fits its deadline. */
 static void heap_sift(struct table *r, struct table_entry *e, size_t at)
 {
 	struct slot own = {e->deadline_ms, e};
@@ -228,7 +230,7 @@ struct table_key table_key(const struct table *r, struct span bytes)
 	return (struct table_key){bytes, table_hash(r->seed, bytes)};
 }
 
-/* What an entry takes, 0 if a bound is reached. */
+/* How many bytes the entry counts, 0 if a bound is reached. */
 static size_t room_for(const struct table *r, size_t record_bytes, size_t key_bytes)
 {
 	size_t bytes;

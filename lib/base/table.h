@@ -32,14 +32,14 @@ struct table;
 
 /* max_bytes counts entries, records, keys and what table_charge() adds. */
 struct table *table_new(size_t max_entries, size_t max_bytes, const uint64_t seed[2]);
-/* Frees the entries; what records point to is the owner's business. */
+/* Frees the entries. The owner frees what the records point to. */
 void table_free(struct table *r);
 
 /* New entry with a zeroed record of record_bytes behind it (table_record) and a copy of key.
  * NULL when a bound is reached. */
 struct table_entry *table_add(
 	struct table *r, struct span key, size_t record_bytes, int64_t deadline_ms);
-/* A key with its hash, for who looks for it and then adds it: hashing costs more than the rest. The
+/* A key with its hash, for callers that search and then add: hashing costs more than the rest. The
  * bytes are borrowed. */
 struct table_key {
 	struct span bytes;
@@ -66,8 +66,8 @@ int64_t table_deadline(const struct table *r);
 /* Call fn for each entry, in no order; fn must not add or remove entries. */
 void table_each(
 	const struct table *r, void (*fn)(void *context, struct table_entry *e), void *context);
-/* Those that fn says true of (NULL: all), in no order, for what adds or removes entries or sets
- * deadlines: an array that the caller frees. */
+/* An array of the entries for which fn is true (NULL: of all), in no order; the caller frees it.
+ * Entries may be added and removed, and deadlines set, while it is used. */
 struct table_entry **table_gather(const struct table *r,
 	bool (*fn)(void *context, struct table_entry *e), void *context, size_t *count);
 size_t table_count(const struct table *r);

@@ -1,10 +1,10 @@
-/* base/url-template.h - the place of a user's roster, from a template and his name
+/* base/url-template.h - the URL of a user's roster, from a template and the user's name
  *
  * "http://app.example/contacts/%s": every %s becomes the percent-encoded name, %% is one %.
  * Invariants: whatever the name, the URL differs from the template only in the path segments and
  * query values that hold a %s, and has as many of them: everything but RFC 3986 unreserved
- * characters is encoded, and the names "." and "..", which are unreserved and yet leave their
- * segment, are refused. Pure.
+ * characters is encoded, and the names "." and ".." are refused: they are unreserved, but name
+ * another segment. Pure.
  */
 #ifndef OUTBOARD_BASE_URL_TEMPLATE_H
 #define OUTBOARD_BASE_URL_TEMPLATE_H

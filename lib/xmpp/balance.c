@@ -15,7 +15,7 @@
 #define MOVED_MS (10 * 60 * 1000)
 #define MOVED_MAX 10000
 #define MOVED_MAX_BYTES (8 * 1024 * 1024)
-/* What is said of one worker in the log is not repeated faster than this. */
+/* The log does not repeat a message about one worker faster than this. */
 #define TOLD_MS 60000
 
 TAILQ_HEAD(worker_list, worker);
@@ -73,7 +73,7 @@ static void tier_add(struct balance *b, enum balance_tier tier, struct worker *w
 	b->tiers[tier].at[b->tiers[tier].count++] = w;
 }
 
-/* O(workers), for each change of who is there, in rotation or suspect. */
+/* O(workers), for each worker that comes, goes, leaves rotation or becomes suspect. */
 static void arrange(struct balance *b)
 {
 	struct worker *w;
@@ -124,7 +124,7 @@ struct worker *balance_find(const struct balance *b, struct span name)
 	return NULL;
 }
 
-/* Suspects may get rid of what they hold. */
+/* The requests of suspects may go to other workers now. */
 static void tell_suspects(struct balance *b, int64_t now_ms)
 {
 	struct worker *w;
@@ -359,7 +359,7 @@ static size_t random_below(struct balance *b, size_t n)
 	return (size_t)(b->config.random(b->config.context) % n);
 }
 
-/* The i-th of those that are allowed. */
+/* The i-th of the workers that are allowed. */
 static struct worker *pick(struct balance *b, const struct tier *t, const struct balance_query *q)
 {
 	bool random = b->config.policy == POLICY_RANDOM;
@@ -431,8 +431,8 @@ static void moved_note(struct balance *b, struct span bare, const struct worker 
 			sizeof(uint64_t));
 }
 
-/* The worker that a user was moved to, if it may still have the request. A user whose worker of
- * then is suspect, too, or has left, is moved again. */
+/* The worker that a user was moved to, if it may get the request. When that one is suspect, too, or
+ * has left, the user is moved again. */
 static struct worker *moved_to(
 	struct balance *b, const struct tier *t, struct span bare, const struct balance_query *q)
 {

@@ -14,8 +14,8 @@
  * Under POLICY_STICKY a user whose worker is suspect moves to the next in the user's own order and
  * stays there until that one leaves, or until the user has sent nothing for 10 minutes.
  *
- * Ownership: a worker belongs to the balance. It is freed when it is not there any more and nobody
- * holds it (worker_hold). Pure: the time, the random numbers and the writer are passed in.
+ * Ownership: a worker belongs to the balance. It is freed once it has left and nobody holds it
+ * (worker_hold). Pure: the time, the random numbers and the writer are passed in.
  */
 #ifndef OUTBOARD_XMPP_BALANCE_H
 #define OUTBOARD_XMPP_BALANCE_H
@@ -40,9 +40,9 @@ LIST_HEAD(worker_tries, request_try);
 #define WORKER_PING_ID_CHARS 16
 
 struct worker {
-	struct span name; /* owned; what the log and the sticky order know it by */
+	struct span name; /* owned; its name in the log and in the sticky order */
 	size_t group;	  /* the target it belongs to */
-	unsigned number;  /* from 1; unique among those of its group that are there */
+	unsigned number;  /* from 1; unique among the available workers of its group */
 	enum worker_state state;
 	bool drained; /* out of rotation: see worker_drain() */
 	bool suspect;
@@ -52,7 +52,7 @@ struct worker {
 	uint64_t handed, answered, timed_out;
 	/* the rest is private */
 	unsigned holds;
-	bool told;	    /* that it is suspect: to be told when it is well again */
+	bool told;	    /* it was logged as suspect, so its recovery will be logged */
 	int64_t told_ms;    /* when */
 	int64_t waiting_ms; /* when the first request after its last sign of life was handed over */
 	int64_t ping_ms, ping_interval_ms;
@@ -67,8 +67,8 @@ struct balance_config {
 	uint64_t (*random)(void *context);
 	/* Write the ping w->ping_id to a worker. WRITER_FULL: it is tried again. May be NULL. */
 	enum writer_status (*ping)(void *context, const struct worker *w, struct turn *turn);
-	/* A worker has become suspect, or one has come or is well again, so that what suspects hold
-	 * may go to others. May be NULL. */
+	/* A worker has become suspect, has come, or is well again, so that requests of suspects may
+	 * go to other workers. May be NULL. */
 	void (*changed)(void *context, struct worker *suspect, int64_t now_ms);
 	void *context;
 };
@@ -77,7 +77,7 @@ struct balance;
 
 /* *config is copied. */
 struct balance *balance_new(const struct balance_config *config);
-/* Frees the workers, too: nothing may hold one any more. */
+/* Frees the workers, too; nobody may hold one any more. */
 void balance_free(struct balance *b);
 
 /* A worker has come. One of the same name that was lost is taken up again with all it holds. */
@@ -99,7 +99,7 @@ void worker_timed_out(struct balance *b, struct worker *w, int64_t now_ms);
 /* Whether an answer of w with this id is that to our last ping. */
 bool worker_is_pong(const struct worker *w, struct span id);
 
-/* How far a choice may go. Each includes those before it. */
+/* Which workers may be chosen. Each tier includes those before it. */
 enum balance_tier {
 	TIER_WELL,   /* in rotation and not suspect */
 	TIER_USABLE, /* in rotation */
@@ -108,8 +108,8 @@ enum balance_tier {
 };
 
 struct balance_query {
-	struct span user; /* who asks: POLICY_STICKY keeps to the bare JID */
-	/* workers that are out of the question; NULL: none */
+	struct span user; /* the requester; POLICY_STICKY chooses by its bare JID */
+	/* workers that must not be chosen; NULL: none */
 	bool (*excluded)(const void *context, const struct worker *w);
 	const void *context;
 	int64_t now_ms;

@@ -30,7 +30,7 @@ void disco_free(struct disco_info *info)
 	buf_free(&info->forms);
 }
 
-/* For its pieces: the stanza of this writer never ends. */
+/* A writer for pieces only: its stanza is never ended. */
 static struct writer piece_writer(struct buf *out)
 {
 	struct writer w;

@@ -18,7 +18,7 @@ struct disco_info {
 void disco_init(struct disco_info *info);
 void disco_free(struct disco_info *info);
 void disco_reset(struct disco_info *info);
-/* Already there: nothing happens. */
+/* A feature that is there already is not added again. */
 void disco_add_feature(struct disco_info *info, struct span var);
 /* "category/type/name"; the name may be absent and may hold slashes. False if category or type is
  * missing or a character cannot stand in XML. */

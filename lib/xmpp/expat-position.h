@@ -1,7 +1,7 @@
-/* xmpp/expat-position.h - where expat is, as 64-bit numbers
+/* xmpp/expat-position.h - expat's position in its input, as 64-bit numbers
  *
- * From expat 2.9 on the functions that tell it in a long, of 32 bits on some systems, are
- * deprecated. The Makefile finds out whether the header has the others.
+ * expat 2.9 deprecates the functions that return a long, which has 32 bits on some systems. The
+ * Makefile finds out whether the header has their 64-bit successors.
  */
 #ifndef OUTBOARD_XMPP_EXPAT_POSITION_H
 #define OUTBOARD_XMPP_EXPAT_POSITION_H

@@ -47,7 +47,7 @@ struct fairqueue *fairqueue_new(const struct fairqueue_config *config)
 
 	q->max_taken = config->max_taken ? config->max_taken : SIZE_MAX;
 	q->items = table_new(config->max_items, config->max_bytes, config->seed);
-	/* each holds an item at least: bounded as the items are */
+	/* each holds at least one item, so the bound of the items bounds these, too */
 	q->users = table_new(SIZE_MAX, SIZE_MAX, config->seed);
 	q->domains = table_new(SIZE_MAX, SIZE_MAX, config->seed);
 	TAILQ_INIT(&q->ready_domains);
@@ -96,8 +96,8 @@ static struct user *user_of(struct fairqueue *q, struct span jid)
 	return u;
 }
 
-/* Put the user at the end of the queue of those whose turn comes, or take the user out of it, as
- * it is due now; the same for the domain. */
+/* Queue the user at the end of its domain's turn order, or take it out, whichever is due now; the
+ * same for the domain. */
 static void user_update(struct fairqueue *q, struct user *u)
 {
 	struct domain *d = u->domain;

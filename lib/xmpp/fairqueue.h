@@ -1,9 +1,10 @@
-/* xmpp/fairqueue.h - work of users that waits, served in turns
+/* xmpp/fairqueue.h - a queue that serves users in turns
  *
  * Each user (a bare JID; an address without localpart is one, too) has a queue of their own. The
  * queues are served one item at a time, in turns over the domains, and within a domain over its
- * users: however much one user or one domain has waiting, the others wait only for their turn.
- * With max_taken, a user of whom that many items are taken and not yet removed is passed over.
+ * users: so one user or domain with many items does not delay the others by more than a turn.
+ * With max_taken, a user is passed over while that many of the user's items are taken and not yet
+ * removed.
  *
  * Bounded in items and bytes. All operations take O(log n) at most.
  */
@@ -40,7 +41,7 @@ struct fairqueue_item *fairqueue_add(
 /* The item whose turn it is, which stays in the queue's count until it is removed. NULL: nothing
  * waits, or only what is passed over. */
 struct fairqueue_item *fairqueue_take(struct fairqueue *q);
-/* An item that was taken is done with, or one that waits is not wanted any more. */
+/* Remove an item, taken or still waiting. */
 void fairqueue_remove(struct fairqueue *q, struct fairqueue_item *item);
 /* NULL: there is none of this id. */
 struct fairqueue_item *fairqueue_find(const struct fairqueue *q, struct span id);

@@ -2,8 +2,8 @@
 
 #include <limits.h>
 
-/* Levels below and with the root that are indexed of what READER_INDEX_ROOT does not keep to the
- * root: <iq><error><condition/></error></iq>, <presence><show/></presence>. */
+/* How many levels, the root included, are indexed of stanzas that READER_INDEX_ROOT does not limit
+ * to the root: <iq><error><condition/></error></iq>, <presence><show/></presence>. */
 #define LEAST_LEVELS 3
 /* More elements than READER_INDEX_NODES, for errors. */
 #define ERROR_NODES 16
@@ -28,8 +28,8 @@ unsigned index_levels(enum reader_index what, const struct stanza *s)
 	}
 }
 
-/* How many elements may be indexed, this one included. An iq's error is looked for by everybody,
- * and may stand behind an echo of any size. */
+/* How many elements may be indexed, this one included. All programs look for the error of an iq,
+ * which may stand behind an echo of any size. */
 static unsigned room(const struct index *x, enum reader_index what, struct span name)
 {
 	bool for_error = (span_is(name, "error") && span_is(x->node->name, "iq")) ||
@@ -87,7 +87,7 @@ static void move_span(const struct move *m, struct span *s)
 
 static void move_node(const struct move *m, struct xml_node *node)
 {
-	/* the index made them, and may change them */
+	/* the index made them, so it may change them */
 	struct xml_attribute *attributes = (struct xml_attribute *)node->attributes;
 	struct xml_declaration *declarations = (struct xml_declaration *)node->declarations;
 

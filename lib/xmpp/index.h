@@ -1,6 +1,6 @@
 /* xmpp/index.h - the tree of one stanza, while it is read
  *
- * Nodes are made for its first levels and elements only (reader_config); what nobody looks at is
+ * Nodes are made for its first levels and elements only (reader_config); further elements are only
  * counted. The reader's two ways of reading, the lexer and expat, make nodes of their own kind of
  * strings in the arena here and tell of tags as they come:
  *
@@ -46,7 +46,7 @@ static inline void index_close(struct index *x, size_t close_start, size_t end)
 		x->node = x->node->parent;
 }
 
-/* The stanza's bytes stood at `old` (n bytes), now they stand at `now`: let strings follow. */
+/* The stanza's n bytes have moved from `old` to `now`: move the strings that point into them. */
 void index_move(struct index *x, const char *old, size_t n, const char *now);
 
 #endif

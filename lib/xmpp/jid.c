@@ -46,7 +46,7 @@ bool jid_at_domain(struct span text, struct span domain)
 
 /* Parts ------------------------------------------------------------------ */
 
-/* Where a byte must not stand, what makes a text more than ASCII, and what is folded. */
+/* Classes of bytes: forbidden in a part, beyond ASCII, folded to lower case. */
 enum { NOT_LOCAL = 1, NOT_DOMAIN = 2, NOT_RESOURCE = 4, NOT_ASCII = 8, UPPER_CASE = 16 };
 #define NOWHERE (NOT_LOCAL | NOT_DOMAIN | NOT_RESOURCE)
 
@@ -85,7 +85,7 @@ static bool part_fits(struct span part)
 	return part.n >= 1 && part.n <= JID_PART_MAX_BYTES;
 }
 
-/* Cut at the separators; what stands between them is not looked at. */
+/* Cut at the separators, without checking the parts. */
 static struct jid cut(struct span text)
 {
 	struct span bare = jid_bare(text);
@@ -122,7 +122,8 @@ bool jid_split(struct span text, struct jid *out)
 
 /* Normalisation ---------------------------------------------------------- */
 
-/* NFKC makes a string longer: what fits a part fits here, the rest is refused anyway. */
+/* NFKC makes a string longer. A result that fits a part fits here; a longer one is refused anyway.
+ */
 #define PREPARED_BYTES (4 * JID_PART_MAX_BYTES + 1)
 
 /* A part through libidn into text, unassigned code points allowed. Absent if the profile forbids
@@ -142,7 +143,7 @@ static struct span prepare(
 	return part_fits(prepared) ? prepared : SPAN_NONE;
 }
 
-/* ASCII as nodeprep and nameprep leave it. */
+/* Whether it is ASCII that nodeprep and nameprep do not change. */
 static struct span lowercase(struct span part, char text[PREPARED_BYTES])
 {
 	if (!part_fits(part))
@@ -155,8 +156,8 @@ static struct span lowercase(struct span part, char text[PREPARED_BYTES])
 	return (struct span){text, part.n};
 }
 
-/* The separators must be those that were cut at: a character that is prepared to one ('/' of full
- * width in a domain) would make other parts of it. */
+/* The separators must be the same after preparing. A character that becomes one (a full-width '/'
+ * in a domain) would change the parts. */
 static bool put_part(struct buf *out, struct span prepared, unsigned forbidden)
 {
 	return prepared.p && !(classes(prepared) & forbidden) && buf_append_span(out, prepared);
@@ -180,14 +181,14 @@ static bool has_alabel(struct span domain)
 	return false;
 }
 
-/* RFC 7622 3.2.1: a domain has U-labels. What is no A-label, though it looks like one, stays. */
+/* RFC 7622 3.2.1: a domain has U-labels. A label that only looks like an A-label stays as it is. */
 static struct span with_ulabels(struct span domain, char text[PREPARED_BYTES])
 {
 	char *unicode = NULL;
 	bool fits;
 
 	text[domain.n] = '\0';
-	/* it returns what stands in the way, and the labels that can be had all the same */
+	/* it returns an error but also the labels that it could convert */
 	idna_to_unicode_8z8z(text, &unicode, IDNA_ALLOW_UNASSIGNED);
 	fits = unicode && strlen(unicode) < PREPARED_BYTES;
 	if (fits)

@@ -43,7 +43,7 @@ bool jid_at_domain(struct span text, struct span domain);
  */
 bool jid_normalise(struct span text, struct buf *out);
 
-/* The same for what is to be a domain: false also if there are other parts. */
+/* The same for a domain: false also if there are other parts. */
 bool jid_normalise_domain(struct span text, struct buf *out);
 
 /* Append a normalised domain as DNS and certificates have it: with A-labels (xn--...). False (out
@@ -55,13 +55,13 @@ bool jid_is_valid(const char *typed);
 bool jid_is_user(const char *typed);
 bool jid_is_domain(const char *typed);
 
-/* What a server that does not normalise addresses (ejabberd passes them on as users write them)
- * should have made of one on a stanza: append it to out with the ASCII letters of its bare part in
- * lower case and without a dot behind the domain. False (out unchanged) if that is what it is. */
+/* Fold an address on a stanza, for servers that do not normalise addresses (ejabberd passes them on
+ * as users write them): append it to out with the ASCII letters of its bare part in lower case and
+ * without a dot behind the domain. False (out unchanged) if it is in that form already. */
 bool jid_fold(struct span text, struct buf *out);
 
-/* Whether resourceprep leaves these bytes as they are and they fit a resourcepart
- * (1..1023 bytes): what a token must pass to survive a server. */
+/* Whether resourceprep leaves these bytes unchanged and they fit a resourcepart (1..1023 bytes). A
+ * token must pass this to survive a server. */
 bool jid_resource_survives(struct span text);
 
 #endif

@@ -29,7 +29,8 @@ enum writer_status jsonlines_append(
 
 	if (id.p)
 		named.id = id;
-	if (tight) /* namespaces can make much of little: no more is even tried */
+	if (tight) /* declared namespaces can make a large stanza of a short line: a larger one is
+		      not built */
 		out->max = begin + max_bytes;
 	fits = stanza_json_format(&named, out) && buf_append_char(out, '\n');
 	out->max = max;
@@ -47,7 +48,8 @@ struct jsonlines *jsonlines_new(const struct reader_config *limits, bool only_iq
 	j->max_stanza_bytes =
 		limits->max_stanza_bytes ? limits->max_stanza_bytes : READER_MAX_STANZA_BYTES;
 	j->reader = reader_new(limits);
-	/* what is beyond the reader's limits, but not by far, is refused with all that it is */
+	/* a stanza just over the reader's limits is refused, with its addresses and id still known
+	 */
 	buf_init(&j->xml, jsonlines_max_bytes((int64_t)j->max_stanza_bytes));
 	buf_init(&j->id, BUF_NO_MAX);
 	writer_init(&j->writer, &j->xml, WRITER_PIPE, 0);

@@ -1,8 +1,8 @@
 /* xmpp/jsonlines.h - stanzas on a pipe that speaks JSON, an object a line (--json)
  *
- * What stanza-json.h says of one object, with the limits of a stream of them. Invariant:
- * what comes of a line is a stanza as a reader has read it, within the reader's limits
- * (or refused by it), so that all that looks at stanzas looks at it alike.
+ * As stanza-json.h for one object, with the limits of a stream of them. Invariant: a line becomes a
+ * stanza that a reader has read, within the reader's limits or refused by it, so other modules
+ * cannot tell it from a stanza that came as XML.
  */
 #ifndef OUTBOARD_XMPP_JSONLINES_H
 #define OUTBOARD_XMPP_JSONLINES_H
@@ -19,14 +19,13 @@ enum writer_status jsonlines_append(
 
 struct jsonlines;
 
-/* *limits is copied. only_iq: an object that does not say its kind is an iq, and nothing else is
- * taken. */
+/* *limits is copied. only_iq: an object without a kind is an iq, and other kinds are refused. */
 struct jsonlines *jsonlines_new(const struct reader_config *limits, bool only_iq);
 void jsonlines_free(struct jsonlines *j);
-/* Read the object that is the whole text, as line `number`. Of a text that holds more values than
- * the largest stanza makes nothing is looked at: they would take hundreds of times its bytes. NULL,
- * and *s is valid until the next call; else what is wrong with it (static). *id is then the id it
- * has, as far as it is an object with one, else SPAN_NONE; also valid until the next call. */
+/* Read the object that is the whole text, as line `number`. A text with more values than the
+ * largest stanza has is refused unread: they would take hundreds of times its bytes. NULL, and *s
+ * is valid until the next call; else what is wrong with it (static). *id is then the id it has, as
+ * far as it is an object with one, else SPAN_NONE; also valid until the next call. */
 const char *jsonlines_read(
 	struct jsonlines *j, struct span text, size_t number, struct stanza *s, struct span *id);
 

@@ -55,7 +55,7 @@ static inline uint64_t has_zero(uint64_t v)
 	return (v - EACH(1)) & ~v & EACH(0x80);
 }
 
-/* How many bytes from p on, in steps of STRIDE, are none of those that find() looks for. */
+/* How many bytes from p on, in steps of STRIDE, hold no byte that find() looks for. */
 static inline size_t stride(const char *p, const char *end, char a, char b, char c)
 {
 	const char *start = p;
@@ -126,7 +126,7 @@ static inline const char *find(const char *p, const char *end, char a, char b, c
 	return p;
 }
 
-/* Checks of a few bytes return where to go on, or one of these: */
+/* Functions that check a few bytes return the place behind them, or one of these: */
 static const char more_bytes, no_doubt;
 #define MORE (&more_bytes)
 #define DOUBT (&no_doubt)
@@ -175,7 +175,7 @@ static bool is_character(unsigned long c)
 	return c < 0xd800 || (c > 0xdfff && c < 0xfffe) || (c > 0xffff && c < 0x110000);
 }
 
-/* Whether p to end, which has no ';', is how a reference may begin. */
+/* Whether the bytes from p to end, which have no ';', may be the beginning of a reference. */
 static bool begins_reference(const char *p, const char *end)
 {
 	size_t n = (size_t)(end - p - 1);
@@ -332,7 +332,7 @@ static inline const char *value(struct lexer_attribute *a, const char *p, const 
 	return p + 1;
 }
 
-/* Whether a declaration is one that everybody may make (Namespaces in XML 1.0, 3 and 2.2). */
+/* Whether the declaration is allowed (Namespaces in XML 1.0, 3 and 2.2). */
 static bool may_declare(const struct lexer_attribute *a)
 {
 	if (!a->plain || span_is(a->value, NS_XML) ||
@@ -342,7 +342,7 @@ static bool may_declare(const struct lexer_attribute *a)
 	       (a->value.n > 0 && !span_is(a->name, "xml") && !span_is(a->name, "xmlns"));
 }
 
-/* A bit for a local name; the same for names that are the same. */
+/* A bit chosen by a hash of the local name: equal names have equal bits. */
 static inline uint64_t mark(struct span local)
 {
 	return (uint64_t)1 << (((unsigned)local.p[0] * 5 + (unsigned)local.p[local.n - 1] +
@@ -641,7 +641,8 @@ bool lexer_decode(struct span *in, enum lexer_meaning where, char room[4], struc
 
 /* Pieces ----------------------------------------------------------------- */
 
-/* What begins here; *n: how many bytes that opens it. PIECE_NONE: more are needed to tell. */
+/* The kind of piece that begins here; *n: the bytes of its opening. PIECE_NONE: more bytes are
+ * needed to tell. */
 static enum lexer_kind kind_of(struct span in, size_t *n)
 {
 	static const unsigned char opening[] = {[PIECE_CDATA] = CDATA_BEGINS_BYTES,
@@ -673,7 +674,8 @@ static enum lexer_kind kind_of(struct span in, size_t *n)
 	return kind;
 }
 
-/* Up to and with `last`, from in[i] on. Of what may be its beginning nothing is taken. */
+/* Take the bytes from in[i] up to and with `last`. Bytes that may be its beginning are not taken.
+ */
 static size_t up_to(struct lexer_piece *piece, struct span in, size_t i, const char *last)
 {
 	size_t n = strlen(last);

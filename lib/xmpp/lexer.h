@@ -10,13 +10,13 @@
  * allocates nothing, copies nothing and remembers only offsets, so the input may move between two
  * calls.
  *
- * It is not the judge of what is wrong: LEXER_DOUBT means "not well-formed, or not common". Names
+ * It does not decide what is wrong: LEXER_DOUBT means "not well-formed, or not common". Names
  * with bytes beyond ASCII, references or line ends in the name of a namespace, more nesting,
  * attributes or declarations than there are places for: the caller gives such a stanza to expat,
  * from its first byte, and expat decides. So LEXER_DOUBT is always a correct answer, only a slow
  * one.
  *
- * lexer_piece() is the lower half: it finds where markup begins and ends, in anything, and can
+ * lexer_piece() is the lower half: it finds where markup begins and ends, in any input, and can
  * stop at any byte. lexer_tag_next() takes a tag that is known to be well-formed apart.
  *
  * SSE2, NEON, or eight bytes at a time (NO_SIMD=1, and all other processors).
@@ -34,7 +34,7 @@
 
 enum lexer_token {
 	LEXER_MORE,  /* the input ends before the next tag does */
-	LEXER_DOUBT, /* for expat to judge; the lexer is not to be asked again */
+	LEXER_DOUBT, /* expat must decide; do not call the lexer again */
 	LEXER_OPEN,
 	LEXER_EMPTY,
 	LEXER_CLOSE,
