@@ -19,7 +19,7 @@ struct child {
 	LIST_ENTRY(child) others;
 	pid_t pid;
 	bool group;
-	child_ended_fn *ended; /* NULL: nobody wants to hear of it */
+	child_ended_fn *ended; /* NULL: the caller is not told of its end */
 	void *context;
 };
 
@@ -50,7 +50,7 @@ static void on_child(void *context, int signal_number)
 
 	(void)context;
 	(void)signal_number;
-	/* from the start each time: the callback may change the list */
+	/* begin again each time: the callback may change the list */
 	while ((c = one_that_has_ended(&wait_status))) {
 		child_ended_fn *ended = c->ended;
 		void *its_context = c->context;
@@ -61,7 +61,7 @@ static void on_child(void *context, int signal_number)
 	}
 }
 
-/* Say what the child's descriptors, signals and group are to be. */
+/* Set the child's descriptors, signals and process group. */
 static void prepare(posix_spawn_file_actions_t *files, posix_spawnattr_t *attributes, int in,
 	int out, bool group)
 {
@@ -82,7 +82,7 @@ static void prepare(posix_spawn_file_actions_t *files, posix_spawnattr_t *attrib
 }
 
 /* posix_spawn() and not fork(): it does not copy the page tables of a process that may hold
- * hundreds of megabytes, and it says here why argv[0] cannot be run. 0 or an errno. */
+ * hundreds of megabytes, and it returns why argv[0] cannot be run. 0 or an errno. */
 static int spawn(const struct child_config *config, int in, int out, pid_t *pid)
 {
 	posix_spawn_file_actions_t files;

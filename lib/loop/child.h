@@ -1,4 +1,4 @@
-/* loop/child.h - child processes: the one way to start any
+/* loop/child.h - child processes: all of them are started here
  *
  * A child reads what the caller writes to *in as its standard input, and what it writes to its
  * standard output is read from *out; its stderr is ours. argv array, no shell, found by our PATH;
@@ -30,11 +30,10 @@ struct child *child_start(struct loop *loop, const struct child_config *config,
 	child_ended_fn *ended, void *context, int *in, int *out, int *error);
 /* To the child, or to all of its group. */
 void child_signal(const struct child *child, int signal_number);
-/* The caller wants to hear no more of it: `ended` is not called, and it is waited for by the
- * loop. */
+/* Forget the child: `ended` is not called, and the loop waits for it. */
 void child_forget(struct child *child);
-/* For exits, when the loop runs no more: whether it has ended. If so it is freed, and `ended` is
- * not called. */
+/* For exits, when the loop no longer runs: whether the child has ended. If so it is freed, and
+ * `ended` is not called. */
 bool child_reap(struct child *child);
 pid_t child_pid(const struct child *child);
 

@@ -28,7 +28,7 @@ static void must(CURLMcode code)
 		err_die(EXIT_TEMPORARY, "libcurl: %s", curl_multi_strerror(code));
 }
 
-/* Tell of all transfers that are over; done() may add the next ones. */
+/* Call done() for all finished transfers; it may add new ones. */
 static void reap(struct curlloop *c)
 {
 	CURLMsg *message;

@@ -2,8 +2,8 @@
  *
  * Invariants: transfers run in the one loop (no threads of ours, no waiting), and `done` is called
  * from the loop, never from curlloop_add(). An easy handle belongs to its owner; between
- * curlloop_add() and done (or curlloop_remove()) nothing of it may be changed.
- * Out of memory in libcurl ends the program, as xmalloc() does.
+ * curlloop_add() and done (or curlloop_remove()) it must not be changed. Out of memory in libcurl
+ * ends the program, as xmalloc() does.
  */
 #ifndef OUTBOARD_LOOP_CURLLOOP_H
 #define OUTBOARD_LOOP_CURLLOOP_H
@@ -27,8 +27,8 @@ void curlloop_add(struct curlloop *c, CURL *easy);
 /* Give it up: done will not be called. Harmless if it was not added. */
 void curlloop_remove(struct curlloop *c, CURL *easy);
 
-/* curl_easy_setopt() with its result looked at: what our options ask for the library can do (else
- * it was built without it), but each of them may run out of memory. */
+/* curl_easy_setopt() with its result checked: a failure means that the library was built without
+ * the feature, or that memory has run out. */
 #define CURLLOOP_SET(easy, option, value)                                                          \
 	curlloop_must(curl_easy_setopt(easy, option, value), #option)
 void curlloop_must(CURLcode code, const char *what);

@@ -42,8 +42,9 @@ struct dial {
 	struct loop_timer timer;
 	struct lookup *lookup; /* while a name is looked up */
 	int lookup_fd;
-	struct addrinfo *addresses, *address; /* all; the one that is being connected to */
-	int fd;				      /* -1: none */
+	struct addrinfo *addresses,
+		*address; /* all addresses; the one that is being connected to */
+	int fd;		  /* -1: none */
 	bool loopback;
 };
 
@@ -154,7 +155,7 @@ static bool is_self(int fd)
 
 static void set_option(int fd, int level, int name, int value)
 {
-	/* None of them is vital. */
+	/* Failures are ignored: the connection works without these options, too. */
 	(void)setsockopt(fd, level, name, &value, sizeof(value));
 }
 
@@ -214,7 +215,7 @@ static void log_address(const struct addrinfo *a, int error)
 		err_info("%s does not connect: %s", text, strerror(error));
 }
 
-/* The address failed (before the first one error is 0): the next one. */
+/* The address has failed (error is 0 before the first one): try the next one. */
 static void connect_next(struct dial *d, int error)
 {
 	for (;;) {
@@ -258,7 +259,7 @@ static void *lookup_run(void *context)
 	l->error_number = errno;
 	if (atomic_exchange(&l->owner, LOOKUP_DONE) == LOOKUP_ABANDONED)
 		lookup_free(l);
-	close(fd); /* the end of the pipe is the message */
+	close(fd); /* closing the pipe is the message */
 	return NULL;
 }
 
@@ -306,7 +307,7 @@ static void lookup_start(struct dial *d)
 	l->port = xstrdup(d->port);
 	l->done_fd = fds[1];
 	atomic_init(&l->owner, LOOKUP_RUNNING);
-	sigfillset(&all); /* signals are for the loop's thread */
+	sigfillset(&all); /* the loop's thread handles signals */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	error = pthread_create(&l->thread, NULL, lookup_run, l);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -322,7 +323,7 @@ static void lookup_start(struct dial *d)
 	loop_fd(d->loop, fds[0], POLLIN, on_lookup, d);
 }
 
-/* The first time: to begin. Later: the address takes too long. */
+/* The first call begins the work. Later calls mean that an address takes too long. */
 static void on_timer(void *context, int64_t now_ms)
 {
 	struct dial *d = context;

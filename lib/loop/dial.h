@@ -27,7 +27,7 @@ struct dial_ops {
 struct dial;
 
 /* Exactly one of ops is called, from the loop only; the dial is gone before it is called. port is a
- * number. Whoever wants a bound on the whole calls dial_cancel(). */
+ * number. There is no deadline for the whole: call dial_cancel() for that. */
 struct dial *dial_start(struct loop *loop, const char *host, const char *port,
 	const struct dial_ops *ops, void *context);
 /* Neither op is called any more. NULL is fine. */

@@ -10,7 +10,7 @@
 
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 30000
-/* A child that lived so long died of something else than its start. */
+/* A child that lived this long did not fail at its start, so the backoff begins again. */
 #define STEADY_MS 10000
 /* From SIGTERM to SIGKILL. */
 #define GRACE_MS 2000
@@ -74,7 +74,7 @@ static void on_child_ended(void *context, int wait_status)
 
 	h->child = NULL;
 	loop_timer_clear(h->loop, &h->killer);
-	kill(-h->group, SIGKILL); /* what it started ends with it */
+	kill(-h->group, SIGKILL); /* end the processes that it started, too */
 	handler_ended(h, child_exit_status(wait_status));
 }
 
@@ -117,7 +117,7 @@ static void on_bad(void *context, const char *what, size_t line)
 		h->config.argv[0], line, what);
 }
 
-/* It closed its stdout or does not take its stdin: of no use any more. */
+/* It has closed its stdout or does not take its stdin, so it cannot answer any more: end it. */
 static void on_ended(void *context, enum link_end why, int error, const char *text)
 {
 	struct handler *h = context;
@@ -131,7 +131,7 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 	loop_timer_set(h->loop, &h->killer, loop_now_ms(h->loop) + GRACE_MS);
 }
 
-/* Each turn's end: has the pipe to it drained? */
+/* At the end of each turn: whether the pipe to it has room again. */
 static void on_turn(void *context)
 {
 	struct handler *h = context;
@@ -155,7 +155,7 @@ static void handler_start(struct handler *h)
 	h->started_ms = loop_now_ms(h->loop);
 	h->child = child_start(h->loop, &child, on_child_ended, h, &h->in, &h->out, &error);
 	free(environment);
-	if (!h->child) { /* as a shell would say it */
+	if (!h->child) { /* the status as a shell reports it */
 		handler_ended(h, error == ENOENT ? 127 : 126);
 		return;
 	}
@@ -189,8 +189,8 @@ struct handler *handler_new(struct loop *loop, const struct handler_config *conf
 	return h;
 }
 
-/* What it still says while it ends is read, and nobody's any more: to close would be an error to
- * it, in the middle of its last work. */
+/* Read and discard its output while it ends: closing the pipe would give it an error in the middle
+ * of its last work. */
 static void drain_a_while(struct handler *h, int64_t left_ms)
 {
 	struct pollfd p = {.fd = h->out, .events = POLLIN};
@@ -199,11 +199,11 @@ static void drain_a_while(struct handler *h, int64_t left_ms)
 	if (poll(&p, 1, left_ms < 10 ? (int)left_ms : 10) > 0 &&
 		(!(p.revents & POLLIN) || read(h->out, bytes, sizeof(bytes)) <= 0)) {
 		close(h->out);
-		h->out = -1; /* poll() only waits from now on */
+		h->out = -1; /* from now on poll() is used only to wait */
 	}
 }
 
-/* Its end of input is the polite word; then the signals. */
+/* Ask it to end by closing its input first, then by signals. */
 static void end_child(struct handler *h, int64_t deadline_ms)
 {
 	bool over = false;

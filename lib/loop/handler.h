@@ -22,13 +22,13 @@ struct handler_config {
 };
 
 struct handler_ops {
-	/* one stanza (any kind) or one line (without newline) of its output; what is neither is
+	/* one stanza (any kind) or one line (without newline) of its output; anything else is
 	 * logged */
 	void (*stanza)(void *context, const struct stanza *s);
 	void (*line)(void *context, struct span line);
-	/* it is there (again) and may be given work */
+	/* it has started (again) and takes work */
 	void (*started)(void *context);
-	/* it died, or could not be started (already logged): what it held is lost */
+	/* it died, or could not be started (already logged): the work it held is lost */
 	void (*died)(void *context);
 	/* its stdin has room again after handler_congested() */
 	void (*drained)(void *context);
@@ -39,8 +39,8 @@ struct handler;
 /* Starts the child. */
 struct handler *handler_new(struct loop *loop, const struct handler_config *config,
 	const struct handler_ops *ops, void *context);
-/* Closes its stdin, reads past what it says until its end, at most until deadline_ms, then kills.
- * No callbacks any more. */
+/* Close its stdin, discard its output until it ends, and kill it at deadline_ms. No callback is
+ * called any more. */
 void handler_free(struct handler *h, int64_t deadline_ms);
 /* Stanzas appended here go to its stdin at the end of the turn; NULL while it is down. */
 struct writer *handler_writer(struct handler *h);
@@ -49,8 +49,8 @@ bool handler_send_line(struct handler *h, struct span line);
 bool handler_congested(const struct handler *h);
 /* As link_blocked(); also while it is down. */
 bool handler_blocked(const struct handler *h);
-/* Whether its output is left in its pipe: what would become of it does not drain. It is not
- * expected to take more meanwhile. */
+/* Stop reading its output (where it would go does not drain), or read again. Meanwhile it is not
+ * expected to take input. */
 void handler_hold(struct handler *h, bool hold);
 
 #endif

@@ -18,7 +18,7 @@ struct job {
 	job_done_fn *done;
 	void *context;
 	struct child *child; /* NULL: has ended */
-	pid_t group;	     /* 0: was not started */
+	pid_t group;	     /* 0: it was not started */
 	struct buf input, output;
 	int in, out;
 	enum job_end end;
@@ -37,7 +37,7 @@ static void close_fd(struct job *job, int *fd)
 
 static void job_free(struct job *job)
 {
-	/* also what it started and left behind with its stdout */
+	/* end also processes that it started and left behind with its stdout */
 	if (job->group && (job->child || job->out >= 0 || job->end != JOB_EXITED))
 		kill(-job->group, SIGKILL);
 	if (job->child)
@@ -51,7 +51,7 @@ static void job_free(struct job *job)
 	free(job);
 }
 
-/* Report once it has ended, and, if it ended well, all of its output is read. */
+/* Report when it has ended and, if it ended with 0, all its output has been read. */
 static void finish(struct job *job)
 {
 	if (job->child || (job->out >= 0 && job->end == JOB_EXITED && job->status == 0))
@@ -60,7 +60,7 @@ static void finish(struct job *job)
 	job_free(job);
 }
 
-/* The verdict is known: kill what is left of it. */
+/* The result is known: kill what is left of it. */
 static void stop(struct job *job, enum job_end end)
 {
 	if (job->end != JOB_EXITED)
@@ -112,7 +112,8 @@ static void on_input(void *context, int fd, short revents)
 	if (n > 0)
 		buf_consume(&job->input, (size_t)n);
 	if (n < 0 || buf_length(&job->input) == 0)
-		close_fd(job, &job->in); /* one that does not read its input may still answer */
+		close_fd(job,
+			&job->in); /* a program that does not read its input may still answer */
 }
 
 static void on_deadline(void *context, int64_t now_ms)
@@ -124,7 +125,7 @@ static void on_deadline(void *context, int64_t now_ms)
 		job->end = JOB_NOT_STARTED;
 	else
 		stop(job, JOB_LATE);
-	finish(job); /* unless it is still to end */
+	finish(job); /* unless it has yet to end */
 }
 
 static void on_killer(void *context, int64_t now_ms)
@@ -155,7 +156,7 @@ struct job *job_start(
 	loop_timer_init(&job->killer, on_killer, job);
 	job->child = child_start(loop, &child, on_ended, job, &job->in, &job->out, &error);
 	free(environment);
-	if (!job->child) { /* say so from the loop */
+	if (!job->child) { /* report it from the loop */
 		loop_timer_set(loop, &job->deadline, loop_now_ms(loop));
 		return job;
 	}

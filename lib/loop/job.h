@@ -1,7 +1,7 @@
 /* loop/job.h - a child process for one piece of input, whose whole output is the answer
  *
- * Its own process group, killed (SIGTERM, 2 s later SIGKILL) at the deadline, with what it left
- * behind; a clean environment and what the caller adds (loop/child.h).
+ * Its own process group, killed at the deadline (SIGTERM, 2 s later SIGKILL) with the processes it
+ * left behind; a clean environment and what the caller adds (loop/child.h).
  */
 #ifndef OUTBOARD_LOOP_JOB_H
 #define OUTBOARD_LOOP_JOB_H

@@ -16,9 +16,10 @@
 #include "base/io.h"
 
 #define BACKLOG 64
-/* Without a descriptor for another client: until then nobody is accepted. */
+/* How long no client is accepted when descriptors have run out. */
 #define PAUSE_MS 200
-/* So many at once: whoever goes on connecting does not keep us. */
+/* How many are accepted in one turn, so that clients that keep connecting do not occupy the loop.
+ */
 #define WAITING_MAX 1024
 
 struct listen_socket {
@@ -65,7 +66,7 @@ static void add_fd(struct listen_socket *l, int fd)
 	io_nonblocking(fd);
 }
 
-/* Whether somebody accepts connections at the address. */
+/* Whether a process accepts connections at the address. */
 static bool alive(const struct sockaddr_un *address)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -117,7 +118,7 @@ static int open_unix(const char *path, const char *mode_text, struct listen_sock
 		unlink(path);
 	}
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	/* never, not even for a moment, open to more than the mode says */
+	/* the socket must never be more open than the mode says, not even for a moment */
 	mask = umask(0777);
 	failed = fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0;
 	umask(mask);
@@ -318,7 +319,7 @@ void listen_stop(struct listen_socket *l)
 	watch(l, false);
 	loop_timer_clear(l->loop, &l->again);
 	l->loop = NULL;
-	/* ours, unless another has taken its place */
+	/* remove it only if no other file has taken its place */
 	if (l->path && lstat(l->path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode)
 		unlink(l->path);
 }

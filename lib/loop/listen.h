@@ -16,14 +16,14 @@ int listen_inherited(void);
 
 struct listen_socket;
 
-/* A unix socket at path with the mode ("0660"; NULL: 0600), or what was inherited where path is
- * NULL; *out is NULL where there is neither. A socket file that nobody listens on any more is
- * replaced, one that somebody does is not. Returns an exit status; what is wrong has been logged.
+/* A unix socket at path with the mode ("0660"; NULL: 0600), or the inherited socket where path is
+ * NULL; *out is NULL where there is neither. A socket file is replaced only if no process listens
+ * on it any more. Returns an exit status; what is wrong has been logged.
  */
 int listen_open(const char *path, const char *mode, struct listen_socket **out);
 /* "ADDR:PORT", "[::1]:5280", ":5280" (loopback) or with a name: each address of it. */
 int listen_open_tcp(const char *text, struct listen_socket **out);
-/* A listening socket that somebody else has made; owned from now on. */
+/* A listening socket that another process has made; owned from now on. */
 struct listen_socket *listen_from(int fd);
 /* Whether fd is a socket that listens; and whether it is a connected stream. */
 bool listen_is_listening(int fd);
@@ -35,8 +35,8 @@ void listen_hold(struct listen_socket *l, bool hold);
 /* Call fn with each accepted client (blocking as accepted, close-on-exec; fn owns the fd). */
 void listen_start(struct listen_socket *l, struct loop *loop, void (*fn)(void *context, int fd),
 	void *context);
-/* Take those who have connected already: they would be thrown out with a socket of our own. Those
- * at an inherited one are left to who gets it next. */
+/* Take the clients that have connected already: closing our own socket would reset them. Clients at
+ * an inherited socket are left to the process that gets it next. */
 void listen_take_waiting(struct listen_socket *l);
 /* Take no more clients; the socket file of our own is removed. NULL is allowed. */
 void listen_stop(struct listen_socket *l);

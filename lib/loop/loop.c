@@ -33,8 +33,8 @@ struct handler {
 
 struct loop {
 	/* polled[i] and watches[i] belong together; polled[0] is the self-pipe. A removed fd stays
-	 * as -1 until the turn is over, and a new one goes to the end, behind what this turn looks
-	 * at: so nobody gets the events of a file that had the same number before. */
+	 * as -1 until the turn is over, and a new one goes to the end, behind those of this turn.
+	 * So a new file never gets the events of an old one that had the same number. */
 	struct pollfd *polled;
 	struct watch *watches;
 	size_t count, room, removed;
@@ -54,8 +54,8 @@ struct loop {
 	bool stopped, ran;
 };
 
-/* What a signal handler can reach. The byte in the pipe only wakes the loop: a child between fork
- * and exec has the same pipe but its own flags. */
+/* What a signal handler can reach. The byte in the pipe only wakes the loop. The flags are needed
+ * because a child between fork and exec shares the pipe, but not the flags. */
 static volatile sig_atomic_t signal_pipe = -1;
 static volatile sig_atomic_t signal_pending[NSIG];
 
@@ -165,7 +165,7 @@ static void run_fds(struct loop *loop, size_t count)
 {
 	for (size_t i = 1; i < count && !loop->stopped; i++) {
 		struct pollfd *p = &loop->polled[i];
-		/* an earlier callback may have lost interest */
+		/* an earlier callback may have changed the events */
 		short revents = p->revents & (short)(p->events | POLLERR | POLLHUP | POLLNVAL);
 		if (p->fd >= 0 && revents)
 			loop->watches[i].fn(loop->watches[i].context, p->fd, revents);
@@ -185,7 +185,7 @@ static void timer_put(struct loop *loop, struct loop_timer *timer, size_t slot)
 	timer->slot = slot;
 }
 
-/* Move the timer, whose place is `slot`, to where its deadline belongs. */
+/* Move the timer from the place `slot` to the place that fits its deadline. */
 static void timer_sift(struct loop *loop, struct loop_timer *timer, size_t slot)
 {
 	while (slot > 0) {
@@ -242,7 +242,8 @@ void loop_timer_clear(struct loop *loop, struct loop_timer *timer)
 
 static void run_timers(struct loop *loop)
 {
-	/* No more than were set, so that one that sets itself again at once starves nobody. */
+	/* Call at most as many timers as were set, so that one that sets itself again at once does
+	 * not starve the rest. */
 	for (size_t left = loop->timers_count; left > 0 && !loop->stopped; left--) {
 		if (loop->timers_count == 0 || loop->timers[0]->deadline_ms > loop->now_ms)
 			return;
@@ -296,7 +297,7 @@ void loop_turn(struct loop *loop, loop_turn_fn *fn, void *context)
 
 void loop_turn_remove(struct loop *loop, loop_turn_fn *fn, void *context)
 {
-	/* Stays as a gap: it may be a hook that runs now who asks. */
+	/* Leave a gap: the hook that runs at the moment may have called this. */
 	for (size_t i = 0; i < loop->hooks_count; i++)
 		if (loop->hooks[i].fn == fn && loop->hooks[i].context == context)
 			loop->hooks[i].fn = NULL;
@@ -332,7 +333,7 @@ static int wait_ms(const struct loop *loop)
 int loop_run(struct loop *loop)
 {
 	loop->now_ms = io_now_ms();
-	if (loop->ran) /* and was stopped; who stops it before it runs means it */
+	if (loop->ran) /* run until stopped; a stop before loop_run() counts */
 		loop->stopped = false;
 	for (;;) {
 		run_hooks(loop);

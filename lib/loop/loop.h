@@ -20,7 +20,7 @@
 
 struct loop;
 
-/* Exits 75 when there is no pipe to be had. */
+/* Exits 75 when no pipe can be made. */
 struct loop *loop_new(void);
 void loop_free(struct loop *loop); /* restores signal dispositions */
 
@@ -42,7 +42,8 @@ void loop_timer_init(struct loop_timer *timer, loop_timer_fn *fn, void *context)
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, int64_t deadline_ms);
 void loop_timer_clear(struct loop *loop, struct loop_timer *timer);
 
-/* Several of one number before the loop looks are one. fn NULL: as it was before. */
+/* Several signals of one number that come before the loop looks count as one. fn NULL: restore the
+ * old disposition. */
 typedef void loop_signal_fn(void *context, int signal_number);
 void loop_signal(struct loop *loop, int signal_number, loop_signal_fn *fn, void *context);
 

@@ -1,4 +1,4 @@
-/* server/client-address.h - where a client's connection goes to
+/* server/client-address.h - the addresses that a client connects to
  */
 #ifndef OUTBOARD_SERVER_CLIENT_ADDRESS_H
 #define OUTBOARD_SERVER_CLIENT_ADDRESS_H
@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Numeric addresses, to be tried in turn; one NULL where SRV records say it. At first all 0. */
+/* Numeric addresses, to be tried in turn; a single NULL where SRV records decide. At first all 0.
+ */
 struct client_addresses {
 	char **list;
 	size_t count;

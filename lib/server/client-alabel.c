@@ -9,18 +9,19 @@ static const char *expected;
 
 static void handshake_seen(const SSL *ssl, int where, int value)
 {
-	SSL *s = (SSL *)(uintptr_t)ssl; /* ours to change: the callback is told of any connection */
+	SSL *s = (SSL *)(uintptr_t)ssl; /* change only our own handshake: the callback is called for
+					   every connection */
 
 	(void)value;
 	if (!(where & SSL_CB_HANDSHAKE_START) || !expected)
 		return;
-	/* A name that cannot be set is not left out: the handshake has none that fits. */
+	/* If the name cannot be set, the handshake must fail: no name would be checked. */
 	if (!SSL_set1_host(s, expected))
 		SSL_set1_host(s, "invalid.");
 	SSL_set_tlsext_host_name(s, expected);
 }
 
-/* OpenSSL calls this for each context that is made, the library's too. */
+/* OpenSSL calls this for each new context, also for libstrophe's. */
 static void context_made(
 	void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index, long argl, void *argp)
 {

@@ -53,9 +53,10 @@ static void login_seen(struct client_story *story, const char *xml)
 		story->max_bytes = max_bytes_of(xml);
 	} else if (starts(xml, "<proceed")) {
 		story->proceed = true;
-		story->features = false; /* those that count come encrypted */
+		story->features = false; /* only features behind TLS count */
 	} else if (starts(xml, "<failure") && strstr(xml, XMPP_NS_SASL)) {
-		/* the library goes on with weaker mechanisms: the first one says what is wrong */
+		/* the library goes on with weaker mechanisms, but the first failure is the one that
+		 * says what is wrong */
 		if (!story->sasl_failure[0])
 			keep_condition(story->sasl_failure, sizeof(story->sasl_failure), xml);
 	} else if (starts(xml, "<iq") && strstr(xml, "\"_xmpp_bind1\"") &&
@@ -74,7 +75,7 @@ void client_story_log(struct client_story *story, bool up, xmpp_log_level_t leve
 		if (!up && starts(message, "RECV: "))
 			login_seen(story, message + 6);
 		else if (starts(message, "parse error"))
-			story->broken = true; /* of what the library then does nothing comes */
+			story->broken = true; /* the library cannot go on from here */
 	} else if (level >= XMPP_LEVEL_WARN) {
 		keep(story->library_says, sizeof(story->library_says), message, strlen(message));
 		err_info("libstrophe: %s: %s", area, message);

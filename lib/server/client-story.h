@@ -1,8 +1,8 @@
-/* server/client-story.h - what libstrophe shows of a login, and why it failed
+/* server/client-story.h - why a login through libstrophe failed
  *
- * libstrophe tells its caller only that a connection has ended. Why shows in what the server sent,
- * and that shows only in the library's own log, which is read here. What we send (passwords!) is in
- * there as well and goes nowhere.
+ * libstrophe tells its caller only that a connection has ended. The reason is in the server's
+ * stanzas, which only the library's own log shows, so that log is read here. It also holds what we
+ * send, passwords among it: nothing of it is printed.
  */
 #ifndef OUTBOARD_SERVER_CLIENT_STORY_H
 #define OUTBOARD_SERVER_CLIENT_STORY_H
@@ -16,12 +16,12 @@
 
 struct client_story {
 	bool established;  /* TCP */
-	bool features;	   /* those that count: behind TLS if there is any */
+	bool features;	   /* the features that count: those behind TLS if there is TLS */
 	bool proceed;	   /* TLS begins */
 	bool tls_required; /* the features say so */
 	bool mechanisms;   /* the features offer some */
-	bool broken;	   /* the peer has sent what is not XML */
-	size_t max_bytes;  /* XEP-0478, of the last features; 0: nothing was said */
+	bool broken;	   /* the peer has sent bytes that are not XML */
+	size_t max_bytes;  /* XEP-0478, of the last features; 0: the server gave none */
 	int connect_errno;
 	char sasl_failure[64], bind_failure[64], stream_error[64], stream_error_text[128];
 	char library_says[160];
@@ -31,7 +31,7 @@ struct client_story {
 void client_story_log(struct client_story *story, bool up, xmpp_log_level_t level, const char *area,
 	const char *message);
 void client_story_stream_error(struct client_story *story, const xmpp_stream_error_t *error);
-/* What the stream error that was seen means as an exit status. */
+/* The exit status for the stream error that was seen. */
 int client_story_stream_status(const struct client_story *story);
 
 /* Log why a login as jid at `where` did not come about; returns the exit status. */

@@ -55,7 +55,8 @@ static bool print_attributes(struct buf *out, xmpp_stanza_t *node, bool lang_bar
 
 static bool in_xml_namespace(const char *ns)
 {
-	return strcmp(ns, NS_XML) == 0; /* cannot be declared, has its prefix always */
+	return strcmp(ns, NS_XML) ==
+	       0; /* the xml namespace always has its prefix and is never declared */
 }
 
 static bool print_tag(

@@ -1,7 +1,7 @@
 /* server/client-tree.h - libstrophe's tree of a stanza as bytes
  *
- * libstrophe prints its trees by recursion and forgets how prefixes were declared. Here nothing
- * recurses, and nothing is lost beyond what the library's parser has lost.
+ * libstrophe prints its trees by recursion and forgets how prefixes were declared. This module does
+ * not recurse, and loses no more than the library's parser has lost.
  */
 #ifndef OUTBOARD_SERVER_CLIENT_TREE_H
 #define OUTBOARD_SERVER_CLIENT_TREE_H

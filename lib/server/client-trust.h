@@ -1,4 +1,4 @@
-/* server/client-trust.h - a file's certificates instead of the system's, not beside them
+/* server/client-trust.h - trust the certificates of a file instead of the system's
  *
  * libstrophe always loads OpenSSL's default certificates; variables of the environment say where
  * those are. They are changed for the time of the login.

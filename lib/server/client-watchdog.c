@@ -34,7 +34,7 @@ void client_watchdog_start(struct client_watchdog *w, int64_t deadline_ms)
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&w->changed, &attributes);
 	pthread_condattr_destroy(&attributes);
-	sigfillset(&all); /* signals are for the loop's thread */
+	sigfillset(&all); /* the loop's thread handles signals */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	w->running = pthread_create(&w->thread, NULL, watchdog_main, w) == 0;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -26,16 +26,17 @@
 #include "server/client-trust.h"
 #include "server/client-watchdog.h"
 
-/* What the library writes at once over TLS: one record. */
+/* How much the library writes at once over TLS: one record. */
 #define CHUNK_BYTES 16384
-/* The library reads 4 KiB a call; a TLS record it has decrypted may hold four times that, and
- * nothing in its interface tells. So many calls without a sign on the socket and all is read. */
+/* The library reads 4 KiB a call; a TLS record it has decrypted may hold four times that, and its
+ * interface does not tell. After this many calls without a sign on the socket all has been read. */
 #define QUIET_RUNS 6
-/* Calls in one turn, before others get theirs. */
+/* Calls in one turn, so that other descriptors are served, too. */
 #define RUNS_PER_TURN 256
 #define LOGIN_TICK_MS 200
 #define SEND_TICK_MS 250
-/* The library frees and prints its tree by recursion: room for what servers let through. */
+/* The library frees its tree by recursion: the stack needed for the deepest stanza that servers let
+ * through. */
 #define STACK_BYTES (256UL * 1024 * 1024)
 #define MAX_SERIALISED_BYTES ((size_t)256 * 1024 * 1024)
 
@@ -66,7 +67,7 @@ struct client {
 
 	struct client_story story;
 
-	struct buf out; /* what the library does not have yet */
+	struct buf out; /* bytes that the library does not have yet */
 	struct writer writer;
 	bool server_says; /* how large a stanza may be */
 	bool unsent;	  /* the library may hold bytes */
@@ -144,7 +145,7 @@ static void finish(struct client *c, int status)
 	if (c->gone)
 		return;
 	c->gone = true;
-	/* one turn more: in this one the owner may have had his */
+	/* one more turn: the owner's hook may have run in this one already */
 	loop_timer_set(c->loop, &c->tick, 0);
 	unwatch(c);
 	client_trust_restore(&c->trust);
@@ -182,7 +183,7 @@ static bool connect_next(struct client *c)
 	return false;
 }
 
-/* Look once whether TCP is connected, and to whom. False: not allowed to go there. */
+/* Check once whether TCP is connected, and to which address. False: that address is not allowed. */
 static bool look_at_peer(struct client *c)
 {
 	struct sockaddr_storage peer;
@@ -193,7 +194,8 @@ static bool look_at_peer(struct client *c)
 		return true;
 	if (getpeername(c->fd, (struct sockaddr *)&peer, &n) != 0) {
 		n = sizeof(error);
-		/* taking it away makes no difference to the library: it sees no peer */
+		/* the library does not notice that we take the descriptor: it never sees the peer
+		 */
 		if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error != 0)
 			c->story.connect_errno = error;
 		return true;
@@ -239,7 +241,7 @@ static void connection_event(xmpp_conn_t *conn, xmpp_conn_event_t event, int err
 	}
 	if (c->tls != CLIENT_TLS_OFF && !xmpp_conn_is_secured(conn)) {
 		err_error("%s is not encrypted", whereto(c));
-		xmpp_disconnect(conn); /* cannot be: the library was told to insist */
+		xmpp_disconnect(conn); /* cannot happen: the library was told to require TLS */
 		return;
 	}
 	client_watchdog_stop(&c->watchdog);
@@ -268,7 +270,7 @@ static int stanza_came(xmpp_conn_t *conn, xmpp_stanza_t *node, void *context)
 	if (first && id && strncmp(id, "_xmpp_", 6) == 0)
 		return 1; /* the answer to the library's own last request of the login */
 	if (!ns || strcmp(ns, NS_CLIENT) != 0)
-		return 1; /* stream errors and features: the library's business */
+		return 1; /* stream errors and features: the library handles them */
 	buf_reset(&c->xml);
 	if (!client_tree_print(&c->xml, node, c->quirks.lang_bare) ||
 		!buf_append_char(&c->xml, '\n')) {
@@ -375,7 +377,7 @@ static void pump(struct client *c, bool turn_ends)
 		}
 	}
 	watch(c);
-	/* others first, then more of this; and who has had his turn gets another */
+	/* Yield to other descriptors, then continue; rerun the hooks that already ran. */
 	if ((quiet < QUIET_RUNS && c->paused == 0) || (turn_ends && c->handed_over != handed_over))
 		loop_timer_set(c->loop, &c->tick, loop_now_ms(c->loop));
 }
@@ -444,7 +446,8 @@ void client_pause(struct client *c)
 
 void client_resume(struct client *c)
 {
-	if (--c->paused == 0 && !c->gone) /* the library may hold bytes no poll(2) tells of */
+	if (--c->paused == 0 &&
+		!c->gone) /* the library may hold bytes that poll(2) does not show */
 		loop_timer_set(c->loop, &c->tick, loop_now_ms(c->loop));
 	else
 		watch(c);
@@ -502,7 +505,7 @@ int client_close(struct client *c, int64_t deadline_ms)
 
 /* --- beginning and end of a client */
 
-/* NULL where a domain has none of its own. */
+/* NULL where the domain is ASCII. */
 static char *alabels_of(struct span domain)
 {
 	struct buf ascii;
@@ -564,7 +567,7 @@ static void stack_grow(void)
 	setrlimit(RLIMIT_STACK, &limit);
 }
 
-/* Everything that can be wrong before the network is asked. */
+/* Check everything that can be checked without the network. */
 static int prepare(struct client *c, const struct client_config *config, struct buf *password)
 {
 	int status;
@@ -662,7 +665,7 @@ void client_free(struct client *c)
 {
 	if (!c)
 		return;
-	c->gone = true; /* what the library reports while it is taken down concerns nobody */
+	c->gone = true; /* ignore what the library reports while it is freed */
 	loop_timer_clear(c->loop, &c->tick);
 	client_watchdog_stop(&c->watchdog);
 	unwatch(c);

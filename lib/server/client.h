@@ -4,8 +4,8 @@
  * by our loop, and xmpp_run_once() is called with a zero timeout when there is
  * something to do (its own loop would sleep on pending TLS bytes).
  * Stream management is not asked for: a command's session ends with the command,
- * nothing of it is kept waiting on the server for a resumption that never comes.
- * That the server took everything is known from its </stream:stream> (client_close).
+ * the server must not keep it for a resumption that never comes. The server's </stream:stream>
+ * tells that it has taken everything (client_close).
  *
  * TLS: the certificate must be valid for the JID's domain, wherever the
  * connection goes to. There is no switch against that. CLIENT_TLS_OFF works with
@@ -33,7 +33,8 @@
 enum client_tls { CLIENT_TLS_REQUIRED, CLIENT_TLS_DIRECT, CLIENT_TLS_OFF };
 
 #define CLIENT_LOGIN_MS 30000
-/* Servers that say nothing take at least so much: Prosody; ejabberd as Debian has it. */
+/* Servers that announce no limit take at least this much: Prosody, and ejabberd as Debian
+ * configures it. */
 #define CLIENT_SEND_BYTES ((size_t)262144)
 #define CLIENT_MAX_QUEUE_BYTES (16 * 1024 * 1024)
 
@@ -47,7 +48,7 @@ struct client_config {
 	/* See writer.h; 0 = none; -1: what the server says (XEP-0478), else CLIENT_SEND_BYTES */
 	int64_t max_send_bytes;
 	size_t max_queue_bytes; /* 0: CLIENT_MAX_QUEUE_BYTES */
-	bool from_is_read;	/* by somebody: warn of what may be forged */
+	bool from_is_read;	/* a reader will use `from`: warn that it may be forged */
 	int64_t login_ms;	/* from client_new() until up; 0: CLIENT_LOGIN_MS */
 };
 

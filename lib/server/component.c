@@ -20,9 +20,9 @@
 #include "server/roundtrip.h"
 
 #define WHY_BYTES 1024
-/* The longest wait for a server on this machine, without what chance adds. */
+/* The longest backoff for a server on this machine, before jitter. */
 #define LOOPBACK_BACKOFF_MS 4000
-/* Read and thrown away at most, so that our stream error arrives. */
+/* How much is read and discarded at most, so that our stream error arrives. */
 #define LINGER_BYTES (1024 * 1024)
 
 enum state {
@@ -53,14 +53,14 @@ struct component {
 	struct buf secret;
 
 	enum state state;
-	struct loop_timer timer; /* of the state: its deadline, or the next attempt */
+	struct loop_timer timer; /* the deadline of the state, or the next attempt */
 	struct dial *dial;	 /* while connecting */
 	int fd;			 /* -1: none */
 	struct link *link;
 
 	bool ever_connected, ever_up, told_cleartext, told_unknown;
 	bool loopback;	    /* where the last attempt went to */
-	bool only_protocol; /* all failures in the row */
+	bool only_protocol; /* failures in a row of all kinds */
 	int64_t up_since_ms;
 	struct backoff failures, conflicts;
 	uint64_t connections, unknown;
@@ -69,7 +69,7 @@ struct component {
 	int64_t pinged_ms;
 	struct loop_timer life;
 	uint64_t late_requests; /* came after our end tag */
-	int close_status;	/* what the peer says to our end tag */
+	int close_status;	/* a stream error that answers our end tag */
 	int final_status;	/* the owner's, after a stream error; 0: none */
 };
 
@@ -108,7 +108,7 @@ static int64_t failure_delay_ms(struct component *c, enum failure failure)
 	return jittered(delay_ms);
 }
 
-/* What was given to a stream that is over and may not have arrived. */
+/* Log how many bytes of the lost stream may not have arrived. */
 static void log_lost_output(const struct component *c)
 {
 	size_t lost = c->link ? link_queued_bytes(c->link) : 0;
@@ -134,7 +134,7 @@ static int failure_status(const struct component *c, enum failure failure)
 }
 
 /* This attempt, or the stream, is over: wait for the next, or give up. Calls the owner's gave_up
- * last, for he may free us there. */
+ * last, because the owner may free the component there. */
 static void component_failed(struct component *c, enum failure failure, const char *why)
 {
 	bool was_up = c->state == STATE_UP;
@@ -184,7 +184,7 @@ __attribute__((format(printf, 3, 4))) static void component_fail(
 
 /* Stream ---------------------------------------------------------------------- */
 
-/* What belongs to the stream is neither counted nor measured as a stanza. */
+/* Headers and end tags of the stream do not count as stanzas. */
 static struct writer stream_writer(struct component *c)
 {
 	struct writer w;
@@ -203,7 +203,8 @@ static void send_stream_error(struct component *c, const char *condition)
 	writer_raw(&w, " xmlns='" NS_STREAM_ERRORS "'/></stream:error></stream:stream>");
 	writer_end(&w);
 	link_flush(c->link, 0);
-	/* To close with unread bytes would be a reset, and the server might never see the error. */
+	/* Closing with unread bytes would send a reset, and the server might never see the error.
+	 */
 	shutdown(c->fd, SHUT_WR);
 	for (size_t left = LINGER_BYTES; left > 0;) {
 		char bytes[16384];
@@ -249,7 +250,7 @@ static void on_opened(void *context, const struct stanza *header)
 	c->state = STATE_AUTHENTICATING;
 }
 
-/* Conditions (RFC 6120 4.9.3) that say that what we sent was wrong. */
+/* Whether the condition (RFC 6120 4.9.3) says that we sent something wrong. */
 static bool blames_us(struct span condition)
 {
 	static const char *const conditions[] = {"bad-format", "bad-namespace-prefix",
@@ -322,7 +323,7 @@ static int64_t earlier(int64_t a_ms, int64_t b_ms)
 	return a_ms < b_ms ? a_ms : b_ms;
 }
 
-/* When the silence becomes too long, as things stand. */
+/* When the silence becomes too long if nothing more is read. */
 static int64_t ping_due_ms(struct component *c)
 {
 	int64_t wait_ms = c->config.ping_interval_ms, heard_ms = link_heard_ms(c->link);
@@ -356,7 +357,7 @@ static void on_life(void *context, int64_t now_ms)
 		   link_queued_bytes(c->link) == 0) {
 		link_send_raw(c->link, SPAN(" "));
 	}
-	/* what is written now has this time once it has left */
+	/* the time for an answer runs from the moment the ping was written */
 	loop_timer_set(c->loop, &c->life,
 		earlier(ping_due_ms(c), link_queued_bytes(c->link)
 						? now_ms + c->config.space_ms
@@ -443,7 +444,7 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 			c->close_status = EXIT_TEMPORARY;
 		return;
 	}
-	if (why != LINK_BROKEN) /* there the peer is still listening */
+	if (why != LINK_BROKEN) /* the peer still reads then */
 		log_lost_output(c);
 	switch (why) {
 	case LINK_EOF:
@@ -587,7 +588,7 @@ struct component *component_new(struct loop *loop, const struct component_config
 	if (*status != EXIT_DONE)
 		goto fail;
 	secret_trim(&c->secret);
-	/* Not now: nobody expects to be called before he has what we return. */
+	/* Not at once: the owner does not expect a callback before this function has returned. */
 	loop_timer_set(loop, &c->timer, loop_now_ms(loop));
 	return c;
 fail:
@@ -646,7 +647,8 @@ int component_close(struct component *c, int64_t deadline_ms)
 	bool ended = false;
 
 	component_goodbye(c);
-	if (c->link && c->state != STATE_CLOSING) { /* nothing was said that one could wait for */
+	if (c->link &&
+		c->state != STATE_CLOSING) { /* nothing was sent, so there is nothing to wait for */
 		link_send_raw(c->link, SPAN("</stream:stream>"));
 		link_flush(c->link, 0);
 	} else if (c->link) {

@@ -9,21 +9,19 @@
  * stream was lost is logged in bytes.
  *
  * Ends for good (gave_up):
- *   EXIT_DENIED       bad secret (not-authorized before the handshake). ejabberd says the same of
- *                     a domain it does not know
- *   EXIT_CONFIG       a domain the server does not know (host-unknown, also invalid-namespace and
- *                     improper-addressing) on the first stream; later, when it once was known,
- *                     the server is being set up anew: long backoff
- *   EXIT_UNAVAILABLE  retries (more than 0) used up, and no connection was ever made
- *   EXIT_PROTOCOL     retries used up, the peer broke the protocol each time in the row
- *   EXIT_TEMPORARY    retries used up otherwise
- * conflict (another component holds the domain) keeps trying with long backoff: a standby waits
- * and takes over.
+ *   EXIT_DENIED       bad secret (not-authorized before the handshake). ejabberd answers the same
+ * for a domain that it does not know EXIT_CONFIG       a domain the server does not know
+ * (host-unknown, also invalid-namespace and improper-addressing) on the first stream; later, when
+ * it once was known, the server is being set up anew: long backoff EXIT_UNAVAILABLE  retries (more
+ * than 0) used up, and no connection was ever made EXIT_PROTOCOL     retries used up, the peer
+ * broke the protocol each time in the row EXIT_TEMPORARY    retries used up otherwise conflict
+ * (another component holds the domain) keeps trying with long backoff: a standby waits and takes
+ * over.
  *
  * A stream on which nothing was written for COMPONENT_SPACE_MS gets a space (RFC 6120 4.6.1). With
  * ping_interval_ms a stream on which nothing was read that long gets a ping to ourselves
- * (roundtrip.h), and a second one if nothing comes; if nothing comes of that either, the stream is
- * lost. Any byte is an answer; while we do not read, the time stands still.
+ * (roundtrip.h), and a second one if nothing comes; if nothing comes then either, the stream is
+ * lost. Any byte counts as an answer; the time stands still while we do not read.
  *
  * A stream that ends within COMPONENT_STABLE_MS counts as a failed attempt: a server that accepts
  * the handshake and closes is not hammered.
@@ -90,15 +88,15 @@ bool component_reached(const struct component *c);
 uint64_t component_connections(const struct component *c);
 /* Elements at stanza level that are no stanzas, so far. */
 uint64_t component_unknown(const struct component *c);
-/* Queue </stream:stream> behind what is queued, so that both leave in one write: the less the
- * server can send us in between. From here on the component is not up. component_close() must
- * follow. */
+/* Queue </stream:stream> behind what is queued, so that both leave in one write: which leaves the
+ * server less time to send us something in between. From here on the component is not up.
+ * component_close() must follow. */
 void component_goodbye(struct component *c);
 /* Write what is queued, send </stream:stream>, wait for the server's (until deadline), close.
- * Requests that come in meanwhile and that ops.late does not care for get no answer and are
- * logged; a stream error too. Then no more callbacks. EXIT_DONE if the server has taken it all (its
- * end tag came), EXIT_PROTOCOL if it answered with a stream error that blames us, else
- * EXIT_TEMPORARY. */
+ * Requests that arrive meanwhile and that ops.late does not take get no answer and are logged, and
+ * so is a stream error. Then no more callbacks. EXIT_DONE if the server has taken it all (its end
+ * tag came), EXIT_PROTOCOL if it answered with a stream error that blames us, else EXIT_TEMPORARY.
+ */
 int component_close(struct component *c, int64_t deadline_ms);
 /* After a component_close() with EXIT_DONE: connect once more, in the loop; up or gave_up follows.
  */

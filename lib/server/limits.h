@@ -1,4 +1,4 @@
-/* server/limits.h - rows for opt_program.limits, of which programs have the same ones
+/* server/limits.h - rows for opt_program.limits that several programs share
  *
  * c is an lvalue with static storage of a struct that has the fields max_depth, max_attributes and
  * max_queue_bytes: service_config, login_config.
@@ -8,7 +8,7 @@
 
 #include "base/opt.h"
 
-/* Of what reads and writes stanzas: depth attributes queue-bytes */
+/* For programs that read and write stanzas: depth attributes queue-bytes */
 #define STREAM_LIMITS(c)                                                                           \
 	READER_LIMITS(c, 10000),                                                                   \
 	{                                                                                          \
@@ -16,7 +16,7 @@
 			"most output waiting to be written (default 16M)", &(c).max_queue_bytes,   \
 			.min = 65536, .max = 1 << 30                                               \
 	}
-/* Of what only reads. */
+/* For programs that only read stanzas. */
 #define READER_LIMITS(c, deepest)                                                                  \
 	{"depth", 0, OPT_INT, NULL, "deepest nesting read (default 256)", &(c).max_depth,          \
 		.min = 2, .max = (deepest)},                                                       \

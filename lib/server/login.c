@@ -131,7 +131,7 @@ static void component_down(void *context)
 {
 	struct login *l = context;
 
-	l->up = false; /* gave_up says how: there are no retries */
+	l->up = false; /* gave_up has the status: there are no retries */
 }
 
 static void component_stanza(void *context, const struct stanza *s)
@@ -152,7 +152,7 @@ static void component_gave_up(void *context, int status)
 {
 	struct login *l = context;
 
-	/* without retries the component says that it may be tried again, whatever it was */
+	/* without retries the component always reports EXIT_TEMPORARY, whatever failed */
 	if (status == EXIT_TEMPORARY && !component_reached(l->component))
 		status = EXIT_UNAVAILABLE;
 	over(l, status);

@@ -18,19 +18,18 @@ struct metric {
 	uint64_t value;
 };
 
-/* What a counter is called: of a table of these beside an array of values. */
+/* The name of a counter: a table of these stands beside an array of values. */
 struct metric_name {
 	const char *name, *labels, *help;
 };
 
-/* Put metrics, or counters, behind the n there are in out, as far as there is room for max; returns
- * how many there are then. */
+/* Append metrics, or counters, to the n that are in out, up to max; returns the new number. */
 size_t metrics_add(
 	struct metric *out, size_t n, size_t max, const struct metric *more, size_t count);
 size_t metrics_add_counters(struct metric *out, size_t n, size_t max,
 	const struct metric_name *names, const uint64_t *values, size_t count);
 
-/* Whose metrics they are: labels of each sample, so that several instances share a folder. */
+/* Labels of each sample, so that several instances can share a folder. */
 struct metrics_source {
 	const char *program;
 	const char *label, *value; /* label="value": the domain or host served; NULL: none */

@@ -19,7 +19,7 @@
 #include "base/io.h"
 
 #define STATUS_MAX_BYTES 512
-/* A supervisor that does not read must not hold us up for longer. */
+/* How long a supervisor that does not read may delay us. */
 #define SEND_SECONDS 1
 
 struct notify {

@@ -2,8 +2,8 @@
  *
  * A ping from us to A/RANDOM, where A is our own bare address. To a component the server routes it
  * back; to a client it answers that there is no such session. Either comes only when all that was
- * sent before has been handled, and neither reaches anybody else. Works on every server and needs
- * no module there.
+ * sent before has been handled, and neither reaches anybody else. This works on every server and
+ * needs no module.
  */
 #ifndef OUTBOARD_SERVER_ROUNDTRIP_H
 #define OUTBOARD_SERVER_ROUNDTRIP_H
@@ -25,7 +25,7 @@ void roundtrip_init(struct roundtrip *r);
  * client's); address: A. */
 enum writer_status roundtrip_send(
 	struct roundtrip *r, struct span from, struct span address, struct writer *w);
-/* True if s is what comes back of a ping of ours, also of an older one: it is nobody else's. */
+/* Whether s is the answer to our ping, or to an earlier one of ours: nobody else should see it. */
 bool roundtrip_take(struct roundtrip *r, const struct stanza *s);
 
 #endif
