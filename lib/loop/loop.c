@@ -333,7 +333,7 @@ static int wait_ms(const struct loop *loop)
 int loop_run(struct loop *loop)
 {
 	loop->now_ms = io_now_ms();
-	if (loop->ran) /* run until stopped; a stop before loop_run() counts */
+	if (loop->ran) /* run again; a stop before the first run counts */
 		loop->stopped = false;
 	for (;;) {
 		run_hooks(loop);
