@@ -255,7 +255,7 @@ static const char *rules_check(const struct delegateservice_config *c)
 	return wrong;
 }
 
-/* What we announce besides the delegations. */
+/* The features that we announce beside those of the delegations. */
 static const char *take_own(const struct delegateservice_config *c, struct disco_info *own)
 {
 	for (size_t i = 0; i < c->identities.count; i++)

@@ -19,11 +19,11 @@
 
 /* One managing entity: a component, one client, or whichever client of an account is online. */
 struct entity {
-	struct span jid;	   /* owned */
-	bool account;		   /* a bare JID with a localpart: its sessions manage */
-	struct session *session;   /* account: the one that manages, held; NULL: none is there */
-	bool told;		   /* it knows what is delegated and has answered all */
-	bool changed;		   /* what is delegated to it is not what it was told */
+	struct span jid;	 /* owned */
+	bool account;		 /* a bare JID with a localpart: its sessions manage */
+	struct session *session; /* account: the one that manages, held; NULL: none is there */
+	bool told;    /* it has been told of the delegations and has answered all queries */
+	bool changed; /* its delegations have changed since it was told */
 	int64_t next_ms, retry_ms; /* when to tell it (again) */
 };
 
@@ -41,7 +41,7 @@ enum request_kind { REQUEST_ENVELOPE, REQUEST_NESTING, REQUEST_HANDLER };
 /* An open request: a user's at an entity or at OTHERWISE, or a nesting query. Texts in text. */
 struct request {
 	enum request_kind kind;
-	struct span asked_jid;	  /* whose answer it must be */
+	struct span asked_jid;	  /* the entity that must answer */
 	struct span user, to, id; /* the user's: from, to, id; nesting: id = the node */
 	char *text;
 };
@@ -308,7 +308,7 @@ static struct entity *entity_of(struct delegate *d, struct span jid)
 	return NULL;
 }
 
-/* Where its stanzas go now; absent while none of an account's clients is online. */
+/* The address for its stanzas now; absent while none of an account's clients is online. */
 static struct span entity_address(const struct entity *entity)
 {
 	return !entity->account ? entity->jid : entity->session ? entity->session->jid : SPAN_NONE;
@@ -322,7 +322,7 @@ static bool is_entity(const struct entity *entity, struct span jid)
 		       : jid_at_domain(jid, jid_domain(entity->jid));
 }
 
-/* It bounced, was silent, or is new: tell it again, soon. */
+/* It bounced, was silent, or is new: tell it again soon. */
 static void entity_forgets(struct delegate *d, struct entity *entity, struct turn *turn)
 {
 	if (!entity)
@@ -486,7 +486,7 @@ static bool is_handed(void *context, struct table_entry *e)
 	return ((struct request *)table_record(e))->kind == REQUEST_HANDLER;
 }
 
-/* Answer all that `which` says true of: nobody else will. */
+/* Answer all requests that `which` selects, because nobody else will. */
 static void fail_some(struct delegate *d, bool (*which)(void *context, struct table_entry *e),
 	void *context, enum stanza_error error, struct turn *turn)
 {
@@ -598,7 +598,8 @@ static void begin_all(struct delegate *d, struct turn *turn)
 		}
 }
 
-/* What an entity of the old rules has told, and whether the rules are new to it. */
+/* Take over what an entity has answered under the old rules, and note whether the rules are new to
+ * it. */
 static void rules_inherit(
 	struct delegate *d, struct rule *old, size_t old_count, const struct entity *old_entities)
 {
@@ -782,7 +783,7 @@ static void answer_disco(
 	disco_free(&info);
 }
 
-/* What is not delegated: OTHERWISE, or through (a filter), or nobody's. */
+/* A request that is not delegated goes to OTHERWISE, passes through (a filter), or is refused. */
 static void on_rest(
 	struct delegate *d, const struct stanza *s, enum stanza_error none, struct turn *turn)
 {
@@ -934,7 +935,7 @@ static void on_presence(struct delegate *d, const struct stanza *s, struct turn 
 	if (d->config.passthrough)
 		writer_stanza(turn->writer, s, &STANZA_KEEP);
 	else if (s->type == TYPE_SUBSCRIBE) {
-		/* an account that manages may want to see us, too; nobody else has a reason */
+		/* accept a subscription of a managing account; refuse all others */
 		bool known = d->sessions && session_target(d->sessions, s->from) >= 0;
 
 		writer_start(turn->writer, "presence", known ? "subscribed" : "unsubscribed",

@@ -4,7 +4,7 @@
  * OTHERWISE handler through a function. Invariants: each request forwarded is in the
  * table of open requests until it has got its one answer; an answer is taken from exactly the
  * managing entity that was asked, under an id nobody can guess, once, and only if everything in it
- * is right; nothing an entity says reaches anybody but who asked.
+ * is right; nothing an entity says reaches anybody but the requester.
  */
 #ifndef OUTBOARD_DELEGATION_DELEGATE_H
 #define OUTBOARD_DELEGATION_DELEGATE_H

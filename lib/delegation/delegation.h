@@ -1,7 +1,7 @@
 /* delegation/delegation.h - the stanzas of namespace delegation (XEP-0355 0.5, XEP-0297)
  *
- * Both sides speak it: xmpp-manage unwraps what xmpp-delegate (or a server)
- * wraps. Versions 1 and 2 differ in nothing but the namespace.
+ * Used by both sides: xmpp-manage unwraps what xmpp-delegate (or a server) wraps. Versions 1 and 2
+ * differ in nothing but the namespace.
  *
  *   <iq to= from= id= type=>                                 the outer iq
  *     <delegation xmlns='urn:xmpp:delegation:2'>

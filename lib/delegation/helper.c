@@ -12,7 +12,8 @@
 
 /* How long the handler may take to end when its input does. */
 #define END_MS 2000
-/* What is waiting in the handler's pipe has had its turn: more waits in the queue. */
+/* How much may wait in the handler's pipe. That is served in order, so the rest waits in the queue,
+ * which is served in turns. */
 #define FEED_BYTES (64 * 1024)
 /* As the queue of a link has: a stanza grows on its way. */
 #define QUEUE_SLACK_STANZAS 8
@@ -114,7 +115,7 @@ static void on_object(struct helper *h, struct span line, size_t number)
 		on_stanza(h, &s);
 		return;
 	}
-	/* what answers nothing may come without end */
+	/* output that answers nothing may come without end */
 	if (!h->ops.bad(h->self, id, &turn))
 		limit = err_limit_of(&h->junk, turn.now_ms, wrong, line.p, line.n);
 	if (h->pipe)
@@ -164,7 +165,7 @@ static void on_pipe_ended(void *context, enum link_end why, int error, const cha
 	(void)text;
 	if (why == LINK_WRITE_ERROR)
 		err_error("cannot write standard output: %s", strerror(error));
-	/* nobody is there to answer any more */
+	/* there is no handler left to answer */
 	service_stop(h->service, why == LINK_EOF ? EXIT_DONE : EXIT_IO);
 }
 
@@ -184,7 +185,7 @@ static const char *job_reply(struct helper *h, struct span output, struct stanza
 		reader_end(h->replies);
 		if (reader_next(h->replies, s) != READER_STANZA || s->kind != STANZA_IQ)
 			return wrong;
-		/* looking at what follows takes the stanza away: read it once more */
+		/* reading on has invalidated the stanza: read it again */
 		if (pass == 0 && reader_next(h->replies, &more) != READER_MORE)
 			return wrong;
 	}
@@ -314,7 +315,7 @@ static void feed(struct helper *h)
 			h->ops.bad(h->self, item->id, &turn);
 		fairqueue_remove(h->queue, item);
 	}
-	/* if the pipe takes all of that at once nothing else wakes us for the rest */
+	/* if the pipe takes all of that at once, no event would wake us for the rest */
 	if (w && buf_length(w->out) && !is_blocked(h))
 		loop_timer_set(h->loop, &h->again, 0);
 }
@@ -379,7 +380,7 @@ static void start_one(struct helper *h)
 		h->pipe = link_new(h->loop, 0, 1, &config.link, &link_ops, h);
 		return;
 	}
-	/* one that does not read would stop everything */
+	/* a handler that does not read would stop everything */
 	config.link.stall_ms = h->config.timeout_ms;
 	h->handler = handler_new(h->loop, &config, &handler_ops, h);
 }

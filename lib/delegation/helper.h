@@ -1,11 +1,11 @@
-/* delegation/helper.h - what answers requests for a deciding module: a handler
+/* delegation/helper.h - the handler, which answers requests for a deciding module
  *
  * One of three: a child process that stays, a child process for each request (delegation/jobs.h),
  * or our own standard input and output. It reads and writes stanzas, or with --json objects, one
  * a line. Requests that it does not take yet wait in turns over domains and users
  * (xmpp/fairqueue.h).
  *
- * A deciding module gives its requests to helper_hand() and gets what comes of them through its
+ * A deciding module gives its requests to helper_hand() and gets the answers through its
  * helper_ops: it knows no process and no descriptor. helper_attach() and helper_detach() are hooks
  * of the service (server/service.h).
  */
@@ -51,7 +51,7 @@ struct helper;
 
 /* *config is copied. */
 struct helper *helper_new(const struct helper_config *config);
-/* For whom it works; before it is attached. */
+/* Set the deciding module; call it before helper_attach(). */
 void helper_serve(struct helper *helper, const struct helper_ops *ops, void *self);
 void helper_free(struct helper *helper);
 
@@ -62,8 +62,7 @@ void helper_detach(void *helper);
 /* Take a request: true, and something comes of it before the deadline unless the module says
  * helper_over(). False: the handler is away, a bound is reached, or the request is too large. */
 bool helper_hand(void *helper, const struct helper_request *request);
-/* The request is over, nobody waits for what comes of it: it is taken out of the queue, or its job
- * killed. */
+/* The request has ended otherwise: take it out of the queue, or kill its job. */
 void helper_over(void *helper, struct span id);
 /* A stanza for the handler that stays, under this id (SPAN_NONE: its own). False: it is too large
  * for it. */

@@ -106,7 +106,7 @@ void jobs_start(struct jobs *jobs)
 			.deadline_ms = work->deadline_ms,
 			.max_output_bytes = jobs->config.max_output_bytes};
 
-		/* taken, never to run: it is about to be cancelled */
+		/* taken out of the queue but never run: it is about to be cancelled */
 		if (work->deadline_ms <= loop_now_ms(jobs->loop))
 			continue;
 		jobs->running++;

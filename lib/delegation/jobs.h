@@ -33,9 +33,9 @@ void jobs_free(struct jobs *jobs);
 /* Queue a job for this user; it ends at deadline_ms at the latest. False: a bound is reached. */
 bool jobs_add(struct jobs *jobs, struct span id, struct span user, struct span input,
 	const struct span facts[JOB_FACTS], int64_t deadline_ms);
-/* Nobody waits for it any more (harmless if it is not there). */
+/* Cancel the job (harmless if it is not there). */
 void jobs_cancel(struct jobs *jobs, struct span id);
-/* Start what there is room for. */
+/* Start as many jobs as there is room for. */
 void jobs_start(struct jobs *jobs);
 
 #endif

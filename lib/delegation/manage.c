@@ -18,10 +18,11 @@
 /* One delegated request at the handler, or one of the handler's own on its way. All spans are in
  * text. */
 struct request {
-	struct span outer_from, outer_to, outer_id; /* own: from = whom the handler asked */
-	struct span from, to, id;		    /* the inner iq's; own: id = the handler's */
-	struct span own_id;			    /* ours, at the handler or at the server */
-	int version;				    /* 0: the handler's own request */
+	struct span outer_from, outer_to,
+		outer_id;	  /* own: from = the address that the handler asked */
+	struct span from, to, id; /* the inner iq's; own: id = the handler's */
+	struct span own_id;	  /* our id, at the handler or at the server */
+	int version;		  /* 0: the handler's own request */
 	char *text;
 };
 
@@ -162,8 +163,8 @@ static struct request *request_add(struct manage *m, const struct stanza *outer,
 	return r;
 }
 
-/* Who the answer to an inner iq comes from: the address it was sent to; without one the sender's
- * own account (XEP-0355 4.2, RFC 6120 10.3.3). */
+/* The sender of the answer to an inner iq: the address it was sent to, or without one the
+ * requester's own account (XEP-0355 4.2, RFC 6120 10.3.3). */
 static struct span answerer(struct span to, struct span from)
 {
 	return to.p ? to : jid_bare(from);
@@ -328,7 +329,8 @@ static void tell_error(struct manage *m, struct span from, struct span id, enum 
 	reader_free(reader);
 }
 
-/* The answer to a request of the handler: from whom it was sent to, with our id, once. */
+/* The answer to a request of the handler. It counts once, with our id, from the address that was
+ * asked. */
 static bool on_answer(struct manage *m, const struct stanza *s)
 {
 	struct table_entry *e = s->id.n ? table_find(m->requests, s->id) : NULL;
@@ -476,8 +478,8 @@ static void handler_stanza(void *self, const struct stanza *s, struct turn *turn
 	if (stanza_is_request(s)) {
 		on_handler_request(m, s, turn);
 	} else if (r && !turn->writer) {
-		/* the last words of one that has ended while the server is away: see
-		 * handler_died() */
+		/* output of a handler that has ended while the server is away: see handler_died()
+		 */
 		m->counters[COUNT_STRAY]++;
 	} else if (!r || !r->version || s->kind != STANZA_IQ) {
 		err_log_limited(err_limit_of(&m->junk, turn->now_ms, "", s->id.p, s->id.n),

@@ -4,7 +4,7 @@
  * go out through a writer, those for the handler through a function. Invariants:
  * each delegated request taken is in the table of open requests until it has got its one answer, an
  * inner result or error wrapped in an outer result; the id of an inner iq at the handler is ours,
- * never used twice; nothing the handler says reaches anybody but who asked.
+ * never used twice; nothing the handler says reaches anybody but the requester.
  */
 #ifndef OUTBOARD_DELEGATION_MANAGE_H
 #define OUTBOARD_DELEGATION_MANAGE_H

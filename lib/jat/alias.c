@@ -67,7 +67,7 @@ static bool is_busy(const struct alias_table *t, const struct table_entry *e, in
 	return e->deadline_ms - t->config.life_ms + t->config.busy_ms >= now_ms;
 }
 
-/* False: all names of whoever has most are in use. */
+/* False: all names of the group that has most are in use. */
 static bool evict(struct alias_table *t, int64_t now_ms)
 {
 	struct holding *item = holdings_victim(t->holdings);

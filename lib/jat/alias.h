@@ -20,7 +20,7 @@ struct alias_config {
 	void *random_context;
 };
 
-/* What a name begins with: no token does (a key id is a letter or digit), and no domain. */
+/* A name begins with this. No token does (a key id is a letter or digit), and no domain. */
 #define ALIAS_MARK '-'
 
 struct alias_table;
@@ -33,7 +33,7 @@ void alias_table_free(struct alias_table *t);
  * use. */
 bool alias_name(struct alias_table *t, struct span group, struct span jid, struct span asked,
 	int64_t now_ms, struct buf *out);
-/* What a name stands for; the spans live as long as it does. */
+/* The addresses that a name stands for; the spans live as long as it does. */
 bool alias_find(
 	const struct alias_table *t, struct span name, struct span *jid, struct span *asked);
 size_t alias_count(const struct alias_table *t);

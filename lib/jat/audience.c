@@ -120,7 +120,7 @@ static void changed(struct audience *a, bool there, struct span user, struct spa
 		a->config.changed(a->config.context, there, user, address);
 }
 
-/* Their user is told that the subscription has ended. */
+/* Tell the user that the subscription has ended. */
 static bool evict(struct audience *a, struct holding *oldest, struct turn *turn)
 {
 	struct subscriber *s = (struct subscriber *)(void *)oldest;
@@ -261,7 +261,7 @@ void audience_show(struct audience *a, const char *shown, struct turn *turn)
 	tell(a, turn);
 }
 
-/* Their addresses stand on lines of a file. */
+/* Their addresses are kept as lines of a file, so they must fit on one. */
 static bool is_plain_text(struct span s)
 {
 	for (size_t i = 0; i < s.n; i++)

@@ -1,9 +1,9 @@
-/* jat/audience.h - who subscribed to which of our addresses, and what they are shown
+/* jat/audience.h - subscribers to our addresses, and the presence they are shown
  *
  * A bounded table of (user, address). When it is full the oldest subscription of whoever has most
  * is ended, and its user is told (`unsubscribed`). What subscribers are to see is set with
- * audience_show(); they are told as long as there is room in the output, the rest in the next
- * turns: nobody is left out, and each is told only the newest.
+ * audience_show(); they are told while there is room in the output, the rest in the next turns:
+ * none is left out, and each gets only the newest presence.
  *
  * Pure: each change is given to a function that keeps it (a journal).
  */
@@ -34,9 +34,9 @@ struct audience;
 /* *config is copied. */
 struct audience *audience_new(const struct audience_config *config);
 void audience_free(struct audience *a);
-/* What an earlier run has kept: lines "USER TAB ADDRESS", and "- TAB USER TAB ADDRESS" for those
- * that ended. unsure: it did not stop cleanly, so they may still see a session; when none is there
- * soon after the start they are told. */
+/* The subscribers of an earlier run: lines "USER TAB ADDRESS", and "- TAB USER TAB ADDRESS" for
+ * those that ended. unsure: it did not stop cleanly, so they may still see a session; when none is
+ * there soon after the start they are told. */
 void audience_restore(struct audience *a, struct span text, bool unsure);
 /* All, one "USER TAB ADDRESS" a line. */
 void audience_format(const struct audience *a, struct buf *out);
@@ -44,7 +44,7 @@ void audience_format(const struct audience *a, struct buf *out);
 /* A subscribe, unsubscribe or probe to an address of ours. */
 void audience_subscription(struct audience *a, const struct stanza *s, struct turn *turn);
 /* What subscribers are to see from now on: the children of an available presence ("" for none);
- * NULL: unavailable. Nothing happens if they see that. */
+ * NULL: unavailable. Does nothing if they see that already. */
 void audience_show(struct audience *a, const char *shown, struct turn *turn);
 void audience_up(struct audience *a, struct turn *turn);
 void audience_down(struct audience *a);

@@ -1,7 +1,7 @@
 /* jat/items.h - the client's own address in what disco#items lists (XEP-0030 4)
  *
  * A client that implements a service names itself in its lists of items (ad-hoc commands, nodes).
- * Whoever follows such an item would go past the proxy: so a target's own address there becomes
+ * A user who follows such an item would bypass the proxy, so a target's own address there becomes
  * the address that was asked. Nothing else of a payload is ever changed.
  */
 #ifndef OUTBOARD_JAT_ITEMS_H

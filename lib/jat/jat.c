@@ -13,7 +13,7 @@
 
 #define MAC_BYTES 16
 #define MAC_CHARACTERS 22 /* in base64url */
-/* Of a signed token, before the JID: key id, MAC, dot. */
+/* The bytes of a signed token before the JID: key id, MAC, dot. */
 #define SIGNED_HEAD (1 + MAC_CHARACTERS + 1)
 /* The longest thing inside a token, which itself is at most 1023 bytes. */
 #define PLAINTEXT_MAX_BYTES 1024
@@ -295,7 +295,8 @@ static void sign_span(struct hmac_sha256_ctx *hmac, struct span s)
 	hmac_sha256_update(hmac, s.n, (const unsigned char *)s.p);
 }
 
-/* What has a length before it cannot be read as anything else, and the JID is the rest. */
+/* Each part but the last is preceded by its length, so two different inputs never give the same
+ * bytes. */
 static void sign(const struct jat *jat, struct jat_key *key, struct span asked, struct span jid,
 	unsigned char mac[MAC_BYTES])
 {

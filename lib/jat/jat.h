@@ -70,7 +70,7 @@ enum jat_status jat_encode(
 enum jat_status jat_decode(const struct jat *jat, struct span token, struct buf *out,
 	struct span *jid, struct span *asked);
 
-/* Which of JAT_SEALED and JAT_SIGNED a token can only be: their forms have nothing in common. */
+/* Whether a token has the form of JAT_SEALED or of JAT_SIGNED: none has both. */
 enum jat_encoding jat_form(struct span token);
 
 #endif

@@ -1,4 +1,4 @@
-/* jatkeys.c - see jatkeys.h */
+/* keys.c - see keys.h */
 #include "jat/keys.h"
 
 #include <errno.h>

@@ -96,7 +96,7 @@ static bool runs(const struct marks *m, int64_t now_ms)
 	return m->grace == GRACE_RUNNING && now_ms < m->until_ms;
 }
 
-/* Without room to remember what was answered nothing more can be taken. */
+/* Without room to remember taken answers the grace must end. */
 static bool remember(struct marks *m, struct span key)
 {
 	if (!table_add(m->taken, key, 0, m->until_ms))

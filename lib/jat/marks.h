@@ -1,4 +1,4 @@
-/* jat/marks.h - after a crash: which answers are taken on their token alone
+/* jat/marks.h - after a crash: which answers are accepted by their token alone
  *
  * The predecessor's requests are not in our table, but the tokens of their answers verify. For one
  * --timeout from the first handshake (the grace) such an answer is taken, once for each key (token

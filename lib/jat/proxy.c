@@ -18,7 +18,8 @@
 
 /* An outbound request's id: unguessable, so that its answer can be told from a forgery. */
 #define OUTBOUND_ID_BYTES 16
-/* Open requests of one user with one id that are looked at to find a session without one of them.
+/* How many open requests of one user with one id are searched to find a session that has none of
+ * them.
  */
 #define MAX_EQUAL 32
 #define STEPS_OF_ONE 16
@@ -149,7 +150,7 @@ static void key_of(struct buf *key, char kind, struct span a, struct span b, str
 	buf_append_span(key, c);
 }
 
-/* Token and id of a request: what its answer is found by. */
+/* The key of a request: token and id, by which its answer is found. */
 static struct span key_of_token(struct jatproxy *p, struct span token, struct span id)
 {
 	key_of(&p->key, 'q', token, id, SPAN(""));
@@ -174,7 +175,7 @@ static struct span token_for(
 	return span_from(buf_span(&p->address), head);
 }
 
-/* What a token says. The spans point into p->scratch or the table of handles. */
+/* Decode a token. The spans point into p->scratch or the table of handles. */
 static bool token_read(struct jatproxy *p, struct span token, struct span *user, struct span *asked)
 {
 	if (token.n == 0)
@@ -185,7 +186,8 @@ static bool token_read(struct jatproxy *p, struct span token, struct span *user,
 	return jat_decode(&p->config.jat, token, &p->scratch, user, asked) == JAT_OK;
 }
 
-/* In plain everything is a token. Such a one may as well be a resource of D that is asked for. */
+/* In plain every resource is a token. One that looks unlike a user may also be a resource of D that
+ * somebody asks. */
 static bool is_short(const struct jatproxy *p, struct span token)
 {
 	struct span bare = jid_bare(token);
@@ -251,7 +253,7 @@ static void refuse_unsent(
 /* Sessions that a request must not go to. */
 struct exclusion {
 	const struct jatproxy *p;
-	struct span self;	     /* who asks, if that is a session */
+	struct span self;	     /* the requester, if it is a session */
 	const struct request *tried; /* those it has been tried on */
 	const struct request *same;  /* those that hold an equal request (and the following ones) */
 };
@@ -568,7 +570,7 @@ static bool grace_answer(struct jatproxy *p, const struct stanza *s, struct span
 	struct span user, struct span asked, struct turn *turn)
 {
 	struct stanza_edit edit = {.to = user, .from = asked};
-	/* what the predecessor was asked, as far as it is known */
+	/* the address that the predecessor was asked, as far as it is known */
 	const struct stanza request = {
 		.kind = STANZA_IQ, .type = TYPE_GET, .to = asked, .from = user, .id = s->id};
 
@@ -784,7 +786,7 @@ static void on_user_message(struct jatproxy *p, const struct stanza *s, struct t
 
 	if (!w)
 		w = choose_first(p, s->from, NULL, turn->now_ms);
-	/* an error is kept for nobody, and an answer to a token that is none comes from nobody */
+	/* the server does not keep errors, and an invalid token has no address to answer from */
 	if (s->type == TYPE_ERROR && (!w || session_target(p->sessions, s->from) >= 0)) {
 		p->counters[COUNT_IGNORED]++;
 		return;

@@ -13,7 +13,7 @@
 #include "jat/marks.h"
 
 #define SUBSCRIBERS_MAX_BYTES (128 * 1024 * 1024)
-/* Then the file of marks becomes the old one, unless that would lose young ones. */
+/* At this size the file of marks becomes the old one, unless that would lose young marks. */
 #define MARKS_BYTES ((size_t)1024 * 1024)
 #define MARKS_MAX_BYTES (16 * MARKS_BYTES)
 /* A line: the mark, a space, when it was made (seconds of the epoch), a newline. */
@@ -152,7 +152,7 @@ static int journal_open(struct journal *j, size_t line_bytes)
 	return 0;
 }
 
-/* One write, so that after a kill the line is there or not. */
+/* One write, so that after a kill the line is there whole or not at all. */
 static void journal_append(struct journal *j, struct span line, size_t line_bytes, int error)
 {
 	if (j->fd < 0 && !error)
@@ -267,7 +267,7 @@ void state_mark(struct state *s, const char *mark)
 	int error = 0;
 
 	snprintf(line, sizeof(line), "%s %0*lld\n", mark, MARK_TIME_CHARS, (long long)time(NULL));
-	/* what becomes the old file must not push young marks out */
+	/* replacing the old file must not lose young marks */
 	if (s->answered.fd >= 0 && bytes >= MARKS_BYTES &&
 		(now_ms - s->rotated_ms > s->timeout_ms || bytes >= MARKS_MAX_BYTES)) {
 		journal_close(&s->answered);

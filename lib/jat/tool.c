@@ -1,4 +1,4 @@
-/* jattool.c - see jattool.h */
+/* tool.c - see tool.h */
 #include "jat/tool.h"
 
 #include <errno.h>
@@ -78,7 +78,7 @@ static const char *encode_typed(struct jattool *t, struct span text)
 	return wrong;
 }
 
-/* What stands behind "domain/", if that is in front. */
+/* The text behind "domain/", if the text begins with that. */
 static struct span token_of(struct jattool *t, struct span text)
 {
 	struct span bare = jid_bare(text);

@@ -3,7 +3,7 @@
  * Both programs are one translation applied to operands, to the lines of standard
  * input, or to an address of each stanza on it. What cannot be translated is
  * reported with its place and makes the exit status EXIT_DATA; the rest goes on.
- * What has been read is written before more is waited for.
+ * All output for the input read so far is written before the program waits for more.
  *
  * Addresses in operands and lines were typed by people and are normalised first.
  * Those on stanzas are the server's: taken as they are.

@@ -21,7 +21,7 @@
 #define LAST_WORDS_MS 5000
 #define MAX_CLIENTS 256
 
-/* Whoever gives records: stdin, or a client of the unix socket. */
+/* A source of records: stdin, or a client of the unix socket. */
 struct input {
 	struct input *next;
 	struct applyservice *owner;
@@ -40,7 +40,7 @@ struct applyservice {
 	struct input *inputs;
 	size_t inputs_count;
 	struct link *out; /* stdout: events, and results of stdin's records */
-	int nothing_fd;	  /* what out reads where stdin is not used */
+	int nothing_fd;	  /* the input of `out` when stdin is not used */
 	struct listen_socket *listening;
 	struct random_numbers random;
 	struct buf domain, host;
@@ -196,7 +196,7 @@ static void on_out_ended(void *context, enum link_end why, int error, const char
 	service_stop(as->service, EXIT_IO);
 }
 
-/* The last words on standard output: nothing of the loop tells any more that they are lost. */
+/* Write the rest of standard output; the loop no longer reports errors. */
 static void out_flush(struct applyservice *as, struct link *link, int64_t deadline_ms)
 {
 	int error;
@@ -215,7 +215,7 @@ static void ignore_line(void *context, struct span line, size_t number)
 	(void)number;
 }
 
-/* Each turn's end: who may read on, who is done. */
+/* At the end of each turn: decide which clients may go on reading and which are done. */
 static void on_turn(void *context)
 {
 	struct applyservice *as = context;
@@ -229,7 +229,7 @@ static void on_turn(void *context)
 			continue;
 		if (input->fd < 0)
 			service_stop(as->service, EXIT_DONE);
-		else if (link_flush(input->link, 0)) /* there may be no other turn */
+		else if (link_flush(input->link, 0)) /* this may be the last turn */
 			input_free(input);
 	}
 }
@@ -491,7 +491,7 @@ int applyservice_run(const struct applyservice_config *config)
 		service.host = buf_string(&as.host);
 		if (!service.connect && !service.detached)
 			service.connect = "127.0.0.1:5347";
-		/* from cron or a pipe it is somebody else's to try again */
+		/* run from cron or a pipe it does not retry: the caller does */
 		if (service.retries == SERVICE_RETRIES_UNSET)
 			service.retries = as.listening ? -1 : 0;
 		status = service_run(&service, &ops, &as,

@@ -132,14 +132,14 @@ static void job_done(struct apply *a, struct apply_job *job)
 
 /* Jobs ------------------------------------------------------------------- */
 
-/* The one has the other as a contact, who does not have it. */
+/* Whether exactly one of the two records has the other user as a contact. */
 static bool at_odds(struct apply_job *one, struct apply_job *other)
 {
 	return (roster_find(&one->record.roster, buf_string(&other->jid)) != NULL) !=
 	       (roster_find(&other->record.roster, buf_string(&one->jid)) != NULL);
 }
 
-/* Whether an older job is in the way, or a change of one. Nobody waits for a newer one, so two
+/* Whether an older job, or a change of one, must end first. No job waits for a newer one, so two
  * never wait for each other. */
 static bool user_busy(const struct apply *a, struct apply_job *job)
 {
@@ -209,7 +209,7 @@ void apply_take(struct apply *a, struct roster_record *record, void *client, str
 static void fail(struct apply_job *job, const char *error, const char *message)
 {
 	if (job->error)
-		return; /* the first one is the story */
+		return; /* keep the first error */
 	job->error = error;
 	if (message)
 		buf_append_string(&job->message, message);
@@ -277,8 +277,8 @@ static void add_change(void *context, const struct roster_change *c)
 		(struct apply_change){.kind = c->kind, .old = c->old, .new = c->new};
 }
 
-/* What the web application could not say rightly stays on the server as it is, and so does what it
- * says of the user's own address. */
+/* A contact that the web application sent wrongly, and the user's own address, stay on the server
+ * as they are. */
 static void keep_skipped(struct apply_job *job)
 {
 	size_t kept = 0;
@@ -335,7 +335,7 @@ void apply_changed(struct apply *a, struct apply_job *job, struct apply_change *
 	change_over(job, change, error, message);
 	job->deadline_ms = turn->now_ms + a->config.timeout_ms;
 	send_changes(a, job, turn);
-	start_jobs(a, turn); /* one may have waited for what this change touched */
+	start_jobs(a, turn); /* a job may have waited for the roster that this change touched */
 }
 
 const struct roster_record *apply_record_of(const struct apply *a, struct span user)

@@ -1,9 +1,9 @@
 /* roster/apply.h - making server rosters what the records say
  *
- * A job is one record: the user's roster is read from the server, compared, each
- * difference applied, presence seen to, and one result line given. Jobs of one user run one after
- * the other, those of different users side by side. Pure: how a server is talked to is a backend
- * (privilege.h, ejabberd-api.h).
+ * A job is one record: the user's roster is read from the server, compared, each difference
+ * applied, presence sent, and one result line written. Jobs of one user run one after the other,
+ * those of different users side by side. Pure: how a server is talked to is a backend (privilege.h,
+ * ejabberd-api.h).
  */
 #ifndef OUTBOARD_ROSTER_APPLY_H
 #define OUTBOARD_ROSTER_APPLY_H
@@ -41,7 +41,7 @@ struct apply_backend {
 	 * be sent (static). */
 	const char *(*change)(void *context, struct apply_job *job, struct apply_change *change,
 		struct turn *turn);
-	/* All changes are answered: see to presence; ends in apply_shown(). NULL: nothing to do. */
+	/* All changes are answered: send presence; ends in apply_shown(). NULL: nothing to do. */
 	void (*show)(void *context, struct apply_job *job, struct turn *turn);
 	/* The job is over (also in the middle): forget it. */
 	void (*forget)(void *context, struct apply_job *job);
@@ -78,14 +78,15 @@ bool apply_full(const struct apply *a);
 size_t apply_count(const struct apply *a);
 /* Jobs of this client. */
 size_t apply_count_of(const struct apply *a, const void *client);
-/* The client has gone: its results are nobody's. */
+/* The client has gone: discard its results. */
 void apply_client_gone(struct apply *a, const void *client);
-/* The backend can (again) be talked to, or cannot: jobs under way begin anew later. */
+/* The server is there (again) for the backend, or has gone: then jobs under way start again later.
+ */
 void apply_up(struct apply *a, struct turn *turn);
 void apply_down(struct apply *a);
 void apply_tick(struct apply *a, struct turn *turn);
 int64_t apply_deadline(const struct apply *a);
-/* Give up what is held: error records. */
+/* Give up all jobs: each ends with an error record. */
 void apply_finish(struct apply *a, const char *error, const char *message);
 
 /* The newest record in hand for user (bare JID), borrowed until the next call; NULL: none. */

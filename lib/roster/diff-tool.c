@@ -11,7 +11,8 @@
 #define FILE_MAX_BYTES ((size_t)2 * 1024 * 1024 * 1024)
 #define WRITE_BYTES 65536
 
-/* A record: parsed anew when it is compared, so that memory is what the files are. */
+/* A record. It is parsed again when it is compared, so that memory stays at the size of the files.
+ */
 struct entry {
 	char *user;
 	struct span line;

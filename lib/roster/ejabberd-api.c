@@ -97,7 +97,7 @@ static void split_groups(struct roster_item *item, struct span groups)
 	}
 }
 
-/* What the server will make of an item's groups; otherwise they would differ in each run. */
+/* Change an item's groups as the server will; otherwise they would differ in each run. */
 static void item_as_split(struct roster_item *item)
 {
 	struct roster_item split = {.subscription = item->subscription};
@@ -315,7 +315,7 @@ static void call_done(struct call *call, const char *error, const char *message)
 	}
 	call_free(call);
 	if (!job)
-		; /* nobody waits for it */
+		; /* no job waits for it */
 	else if (change)
 		apply_changed(e->config.apply, job, change, error, buf_string(&words), &turn);
 	else
@@ -333,8 +333,8 @@ static bool drops(const struct ejabberd_api *e, struct span contact, struct buf 
 	       !roster_skips_has(&record->skips, buf_string(user));
 }
 
-/* The user's item has been deleted, and that took the contact's own down, who keeps the user: make
- * it what it was, or what a record in hand wants. */
+/* Deleting the user's item has also changed the item of the contact, who keeps the user. Restore
+ * it, or make it what a record in hand wants. */
 static void mend(struct call *call, struct span contact, const struct roster *after)
 {
 	struct buf *user = &call->job->jid;
@@ -467,7 +467,7 @@ static const char *on_change(
 	return NULL;
 }
 
-/* What is on its way is let run: a change half made would be worse. */
+/* Requests under way go on: half a change would be worse. */
 static void on_forget(void *context, struct apply_job *job)
 {
 	struct ejabberd_api *e = context;

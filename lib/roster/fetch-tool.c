@@ -109,7 +109,7 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 	(void)text;
 	t->input_ended = true;
 	if (why == LINK_READ_ERROR) {
-		/* the link is over, for what is in hand as well */
+		/* the link has ended, so give up the names in hand, too */
 		err_error("cannot read standard input: %s", strerror(error));
 		loop_stop(t->loop, EXIT_IO);
 	} else if (why == LINK_WRITE_ERROR || why == LINK_STALLED) {

@@ -21,14 +21,14 @@
 #define ERROR_PAGE_MAX_BYTES (64 * 1024)
 #define BACKOFF_FIRST_MS 250
 #define BACKOFF_MAX_MS 10000
-/* Who asks for more patience than this gets his error at once. */
+/* A longer Retry-After than this is an error at once. */
 #define RETRY_AFTER_MAX_S 60
 
 enum job_state {
 	JOB_FREE,
 	JOB_RUNNING, /* in libcurl's hands */
 	JOB_PAUSING, /* until the next try */
-	JOB_BEHIND,  /* another one of this name is in hand */
+	JOB_BEHIND,  /* another job for this name is under way */
 };
 
 struct job {
@@ -261,7 +261,7 @@ static void job_answer(struct job *j, struct span json, enum record_status as)
 
 /* Tries ------------------------------------------------------------------ */
 
-/* Try again after a pause; false if that is not to be. */
+/* Try again after a pause; false if there is no further try. */
 static bool job_retry(struct job *j)
 {
 	struct fetch *f = j->fetch;
@@ -278,7 +278,7 @@ static bool job_retry(struct job *j)
 		delay_ms *= 2;
 	if (delay_ms > BACKOFF_MAX_MS)
 		delay_ms = BACKOFF_MAX_MS;
-	/* so that all who failed together do not come back together */
+	/* so that requests that failed together are not repeated together */
 	random_bytes(&random, sizeof(random));
 	delay_ms = delay_ms / 2 + random % (delay_ms / 2);
 	if (asked_s > 0)
@@ -515,7 +515,7 @@ static size_t on_header(char *bytes, size_t one, size_t n, void *context)
 
 /* Jobs ------------------------------------------------------------------- */
 
-/* Headers of this request alone: whether what we have still holds. */
+/* Headers of this request alone: ask whether the cached answer is still valid. */
 static void set_headers(struct job *j)
 {
 	struct fetch *f = j->fetch;
@@ -611,7 +611,7 @@ static void job_init(struct fetch *f, struct job *j)
 	loop_timer_init(&j->pause, on_pause_over, j);
 }
 
-/* What is the same for all requests of a handle. */
+/* Options that are the same for all requests of a handle. */
 static void handle_init(struct job *j)
 {
 	const struct fetch_config *c = j->fetch->config;
@@ -627,7 +627,7 @@ static void handle_init(struct job *j)
 	CURLLOOP_SET(easy, CURLOPT_USERAGENT, "outboard/" OUTBOARD_VERSION);
 	CURLLOOP_SET(easy, CURLOPT_PATH_AS_IS, 1L);
 	CURLLOOP_SET(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-	/* Only TLS can find out that one connection is enough for all. */
+	/* Only TLS negotiates HTTP/2, which needs one connection for all requests. */
 	CURLLOOP_SET(easy, CURLOPT_PIPEWAIT, strncasecmp(c->url, "https", 5) == 0 ? 1L : 0L);
 	CURLLOOP_SET(easy, CURLOPT_TIMEOUT_MS, (long)c->timeout_ms);
 	CURLLOOP_SET(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)c->connect_timeout_ms);

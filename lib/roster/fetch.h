@@ -56,13 +56,13 @@ typedef void fetch_record_fn(void *context, struct span line);
 /* NULL after logging: *status is EXIT_CONFIG, ... config is borrowed, its url checked. */
 struct fetch *fetch_new(struct loop *loop, const struct fetch_config *config,
 	fetch_record_fn *record, void *context, int *status);
-/* What is in hand is given up. */
+/* Names in hand are given up. */
 void fetch_free(struct fetch *f);
 /* Whether all jobs are taken. */
 bool fetch_full(const struct fetch *f);
 /* Names in hand. */
 size_t fetch_active(const struct fetch *f);
-/* Not while fetch_full(). Any bytes: what is no name gets its bad-user. */
+/* Not while fetch_full(). Any bytes may come: a line that is no name gets a bad-user record. */
 void fetch_user(struct fetch *f, struct span user);
 const struct fetch_counts *fetch_counts(const struct fetch *f);
 

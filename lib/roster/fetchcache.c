@@ -16,7 +16,7 @@
 #define MAGIC "outboard-fetch 1\n"
 #define HEAD_MAX_BYTES 16384
 #define TEMPORARY ".new-"
-/* A temporary file that nobody has touched for so long is nobody's. */
+/* A temporary file that was not written for so long was left by a dead process. */
 #define ABANDONED_S 3600
 
 void fetchcache_entry_init(struct fetchcache_entry *e)

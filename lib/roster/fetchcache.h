@@ -1,9 +1,8 @@
-/* roster/fetchcache.h - what the web application said last time, and how to ask whether it still
- * holds
+/* roster/fetchcache.h - earlier answers of the web application, and their validators
  *
  * One file a URL, in one folder; its name is the SHA-256 of the URL, so that no user name can
- * lead out of the folder or be too long. Files are replaced atomically; they are not synced: what a
- * crash leaves half written is not believed, and asked for again.
+ * lead out of the folder or be too long. Files are replaced atomically; they are not synced: a file
+ * that a crash has left half written is not used, and the answer is fetched again.
  *
  * Format: "outboard-fetch 1", "url: U", "etag: E", "last-modified: D" (the last two where there
  * are any), "bytes: N", an empty line, then the N bytes of the answer.
@@ -25,17 +24,17 @@ struct fetchcache_entry {
 void fetchcache_entry_init(struct fetchcache_entry *e);
 void fetchcache_entry_free(struct fetchcache_entry *e);
 
-/* Make the folder if it is missing (0700) and see whether it can be written to; remove what
- * writers that died have left. 0 or a negative errno. */
+/* Make the folder if it is missing (0700) and see whether it can be written to; remove temporary
+ * files of dead processes. 0 or a negative errno. */
 int fetchcache_open(const char *dir);
-/* False: nothing there that can be believed. At most max_bytes of answer are read. */
+/* False: there is no valid file. At most max_bytes of answer are read. */
 bool fetchcache_load(
 	const char *dir, struct span url, size_t max_bytes, struct fetchcache_entry *out);
-/* Validators that are absent, too long or have control characters are left out; without any
- * nothing is kept. 0 or a negative errno. */
+/* Validators that are too long or have control characters are left out; without a validator nothing
+ * is kept. 0 or a negative errno. */
 int fetchcache_store(
 	const char *dir, struct span url, struct span etag, struct span modified, struct span body);
-/* There is no such answer any more. */
+/* Remove the answer of this URL. */
 void fetchcache_remove(const char *dir, struct span url);
 
 /* Parse a file's content, which stays owned by e->all. False: it is not the answer of this URL, not

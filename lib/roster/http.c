@@ -24,7 +24,7 @@
 #define LINGER_BYTES ((size_t)4 * 1024 * 1024)
 #define LINGER_MAX 64
 #define FLUSH_ROUNDS 8
-/* Beside the header libmicrohttpd keeps the answer's there. */
+/* libmicrohttpd keeps the answer's header in the same memory. */
 #define ANSWER_HEADER_BYTES 1024
 
 struct connection {
@@ -32,7 +32,7 @@ struct connection {
 	struct http *owner;
 	struct MHD_Connection *mhd;
 	int fd;
-	bool forbidden; /* beyond loopback without a token */
+	bool forbidden; /* reached from beyond loopback while there is no token */
 	bool asleep;
 	bool some;   /* a request's line has come */
 	bool served; /* a request was whole */
@@ -197,7 +197,7 @@ static void on_limit(void *context, int64_t now_ms)
 	struct connection *c = context;
 
 	(void)now_ms;
-	/* of a request whose line was there on_completed() tells */
+	/* on_completed() reports requests whose first line has come */
 	if (!c->some && !c->served) {
 		c->owner->unfinished++;
 		err_info("a connection on which no request came in time is closed");
@@ -300,7 +300,7 @@ bool http_accept(struct http *h, int fd)
 
 /* Answers ------------------------------------------------------------------------- */
 
-/* Ours are well-formed: there is one reason for a refusal. */
+/* Our answers are well-formed, so only memory can be the reason of a refusal. */
 static void header_add(struct MHD_Response *response, const char *name, const char *value)
 {
 	if (MHD_add_response_header(response, name, value) != MHD_YES)
@@ -388,7 +388,8 @@ static enum MHD_Result count_length(
 	void *context, enum MHD_ValueKind kind, const char *name, const char *value)
 {
 	size_t *count = context;
-	size_t n = strcspn(name, " \t"); /* some take "Content-Length : 8" for one, some do not */
+	size_t n = strcspn(name,
+		" \t"); /* implementations differ on whether "Content-Length : 8" is a header */
 
 	(void)kind;
 	(void)value;
@@ -400,7 +401,7 @@ static enum MHD_Result count_length(
 }
 
 /* Whether it is clear where the request ends (RFC 9112 6.3). Where it is not, a proxy in front may
- * have seen another end than libmicrohttpd does, and somebody else's request behind it. */
+ * see another end than libmicrohttpd does, and take the rest for another user's request. */
 static bool length_clear(struct MHD_Connection *mhd)
 {
 	const char *coding = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Transfer-Encoding");
@@ -410,7 +411,7 @@ static bool length_clear(struct MHD_Connection *mhd)
 	return count <= 1 && (!coding || strcasecmp(coding, "chunked") == 0);
 }
 
-/* What the header alone says. False: answered. */
+/* Check the header. False: the request has been answered. */
 static bool header_accepted(
 	struct http_request *r, const char *path, const char *method, enum MHD_Result *result)
 {
@@ -469,7 +470,7 @@ static bool percent_decode(const char *text, struct buf *out)
 	return true;
 }
 
-/* Hand on; the connection sleeps unless that answers at once. */
+/* Hand the names on; the connection sleeps unless the answer comes at once. */
 static enum MHD_Result ask(struct http_request *r, const struct span *names, size_t count)
 {
 	struct connection *c = r->connection;
@@ -582,7 +583,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *mhd, con
 	return request_whole(r);
 }
 
-/* The first that is heard of a request: its line. */
+/* libmicrohttpd calls this first for each request, with its request line. */
 static void *on_request_line(void *context, const char *uri, struct MHD_Connection *mhd)
 {
 	struct http *h = context;
@@ -626,7 +627,7 @@ static void on_completed(void *context, struct MHD_Connection *mhd, void **reque
 	*request_context = NULL;
 }
 
-/* Names are decoded by us: libmicrohttpd would end them at %00. */
+/* We decode names ourselves: libmicrohttpd would end them at %00. */
 static size_t no_unescape(void *context, struct MHD_Connection *mhd, char *text)
 {
 	(void)context;

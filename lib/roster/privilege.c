@@ -23,10 +23,10 @@ struct query {
 	enum query_kind kind;
 	struct apply_job *job;
 	struct apply_change *change; /* QUERY_CHANGE, QUERY_PEER */
-	char *to;		     /* whom it was sent to: who must answer */
+	char *to;		     /* the address that it was sent to, which must answer */
 };
 
-/* What privilege knows of a job. */
+/* The backend's state of a job. */
 struct show {
 	size_t next;  /* the change whose contact's roster is to be looked at next */
 	size_t peers; /* rosters of contacts that are being read */
@@ -266,7 +266,7 @@ static struct span contact_of(const struct apply_change *c)
 	return span_of(c->new ? c->new->jid : c->old->jid);
 }
 
-/* To look at what the server has of our stanzas behind it: any answer will do. */
+/* Ping as a barrier: once it is answered, the server has processed what we sent before. */
 static void ask_sync(struct privilege *p, struct apply_job *job, struct turn *turn)
 {
 	char id[48];
@@ -286,8 +286,8 @@ static bool is_local(const struct privilege *p, struct span contact)
 	return span_equal(jid_domain(contact), p->config.host);
 }
 
-/* Read on in the contacts' rosters. After the last one: a server that does not let us send
- * presence ends the stream, so the job is done when an answer has come behind it all. */
+/* Read the next rosters of contacts. After the last one send a ping: a server that refuses our
+ * presence ends the stream, so the job is done when the ping is answered. */
 static void show_on(struct privilege *p, struct apply_job *job, struct turn *turn)
 {
 	struct show *show = job->backend;
@@ -309,7 +309,7 @@ static void show_on(struct privilege *p, struct apply_job *job, struct turn *tur
 		apply_shown(p->config.apply, job, turn);
 }
 
-/* The presence that the changes bring and take, in both directions. */
+/* Send the presence that the changes add or remove, in both directions. */
 static void on_show(void *context, struct apply_job *job, struct turn *turn)
 {
 	struct privilege *p = context;
@@ -343,7 +343,7 @@ static bool is_of(void *job, struct table_entry *e)
 	return ((struct query *)table_record(e))->job == job;
 }
 
-/* The job is over: answers to its queries are nobody's. */
+/* The job has ended: forget its queries. */
 static void on_forget(void *context, struct apply_job *job)
 {
 	struct privilege *p = context;
@@ -379,7 +379,7 @@ static bool item_of_node(
 
 	*item = (struct roster_item){.subscription = ROSTER_NONE};
 	buf_init(&text, BUF_NO_MAX);
-	/* One with a resource cannot be said in a record, nor set: it stays as it is. */
+	/* An item with a resource fits no record and cannot be set: it stays as it is. */
 	ok = jid_normalise(xml_attribute(node, "jid"), &text) &&
 	     jid_bare(buf_span(&text)).n == buf_length(&text);
 	if (ok) {
@@ -435,7 +435,7 @@ static const char *error_of(const struct stanza *s, struct buf *message)
 	return span_is(condition, "forbidden") ? "forbidden" : "rejected";
 }
 
-/* The roster of a contact: has it the user with from or both, a probe makes the user see the
+/* The roster of a contact: if it has the user with from or both, a probe makes the user see the
  * contact. */
 static void on_peer(struct privilege *p, struct apply_job *job, const struct apply_change *c,
 	const struct stanza *s, struct turn *turn)

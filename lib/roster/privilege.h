@@ -5,8 +5,8 @@
  * stanzas go out through a writer.
  *
  * Presence (on_behalf): the server must let the component send from its users'
- * addresses. A probe from X to Y is only sent when Y's roster has X with from or both: with any
- * other it would undo a pending request (Prosody).
+ * addresses. A probe from X to Y is only sent when Y's roster has X with from or both: otherwise it
+ * would delete a pending request (Prosody).
  */
 #ifndef OUTBOARD_ROSTER_PRIVILEGE_H
 #define OUTBOARD_ROSTER_PRIVILEGE_H
@@ -16,7 +16,7 @@
 
 enum privilege_logins { LOGINS_NONE, LOGINS_NEW, LOGINS_ALL };
 
-/* How long after the handshake the server may take to tell what it grants. */
+/* How long after the handshake the server may take to announce what it grants. */
 #define PRIVILEGE_ADVERTISEMENT_MS 5000
 /* Requests of one job on the way at once: the server works them off one by one anyway. */
 #define PRIVILEGE_PIPELINE 64
@@ -31,7 +31,7 @@ struct privilege_config {
 	size_t max_pending, max_online;
 	/* A user has come online. */
 	void (*login)(void *context, struct span user);
-	/* Nothing will come of it: the server does not grant what is needed. What to configure has
+	/* The server does not grant what is needed. What to configure has
 	 * been logged; the owner ends with EXIT_CONFIG. */
 	void (*refused)(void *context);
 	void *context;

@@ -116,7 +116,7 @@ static const char *word_at(const struct draft *d, size_t place)
 	return buf_span(&d->words).p + place;
 }
 
-/* One that nothing can be shown of is no group. */
+/* A group without a printable character is left out. */
 static void add_group(struct draft *d, struct span group)
 {
 	if (d->groups_count == d->groups_size) {
@@ -127,7 +127,7 @@ static void add_group(struct draft *d, struct span group)
 	d->groups_count += *word_at(d, d->groups[d->groups_count]) != '\0';
 }
 
-/* Of a packed item: nothing of it is freed alone. */
+/* The fields of a packed item are not freed one by one. */
 static void sort_groups(struct roster_item *item)
 {
 	size_t kept = 0;
@@ -301,7 +301,8 @@ static void read_contact(struct json_reader *r, struct draft *d)
 	}
 }
 
-/* Each part before it is prepared: what a long one grows to would only be thrown away. */
+/* Check the length of each part before it is prepared: preparing a long one would cost time for
+ * nothing. */
 static bool too_long(struct span key)
 {
 	struct span bare = jid_bare(key), domain = jid_domain(key);

@@ -20,7 +20,7 @@
 #include "base/io.h"
 
 #define DEFAULT_LISTEN "127.0.0.1:5280"
-/* What may wait in the pipe's queue to the worker: the rest waits here. */
+/* How many names may wait in the pipe to the worker; the others wait here. */
 #define WORKER_QUEUE_BYTES (64 * 1024)
 #define WORKER_END_MS 5000
 #define LAST_WORDS_MS 5000
@@ -352,7 +352,7 @@ static int sockets_open(struct refreshservice *rs)
 	return status;
 }
 
-/* What others can reach needs a token. */
+/* A socket reachable from outside loopback requires a token. */
 static int sockets_check(const struct refreshservice *rs)
 {
 	for (size_t i = 0; i < rs->sockets_count; i++) {
@@ -442,7 +442,7 @@ static void on_detach(void *context)
 	for (size_t i = 0; i < rs->sockets_count; i++)
 		listen_stop(rs->sockets[i]);
 	if (rs->http) {
-		http_drain(rs->http); /* nobody would answer what is still read */
+		http_drain(rs->http); /* requests read from now on would get no answer */
 		refresh_finish(rs->refresh);
 		http_flush(rs->http);
 	}

@@ -32,7 +32,7 @@ struct user {
 	struct span name; /* owned; first, see compare() */
 	struct user *previous, *next;
 	bool busy, again, retried;
-	struct wait *now, *later; /* who waits for this run, and for the next */
+	struct wait *now, *later; /* the requests that wait for this run, and for the next */
 };
 
 struct user_list {
@@ -255,7 +255,7 @@ static void user_done(struct refresh *r, struct user *u, bool ok, bool settled)
 		waits_done(r, &u->now, ok);
 		return;
 	}
-	/* before the answer: who hears it finds it so */
+	/* before the answer, so that whoever gets it finds it done */
 	if (settled)
 		r->ops.settled(r->context, u->name);
 	waits_done(r, &u->now, ok);
@@ -295,7 +295,7 @@ size_t refresh_worker_died(struct refresh *r)
 		list_add(&again, u);
 		u->busy = u->again = false;
 		u->retried = true;
-		/* the next run serves all that have asked until it begins */
+		/* the next run serves all requests that come before it begins */
 		wait_move(&u->later, &u->now);
 	}
 	/* they have waited longest */
@@ -358,7 +358,7 @@ static int compare_places(const void *a, const void *b)
 	return order ? order : (*x > *y) - (*x < *y);
 }
 
-/* Leave out what was there before. */
+/* Remove duplicates. */
 static void names_once(struct refresh_names *names)
 {
 	const struct span **places = xcalloc(names->count + 1, sizeof(struct span *));

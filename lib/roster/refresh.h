@@ -1,12 +1,12 @@
-/* roster/refresh.h - whose roster is being refreshed, whose is to be, and who waits for it
+/* roster/refresh.h - users whose rosters are refreshed, and the requests that wait for them
  *
  * Invariants: a user is at the worker at most once. A user that is asked for meanwhile is queued
- * once more, and who asked waits for that second run: what the worker has begun may not have seen
- * the change. Names go out in the order in which they were asked for. Each request is answered
- * exactly once: when all its users are done, or at its deadline. A deadline changes nothing for the
- * users: they stay busy until their record, or the worker's end, comes, and a late record answers
- * nobody. When the worker dies its names are given once to the next; those that see it die twice
- * have failed. Pure: no I/O, no clock.
+ * once more, and that request waits for the second run: the first may have missed the change. Names
+ * go out in the order in which they were asked for. Each request is answered exactly once: when all
+ * its users are done, or at its deadline. A deadline changes nothing for the users: they stay busy
+ * until their record, or the worker's end, comes, and a late record answers nobody. When the worker
+ * dies its names are given once to the next; those that see it die twice have failed. Pure: no I/O,
+ * no clock.
  */
 #ifndef OUTBOARD_ROSTER_REFRESH_H
 #define OUTBOARD_ROSTER_REFRESH_H
@@ -44,7 +44,7 @@ bool refresh_ask(struct refresh *r, void *client, const struct span *names, size
 void refresh_pump(struct refresh *r);
 /* The worker's record of a user; false: it was not asked for that one. */
 bool refresh_record(struct refresh *r, struct span name, bool ok);
-/* A record for each user at the worker (it is one that only takes names). */
+/* Count each user at the worker as done (for a worker that only takes names). */
 void refresh_all_done(struct refresh *r);
 /* The worker is gone, with all its names. Returns how many have failed by that. */
 size_t refresh_worker_died(struct refresh *r);
@@ -72,7 +72,7 @@ bool refresh_names_parse(
 	struct span body, size_t max_values, struct refresh_names *out, const char **why);
 void refresh_names_free(struct refresh_names *names);
 
-/* What a worker says in a line. */
+/* The content of a worker's line. */
 enum refresh_line { REFRESH_RECORD, REFRESH_LOGIN, REFRESH_OTHER, REFRESH_BAD };
 struct refresh_said {
 	struct buf user, status, event, error; /* empty: not there */

@@ -20,7 +20,7 @@
 #define NEW_SUFFIX ".new"
 /* The largest journal that is read. */
 #define JOURNAL_MAX_BYTES ((size_t)1 << 30)
-/* One that is larger, and mostly of names long done, is written anew. */
+/* A journal that is larger and mostly holds finished names is rewritten. */
 #define REWRITE_BYTES ((off_t)1 << 20)
 
 struct spooled {
@@ -161,7 +161,7 @@ static int names_add(struct spool *s, const struct span *names, size_t count)
 	return error;
 }
 
-/* What a journal holds, into an empty set. What has no newline was never promised. */
+/* Read a journal into an empty set. A line without newline was never promised to anyone. */
 static int journal_read(struct spool *set, int fd)
 {
 	struct buf text;
@@ -196,7 +196,7 @@ static bool unfinished(const char *name)
 	return n > suffix && strcmp(name + n - suffix, NEW_SUFFIX) == 0;
 }
 
-/* One whose process is gone: into ours, then away. */
+/* Take the names of a dead process's journal into ours, then remove it. */
 static int orphan_take(struct spool *s, const char *name, int fd)
 {
 	struct spool set = {0};
@@ -217,8 +217,8 @@ static int orphan_take(struct spool *s, const char *name, int fd)
 	return error;
 }
 
-/* Not so when its process has just put a new journal in the place of the one that we opened: what
- * is under this name now is not ours to take away. */
+/* False if its process has just replaced the journal that we opened: the file under this name must
+ * not be removed then. */
 static bool still_named(const struct spool *s, const char *name, int fd)
 {
 	struct stat opened, named;
@@ -228,7 +228,7 @@ static bool still_named(const struct spool *s, const char *name, int fd)
 	       opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
-/* What no process holds any more. */
+/* Take over the journals that no process holds. */
 static int orphans_take(struct spool *s)
 {
 	int error = 0, fd = openat(s->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -1,6 +1,6 @@
 /* roster/spool.h - names that a crash must not lose
  *
- * DIR/lock       held while somebody looks for what others have left (inetd's instances share DIR)
+ * DIR/lock held while a process looks for journals of dead ones (inetd's instances share DIR)
  * DIR/names.*    one journal a process, locked (flock(2)) for as long as the process lives: lines
  *                "+NAME" and "-NAME"
  *
@@ -19,7 +19,7 @@ struct spool;
 /* Open DIR (made with 0700 if it is not there) and take over what dead processes have left. NULL:
  * *status is the exit status; what is wrong has been logged. */
 struct spool *spool_open(const char *dir, int *status);
-/* An empty journal is removed; what is in it otherwise is for the next. NULL is allowed. */
+/* Removes an empty journal; names in another one stay for the next process. NULL is allowed. */
 void spool_free(struct spool *s);
 /* Call fn with each name in it. fn may remove it. */
 void spool_each(struct spool *s, void (*fn)(void *context, struct span name), void *context);
