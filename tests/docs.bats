@@ -283,7 +283,7 @@ example_here()
 	sed -E -e "s/127\.0\.0\.1:5347/127.0.0.1:$COMPONENT_PORT/g; s/127\.0\.0\.1:5222/127.0.0.1:$C2S_PORT/g" \
 		-e "s/127\.0\.0\.1:5223/127.0.0.1:$C2S_TLS_PORT/g; s/127\.0\.0\.1:5285/127.0.0.1:$EXAMPLES_API_PORT/g" \
 		-e "s/127\.0\.0\.1:8080/127.0.0.1:$NGINX_PORT/g; s/127\.0\.0\.1:5280/127.0.0.1:$free_port/g" \
-		-e "s/127\.0\.0\.1:5281/127.0.0.1:$free_port2/g" \
+		-e "s/127\.0\.0\.1:5281/127.0.0.1:$free_port2/g; s/127\.0\.0\.1:5350/127.0.0.1:$free_port/g" \
 		-e "s,/etc/outboard,$PWD/etc/outboard,g; s,/run/outboard,$PWD/run/outboard,g" \
 		-e "s,/var/lib/outboard,$PWD/var/lib/outboard,g"
 }

@@ -21,6 +21,7 @@ connecting()
 		"xmpp-delegate --delegate urn:x=man.test"
 		"xmpp-manage --host vhost.test --namespace urn:x"
 		"roster-apply --host vhost.test"
+		"xmpp-share --listen 127.0.0.1:0"
 	)
 }
 

@@ -194,7 +194,7 @@ job()
 		words+=(--domain d.test --host vhost.test --namespace urn:other --per-request --json)
 		tail=(-- sh -c 'read -r line; echo "{\"type\":\"result\"}"') in=$made/envelopes
 		;;
-	'xmpp-jat-proxy connected' | 'xmpp-delegate connected' | 'xmpp-manage connected')
+	'xmpp-jat-proxy connected' | 'xmpp-delegate connected' | 'xmpp-manage connected' | 'xmpp-share connected')
 		served "$1"
 		# a handler that answers wrongly
 		[[ $1 != xmpp-manage ]] || tail=(-- cat)
@@ -234,6 +234,7 @@ ways_of()
 	xmpp-jat-proxy) ways+=(sealed connected) ;;
 	xmpp-delegate) ways+=(config connected) ;;
 	xmpp-manage) ways+=(json connected) ;;
+	xmpp-share) ways=(connected) ;;
 	jat-*) ways+=(stanzas) ;;
 	roster-refresh-listen) ways=(connection addresses) ;;
 	esac
@@ -266,6 +267,7 @@ served()
 		REQUEST="<iq type='set' id='q1' from='vhost.test' to='d.test'><delegation xmlns='urn:xmpp:delegation:2'><forwarded xmlns='urn:xmpp:forward:0'>${REQUEST/<iq /<iq xmlns=\'jabber:client\' }</forwarded></delegation></iq>"
 		;;
 	roster-apply) words+=(--host vhost.test) ;;
+	xmpp-share) words+=(--listen 127.0.0.1:0) ;;
 	esac
 }
 
@@ -878,13 +880,14 @@ fault_no_descriptors()
 # Deadlines come neither late nor early when the clock jumps.
 fault_clock_jump()
 {
-	local mine=$1
-	job "$1"
+	local mine=$1 way=
+	[[ $mine != xmpp-share ]] || way=connected
+	job "$1" "$way"
 	perform "<$in >whole"
 	assert_equal "$status" "$usual"
 	quiet_end
 	with_faults jump -- JUMP=1
-	job "$1"
+	job "$1" "$way"
 	perform "<$in >out"
 	assert_equal "$status" "$usual"
 	cmp whole out

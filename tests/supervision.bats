@@ -27,6 +27,7 @@ words_of()
 	xmpp-jat-proxy) words+=(--target impl@vhost.test --encoding plain) ;;
 	xmpp-delegate) words+=(--delegate urn:x=impl@vhost.test) ;;
 	xmpp-manage) words+=(--host vhost.test --namespace urn:x) ;;
+	xmpp-share) words+=(--listen-unix "$PWD/share.sock") ;;
 	roster-apply) words+=(--host vhost.test --listen-unix "$PWD/socket") ;;
 	*)
 		echo "supervision.bats does not know how to start $1"
@@ -339,19 +340,30 @@ drained()
 {
 	local request in_hand answer seen
 	request_of "$1"
-	if [[ $1 == xmpp-manage ]]; then
-		# the request is at the handler
+	if [[ $1 == xmpp-manage || $1 == xmpp-share ]]; then
+		# the request is at the handler, or at an instance
 		seen=
 	else
 		seen="expect $in_hand ;"
 	fi
-	fake "$UP ; send $request ; $seen say sent ; expect $answer ; say answered ; wait-close"
+	local there=
+	[[ $1 != xmpp-share ]] || there="wait-for go ;"
+	fake "$UP ; $there send $request ; $seen say sent ; expect $answer ; say answered ; wait-close"
 	daemon "$1" --drain-time 0.3
+	if [[ $1 == xmpp-share ]]; then
+		# an instance that never answers
+		mkfifo never
+		exec {hold}<>never
+		start instance sh -c 'echo "<presence from=\"d.test\" to=\"vhost.test\"/>" | cat - never | socat - UNIX:share.sock'
+		wait_for grep -q 'instance 1 has come' daemon.err
+		: >go
+	fi
 	wait_for grep -q sent fake.out
 	wait_for open_request
 	end daemon
 	await fake
 	grep -q answered fake.out
+	[[ $1 != xmpp-share ]] || exec {hold}<&-
 }
 
 open_request()

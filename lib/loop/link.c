@@ -266,7 +266,8 @@ struct link *link_new(struct loop *loop, int in_fd, int out_fd, const struct lin
 	if (!l->config.max_queue_bytes)
 		l->config.max_queue_bytes = LINK_MAX_QUEUE_BYTES;
 	l->counts = config->counts ? config->counts : &l->own_counts;
-	if (!config->max_line_bytes)
+	l->reader = config->reader_ready;
+	if (!l->reader && !config->max_line_bytes)
 		l->reader = reader_new(&config->reader);
 	buf_init(&l->lines, BUF_NO_MAX);
 	l->line = 1;
@@ -283,10 +284,12 @@ struct link *link_new(struct loop *loop, int in_fd, int out_fd, const struct lin
 	l->out_fd = l->our_out >= 0 ? l->our_out : out_fd;
 	l->piece_bytes = isatty(l->out_fd) ? TERMINAL_PIECE_BYTES : PIPE_BUF;
 	l->in_mask = l->out_mask = UNWATCHED;
-	l->hungry = true;
+	l->hungry = !config->reader_ready;
 	l->heard_ms = l->written_ms = loop_now_ms(loop);
 	loop_timer_init(&l->stall, on_stall, l);
 	loop_timer_init(&l->kick, on_kick, l);
+	if (!l->hungry)
+		loop_timer_set(loop, &l->kick, 0);
 	loop_turn(loop, on_turn, l);
 	link_watch(l);
 	return l;

@@ -44,10 +44,13 @@ struct link_counts {
 
 struct link_config {
 	struct reader_config reader; /* reader.kind decides pipe or socket */
-	size_t max_send_bytes;	     /* see writer.h; pipes: 0 */
-	size_t max_queue_bytes;	     /* 0: LINK_MAX_QUEUE_BYTES */
-	int64_t stall_ms;	     /* 0: never */
-	size_t max_line_bytes;	     /* not 0: the input is lines of at most this, not stanzas */
+	/* A reader that has read the beginning already (a stream header), taken over by the link;
+	 * NULL: a new one. */
+	struct reader *reader_ready;
+	size_t max_send_bytes;	/* see writer.h; pipes: 0 */
+	size_t max_queue_bytes; /* 0: LINK_MAX_QUEUE_BYTES */
+	int64_t stall_ms;	/* 0: never */
+	size_t max_line_bytes;	/* not 0: the input is lines of at most this, not stanzas */
 	/* Both ends are one program, which answers on the one what it gets on the other: it must be
 	 * listened to while it takes nothing, or both would wait for each other for ever. Producers
 	 * outside hold back when the link is congested. */

@@ -476,7 +476,7 @@ struct worker *balance_choose(
 
 	if (t->count == 0)
 		return NULL;
-	switch (b->config.policy) {
+	switch (query->sticky ? POLICY_STICKY : b->config.policy) {
 	case POLICY_RANDOM:
 	case POLICY_ROUND_ROBIN:
 		return pick(b, t, query);

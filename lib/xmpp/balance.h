@@ -109,6 +109,7 @@ enum balance_tier {
 
 struct balance_query {
 	struct span user; /* the requester; POLICY_STICKY chooses by its bare JID */
+	bool sticky;	  /* choose as with POLICY_STICKY, whatever the policy is */
 	/* workers that must not be chosen; NULL: none */
 	bool (*excluded)(const void *context, const struct worker *w);
 	const void *context;

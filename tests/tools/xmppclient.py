@@ -86,11 +86,16 @@ class Splitter:
 
 
 class Stream:
-    """A socket, its stanzas in a queue (or given to a handler as they come)."""
+    """A socket (port: a number, or the path of a unix socket), its stanzas in a queue (or given to a
+    handler as they come)."""
 
     def __init__(self, port, host="127.0.0.1"):
-        self.socket = socket.create_connection((host, port), WAIT_S)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if isinstance(port, str):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.connect(port)
+        else:
+            self.socket = socket.create_connection((host, port), WAIT_S)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(None)
         self.splitter = Splitter()
         self.inbox = queue.Queue()

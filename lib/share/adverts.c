@@ -1,0 +1,130 @@
+#include "share/adverts.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+
+#include "base/err.h"
+#include "xmpp/jid.h"
+#include "xmpp/reader.h"
+#include "xmpp/writer.h"
+
+#define ADVERTS_MAX 64
+#define ADVERT_MAX_BYTES (64 * 1024)
+
+struct advert {
+	TAILQ_ENTRY(advert) next;
+	struct span host, message; /* texts behind the record */
+	bool privilege;
+};
+
+struct adverts {
+	TAILQ_HEAD(, advert) list;
+	size_t count;
+	struct reader *reader;
+	struct buf text;
+};
+
+struct adverts *adverts_new(void)
+{
+	struct adverts *a = xcalloc(1, sizeof(*a));
+
+	TAILQ_INIT(&a->list);
+	a->reader = reader_new(&(struct reader_config){.kind = READER_PIPE,
+		.max_stanza_bytes = 2 * ADVERT_MAX_BYTES,
+		.max_depth = INT_MAX,
+		.max_attributes = INT_MAX,
+		.index = READER_INDEX_ROOT});
+	buf_init(&a->text, ADVERT_MAX_BYTES);
+	return a;
+}
+
+static void drop(struct adverts *a, struct advert *advert)
+{
+	TAILQ_REMOVE(&a->list, advert, next);
+	a->count--;
+	free(advert);
+}
+
+void adverts_clear(struct adverts *a)
+{
+	while (!TAILQ_EMPTY(&a->list))
+		drop(a, TAILQ_FIRST(&a->list));
+}
+
+void adverts_free(struct adverts *a)
+{
+	adverts_clear(a);
+	reader_free(a->reader);
+	buf_free(&a->text);
+	free(a);
+}
+
+/* Only a server speaks from a bare domain; any user can send a <privilege/>. */
+static const struct xml_node *advertised(const struct stanza *message)
+{
+	const struct xml_node *payload = stanza_payload(message);
+	struct jid from;
+
+	if (!payload || message->type == TYPE_ERROR || !jid_split(message->from, &from) ||
+		from.local.p || from.resource.p)
+		return NULL;
+	return xml_is(payload, "urn:xmpp:delegation:1", "delegation") ||
+			       xml_is(payload, "urn:xmpp:delegation:2", "delegation") ||
+			       xml_is(payload, "urn:xmpp:privilege:1", "privilege") ||
+			       xml_is(payload, "urn:xmpp:privilege:2", "privilege")
+		       ? payload
+		       : NULL;
+}
+
+/* What this one takes the place of. */
+static struct advert *older(struct adverts *a, struct span host, struct span text, bool privilege)
+{
+	struct advert *advert;
+
+	TAILQ_FOREACH(advert, &a->list, next)
+	if (advert->privilege == privilege && span_equal(advert->host, host) &&
+		(privilege || span_equal(advert->message, text)))
+		return advert;
+	return NULL;
+}
+
+bool adverts_note(struct adverts *a, const struct stanza *message)
+{
+	const struct xml_node *payload = advertised(message);
+	bool privilege = payload && span_is(payload->name, "privilege");
+	struct advert *advert;
+	struct writer w;
+
+	if (!payload)
+		return false;
+	buf_reset(&a->text);
+	writer_init(&w, &a->text, WRITER_PIPE, 0);
+	if (writer_stanza(&w, message, &STANZA_KEEP) != WRITER_OK)
+		return true;
+	const struct span parts[] = {message->from, buf_span(&a->text)};
+
+	advert = older(a, parts[0], parts[1], privilege);
+	if (!advert && a->count == ADVERTS_MAX)
+		advert = TAILQ_FIRST(&a->list);
+	if (advert)
+		drop(a, advert);
+	advert = xcalloc(1, sizeof(*advert) + parts[0].n + parts[1].n);
+	span_pack((char *)(advert + 1), parts,
+		(struct span *const[]){&advert->host, &advert->message}, 2);
+	advert->privilege = privilege;
+	TAILQ_INSERT_TAIL(&a->list, advert, next);
+	a->count++;
+	return true;
+}
+
+void adverts_each(
+	struct adverts *a, void (*fn)(void *context, const struct stanza *message), void *context)
+{
+	struct advert *advert;
+	struct stanza message;
+
+	TAILQ_FOREACH(advert, &a->list, next)
+	if (reader_one(a->reader, advert->message, &message))
+		fn(context, &message);
+}

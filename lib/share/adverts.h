@@ -1,0 +1,25 @@
+/* share/adverts.h - what servers have advertised to the component, for instances that come later
+ *
+ * A server says once, after the handshake, which namespaces it delegates (XEP-0355 4.2) and which
+ * privileges it grants (XEP-0356 4): in a message from its bare domain. An instance that connects
+ * later has missed that. Of each host the last <privilege/> is kept, and each different
+ * <delegation/> (ejabberd sends one for each half). Bounded: 64, the oldest goes.
+ */
+#ifndef OUTBOARD_SHARE_ADVERTS_H
+#define OUTBOARD_SHARE_ADVERTS_H
+
+#include "xmpp/stanza.h"
+
+struct adverts;
+
+struct adverts *adverts_new(void);
+void adverts_free(struct adverts *a);
+/* Keep a message if it is an advertisement; whether it is one. */
+bool adverts_note(struct adverts *a, const struct stanza *message);
+/* Forget all: the server will say them anew. */
+void adverts_clear(struct adverts *a);
+/* Those that are kept, oldest first. */
+void adverts_each(
+	struct adverts *a, void (*fn)(void *context, const struct stanza *message), void *context);
+
+#endif

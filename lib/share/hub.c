@@ -1,0 +1,962 @@
+#include "share/hub.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/deadline.h"
+#include "base/err.h"
+#include "base/table.h"
+#include "share/adverts.h"
+#include "xmpp/jid.h"
+#include "xmpp/reader.h"
+#include "xmpp/requests.h"
+#include "xmpp/stanza-error.h"
+
+/* Requests of the instances' own. */
+#define OWN_MAX_PER_MEMBER 4096
+#define OWN_TIMEOUT_MS (10 * 60 * 1000)
+#define OWN_MAX_BYTES (64 * 1024 * 1024)
+#define OWN_ID_CHARS 32
+/* RFC 6120 leaves the length open; an id stands in each error that we write. */
+#define ID_MAX_BYTES 1023
+/* Messages of instances whose errors find their way back. */
+#define SENT_MS (5 * 60 * 1000)
+#define SENT_MAX 20000
+#define SENT_MAX_BYTES (16 * 1024 * 1024)
+#define ADDRESSES_MAX_BYTES (64 * 1024 * 1024)
+/* Addresses are kept until room is needed: the oldest goes first. */
+#define ADDRESS_MS (INT64_C(30) * 24 * 3600 * 1000)
+
+enum counter {
+	COUNT_REQUESTS,
+	COUNT_ANSWERS,
+	COUNT_RETRIES,
+	COUNT_OWN,
+	COUNT_MESSAGES,
+	COUNT_PRESENCES,
+	COUNT_NO_INSTANCE,
+	COUNT_TIMEOUT,
+	COUNT_CONSTRAINT,
+	COUNT_BAD_REQUEST,
+	COUNT_TOO_LARGE,
+	COUNT_INSTANCE_LEFT,
+	COUNT_STOPPED,
+	COUNT_STRAY,
+	COUNT_FOREIGN,
+	COUNT_UNDELIVERED,
+	COUNTERS,
+};
+
+static const char errors_help[] = "requests and messages answered with an error";
+static const char dropped_help[] = "stanzas dropped";
+
+static const struct metric_name counter_names[COUNTERS] = {
+	[COUNT_REQUESTS] = {"requests", NULL, "IQ requests handed to an instance"},
+	[COUNT_ANSWERS] = {"answers", NULL, "answers of instances handed on"},
+	[COUNT_RETRIES] = {"retries", NULL, "requests handed to another instance"},
+	[COUNT_OWN] = {"own_requests", NULL, "IQ requests that instances sent"},
+	[COUNT_MESSAGES] = {"messages", NULL, "messages handed to an instance"},
+	[COUNT_PRESENCES] = {"presences", NULL, "presences handed to instances"},
+	[COUNT_NO_INSTANCE] = {"errors", "reason=\"no-instance\"", errors_help},
+	[COUNT_TIMEOUT] = {"errors", "reason=\"timeout\"", errors_help},
+	[COUNT_CONSTRAINT] = {"errors", "reason=\"resource-constraint\"", errors_help},
+	[COUNT_BAD_REQUEST] = {"errors", "reason=\"bad-request\"", errors_help},
+	[COUNT_TOO_LARGE] = {"errors", "reason=\"too-large\"", errors_help},
+	[COUNT_INSTANCE_LEFT] = {"errors", "reason=\"instance-left\"", errors_help},
+	[COUNT_STOPPED] = {"errors", "reason=\"stopped\"", errors_help},
+	[COUNT_STRAY] = {"dropped", "reason=\"stray\"", dropped_help},
+	[COUNT_FOREIGN] = {"dropped", "reason=\"foreign\"", dropped_help},
+	[COUNT_UNDELIVERED] = {"dropped", "reason=\"undelivered\"", dropped_help},
+};
+
+/* An instance's own open request: the record behind struct request. */
+struct own_request {
+	struct hub_member *member;
+	LIST_ENTRY(own_request) of_member;
+	struct request *request;
+};
+
+struct hub_member {
+	LIST_ENTRY(hub_member) of_hub;
+	struct worker *worker;
+	struct writer *writer;
+	void *port;
+	bool ending, stuck;
+	LIST_HEAD(, own_request) own;
+	size_t own_count;
+};
+
+struct hub {
+	struct hub_config config;
+	LIST_HEAD(, hub_member) members;
+	size_t members_count;
+	struct balance *balance;
+	struct shares *shares;
+	struct requests *requests; /* from the server, at the instances */
+	struct requests *own;	   /* from the instances, at the server */
+	struct table *sent;	   /* messages of instances: (to, from, id) -> member */
+	struct table *addresses;   /* bare JIDs that instances have sent presence to -> member */
+	struct adverts *adverts;
+	struct reader *reader; /* for stanzas that are handed on again */
+	struct buf key, folded, asked;
+	bool draining;
+	uint64_t counters[COUNTERS];
+};
+
+/* What stands in the records of sent and addresses. */
+struct member_record {
+	struct hub_member *member;
+};
+
+static uint64_t number(void *context)
+{
+	struct hub *h = context;
+
+	return h->config.random(h->config.random_context);
+}
+
+static struct span key_of(struct hub *h, struct span a, struct span b, struct span c)
+{
+	buf_reset(&h->key);
+	buf_append_span(&h->key, a);
+	buf_append_char(&h->key, '\0');
+	buf_append_span(&h->key, b);
+	buf_append_char(&h->key, '\0');
+	buf_append_span(&h->key, c);
+	return buf_span(&h->key);
+}
+
+/* As a server would have normalised it; in *out where that differs. */
+static struct span folded(struct span jid, struct buf *out)
+{
+	buf_reset(out);
+	return jid_fold(jid, out) ? buf_span(out) : jid;
+}
+
+static void refuse(struct hub *h, const struct stanza *stanza, enum stanza_error e,
+	enum counter why, struct turn *turn)
+{
+	h->counters[why]++;
+	requests_refuse(h->requests, stanza, e, turn);
+}
+
+/* WRITER_FULL while the server is away: what is owed waits, the rest is refused. */
+static enum writer_status write_to_server(
+	struct turn *turn, const struct stanza *stanza, const struct stanza_edit *edit)
+{
+	return turn->writer ? writer_stanza(turn->writer, stanza, edit) : WRITER_FULL;
+}
+
+/* Instances ----------------------------------------------------------------- */
+
+/* Write to an instance. An output that takes no more is that of an instance that does not read. */
+static enum writer_status write_to(
+	struct hub_member *m, const struct stanza *stanza, const struct stanza_edit *edit)
+{
+	enum writer_status status = writer_stanza(m->writer, stanza, edit);
+
+	m->stuck |= status == WRITER_FULL;
+	return status;
+}
+
+static bool takes_new(const struct hub *h, const struct hub_member *m)
+{
+	return m && !m->ending && !m->stuck && !h->config.congested(h->config.context, m->port);
+}
+
+struct exclusion {
+	const struct hub *hub;
+	const struct request *tried; /* NULL: a new request */
+};
+
+static bool excluded(const void *context, const struct worker *w)
+{
+	const struct exclusion *x = context;
+
+	return !takes_new(x->hub, w->owner) || (x->tried && requests_tried(x->tried, w));
+}
+
+/* What a choice is for. */
+struct choice {
+	const struct request *tried; /* NULL: something new */
+	struct span sender, recipient;
+	bool sticky; /* whatever the policy is */
+};
+
+static struct worker *choose_at(
+	struct hub *h, const struct choice *choice, enum balance_tier tier, int64_t now_ms)
+{
+	struct exclusion x = {h, choice->tried};
+	struct balance_query query = {
+		.user = h->config.sticky_by == HUB_BY_SENDER ? choice->sender : choice->recipient,
+		.sticky = choice->sticky,
+		.excluded = excluded,
+		.context = &x,
+		.now_ms = now_ms};
+
+	return balance_choose(h->balance, tier, &query);
+}
+
+static struct hub_member *choose(struct hub *h, const struct choice *choice, int64_t now_ms)
+{
+	struct worker *w = NULL;
+
+	for (int tier = 0; !w && tier < TIERS; tier++)
+		w = choose_at(h, choice, (enum balance_tier)tier, now_ms);
+	return w ? w->owner : NULL;
+}
+
+/* For a message or presence: sticky always. */
+static struct hub_member *choose_sticky(struct hub *h, const struct stanza *stanza, int64_t now_ms)
+{
+	struct choice choice = {.sender = stanza->from, .recipient = stanza->to, .sticky = true};
+
+	return choose(h, &choice, now_ms);
+}
+
+/* Why no instance can be chosen: none is there (to begin something new), or all have too much to
+ * write. */
+static void refuse_unchosen(struct hub *h, const struct stanza *stanza, struct turn *turn)
+{
+	struct hub_member *m;
+	bool any = false;
+
+	LIST_FOREACH(m, &h->members, of_hub)
+	any |= !m->ending && !m->stuck;
+	if (any)
+		refuse(h, stanza, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
+	else
+		refuse(h, stanza, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_INSTANCE, turn);
+}
+
+static void tell_advert(void *context, const struct stanza *stanza)
+{
+	write_to(context, stanza, &STANZA_KEEP);
+}
+
+struct hub_member *hub_join(struct hub *h, struct writer *writer, void *port, struct turn *turn)
+{
+	struct hub_member *m = xcalloc(1, sizeof(*m)), *other;
+	unsigned n = 1;
+	char name[16];
+	bool taken;
+
+	do { /* the lowest number that is free, so that an instance that comes back is known again
+	      */
+		taken = false;
+		LIST_FOREACH(other, &h->members, of_hub)
+		taken |= hub_number(other) == n;
+	} while (taken && ++n);
+	snprintf(name, sizeof(name), "%u", n);
+	m->writer = writer;
+	m->port = port;
+	LIST_INIT(&m->own);
+	m->worker = worker_add(h->balance, span_of(name), 0, turn->now_ms);
+	m->worker->owner = m;
+	LIST_INSERT_HEAD(&h->members, m, of_hub);
+	h->members_count++;
+	adverts_each(h->adverts, tell_advert, m);
+	return m;
+}
+
+static bool is_of_member(void *context, struct table_entry *e)
+{
+	return ((struct member_record *)table_record(e))->member == context;
+}
+
+static void forget_member(struct table *t, struct hub_member *m)
+{
+	size_t count;
+	struct table_entry **all = table_gather(t, is_of_member, m, &count);
+
+	for (size_t i = 0; i < count; i++)
+		table_remove(t, all[i]);
+	free(all);
+}
+
+void hub_part(struct hub *h, struct hub_member *m, struct turn *turn)
+{
+	struct own_request *own;
+
+	while ((own = LIST_FIRST(&m->own))) {
+		LIST_REMOVE(own, of_member);
+		requests_forget(h->own, own->request);
+	}
+	forget_member(h->sent, m);
+	forget_member(h->addresses, m);
+	LIST_REMOVE(m, of_hub);
+	h->members_count--;
+	requests_worker_left(h->requests, m->worker, turn->now_ms);
+	worker_leave(h->balance, m->worker, WORKER_LEFT);
+	free(m);
+	requests_tick(h->requests, turn);
+}
+
+unsigned hub_number(const struct hub_member *m)
+{
+	return (unsigned)strtoul(m->worker->name.p, NULL, 10);
+}
+
+bool hub_is_ending(const struct hub_member *m)
+{
+	return m->ending;
+}
+
+size_t hub_load(const struct hub_member *m)
+{
+	return m->worker->load + m->own_count;
+}
+
+bool hub_is_stuck(const struct hub_member *m)
+{
+	return m->stuck;
+}
+
+bool hub_is_draining(const struct hub *h)
+{
+	return h->draining;
+}
+
+/* Requests from the server ---------------------------------------------------- */
+
+static struct worker *choose_again(
+	void *context, const struct request *r, enum balance_tier tier, int64_t now_ms)
+{
+	struct choice choice = {.tried = r, .sender = r->user, .recipient = r->asked};
+
+	return choose_at(context, &choice, tier, now_ms);
+}
+
+static enum writer_status hand(
+	void *context, struct request *r, struct worker *w, struct turn *turn)
+{
+	struct hub *h = context;
+	struct stanza stanza;
+
+	(void)turn;
+	if (!reader_one(h->reader, r->stanza, &stanza))
+		return WRITER_TOO_LARGE;
+	return write_to(w->owner, &stanza, &STANZA_KEEP);
+}
+
+static enum writer_status hand_back(
+	void *context, struct request *r, const struct stanza *stanza, struct turn *turn)
+{
+	struct stanza_edit edit = {.to = r->user, .from = r->asked, .id = r->id};
+
+	(void)context;
+	return write_to_server(turn, stanza, &edit);
+}
+
+static void count_end(void *context, struct request *r, enum request_end end, int64_t now_ms)
+{
+	static const enum counter counters[REQUEST_ENDS] = {
+		[END_ANSWERED] = COUNT_ANSWERS,
+		[END_TIMEOUT] = COUNT_TIMEOUT,
+		[END_NO_WORKER] = COUNT_NO_INSTANCE,
+		[END_WORKER_LEFT] = COUNT_INSTANCE_LEFT,
+		[END_STOPPED] = COUNT_STOPPED,
+		[END_TOO_LARGE] = COUNT_TOO_LARGE,
+		[END_NO_ROOM] = COUNT_CONSTRAINT,
+	};
+
+	(void)r;
+	(void)now_ms;
+	((struct hub *)context)->counters[counters[end]]++;
+}
+
+static void count_retry(void *context, struct request *r)
+{
+	(void)r;
+	((struct hub *)context)->counters[COUNT_RETRIES]++;
+}
+
+static struct span without_spaces_behind(struct span s)
+{
+	while (s.n && (s.p[s.n - 1] == '\n' || s.p[s.n - 1] == ' '))
+		s.n--;
+	return s;
+}
+
+/* Hand a new request to m, and keep it. */
+static void hand_first(struct hub *h, const struct table_key *key, const struct stanza *stanza,
+	struct hub_member *m, struct turn *turn)
+{
+	size_t at = buf_length(m->writer->out);
+	enum writer_status status = write_to(m, stanza, &STANZA_KEEP);
+	struct request texts = {.user = stanza->from,
+		.asked = stanza->to,
+		.id = stanza->id,
+		.set = stanza->type == TYPE_SET};
+	struct request *r = NULL;
+
+	if (status == WRITER_OK) {
+		texts.stanza = without_spaces_behind(span_from(buf_span(m->writer->out), at));
+		r = requests_add(h->requests, key, &texts, turn->now_ms);
+		if (!r)
+			writer_take_back(m->writer);
+	}
+	if (r) {
+		requests_handed(h->requests, r, m->worker, turn->now_ms);
+		h->counters[COUNT_REQUESTS]++;
+	} else if (status == WRITER_TOO_LARGE) {
+		refuse(h, stanza, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
+	} else {
+		refuse(h, stanza, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
+	}
+}
+
+static void on_request(struct hub *h, const struct stanza *stanza, struct turn *turn)
+{
+	struct span asked = folded(stanza->to, &h->asked);
+	struct table_key key;
+	struct hub_member *m;
+
+	if (h->draining) {
+		refuse(h, stanza, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
+		return;
+	}
+	key = requests_key(h->requests, key_of(h, stanza->from, asked, stanza->id));
+	if (!requests_may_add(h->requests, &key)) {
+		refuse(h, stanza, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
+		return;
+	}
+	m = choose(h, &(struct choice){.sender = stanza->from, .recipient = asked}, turn->now_ms);
+	if (m)
+		hand_first(h, &key, stanza, m, turn);
+	else
+		refuse_unchosen(h, stanza, turn);
+}
+
+/* The server's answer to an instance's own request. */
+static void on_answer(struct hub *h, const struct stanza *stanza, struct turn *turn)
+{
+	struct table_key key =
+		requests_key(h->own, key_of(h, stanza->from, stanza->to, stanza->id));
+	struct request *r = stanza->id.n ? requests_find(h->own, &key) : NULL;
+
+	if (r)
+		requests_deliver(h->own, r, stanza, turn);
+	else
+		h->counters[COUNT_STRAY]++;
+}
+
+static void on_iq(struct hub *h, const struct stanza *stanza, struct turn *turn)
+{
+	if (stanza_is_answer(stanza))
+		on_answer(h, stanza, turn);
+	else if (stanza->refusal)
+		refuse(h, stanza, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
+	else if (!stanza_iq_valid(stanza) || stanza->id.n > ID_MAX_BYTES)
+		refuse(h, stanza, ERROR_BAD_REQUEST, COUNT_BAD_REQUEST, turn);
+	else
+		on_request(h, stanza, turn);
+}
+
+/* Messages and presence from the server ----------------------------------------- */
+
+/* The instance that has sent the message of which this is the error; NULL. */
+static struct hub_member *sender_of(struct hub *h, const struct stanza *error)
+{
+	struct table_entry *e;
+	struct hub_member *m;
+
+	if (error->type != TYPE_ERROR || !error->id.n)
+		return NULL;
+	e = table_find(h->sent, key_of(h, error->from, error->to, error->id));
+	if (!e)
+		return NULL;
+	m = ((struct member_record *)table_record(e))->member;
+	table_remove(h->sent, e);
+	return m;
+}
+
+static void hand_message(
+	struct hub *h, const struct stanza *stanza, struct hub_member *m, struct turn *turn)
+{
+	switch (write_to(m, stanza, &STANZA_KEEP)) {
+	case WRITER_OK:
+		h->counters[COUNT_MESSAGES]++;
+		break;
+	case WRITER_TOO_LARGE:
+		refuse(h, stanza, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
+		break;
+	case WRITER_FULL:
+		refuse(h, stanza, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
+	}
+}
+
+static void on_message(struct hub *h, const struct stanza *stanza, struct turn *turn)
+{
+	struct hub_member *m = sender_of(h, stanza);
+
+	if (stanza->refusal) {
+		refuse(h, stanza, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
+	} else if (!m && adverts_note(h->adverts, stanza)) {
+		LIST_FOREACH(m, &h->members, of_hub)
+		write_to(m, stanza, &STANZA_KEEP);
+	} else if (m || (m = choose_sticky(h, stanza, turn->now_ms))) {
+		hand_message(h, stanza, m, turn);
+	} else if (stanza->type == TYPE_ERROR) {
+		h->counters[COUNT_UNDELIVERED]++;
+	} else {
+		refuse_unchosen(h, stanza, turn);
+	}
+}
+
+static void hand_presence(struct hub *h, const struct stanza *stanza, struct hub_member *m)
+{
+	if (m && write_to(m, stanza, &STANZA_KEEP) == WRITER_OK)
+		h->counters[COUNT_PRESENCES]++;
+	else
+		h->counters[COUNT_UNDELIVERED]++;
+}
+
+/* To each instance that has sent presence to that address: it knows whom it has subscribed to. */
+static void on_presence(struct hub *h, const struct stanza *stanza, struct turn *turn)
+{
+	struct table_entry *e;
+
+	if (stanza->refusal) {
+		h->counters[COUNT_UNDELIVERED]++;
+		return;
+	}
+	e = table_find(h->addresses, folded(jid_bare(stanza->from), &h->folded));
+	if (!e)
+		hand_presence(h, stanza, choose_sticky(h, stanza, turn->now_ms));
+	for (; e; e = table_find_next(h->addresses, e))
+		hand_presence(h, stanza, ((struct member_record *)table_record(e))->member);
+}
+
+static void hub_stanza(void *self, const struct stanza *stanza, struct turn *turn)
+{
+	struct hub *h = self;
+
+	if (!stanza->from.n || !jid_at_domain(folded(stanza->to, &h->folded), h->config.domain))
+		h->counters[COUNT_FOREIGN]++;
+	else if (stanza->kind == STANZA_IQ)
+		on_iq(h, stanza, turn);
+	else if (stanza->kind == STANZA_MESSAGE)
+		on_message(h, stanza, turn);
+	else
+		on_presence(h, stanza, turn);
+}
+
+/* What instances write ------------------------------------------------------------ */
+
+/* Answer an instance's stanza with an error, to the instance. */
+static void refuse_member(
+	struct hub_member *m, const struct stanza *stanza, enum stanza_error e, const char *text)
+{
+	m->stuck |= stanza_error_reply(m->writer, stanza, e, text) == WRITER_FULL;
+}
+
+static enum writer_status own_answer(
+	void *context, struct request *r, const struct stanza *stanza, struct turn *turn)
+{
+	struct own_request *own = request_extra(r);
+	struct stanza_edit edit = {.id = r->id};
+
+	(void)context;
+	(void)turn;
+	return write_to(own->member, stanza, &edit);
+}
+
+static enum writer_status own_error(
+	void *context, struct request *r, enum stanza_error e, struct turn *turn)
+{
+	struct own_request *own = request_extra(r);
+	enum writer_status status =
+		stanza_error_send(own->member->writer, "iq", r->user, r->asked, r->id, e, NULL);
+
+	(void)context;
+	(void)turn;
+	own->member->stuck |= status == WRITER_FULL;
+	return status;
+}
+
+static void own_ending(void *context, struct request *r, enum request_end end, int64_t now_ms)
+{
+	(void)context;
+	(void)r;
+	(void)end;
+	(void)now_ms;
+}
+
+static void own_removed(void *context, struct request *r, int64_t now_ms)
+{
+	struct own_request *own = request_extra(r);
+
+	(void)context;
+	(void)now_ms;
+	LIST_REMOVE(own, of_member);
+	own->member->own_count--;
+}
+
+/* A get or set of an instance: on to the server under an id of ours. */
+static void own_request(struct hub *h, struct hub_member *m, const struct stanza *stanza,
+	struct span from, struct turn *turn)
+{
+	char id[OWN_ID_CHARS + 1];
+	struct stanza_edit edit = {.from = from};
+	struct request texts = {.user = stanza->from, .asked = stanza->to, .id = stanza->id};
+	struct table_key key;
+	struct request *r = NULL;
+	struct own_request *own;
+	enum writer_status status = WRITER_FULL;
+
+	snprintf(id, sizeof(id), "%016llx%016llx", (unsigned long long)number(h),
+		(unsigned long long)number(h));
+	edit.id = span_of(id);
+	key = requests_key(h->own, key_of(h, stanza->to, from, edit.id));
+	if (m->own_count < OWN_MAX_PER_MEMBER)
+		r = requests_add(h->own, &key, &texts, turn->now_ms);
+	if (r)
+		status = write_to_server(turn, stanza, &edit);
+	if (status != WRITER_OK) {
+		if (r)
+			requests_forget(h->own, r);
+		refuse_member(m, stanza,
+			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
+						   : ERROR_RESOURCE_CONSTRAINT,
+			NULL);
+		return;
+	}
+	own = request_extra(r);
+	own->request = r;
+	own->member = m;
+	LIST_INSERT_HEAD(&m->own, own, of_member);
+	m->own_count++;
+	h->counters[COUNT_OWN]++;
+}
+
+/* An instance's answer: to the request it was asked. */
+static void own_reply(struct hub *h, struct hub_member *m, const struct stanza *stanza,
+	struct span from, struct turn *turn)
+{
+	struct table_key key = requests_key(h->requests, key_of(h, stanza->to, from, stanza->id));
+	struct request *r = stanza->id.n ? requests_find(h->requests, &key) : NULL;
+
+	for (; r; r = requests_next(h->requests, r)) {
+		struct request_try *try = requests_try_of(r, m->worker);
+
+		if (!try)
+			continue;
+		requests_answered(h->requests, try, stanza, turn);
+		return;
+	}
+	h->counters[COUNT_STRAY]++;
+}
+
+static void own_iq(struct hub *h, struct hub_member *m, const struct stanza *stanza,
+	struct span from, struct turn *turn)
+{
+	if (stanza_is_answer(stanza))
+		own_reply(h, m, stanza, from, turn);
+	else if (stanza->refusal)
+		refuse_member(m, stanza, ERROR_POLICY_VIOLATION, "larger than --max-stanza-bytes");
+	else if (!stanza_iq_valid(stanza))
+		refuse_member(m, stanza, ERROR_BAD_REQUEST, NULL);
+	else
+		own_request(h, m, stanza, from, turn);
+}
+
+static struct table_entry *record_member(
+	struct table *t, struct span key, size_t max, int64_t deadline_ms, struct hub_member *m)
+{
+	struct table_entry *e;
+
+	while (table_count(t) >= max)
+		table_remove(t, table_earliest(t));
+	while (!(e = table_add(t, key, sizeof(struct member_record), deadline_ms)) &&
+		table_count(t))
+		table_remove(t, table_earliest(t));
+	if (e)
+		((struct member_record *)table_record(e))->member = m;
+	return e;
+}
+
+static void note_message(struct hub *h, struct hub_member *m, const struct stanza *stanza,
+	struct span from, int64_t now_ms)
+{
+	if (stanza->id.n && stanza->id.n <= ID_MAX_BYTES && stanza->type != TYPE_ERROR)
+		record_member(h->sent, key_of(h, stanza->to, from, stanza->id), SENT_MAX,
+			now_ms + SENT_MS, m);
+}
+
+static void note_address(
+	struct hub *h, struct hub_member *m, const struct stanza *stanza, int64_t now_ms)
+{
+	struct span bare = folded(jid_bare(stanza->to), &h->asked);
+	struct table_entry *e = table_find(h->addresses, bare);
+
+	while (e && !is_of_member(m, e))
+		e = table_find_next(h->addresses, e);
+	if (e)
+		table_deadline_set(h->addresses, e, now_ms + ADDRESS_MS);
+	else
+		record_member(h->addresses, bare, h->config.max_addresses, now_ms + ADDRESS_MS, m);
+}
+
+/* A message or presence: on to the server. */
+static void pass_on(struct hub *h, struct hub_member *m, const struct stanza *stanza,
+	struct span from, struct turn *turn)
+{
+	struct stanza_edit edit = {.from = span_equal(from, stanza->from) ? SPAN_NONE : from};
+	enum writer_status status =
+		stanza->refusal ? WRITER_TOO_LARGE : write_to_server(turn, stanza, &edit);
+
+	if (status != WRITER_OK) {
+		if (stanza->kind == STANZA_MESSAGE)
+			refuse_member(m, stanza,
+				status == WRITER_FULL ? ERROR_RESOURCE_CONSTRAINT
+						      : ERROR_POLICY_VIOLATION,
+				NULL);
+		h->counters[COUNT_UNDELIVERED]++;
+		return;
+	}
+	if (stanza->kind == STANZA_MESSAGE)
+		note_message(h, m, stanza, from, turn->now_ms);
+	else
+		note_address(h, m, stanza, turn->now_ms);
+}
+
+/* What an instance sends to its own domain comes back to it, as from a server: a component checks
+ * its link so. Two of these stanzas are for us. */
+static void turn_back(
+	struct hub *h, struct hub_member *m, const struct stanza *stanza, struct span from)
+{
+	bool to_domain = span_equal(folded(stanza->to, &h->asked), h->config.domain);
+
+	if (stanza->kind == STANZA_PRESENCE && stanza->type == TYPE_UNAVAILABLE && to_domain &&
+		span_equal(from, h->config.domain))
+		m->ending = true;
+	else if (stanza_is_answer(stanza) && worker_is_pong(m->worker, stanza->id))
+		return;
+	else if (stanza->refusal || write_to(m, stanza, &STANZA_KEEP) != WRITER_OK)
+		h->counters[COUNT_UNDELIVERED]++;
+}
+
+enum hub_verdict hub_stanza_of(
+	struct hub *h, struct hub_member *m, const struct stanza *stanza, struct turn *turn)
+{
+	struct span from = folded(stanza->from, &h->folded);
+	struct jid jid;
+
+	if (stanza->kind == STANZA_OTHER)
+		return HUB_UNSUPPORTED_STANZA_TYPE;
+	if (!jid_split(from, &jid) || !span_equal(jid.domain, h->config.domain))
+		return HUB_INVALID_FROM;
+	if (!jid_split(stanza->to, &jid))
+		return HUB_IMPROPER_ADDRESSING;
+	if (stanza->kind != STANZA_PRESENCE)
+		worker_alive(h->balance, m->worker, turn->now_ms);
+	if (jid_at_domain(folded(stanza->to, &h->asked), h->config.domain))
+		turn_back(h, m, stanza, from);
+	else if (stanza->kind == STANZA_IQ)
+		own_iq(h, m, stanza, from, turn);
+	else
+		pass_on(h, m, stanza, from, turn);
+	return HUB_TAKEN;
+}
+
+/* Life ------------------------------------------------------------------------------ */
+
+/* A component answers a ping to its own domain; from an address that is nobody else's. */
+static enum writer_status ping(void *context, const struct worker *w, struct turn *turn)
+{
+	struct hub *h = context;
+	struct hub_member *m = w->owner;
+
+	(void)turn;
+	buf_reset(&h->key);
+	buf_append_span(&h->key, h->config.domain);
+	buf_append_char(&h->key, '/');
+	buf_append_span(&h->key, span_of(w->ping_id));
+	writer_start(
+		m->writer, "iq", "get", span_of(w->ping_id), h->config.domain, buf_span(&h->key));
+	writer_raw(m->writer, "><ping xmlns='" NS_PING "'/></iq>");
+	m->stuck |= writer_end(m->writer) == WRITER_FULL;
+	return WRITER_OK;
+}
+
+static void suspects_changed(void *context, struct worker *suspect, int64_t now_ms)
+{
+	struct hub *h = context;
+
+	requests_hedge(h->requests, suspect, now_ms);
+}
+
+static void make_tables(struct hub *h, const uint64_t seed[2])
+{
+	const struct hub_config *c = &h->config;
+
+	h->shares = shares_new(&(struct shares_config){.max = c->max_pending,
+		.max_bytes = c->max_pending_bytes,
+		.user_max = c->user_pending,
+		.domain_max = c->domain_pending,
+		.own = &h->config.domain,
+		.trusted = c->trusted,
+		.own_count = 1,
+		.trusted_count = c->trusted_count,
+		.seed = {seed[0], seed[1]}});
+	h->requests = requests_new(&(struct requests_config){.max = c->max_pending,
+		.max_bytes = c->max_pending_bytes,
+		.seed = {seed[0], seed[1]},
+		.timeout_ms = c->timeout_ms,
+		.balance = h->balance,
+		.shares = h->shares,
+		.choose = choose_again,
+		.hand = hand,
+		.answer = hand_back,
+		.ending = count_end,
+		.again = count_retry,
+		.context = h});
+	h->own = requests_new(&(struct requests_config){.max = SIZE_MAX / 2,
+		.max_bytes = OWN_MAX_BYTES,
+		.seed = {seed[0], seed[1]},
+		.timeout_ms = OWN_TIMEOUT_MS,
+		.extra_bytes = sizeof(struct own_request),
+		.answer = own_answer,
+		.error = own_error,
+		.ending = own_ending,
+		.removed = own_removed,
+		.context = h});
+	h->sent = table_new(SENT_MAX, SENT_MAX_BYTES, seed);
+	h->addresses = table_new(c->max_addresses, ADDRESSES_MAX_BYTES, seed);
+}
+
+struct hub *hub_new(const struct hub_config *config)
+{
+	struct hub *h = xcalloc(1, sizeof(*h));
+	uint64_t seed[2];
+
+	h->config = *config;
+	seed[0] = number(h);
+	seed[1] = number(h);
+	LIST_INIT(&h->members);
+	h->balance = balance_new(&(struct balance_config){.policy = config->policy,
+		.try_timeout_ms = config->try_timeout_ms,
+		.noun = "instance",
+		.random = number,
+		.ping = ping,
+		.changed = suspects_changed,
+		.context = h});
+	make_tables(h, seed);
+	h->adverts = adverts_new();
+	h->reader = reader_new(&(struct reader_config){.kind = READER_PIPE,
+		.max_stanza_bytes = SIZE_MAX / 4,
+		.max_depth = INT_MAX,
+		.max_attributes = INT_MAX,
+		.index = READER_INDEX_ROOT});
+	buf_init(&h->key, BUF_NO_MAX);
+	buf_init(&h->folded, BUF_NO_MAX);
+	buf_init(&h->asked, BUF_NO_MAX);
+	return h;
+}
+
+void hub_free(struct hub *h)
+{
+	struct hub_member *m;
+
+	if (!h)
+		return;
+	while ((m = LIST_FIRST(&h->members)))
+		hub_part(h, m, &(struct turn){0});
+	requests_free(h->requests);
+	requests_free(h->own);
+	shares_free(h->shares);
+	balance_free(h->balance);
+	table_free(h->sent);
+	table_free(h->addresses);
+	adverts_free(h->adverts);
+	reader_free(h->reader);
+	buf_free(&h->key);
+	buf_free(&h->folded);
+	buf_free(&h->asked);
+	free(h);
+}
+
+/* The service ------------------------------------------------------------------------ */
+
+static void expire(struct table *t, int64_t now_ms)
+{
+	struct table_entry *e;
+
+	while ((e = table_earliest(t)) && e->deadline_ms <= now_ms)
+		table_remove(t, e);
+}
+
+static void hub_tick(void *self, struct turn *turn)
+{
+	struct hub *h = self;
+
+	balance_tick(h->balance, turn);
+	requests_tick(h->requests, turn);
+	requests_tick(h->own, turn);
+	expire(h->sent, turn->now_ms);
+	expire(h->addresses, turn->now_ms);
+}
+
+static int64_t hub_deadline(const void *self)
+{
+	const struct hub *h = self;
+	int64_t earliest_ms = requests_deadline(h->requests);
+	const int64_t others[] = {balance_deadline(h->balance), requests_deadline(h->own),
+		table_deadline(h->sent), table_deadline(h->addresses)};
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (others[i] < earliest_ms)
+			earliest_ms = others[i];
+	return earliest_ms;
+}
+
+static void hub_drain(void *self, struct turn *turn)
+{
+	(void)turn;
+	((struct hub *)self)->draining = true;
+}
+
+static void hub_finish(void *self, struct turn *turn)
+{
+	struct hub *h = self;
+
+	h->draining = true;
+	requests_finish(h->requests, turn);
+}
+
+static size_t hub_open_requests(const void *self)
+{
+	return requests_count(((const struct hub *)self)->requests);
+}
+
+static size_t hub_metrics(const void *self, struct metric *out, size_t max)
+{
+	const struct hub *h = self;
+	const struct metric gauges[] = {
+		{"instances", NULL, "instances connected", METRIC_GAUGE, h->members_count},
+		{"suspect_instances", NULL, "of these, those that show no life", METRIC_GAUGE,
+			balance_count(h->balance, TIER_USABLE) -
+				balance_count(h->balance, TIER_WELL)},
+		{"pending_requests", NULL, "requests waiting for their answer", METRIC_GAUGE,
+			requests_count(h->requests)},
+		{"pending_bytes", NULL, "memory held by open requests", METRIC_GAUGE,
+			requests_bytes(h->requests)},
+		{"pending_own_requests", NULL, "requests of instances waiting for their answer",
+			METRIC_GAUGE, requests_count(h->own)},
+		{"addresses", NULL, "addresses that instances have sent presence to", METRIC_GAUGE,
+			table_count(h->addresses)},
+	};
+	size_t n = metrics_add(out, 0, max, gauges, sizeof(gauges) / sizeof(gauges[0]));
+
+	return metrics_add_counters(out, n, max, counter_names, h->counters, COUNTERS);
+}
+
+const struct service_ops hub_ops = {.stanza = hub_stanza,
+	.tick = hub_tick,
+	.deadline = hub_deadline,
+	.drain = hub_drain,
+	.finish = hub_finish,
+	.open_requests = hub_open_requests,
+	.metrics = hub_metrics};

@@ -1,0 +1,80 @@
+/* share/hub.h - one component's stanzas, shared out among several instances of it
+ *
+ * The server knows one component, D. Behind it stand instances, each of which believes that this
+ * program is its server (XEP-0114). No address is translated.
+ *
+ * Invariants: an IQ request from the server goes to one instance at a time and has exactly one
+ * answer, from an instance that was asked (xmpp/requests, xmpp/balance: the open-request table,
+ * health and second tries of xmpp-jat-proxy). An instance's own request leaves under an id that
+ * nobody can guess; its answer goes to that instance alone, under the instance's id. No instance
+ * can make the server end the stream of all: what a server would not take ends, or is refused at,
+ * the instance that wrote it.
+ *
+ * Pure: stanzas and the time come in; stanzas go out through the turn's writer (the server) and the
+ * writers of the instances.
+ */
+#ifndef OUTBOARD_SHARE_HUB_H
+#define OUTBOARD_SHARE_HUB_H
+
+#include "server/service.h"
+#include "xmpp/balance.h"
+
+/* In the order of "sender|recipient". */
+enum hub_key { HUB_BY_SENDER, HUB_BY_RECIPIENT };
+
+struct hub_config {
+	struct span domain; /* normalised; borrowed */
+	enum balance_policy policy;
+	enum hub_key sticky_by;
+	int64_t timeout_ms, try_timeout_ms;
+	size_t max_pending, max_pending_bytes;
+	size_t max_addresses;		     /* to which instances have sent presence */
+	size_t user_pending, domain_pending; /* 0: no bound */
+	const struct span *trusted;	     /* domains; borrowed */
+	size_t trusted_count;
+	/* Whether the output of an instance is so full that it should get nothing new. */
+	bool (*congested)(void *context, void *port);
+	void *context;
+	uint64_t (*random)(void *context);
+	void *random_context;
+};
+
+struct hub;
+struct hub_member;
+
+/* *config is copied. */
+struct hub *hub_new(const struct hub_config *config);
+void hub_free(struct hub *h);
+/* self: struct hub */
+extern const struct service_ops hub_ops;
+
+/* An instance has come. Its writer is borrowed until hub_part(); port is the owner's name for it
+ * (hub_config.congested). It is told the advertisements of delegation and privilege that the
+ * server has sent so far. */
+struct hub_member *hub_join(struct hub *h, struct writer *writer, void *port, struct turn *turn);
+/* It has left: what it had in hand goes to others or to its end; its own requests are forgotten. */
+void hub_part(struct hub *h, struct hub_member *m, struct turn *turn);
+unsigned hub_number(const struct hub_member *m);
+
+enum hub_verdict {
+	HUB_TAKEN,
+	/* the instance's stream is to end with the stream error of that name (RFC 6120 4.9.3) */
+	HUB_INVALID_FROM,
+	HUB_IMPROPER_ADDRESSING,
+	HUB_UNSUPPORTED_STANZA_TYPE,
+};
+/* An instance has written a stanza (or STANZA_OTHER). While the server is away its answers wait,
+ * all else is refused. */
+enum hub_verdict hub_stanza_of(
+	struct hub *h, struct hub_member *m, const struct stanza *stanza, struct turn *turn);
+
+/* Whether the instance has said that it wants to end (unavailable presence from D to D). */
+bool hub_is_ending(const struct hub_member *m);
+/* Requests it has in hand, and own ones that wait for their answer. */
+size_t hub_load(const struct hub_member *m);
+/* Whether something did not fit its output any more: it does not read, its stream is to end. */
+bool hub_is_stuck(const struct hub_member *m);
+/* Whether SIGTERM has come: new instances are not taken. */
+bool hub_is_draining(const struct hub *h);
+
+#endif

@@ -1,0 +1,418 @@
+#include "share/service.h"
+
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/random.h"
+#include "loop/dial.h"
+#include "loop/listen.h"
+#include "share/instance.h"
+#include "xmpp/jid.h"
+
+/* Connections that have not proved yet that they know the secret. */
+#define MAX_UNPROVEN 32
+
+/* A connection; what the hub knows of it once it is up. */
+struct connection {
+	LIST_ENTRY(connection) next;
+	struct shareservice *owner;
+	struct instance *instance;
+	struct hub_member *member; /* NULL: not up yet */
+	bool done;		   /* it is to end in order */
+	int64_t end_ms;		   /* by then at the latest */
+};
+
+struct shareservice {
+	const struct shareservice_config *config;
+	struct hub *hub;
+	struct service *service;
+	struct loop *loop;
+	struct listen_socket *tcp, *unix_socket;
+	LIST_HEAD(, connection) connections;
+	size_t unproven, proven;
+	struct buf domain, secret;
+	struct buf *trusted_texts;
+	struct span *trusted;
+	struct random_numbers random;
+	struct err_limit full;
+	struct loop_timer ending; /* the earliest end_ms */
+};
+
+/* Instances ----------------------------------------------------------------- */
+
+static void connection_free(struct connection *c)
+{
+	LIST_REMOVE(c, next);
+	free(c);
+}
+
+static void leave(struct connection *c, const char *how)
+{
+	struct shareservice *s = c->owner;
+	struct turn turn = service_turn(s->service);
+
+	if (c->member) {
+		err_note("instance %u %s", hub_number(c->member), how);
+		hub_part(s->hub, c->member, &turn);
+		s->proven--;
+	} else {
+		s->unproven--;
+	}
+	connection_free(c);
+}
+
+static void end(struct connection *c, const char *condition, const char *how)
+{
+	struct instance *i = c->instance;
+
+	leave(c, how);
+	instance_end(i, condition);
+}
+
+static void on_came(void *context, struct instance *i)
+{
+	struct connection *c = instance_owner(i);
+	struct shareservice *s = context;
+	struct turn turn = service_turn(s->service);
+
+	s->unproven--;
+	s->proven++;
+	c->member = hub_join(s->hub, instance_writer(i), i, &turn);
+	err_note("instance %u has come (%zu are there)", hub_number(c->member), s->proven);
+}
+
+static void on_stanza(void *context, struct instance *i, const struct stanza *stanza)
+{
+	static const char *const conditions[] = {
+		[HUB_INVALID_FROM] = "invalid-from",
+		[HUB_IMPROPER_ADDRESSING] = "improper-addressing",
+		[HUB_UNSUPPORTED_STANZA_TYPE] = "unsupported-stanza-type",
+	};
+	struct shareservice *s = context;
+	struct connection *c = instance_owner(i);
+	struct turn turn = service_turn(s->service);
+	enum hub_verdict verdict = hub_stanza_of(s->hub, c->member, stanza, &turn);
+
+	if (verdict == HUB_TAKEN)
+		return;
+	err_warn("instance %u sent what a server would not take (%s): its stream is ended",
+		hub_number(c->member), conditions[verdict]);
+	end(c, conditions[verdict], "was sent away");
+}
+
+static void on_gone(void *context, struct instance *i)
+{
+	(void)context;
+	leave(instance_owner(i), "has left");
+}
+
+static const struct instance_ops instance_ops = {
+	.came = on_came, .stanza = on_stanza, .gone = on_gone};
+
+static bool is_trusted_peer(int fd)
+{
+	struct ucred peer;
+	socklen_t n = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 &&
+	       (peer.uid == geteuid() || peer.uid == 0);
+}
+
+static void take(struct shareservice *s, int fd, bool bare_allowed)
+{
+	const struct service_config *service = &s->config->service;
+	struct instance_config config = {.domain = buf_span(&s->domain),
+		.secret = &s->secret,
+		.link = {.reader = {.max_stanza_bytes = buf_bytes(service->max_stanza_bytes),
+				 .max_depth = (unsigned)service->max_depth,
+				 .max_attributes = (unsigned)service->max_attributes,
+				 .index = READER_INDEX_ROOT},
+			.max_queue_bytes = buf_bytes(service->max_queue_bytes)},
+		.bare_allowed = bare_allowed};
+	struct connection *c;
+
+	if (s->unproven >= MAX_UNPROVEN || s->proven >= (size_t)s->config->max_instances ||
+		hub_is_draining(s->hub)) {
+		err_log_limited(&s->full, loop_now_ms(s->loop), ERR_WARNING,
+			"a connection is turned away: %zu instances are there, %zu connections "
+			"have not said yet that they are one (--limit instances)",
+			s->proven, s->unproven);
+		close(fd);
+		return;
+	}
+	c = xcalloc(1, sizeof(*c));
+	c->owner = s;
+	c->instance = instance_new(s->loop, fd, &config, &instance_ops, s);
+	instance_own(c->instance, c);
+	LIST_INSERT_HEAD(&s->connections, c, next);
+	s->unproven++;
+}
+
+static void on_tcp(void *context, int fd)
+{
+	dial_tune(fd, 0);
+	take(context, fd, false);
+}
+
+static void on_unix(void *context, int fd)
+{
+	struct shareservice *s = context;
+
+	take(s, fd, !secret_given(&s->config->instance_secret) && is_trusted_peer(fd));
+}
+
+/* Turns ---------------------------------------------------------------------- */
+
+/* An instance that wants to end, in order: when nothing is open, or after --drain-time. */
+static void end_in_order(struct connection *c, int64_t now_ms)
+{
+	struct shareservice *s = c->owner;
+
+	if (!c->done) {
+		c->done = true;
+		c->end_ms = now_ms + s->config->service.drain_ms;
+		if (c->end_ms < s->ending.deadline_ms)
+			loop_timer_set(s->loop, &s->ending, c->end_ms);
+	}
+	if (hub_load(c->member) == 0 || c->end_ms <= now_ms)
+		end(c, NULL, "has left in order");
+}
+
+static void on_turn(void *context)
+{
+	struct shareservice *s = context;
+	bool hold = service_congested(s->service);
+	struct connection *c = LIST_FIRST(&s->connections), *next;
+
+	for (; c; c = next) {
+		next = LIST_NEXT(c, next);
+		if (!c->member)
+			continue;
+		instance_hold(c->instance, hold);
+		if (hub_is_stuck(c->member))
+			end(c, "resource-constraint", "does not read what it is sent");
+		else if (hub_is_ending(c->member))
+			end_in_order(c, loop_now_ms(s->loop));
+	}
+}
+
+/* The turn's hook looks; this only wakes the loop. */
+static void on_ending(void *context, int64_t now_ms)
+{
+	struct shareservice *s = context;
+	struct connection *c;
+	int64_t earliest_ms = DEADLINE_NEVER;
+
+	LIST_FOREACH(c, &s->connections, next)
+	if (c->done && c->end_ms > now_ms && c->end_ms < earliest_ms)
+		earliest_ms = c->end_ms;
+	if (earliest_ms != DEADLINE_NEVER)
+		loop_timer_set(s->loop, &s->ending, earliest_ms);
+}
+
+/* The service ------------------------------------------------------------------ */
+
+static bool congested(void *context, void *port)
+{
+	(void)context;
+	return instance_congested(port);
+}
+
+static void attach(void *context, struct service *service, struct loop *loop)
+{
+	struct shareservice *s = context;
+
+	s->service = service;
+	s->loop = loop;
+	loop_timer_init(&s->ending, on_ending, s);
+	loop_turn(loop, on_turn, s);
+	if (s->tcp)
+		listen_start(s->tcp, loop, on_tcp, s);
+	if (s->unix_socket)
+		listen_start(s->unix_socket, loop, on_unix, s);
+}
+
+static void detach(void *context)
+{
+	struct shareservice *s = context;
+	struct connection *c;
+
+	listen_stop(s->tcp);
+	listen_stop(s->unix_socket);
+	loop_turn_remove(s->loop, on_turn, s);
+	loop_timer_clear(s->loop, &s->ending);
+	while ((c = LIST_FIRST(&s->connections))) {
+		struct instance *i = c->instance;
+
+		if (c->member)
+			hub_part(s->hub, c->member, &(struct turn){0});
+		connection_free(c);
+		instance_end(i, "system-shutdown");
+	}
+}
+
+static int read_secret(struct shareservice *s, struct buf *out)
+{
+	const struct secret *secret = secret_given(&s->config->instance_secret)
+					      ? &s->config->instance_secret
+					      : &s->config->service.secret;
+	int status = secret_read(secret, "the secret of the instances", out);
+
+	if (status == EXIT_DONE)
+		secret_trim(out);
+	return status;
+}
+
+static bool reload(void *context, struct turn *turn)
+{
+	struct shareservice *s = context;
+	struct buf fresh;
+	bool ok;
+
+	(void)turn;
+	if (s->config->instance_secret.fd >= 0)
+		return true;
+	buf_init(&fresh, SECRET_MAX_BYTES);
+	ok = read_secret(s, &fresh) == EXIT_DONE;
+	if (ok) {
+		secret_wipe(&s->secret);
+		s->secret = fresh;
+	} else {
+		secret_wipe(&fresh);
+	}
+	return ok;
+}
+
+/* Configuration ---------------------------------------------------------------- */
+
+const char *shareservice_check(const struct shareservice_config *config)
+{
+	if (!config->service.domain)
+		return "--domain is needed";
+	if (!jid_is_domain(config->service.domain))
+		return "--domain is not a domain";
+	if (!config->service.connect)
+		return "--connect is needed";
+	if (!secret_given(&config->service.secret))
+		return "--connect needs --secret-file";
+	if (!config->listen && !config->listen_unix && !getenv("LISTEN_FDS"))
+		return "--listen or --listen-unix is needed";
+	if (config->service.secret.fd >= 0 && !secret_given(&config->instance_secret))
+		return "--secret-fd can be read once only: it needs --instance-secret-file";
+	for (size_t i = 0; i < config->trusted.count; i++)
+		if (!jid_is_domain(config->trusted.items[i]))
+			return "--limit trusted= is not a domain";
+	return NULL;
+}
+
+static size_t share_count(struct opt_share share, int64_t of)
+{
+	int64_t n = share.percent ? of * share.n / 100 : share.n;
+
+	return n > 0 ? (size_t)n : 1;
+}
+
+static struct hub *make_hub(struct shareservice *s)
+{
+	const struct shareservice_config *config = s->config;
+
+	return hub_new(&(struct hub_config){.domain = buf_span(&s->domain),
+		.policy = (enum balance_policy)config->policy,
+		.sticky_by = (enum hub_key)config->sticky_by,
+		.timeout_ms = config->timeout_ms,
+		.try_timeout_ms = config->try_timeout_ms < 0 ? config->timeout_ms / 3
+							     : config->try_timeout_ms,
+		.max_pending = (size_t)config->max_pending,
+		.max_pending_bytes = buf_bytes(config->max_pending_bytes),
+		.max_addresses = (size_t)config->max_addresses,
+		.user_pending = share_count(config->user_pending, config->max_pending),
+		.domain_pending = share_count(config->domain_pending, config->max_pending),
+		.trusted = s->trusted,
+		.trusted_count = config->trusted.count,
+		.congested = congested,
+		.random = random_number,
+		.random_context = &s->random});
+}
+
+static void warn_cleartext(const struct listen_socket *l)
+{
+	struct sockaddr_storage address;
+
+	for (size_t i = 0; i < listen_count(l); i++) {
+		socklen_t n = sizeof(address);
+
+		if (getsockname(listen_fd(l, i), (struct sockaddr *)&address, &n) == 0 &&
+			!dial_is_loopback((struct sockaddr *)&address)) {
+			err_warn("--listen takes instances from beyond this machine in cleartext "
+				 "(stunnel is a way out)");
+			return;
+		}
+	}
+}
+
+static int open_listeners(struct shareservice *s)
+{
+	const struct shareservice_config *config = s->config;
+	int status = EXIT_DONE;
+
+	if (config->listen)
+		status = listen_open_tcp(config->listen, &s->tcp);
+	if (status == EXIT_DONE && (config->listen_unix || !config->listen))
+		status = listen_open(config->listen_unix, NULL, &s->unix_socket);
+	if (status == EXIT_DONE && s->tcp)
+		warn_cleartext(s->tcp);
+	return status;
+}
+
+static void trusted_init(struct shareservice *s)
+{
+	size_t count = s->config->trusted.count;
+
+	s->trusted_texts = xcalloc(count + 1, sizeof(*s->trusted_texts));
+	s->trusted = xcalloc(count + 1, sizeof(*s->trusted));
+	for (size_t i = 0; i < count; i++) {
+		buf_init(&s->trusted_texts[i], BUF_NO_MAX);
+		jid_normalise_domain(span_of(s->config->trusted.items[i]), &s->trusted_texts[i]);
+		s->trusted[i] = buf_span(&s->trusted_texts[i]);
+	}
+}
+
+static void shareservice_free(struct shareservice *s)
+{
+	hub_free(s->hub);
+	listen_free(s->tcp);
+	listen_free(s->unix_socket);
+	for (size_t i = 0; i < s->config->trusted.count; i++)
+		buf_free(&s->trusted_texts[i]);
+	free(s->trusted_texts);
+	free(s->trusted);
+	secret_wipe(&s->secret);
+	buf_free(&s->domain);
+}
+
+int shareservice_run(const struct shareservice_config *config)
+{
+	struct shareservice s = {.config = config};
+	struct service_config service = config->service;
+	struct service_hooks hooks = {
+		.context = &s, .reload = reload, .attach = attach, .detach = detach};
+	int status;
+
+	LIST_INIT(&s.connections);
+	buf_init(&s.domain, BUF_NO_MAX);
+	buf_init(&s.secret, SECRET_MAX_BYTES);
+	jid_normalise_domain(span_of(config->service.domain), &s.domain);
+	trusted_init(&s);
+	status = read_secret(&s, &s.secret);
+	if (status == EXIT_DONE)
+		status = open_listeners(&s);
+	if (status == EXIT_DONE) {
+		s.hub = make_hub(&s);
+		service.index = READER_INDEX_ROOT; /* payloads are handed on, not looked at */
+		status = service_run(&service, &hub_ops, s.hub, &hooks);
+	}
+	shareservice_free(&s);
+	return status;
+}

@@ -1,0 +1,591 @@
+"""xmpp-share between a real server and instances of a component. A scenario is one function, run by
+tests/xmpp-share.bats on each server; the facts of the server are in the environment."""
+
+import atexit
+import collections
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+from stanzas import Mismatch, check, parse
+from xmppclient import WAIT_S, Client, Closed, Component, Header, Stream, result
+
+HOST = os.environ.get("XMPP_HOST", "vhost.test")
+ALICE, BOB = "alice@" + HOST, "bob@" + HOST
+DOMAIN = "proxy.test"
+
+
+def wait_until(condition, what, wait_s=None):
+    deadline = time.monotonic() + (wait_s or WAIT_S)
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Mismatch("waited in vain: " + what)
+        time.sleep(0.01)
+
+
+class Share:
+    """xmpp-share for DOMAIN; ready means: the server took its handshake and it listens."""
+
+    def __init__(self, *options, port=None, unix=None, ready=True):
+        self.port, self.unix = free_port(), unix
+        read, write = os.pipe()
+        command = ["xmpp-share", "--domain", DOMAIN, "--connect",
+                   "127.0.0.1:%s" % (port or os.environ["COMPONENT_PORT"]),
+                   "--secret-file", os.environ["SECRET_FILE"], "--ready-fd", str(write)]
+        command += ["--listen-unix", unix] if unix else ["--listen", "127.0.0.1:%d" % self.port]
+        self.stderr_file = tempfile.NamedTemporaryFile("w+b", dir=".", suffix=".err", delete=False)
+        self.process = subprocess.Popen(command + list(options), stdin=subprocess.DEVNULL,
+                                        stderr=self.stderr_file, pass_fds=[write])
+        atexit.register(self.reap)
+        os.close(write)
+        self.ready_pipe = os.fdopen(read, "rb", buffering=0)
+        if ready and self.ready_pipe.read(1) != b"\n":
+            raise Mismatch("not ready (status %s): %s" % (self.process.wait(), self.stderr))
+
+    @property
+    def stderr(self):
+        with open(self.stderr_file.name, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def says(self, regex):
+        wait_until(lambda: re.search(regex, self.stderr), "%s in: %s" % (regex, self.stderr))
+
+    def counters(self):
+        """The counters' line of SIGUSR1 as a dictionary."""
+        before = self.stderr.count("instances=")
+        self.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: self.stderr.count("instances=") > before, "counters")
+        line = [l for l in self.stderr.splitlines() if "instances=" in l][-1]
+        return {k: int(v) for k, v in re.findall(r"(\S+?)=(\d+)(?:\s|$)", line)}
+
+    def end(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait(WAIT_S)
+
+    def reap(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def instance(self, **options):
+        """One more instance; it is taken into the rotation."""
+        if self.unix:
+            return Instance(self.unix, **options)
+        return Instance(self.port, **options)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Instance(Component):
+    """A component that counts what it is asked and answers with its name."""
+
+    def __init__(self, port, name="one", secret="secret", domain=DOMAIN, answer=True):
+        self.name, self.asked = name, []
+        super().__init__(domain, port=port, secret=secret)
+        if answer:
+            self.serve(self.answer)
+
+    def answer(self, stanza):
+        if "urn:xmpp:ping" in stanza.raw:
+            return "<iq type='result' id='%s' to='%s' from='%s'/>" % (
+                stanza["id"], stanza["from"], stanza["to"])
+        self.asked.append(stanza)
+        return "<iq type='result' id='%s' to='%s' from='%s'><by xmlns='urn:x'>%s</by></iq>" % (
+            stanza["id"], stanza["from"], stanza["to"], self.name)
+
+
+def who(answer):
+    found = re.search(r">(\w+)</by>", answer.raw)
+    return found.group(1) if found else answer.error
+
+
+def secret_file(text, name="other-secret"):
+    with open(name, "w", encoding="ascii") as f:
+        f.write(text)
+    os.chmod(name, 0o600)
+    return name
+
+
+# --- who may be an instance
+
+def proves_the_secret():
+    share = Share()
+    for wrong in ("secret ", "", "Secret", "other"):
+        try:
+            Instance(share.port, secret=wrong)
+            raise AssertionError("taken with secret %r" % wrong)
+        except Mismatch as e:
+            assert "not-authorized" in str(e), e
+    share.says("its secret is wrong")
+    try:
+        Instance(share.port, domain="elsewhere.test")
+        raise AssertionError("taken for another domain")
+    except Mismatch as e:
+        assert "host-unknown" in str(e), e
+    share.instance()
+    assert Client(ALICE + "/a").ask(DOMAIN)["type"] == "result"
+
+
+def own_secret_of_instances():
+    share = Share("--instance-secret-file", secret_file("inner"))
+    try:
+        Instance(share.port)
+        raise AssertionError("taken with the server's secret")
+    except Mismatch as e:
+        assert "not-authorized" in str(e), e
+    Instance(share.port, secret="inner")
+    assert Client(ALICE + "/a").ask(DOMAIN)["type"] == "result"
+
+
+def nothing_before_the_handshake():
+    share = Share()
+    s = Stream(share.port)
+    s.send("<stream:stream xmlns='jabber:component:accept' to='%s' "
+           "xmlns:stream='http://etherx.jabber.org/streams'>" % DOMAIN)
+    assert isinstance(s.next(), Header)
+    s.send("<message to='%s' from='%s'/>" % (ALICE, DOMAIN))
+    assert "not-authorized" in s.next().raw
+    s = Stream(share.port)
+    s.send("<stream:stream xmlns='jabber:component:accept' to='%s' a='%s'" % (DOMAIN, "x" * 5000))
+    try:
+        while "policy-violation" not in str(getattr(s.next(), "raw", "")):
+            pass
+    except Closed:
+        pass
+    share.says("no handshake in its first 4 KiB")
+
+
+def stream_ids_are_unguessable():
+    share = Share()
+    ids = set()
+    for _ in range(4):
+        s = Stream(share.port)
+        s.send("<stream:stream xmlns='jabber:component:accept' to='%s' "
+               "xmlns:stream='http://etherx.jabber.org/streams'>" % DOMAIN)
+        ids.add(re.search(r" id='([0-9a-f]{32})'", s.next()).group(1))
+        s.cut()
+    assert len(ids) == 4
+
+
+class BareStream(Stream):
+    """Stanzas on a unix socket, without a stream around them."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.splitter.depth = 0
+
+
+def unix_socket_without_a_stream():
+    share = Share(unix=os.path.abspath("share.sock"))
+    assert os.stat("share.sock").st_mode & 0o777 == 0o600
+    bare = BareStream("share.sock")
+    bare.serve(lambda s: "<iq type='result' id='%s' to='%s' from='%s'><by xmlns='urn:x'>bare</by></iq>\n" % (
+        s["id"], s["from"], s["to"]))
+    bare.send("<presence from='%s' to='%s'/>\n" % (DOMAIN, ALICE))   # the first stanza makes it one
+    share.says("instance 1 has come")
+    assert who(Client(ALICE + "/a").ask(DOMAIN)) == "bare"
+
+
+def unix_socket_with_a_secret_wants_the_handshake():
+    share = Share("--instance-secret-file", secret_file("inner"), unix=os.path.abspath("share.sock"))
+    bare = BareStream("share.sock")
+    bare.send("<presence from='%s' to='%s'/>\n" % (DOMAIN, ALICE))
+    share.says("is no instance")
+
+
+# --- requests
+
+def shared_and_answered_once():
+    share = Share("--policy", "round-robin")
+    instances = [share.instance(name=n) for n in ("one", "two", "three")]
+    alice = Client(ALICE + "/a")
+    for n in range(250):
+        alice.send("<iq type='get' id='q%d' to='%s'><q xmlns='urn:x'/></iq>" % (n, DOMAIN))
+    seen = collections.Counter()
+    for _ in range(250):
+        answer = alice.expect_where(lambda s: s.name == "iq")
+        assert answer["type"] == "result" and answer["from"] == DOMAIN, answer.raw
+        seen[answer["id"]] += 1
+    assert len(seen) == 250 and set(seen.values()) == {1}
+    assert sorted(len(i.asked) for i in instances)[::-1] == [84, 83, 83]
+
+
+def addresses_are_not_translated():
+    share = Share()
+    instance = share.instance()
+    alice = Client(ALICE + "/a")
+    for to in (DOMAIN, "room@" + DOMAIN, DOMAIN + "/res", "room@" + DOMAIN + "/nick"):
+        answer = alice.ask(to, "<q xmlns='urn:x' x='&apos;'>&#10;<![CDATA[<]]></q>")
+        assert answer["from"] == to and answer["type"] == "result", answer.raw
+        assert instance.asked[-1]["to"] == to and instance.asked[-1]["from"] == alice.jid
+
+
+def sticky_by_sender():
+    share = Share()
+    for n in ("one", "two", "three"):
+        share.instance(name=n)
+    users = [Client(ALICE + "/%d" % n) for n in range(3)] + [Client(BOB + "/b")]
+    seen = collections.defaultdict(set)
+    for user in users:
+        for n in range(5):
+            seen[user.bare].add(who(user.ask("room%d@%s" % (n, DOMAIN))))
+    assert all(len(names) == 1 for names in seen.values()), seen
+
+
+def sticky_by_recipient():
+    share = Share("--sticky-by", "recipient")
+    for n in ("one", "two", "three"):
+        share.instance(name=n)
+    alice, bob = Client(ALICE + "/a"), Client(BOB + "/b")
+    used = set()
+    for n in range(12):
+        room = "room%d@%s" % (n, DOMAIN)
+        names = {who(u.ask(to)) for u in (alice, bob) for to in (room, room + "/x")}
+        assert len(names) == 1, names
+        used |= names
+    assert len(used) > 1
+
+
+def no_instance():
+    share = Share()
+    alice = Client(ALICE + "/a")
+    assert alice.ask(DOMAIN).error == "cancel/service-unavailable"
+    alice.send("<message to='%s' id='m1'><body>x</body></message>" % DOMAIN)
+    error = alice.expect_where(lambda s: s.name == "message" and s["id"] == "m1")
+    assert error.error == "cancel/service-unavailable"
+    share.instance()
+    assert alice.ask(DOMAIN)["type"] == "result"
+
+
+def instance_dies_with_requests_in_hand():
+    """A get goes to the other one; a set may have been done."""
+    share = Share("--policy", "round-robin")
+    dying = share.instance(name="dying", answer=False)
+    share.instance(name="well")
+    alice = Client(ALICE + "/a")
+    for n in range(20):
+        alice.send("<iq type='%s' id='%d' to='%s'><q xmlns='urn:x'/></iq>" % ("get" if n < 10 else "set", n, DOMAIN))
+    held = [dying.expect_where(lambda s: s.name == "iq") for _ in range(10)]
+    dying.cut()
+    answers = {}
+    for _ in range(20):
+        a = alice.expect_where(lambda s: s.name == "iq")
+        assert a["id"] not in answers
+        answers[a["id"]] = a
+    for h in held:
+        if h["type"] == "get":
+            assert who(answers[h["id"]]) == "well", answers[h["id"]].raw
+        else:
+            assert answers[h["id"]].error == "wait/recipient-unavailable", answers[h["id"]].raw
+
+
+def silent_instance_is_put_aside():
+    share = Share("--policy", "round-robin", "--timeout", "6", "--try-timeout", "0.5")
+    silent = share.instance(name="silent", answer=False)
+    well = share.instance(name="well")
+    alice = Client(ALICE + "/a")
+    for n in range(10):
+        assert who(alice.ask(DOMAIN)) == "well"        # second tries save the silent one's gets
+    before = sum(1 for _ in range(silent.inbox.qsize()))
+    for n in range(10):
+        assert who(alice.ask(DOMAIN)) == "well"
+    asked = [s for s in list(silent.inbox.queue) if s is not None and "urn:x'" in s.raw]
+    assert len(asked) <= 2, asked
+    ping = silent.expect_where(lambda s: "urn:xmpp:ping" in s.raw)      # 5 s after it became suspect
+    assert ping["to"] == DOMAIN and ping["from"].startswith(DOMAIN + "/"), ping.raw
+    silent.send("<iq type='result' id='%s' to='%s' from='%s'/>" % (ping["id"], ping["from"], DOMAIN))
+    silent.serve(silent.answer)
+    share.says("answers again")
+    del before, well
+
+
+def answer_of_one_not_asked():
+    share = Share("--policy", "round-robin", "--try-timeout", "0")
+    one, two = share.instance(name="one", answer=False), share.instance(name="two", answer=False)
+    alice = Client(ALICE + "/a")
+    alice.send("<iq type='get' id='q' to='%s'><q xmlns='urn:x'/></iq>" % DOMAIN)
+    wait_until(lambda: one.inbox.qsize() + two.inbox.qsize() == 1, "the request")
+    asked, other = (one, two) if one.inbox.qsize() else (two, one)
+    request = asked.next()
+    forged = "<iq type='result' id='q' to='%s' from='%s'><forged xmlns='urn:x'/></iq>" % (alice.jid, DOMAIN)
+    other.send(forged)
+    wait_until(lambda: share.counters()['dropped{reason="stray"}'] == 1, "the forged one is dropped")
+    asked.send("<iq type='result' id='q' to='%s' from='%s'/>" % (alice.jid, request["to"]))
+    asked.send(forged)
+    answer = alice.expect_where(lambda s: s.name == "iq" and s["id"] == "q")
+    assert "forged" not in answer.raw
+    wait_until(lambda: share.counters()['dropped{reason="stray"}'] == 2, "the second is dropped")
+    alice.settle()
+
+
+def timeout():
+    share = Share("--timeout", "1")
+    share.instance(answer=False)
+    assert Client(ALICE + "/a").ask(DOMAIN).error == "wait/remote-server-timeout"
+
+
+def one_user_is_no_more_than_a_share():
+    share = Share("--limit", "user-pending=5", "--limit", "domain-pending=100%")
+    instance = share.instance(answer=False)
+    alice, bob = Client(ALICE + "/a"), Client(BOB + "/b")
+    for n in range(8):
+        alice.send("<iq type='get' id='%d' to='%s'><q xmlns='urn:x'/></iq>" % (n, DOMAIN))
+    for n in range(5, 8):
+        refused = alice.expect_where(lambda s: s.name == "iq")
+        assert refused.error == "wait/resource-constraint"
+    bob.send("<iq type='get' id='b' to='%s'><q xmlns='urn:x'/></iq>" % DOMAIN)
+    instance.expect_where(lambda s: s["from"] == bob.jid)
+
+
+# --- what instances send
+
+def own_requests():
+    share = Share("--policy", "round-robin")
+    one, two = share.instance(name="one"), share.instance(name="two")
+    alice = Client(ALICE + "/a")
+    seen = []
+    alice.serve(lambda s: seen.append(s) or result(s, "<ok xmlns='urn:x'/>"))
+    for instance in (one, two):
+        instance.send("<iq type='get' id='same' from='%s/me' to='%s'><q xmlns='urn:x'/></iq>" % (DOMAIN, alice.jid))
+    for instance in (one, two):
+        answer = instance.expect_where(lambda s: s.name == "iq" and s["type"] == "result")
+        assert answer["id"] == "same" and answer["to"] == DOMAIN + "/me" and answer["from"] == alice.jid
+    ids = {s["id"] for s in seen}
+    assert len(ids) == 2 and all(re.fullmatch("[0-9a-f]{32}", i) for i in ids), ids
+
+
+def answer_of_a_stranger_to_an_own_request():
+    share = Share()
+    one = share.instance()
+    alice, bob = Client(ALICE + "/a"), Client(BOB + "/b")
+    one.send("<iq type='get' id='x' from='%s' to='%s'><q xmlns='urn:x'/></iq>" % (DOMAIN, alice.jid))
+    request = alice.expect_where(lambda s: s.name == "iq")
+    bob.send("<iq type='result' id='%s' to='%s'><forged xmlns='urn:x'/></iq>" % (request["id"], DOMAIN))
+    bob.settle()
+    alice.send(result(request))
+    answer = one.expect_where(lambda s: s.name == "iq")
+    assert answer["id"] == "x" and answer["from"] == alice.jid and "forged" not in answer.raw
+
+
+def refused_at_that_instance_alone():
+    share = Share("--policy", "round-robin")
+    well = share.instance(name="well")
+    for stanza, condition in (
+            ("<message to='%s'><body/></message>" % ALICE, "invalid-from"),
+            ("<message to='%s' from='evil.test'/>" % ALICE, "invalid-from"),
+            ("<message to='%s' from='sub.%s'/>" % (ALICE, DOMAIN), "invalid-from"),
+            ("<message to='%s' from='x%s'/>" % (ALICE, DOMAIN), "invalid-from"),
+            ("<message from='%s'/>" % DOMAIN, "improper-addressing"),
+            ("<nonsense from='%s' to='%s'/>" % (DOMAIN, ALICE), "unsupported-stanza-type"),
+            ("<message from='%s' to='%s'><a></message>" % (DOMAIN, ALICE), "not-well-formed"),
+            ("<!-- comment -->", "not-well-formed")):
+        bad = share.instance(name="bad")
+        bad.send(stanza)
+        error = bad.expect_where(lambda s: s.name.endswith("}error"))
+        assert condition in error.raw, (stanza, error.raw)
+    bad = share.instance(name="bad")
+    for stanza, condition in (
+            ("<iq type='get' id='n' from='%s' to='%s'/>" % (DOMAIN, ALICE), "modify/bad-request"),
+            ("<iq type='set' id='t' from='%s' to='%s'><a xmlns='urn:x'/><b xmlns='urn:x'/></iq>" % (DOMAIN, ALICE),
+             "modify/bad-request"),
+            ("<iq type='get' id='l' from='%s' to='%s'><a xmlns='urn:x'>%s</a></iq>" % (DOMAIN, ALICE, "x" * 600000),
+             "modify/policy-violation")):
+        bad.send(stanza)
+        assert bad.expect_where(lambda s: s.name == "iq" and s["type"] == "error").error == condition
+    del well
+    alice = Client(ALICE + "/a")
+    assert [alice.ask(DOMAIN)["type"] for _ in range(4)] == ["result"] * 4
+    assert "connection" not in share.stderr.split("has come")[0] and share.process.poll() is None
+    assert share.counters()["instances"] == 2
+
+
+def capitals_in_from_are_folded():
+    share = Share()
+    one = share.instance(answer=False)
+    alice = Client(ALICE + "/a")
+    one.send("<message from='Room@%s' to='%s' id='c'><body>hi</body></message>" % (DOMAIN.upper(), alice.jid))
+    message = alice.expect_where(lambda s: s.name == "message")
+    assert message["from"] == "room@" + DOMAIN, message.raw
+    assert share.process.poll() is None
+
+
+def answer_too_large_to_send():
+    share = Share()
+    one = share.instance(answer=False)
+    one.serve(lambda s: "<iq type='result' id='%s' to='%s' from='%s'><a xmlns='urn:x'>%s</a></iq>" % (
+        s["id"], s["from"], s["to"], "x" * 600000))
+    assert Client(ALICE + "/a").ask(DOMAIN).error == "modify/policy-violation"
+
+
+def own_domain_comes_back():
+    """What a component sends to itself to check its link."""
+    share = Share("--policy", "round-robin")
+    one, two = share.instance(answer=False), share.instance(answer=False)
+    one.send("<iq type='get' id='p' from='%s' to='%s/r'><ping xmlns='urn:xmpp:ping'/></iq>" % (DOMAIN, DOMAIN))
+    back = one.next()
+    assert back["id"] == "p" and back["to"] == DOMAIN + "/r" and back["type"] == "get", back.raw
+    assert two.inbox.empty()
+
+
+# --- messages and presence
+
+def messages_are_sticky_and_errors_go_back():
+    share = Share("--policy", "random")
+    instances = [share.instance(name=str(n), answer=False) for n in range(3)]
+    alice = Client(ALICE + "/a")
+    for n in range(6):
+        alice.send("<message to='%s' type='chat' id='m%d'><body>x</body></message>" % (DOMAIN, n))
+    wait_until(lambda: sum(i.inbox.qsize() for i in instances) == 6, "messages")
+    assert sorted(i.inbox.qsize() for i in instances) == [0, 0, 6]
+    for n, instance in enumerate(instances):      # each one's own bounce
+        instance.send("<message from='%s' to='nobody@%s/x' id='same%d' type='headline'><body>x</body></message>"
+                      % (DOMAIN, HOST, n))
+        instance.send("<message from='%s' to='%s' id='e%d'><body>x</body></message>" % (DOMAIN, alice.jid, n))
+    for n, instance in enumerate(instances):
+        sent = alice.expect_where(lambda s: s.name == "message" and s["id"].startswith("e"))
+        alice.send("<message type='error' to='%s' id='%s'><error type='cancel'><not-acceptable "
+                   "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>" % (sent["from"], sent["id"]))
+    for n, instance in enumerate(instances):
+        error = instance.expect_where(lambda s: s["type"] == "error" and s["id"].startswith("e"))
+        assert error["id"] == "e%d" % n, error.raw
+
+
+def presence_goes_to_all_who_know_the_sender():
+    share = Share()
+    instances = [share.instance(name=str(n), answer=False) for n in range(3)]
+    alice = Client(ALICE + "/a")
+    alice.presence()
+    for instance in instances[:2]:
+        instance.send("<presence type='subscribe' from='%s' to='%s'/>" % (DOMAIN, ALICE))
+    alice.expect_where(lambda s: s.name == "presence" and s["type"] == "subscribe")
+    wait_until(lambda: share.counters()["addresses"] == 2, "both are known")
+    alice.presence(to=DOMAIN, type="subscribed")
+    alice.presence("<show>dnd</show>", to=DOMAIN)
+    for instance in instances[:2]:
+        instance.expect_where(lambda s: s.name == "presence" and "dnd" in s.raw)
+    assert instances[2].inbox.empty()
+    instances[0].cut()
+    wait_until(lambda: share.counters()["addresses"] == 1, "the one that left is forgotten")
+    alice.presence("<show>xa</show>", to=DOMAIN)
+    instances[1].expect_where(lambda s: s.name == "presence" and "xa" in s.raw)
+
+
+# --- ends
+
+def leaves_in_order():
+    share = Share("--policy", "round-robin")
+    one, two = share.instance(name="one", answer=False), share.instance(name="two")
+    alice = Client(ALICE + "/a")
+    for n in range(4):
+        alice.send("<iq type='set' id='%d' to='%s'><q xmlns='urn:x'/></iq>" % (n, DOMAIN))
+    held = [one.expect_where(lambda s: s.name == "iq") for _ in range(2)]
+    one.send("<presence type='unavailable' from='%s' to='%s'/>" % (DOMAIN, DOMAIN))
+    for n in range(10, 16):
+        assert who(alice.ask(DOMAIN)) == "two"
+    assert one.inbox.empty()
+    for request in held:
+        one.send(one.answer(request))
+    try:
+        while True:
+            one.next()
+    except Closed:
+        pass
+    share.says("has left in order")
+    ids = {s["id"] for s in alice.skipped} | {alice.next()["id"] for _ in range(4 - len(
+        [s for s in alice.skipped if s["id"] in "0123"]))}
+    assert ids >= {"0", "1", "2", "3"}
+
+
+def last_one_that_leaves_gets_nothing_new():
+    share = Share("--drain-time", "20")
+    one = share.instance(answer=False)
+    alice = Client(ALICE + "/a")
+    alice.send("<iq type='set' id='0' to='%s'><q xmlns='urn:x'/></iq>" % DOMAIN)
+    held = one.expect_where(lambda s: s.name == "iq")
+    one.send("<presence type='unavailable' from='%s' to='%s'/>" % (DOMAIN, DOMAIN))
+    one.send("<message from='%s' to='%s' id='mark'><body/></message>" % (DOMAIN, alice.jid))
+    alice.expect_where(lambda s: s["id"] == "mark")
+    assert alice.ask(DOMAIN).error == "cancel/service-unavailable"
+    one.send(one.answer(held))
+    assert who(alice.expect_where(lambda s: s["id"] == "0")) == "one"
+
+
+def sigterm_drains():
+    share = Share()
+    one = share.instance(answer=False)
+    alice = Client(ALICE + "/a")
+    alice.send("<iq type='set' id='0' to='%s'><q xmlns='urn:x'/></iq>" % DOMAIN)
+    held = one.expect_where(lambda s: s.name == "iq")
+    share.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: alice.ask(DOMAIN).error == "wait/recipient-unavailable", "draining")
+    one.send(one.answer(held))
+    assert who(alice.expect_where(lambda s: s["id"] == "0")) == "one"
+    assert share.process.wait(WAIT_S) == 0
+    assert "system-shutdown" in one.expect_where(lambda s: s.name.endswith("}error")).raw
+
+
+def restarts_and_serves_again():
+    share = Share()
+    share.instance()
+    alice = Client(ALICE + "/a")
+    assert alice.ask(DOMAIN)["type"] == "result"
+    share.end(signal.SIGKILL)
+    share = Share()
+    share.instance()
+    assert alice.ask(DOMAIN)["type"] == "result"
+
+
+# --- our own programs behind it
+
+def program(share, *command, **options):
+    path = "program%d" % len(os.listdir("."))
+    with open(path + ".out", "wb") as out, open(path + ".err", "wb") as err:
+        child = subprocess.Popen([*command, "--domain", DOMAIN, "--connect", "127.0.0.1:%d" % share.port,
+                                  "--secret-file", os.environ["SECRET_FILE"]] + options.get("rest", []),
+                                 stdin=subprocess.PIPE, stdout=out, stderr=err)
+    atexit.register(lambda: (child.poll() is None and child.kill(), child.wait()))
+    return child
+
+
+def jat_proxy_behind_it():
+    share = Share("--policy", "round-robin")
+    impl = Client("impl@%s/x" % HOST)
+    impl.serve(lambda s: result(s, "<by xmlns='urn:x'>impl</by>"))
+    def accept(stanza, serve=impl.handler):
+        if stanza.name == "presence" and stanza["type"] == "subscribe":
+            impl.presence(to=stanza["from"], type="subscribed")
+            return True
+        return serve(stanza)
+    impl.handler = accept
+    impl.presence()
+    proxies = [program(share, "xmpp-jat-proxy", "--target", "impl@" + HOST) for _ in range(2)]
+    alice = Client(ALICE + "/a")
+    wait_until(lambda: share.counters()["instances"] == 2, "two proxies")
+    wait_until(lambda: who(alice.ask(DOMAIN)) == "impl" and who(alice.ask(DOMAIN)) == "impl", "both have sessions")
+    for n in range(20):
+        assert who(alice.ask(DOMAIN, wait_s=WAIT_S)) == "impl"
+    proxies[0].terminate()
+    assert proxies[0].wait(WAIT_S) == 0
+    for n in range(6):
+        assert who(alice.ask(DOMAIN)) == "impl"
+
+
+def connect_behind_it():
+    share = Share()
+    program(share, "xmpp-connect", rest=["--", "sh", "-c", """while read -r line; do
+        case $line in *type=?get*) ;; *) continue ;; esac
+        id=$(printf '%s' "$line" | sed "s/.* id=['\\"]\\([^'\\"]*\\).*/\\1/")
+        from=$(printf '%s' "$line" | sed "s/.* from=['\\"]\\([^'\\"]*\\).*/\\1/")
+        echo "<iq type='result' id='$id' to='$from' from='proxy.test'><by xmlns='urn:x'>shell</by></iq>"
+        done"""])
+    wait_until(lambda: share.counters()["instances"] == 1, "the shell")
+    assert who(Client(ALICE + "/a").ask(DOMAIN)) == "shell"
