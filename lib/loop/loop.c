@@ -15,9 +15,13 @@
 
 #define NO_SLOT SIZE_MAX
 
+/* A descriptor has a place for who reads it and one for who writes it. */
+enum side { SIDE_IN, SIDE_OUT };
+
 struct watch {
 	loop_fd_fn *fn;
 	void *context;
+	enum side side;
 };
 
 struct hook {
@@ -38,7 +42,7 @@ struct loop {
 	struct pollfd *polled;
 	struct watch *watches;
 	size_t count, room, removed;
-	size_t *slots; /* by fd, 0 = not watched */
+	size_t *slots; /* by slot_of(), 0 = not watched */
 	size_t slots_room;
 
 	struct loop_timer **timers; /* binary heap by deadline */
@@ -104,9 +108,14 @@ void loop_free(struct loop *loop)
 
 /* --- files */
 
-void loop_fd(struct loop *loop, int fd, short events, loop_fd_fn *fn, void *context)
+static size_t slot_of(int fd, enum side side)
 {
-	size_t at = (size_t)fd;
+	return 2 * (size_t)fd + side;
+}
+
+static void watch(struct loop *loop, int fd, short events, struct watch how)
+{
+	size_t at = slot_of(fd, how.side);
 	if (at >= loop->slots_room) {
 		size_t room = loop->slots_room ? loop->slots_room : 32;
 		while (room <= at)
@@ -132,16 +141,37 @@ void loop_fd(struct loop *loop, int fd, short events, loop_fd_fn *fn, void *cont
 	}
 	loop->polled[i].fd = fd;
 	loop->polled[i].events = events;
-	loop->watches[i] = (struct watch){fn, context};
+	loop->watches[i] = how;
+}
+
+static void unwatch(struct loop *loop, int fd, enum side side)
+{
+	size_t at = slot_of(fd, side);
+	if (fd < 0 || at >= loop->slots_room || loop->slots[at] == 0)
+		return;
+	loop->polled[loop->slots[at]].fd = -1;
+	loop->slots[at] = 0;
+	loop->removed++;
+}
+
+void loop_fd(struct loop *loop, int fd, short events, loop_fd_fn *fn, void *context)
+{
+	watch(loop, fd, events, (struct watch){fn, context, SIDE_IN});
 }
 
 void loop_fd_remove(struct loop *loop, int fd)
 {
-	if (fd < 0 || (size_t)fd >= loop->slots_room || loop->slots[fd] == 0)
-		return;
-	loop->polled[loop->slots[fd]].fd = -1;
-	loop->slots[fd] = 0;
-	loop->removed++;
+	unwatch(loop, fd, SIDE_IN);
+}
+
+void loop_out(struct loop *loop, int fd, short events, loop_fd_fn *fn, void *context)
+{
+	watch(loop, fd, events, (struct watch){fn, context, SIDE_OUT});
+}
+
+void loop_out_remove(struct loop *loop, int fd)
+{
+	unwatch(loop, fd, SIDE_OUT);
 }
 
 static void close_gaps(struct loop *loop)
@@ -154,7 +184,7 @@ static void close_gaps(struct loop *loop)
 			continue;
 		loop->polled[to] = loop->polled[i];
 		loop->watches[to] = loop->watches[i];
-		loop->slots[loop->polled[to].fd] = to;
+		loop->slots[slot_of(loop->polled[to].fd, loop->watches[to].side)] = to;
 		to++;
 	}
 	loop->count = to;

@@ -30,6 +30,11 @@ void loop_fd(struct loop *loop, int fd, short events, loop_fd_fn *fn, void *cont
 /* Stop watching (before close). Harmless if not watched. */
 void loop_fd_remove(struct loop *loop, int fd);
 
+/* The same for an owner of its own that watches fd for output (POLLOUT, or 0), beside the one that
+ * watches it for input. */
+void loop_out(struct loop *loop, int fd, short events, loop_fd_fn *fn, void *context);
+void loop_out_remove(struct loop *loop, int fd);
+
 /* A timer is embedded by its owner and must stay in place while set. */
 typedef void loop_timer_fn(void *context, int64_t now_ms);
 struct loop_timer {

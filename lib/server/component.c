@@ -326,7 +326,8 @@ static int64_t earlier(int64_t a_ms, int64_t b_ms)
 /* When the silence becomes too long if nothing more is read. */
 static int64_t ping_due_ms(struct component *c)
 {
-	int64_t wait_ms = c->config.ping_interval_ms, heard_ms = link_heard_ms(c->link);
+	int64_t wait_ms = c->config.ping_interval_ms,
+		heard_ms = source_heard_ms(link_source(c->link));
 
 	if (!wait_ms)
 		return DEADLINE_NEVER;
@@ -353,15 +354,16 @@ static void on_life(void *context, int64_t now_ms)
 		c->pings++;
 		c->pinged_ms = now_ms;
 		roundtrip_send(&c->ping, address, address, link_writer(c->link));
-	} else if (link_written_ms(c->link) + c->config.space_ms <= now_ms &&
+	} else if (sink_written_ms(link_sink(c->link)) + c->config.space_ms <= now_ms &&
 		   link_queued_bytes(c->link) == 0) {
 		link_send_raw(c->link, SPAN(" "));
 	}
 	/* the time for an answer runs from the moment the ping was written */
 	loop_timer_set(c->loop, &c->life,
-		earlier(ping_due_ms(c), link_queued_bytes(c->link)
-						? now_ms + c->config.space_ms
-						: link_written_ms(c->link) + c->config.space_ms));
+		earlier(ping_due_ms(c),
+			link_queued_bytes(c->link)
+				? now_ms + c->config.space_ms
+				: sink_written_ms(link_sink(c->link)) + c->config.space_ms));
 }
 
 static bool is_handshake(const struct stanza *s)

@@ -289,7 +289,7 @@ static void on_end(void *context, int64_t now_ms)
 		return;
 	}
 	/* The time for the last words is over, if none of them is being taken. */
-	until_ms = link ? link_written_ms(link) + LAST_WORDS_MS : 0;
+	until_ms = link ? sink_written_ms(link_sink(link)) + LAST_WORDS_MS : 0;
 	if (until_ms > now_ms && now_ms < s->last_words_max_ms && !s->impatient) {
 		loop_timer_set(s->loop, &s->end, until_ms);
 		return;

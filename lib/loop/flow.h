@@ -1,0 +1,39 @@
+/* loop/flow.h - what a source, a sink and both together (a link) have in common */
+#ifndef OUTBOARD_LOOP_FLOW_H
+#define OUTBOARD_LOOP_FLOW_H
+
+#include <stdint.h>
+
+enum link_end {
+	LINK_EOF,    /* end of input (socket: without </stream:stream>) */
+	LINK_CLOSED, /* </stream:stream> */
+	LINK_BROKEN, /* the input could not be parsed (socket only) */
+	LINK_READ_ERROR,
+	LINK_WRITE_ERROR,
+	LINK_STALLED, /* output did not drain for stall_ms (of a partner: while it was listened to)
+		       */
+};
+
+/* Sums over the life of the owner: one link after the other adds to them. */
+struct link_counts {
+	uint64_t stanzas_in, bytes_in; /* stanzas_in: iq, message, presence */
+	uint64_t stanzas_out, bytes_out;
+	uint64_t bad;	    /* pieces of a pipe's input that could not be parsed */
+	uint64_t refused;   /* stanzas over a limit of the reader */
+	uint64_t too_large; /* stanzas not sent: over max_send_bytes */
+};
+
+/* How a file descriptor is used without ever blocking. */
+enum fd_kind {
+	FD_SOCKET,
+	FD_NONBLOCKING, /* the description has O_NONBLOCK, or is our own */
+	FD_PIECES,	/* blocking, shared with others, not to be had anew */
+	FD_READY,	/* files and devices that are always ready */
+};
+/* mode: O_RDONLY or O_WRONLY. Setting O_NONBLOCK on a pipe or terminal would set it for everybody
+ * who shares the open file description, the shell included; so it is opened again through
+ * /proc/self/fd where that can be done: *ours is then the descriptor to use and to close, else -1.
+ */
+enum fd_kind flow_open(int fd, int mode, int *ours);
+
+#endif

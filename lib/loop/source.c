@@ -1,0 +1,397 @@
+#include "loop/source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/io.h"
+#include "loop/sink.h"
+
+#define READ_BYTES (64 * 1024)
+/* After a deadline: more than a pipe or socket holds, so that one who writes for ever does not win.
+ */
+#define LATE_READS 128
+
+struct source {
+	struct loop *loop;
+	struct source_config config;
+	struct source_ops ops;
+	void *context;
+	struct reader *reader; /* stanzas, or: */
+	struct buf lines;
+	size_t line;	 /* number of the one that begins lines */
+	size_t searched; /* bytes of lines without a newline */
+	bool skipping;	 /* to the next newline: it was too long */
+	struct link_counts *counts, own_counts;
+
+	int fd, ours; /* what we use: the caller's, or reopened; reopened, or -1 */
+	bool watched;
+	enum fd_kind kind;
+
+	bool hungry; /* the reader has given all it had */
+	bool eof;    /* no more bytes will come */
+	bool over;   /* the owner knows of the end */
+	bool unheld; /* read whatever holds it */
+	unsigned pauses;
+	unsigned busy; /* our own functions on the stack */
+	bool freed;    /* by a callback while busy */
+	int64_t heard_ms;
+	struct loop_timer kick;
+};
+
+static void source_pump(struct source *s);
+
+/* Whether it may go on ------------------------------------------------------------- */
+
+static bool is_held(const struct source *s)
+{
+	const struct sink *sink = s->config.held_by;
+
+	if (s->unheld)
+		return false;
+	if (s->pauses > 0)
+		return true;
+	return sink && (s->config.partner ? sink_full(sink) : sink_congested(sink));
+}
+
+static bool may_read(const struct source *s)
+{
+	return !s->over && !is_held(s);
+}
+
+/* Whether bytes may be read: the reader takes more only when it has given all it had. */
+static bool wants_input(const struct source *s)
+{
+	return may_read(s) && s->hungry && !s->eof;
+}
+
+static void on_fd(void *context, int fd, short revents);
+
+/* A descriptor whose events nobody wants is not watched at all: a hang-up that cannot be acted on
+ * would turn the loop without end. */
+static void source_watch(struct source *s)
+{
+	bool watch = wants_input(s);
+
+	if (watch == s->watched)
+		return;
+	if (watch)
+		loop_fd(s->loop, s->fd, POLLIN, on_fd, s);
+	else
+		loop_fd_remove(s->loop, s->fd);
+	s->watched = watch;
+}
+
+/* Beginning and end ---------------------------------------------------------------- */
+
+static void source_enter(struct source *s)
+{
+	s->busy++;
+}
+
+static void source_destroy(struct source *s)
+{
+	reader_free(s->reader);
+	buf_free(&s->lines);
+	free(s);
+}
+
+static void source_leave(struct source *s)
+{
+	if (--s->busy == 0 && s->freed)
+		source_destroy(s);
+}
+
+static void on_turn(void *context)
+{
+	struct source *s = context;
+
+	if (!s->over && is_held(s))
+		s->heard_ms = loop_now_ms(s->loop);
+	source_watch(s);
+	/* Stanzas that were left when it was held. Not from here: what they bring about elsewhere
+	 * is to be written this turn too. */
+	if (!s->hungry && may_read(s))
+		loop_timer_set(s->loop, &s->kick, 0);
+}
+
+static void on_kick(void *context, int64_t now_ms)
+{
+	struct source *s = context;
+
+	(void)now_ms;
+	source_enter(s);
+	source_pump(s);
+	source_leave(s);
+}
+
+struct source *source_new(struct loop *loop, int fd, const struct source_config *config,
+	const struct source_ops *ops, void *context)
+{
+	struct source *s = xcalloc(1, sizeof(*s));
+
+	s->loop = loop;
+	s->config = *config;
+	s->ops = *ops;
+	s->context = context;
+	s->counts = config->counts ? config->counts : &s->own_counts;
+	s->reader = config->reader_ready;
+	if (!s->reader && !config->max_line_bytes)
+		s->reader = reader_new(&config->reader);
+	buf_init(&s->lines, BUF_NO_MAX);
+	s->line = 1;
+	s->kind = flow_open(fd, O_RDONLY, &s->ours);
+	s->fd = s->ours >= 0 ? s->ours : fd;
+	s->hungry = !config->reader_ready;
+	s->heard_ms = loop_now_ms(loop);
+	loop_timer_init(&s->kick, on_kick, s);
+	loop_turn(loop, on_turn, s);
+	source_watch(s);
+	return s;
+}
+
+void source_free(struct source *s)
+{
+	if (!s || s->freed)
+		return;
+	source_stop(s);
+	loop_timer_clear(s->loop, &s->kick);
+	loop_turn_remove(s->loop, on_turn, s);
+	if (s->ours >= 0)
+		close(s->ours);
+	s->counts = &s->own_counts; /* the owner's may be gone before we are */
+	if (s->busy)
+		s->freed = true;
+	else
+		source_destroy(s);
+}
+
+void source_stop(struct source *s)
+{
+	s->over = true;
+	source_watch(s);
+}
+
+static void source_end(struct source *s, enum link_end why, int error, const char *text)
+{
+	source_stop(s);
+	s->ops.ended(s->context, why, error, text);
+}
+
+/* Pauses --------------------------------------------------------------------------- */
+
+void source_pause(struct source *s)
+{
+	s->pauses++;
+}
+
+void source_resume(struct source *s)
+{
+	if (s->pauses == 0 || --s->pauses > 0 || s->over)
+		return;
+	s->heard_ms = loop_now_ms(s->loop);
+	loop_timer_set(s->loop, &s->kick, 0);
+}
+
+void source_hold(struct source *s, bool *held, bool hold)
+{
+	if (hold != *held)
+		(hold ? source_pause : source_resume)(s);
+	*held = hold;
+}
+
+bool source_paused(const struct source *s)
+{
+	return s->pauses > 0;
+}
+
+int64_t source_heard_ms(const struct source *s)
+{
+	return may_read(s) ? s->heard_ms : loop_now_ms(s->loop);
+}
+
+/* Input ---------------------------------------------------------------------------- */
+
+static void source_bad(struct source *s, const char *what, size_t line)
+{
+	s->counts->bad++;
+	if (s->ops.bad)
+		s->ops.bad(s->context, what, line);
+}
+
+static void source_wants_more(struct source *s)
+{
+	s->hungry = true;
+	if (s->eof)
+		source_end(s, LINK_EOF, 0, NULL);
+}
+
+/* Hand over the lines there are. */
+static void pump_lines(struct source *s)
+{
+	while (may_read(s)) {
+		struct span in = buf_span(&s->lines);
+		struct span fresh = span_from(in, s->searched);
+		const char *newline = fresh.n ? memchr(fresh.p, '\n', fresh.n) : NULL;
+		size_t n = newline ? (size_t)(newline - in.p) : in.n;
+		bool too_long = n > s->config.max_line_bytes;
+
+		if (!newline && !too_long && !(s->eof && n)) {
+			s->searched = in.n;
+			if (s->skipping) {
+				s->searched = 0;
+				buf_reset(&s->lines);
+			}
+			source_wants_more(s);
+			return;
+		}
+		if (too_long && !s->skipping)
+			source_bad(s, "line too long", s->line);
+		else if (!s->skipping)
+			s->ops.line(s->context, (struct span){in.p, n}, s->line);
+		if (s->freed)
+			return;
+		s->skipping = !newline && !s->eof;
+		s->line += newline != NULL;
+		s->searched = 0;
+		buf_consume(&s->lines, newline ? n + 1 : n);
+	}
+}
+
+static void give_stanza(struct source *s, const struct stanza *stanza)
+{
+	if (stanza->kind != STANZA_OTHER)
+		s->counts->stanzas_in++;
+	if (stanza->refusal != STANZA_WHOLE)
+		s->counts->refused++;
+	s->ops.stanza(s->context, stanza);
+}
+
+/* Hand over what the reader has. Stops where more output than stanzas would come of it. */
+static void source_pump(struct source *s)
+{
+	struct stanza stanza;
+
+	if (!s->reader) {
+		pump_lines(s);
+		return;
+	}
+	while (!s->freed && may_read(s)) {
+		switch (reader_next(s->reader, &stanza)) {
+		case READER_MORE:
+			source_wants_more(s);
+			return;
+		case READER_OPEN:
+			if (s->ops.opened)
+				s->ops.opened(s->context, &stanza);
+			break;
+		case READER_STANZA:
+			give_stanza(s, &stanza);
+			break;
+		case READER_CLOSE:
+			source_end(s, LINK_CLOSED, 0, NULL);
+			return;
+		case READER_BAD:
+			if (s->config.reader.kind == READER_SOCKET) {
+				source_end(s, LINK_BROKEN, 0, reader_error(s->reader));
+				return;
+			}
+			source_bad(s, reader_error(s->reader), reader_error_line(s->reader));
+			break;
+		}
+	}
+}
+
+/* A server with Nagle's algorithm (Prosody) holds the rest of a large stanza back until we
+ * acknowledge, which by itself takes 40 ms. The kernel forgets this soon: say it each time. */
+static void acknowledge(int fd)
+{
+	int on = 1;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
+}
+
+static ssize_t read_some(struct source *s)
+{
+	char *bytes =
+		s->reader ? reader_room(s->reader, READ_BYTES) : buf_reserve(&s->lines, READ_BYTES);
+
+	if (s->kind == FD_SOCKET)
+		return recv(s->fd, bytes, READ_BYTES, MSG_DONTWAIT);
+	return read(s->fd, bytes, READ_BYTES);
+}
+
+/* Read once. False when there was nothing to read. */
+static bool source_read(struct source *s)
+{
+	ssize_t n = read_some(s);
+
+	if (n < 0) {
+		if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+			source_end(s, LINK_READ_ERROR, errno, NULL);
+		return false;
+	}
+	if (n > 0) {
+		s->counts->bytes_in += (uint64_t)n;
+		s->heard_ms = loop_now_ms(s->loop);
+		if (s->reader)
+			reader_filled(s->reader, (size_t)n);
+		else
+			buf_commit(&s->lines, (size_t)n);
+	} else {
+		s->eof = true;
+		if (s->reader && s->config.reader.kind == READER_PIPE)
+			reader_end(s->reader);
+	}
+	s->hungry = false;
+	source_pump(s);
+	if (!s->freed && s->kind == FD_SOCKET && s->reader && reader_inside(s->reader))
+		acknowledge(s->fd);
+	return true;
+}
+
+bool source_read_to_end(struct source *s, int64_t deadline_ms)
+{
+	unsigned late_reads = 0;
+	bool ended;
+
+	source_enter(s);
+	s->unheld = true;
+	while (!s->freed && !s->over) {
+		int64_t left_ms = deadline_ms - io_now_ms();
+		struct pollfd p = {.fd = s->fd, .events = POLLIN};
+
+		if (!s->hungry) {
+			source_pump(s);
+			continue;
+		}
+		/* what is there already counts, however late it is */
+		if (left_ms <= 0 && late_reads++ == LATE_READS)
+			break;
+		if (poll(&p, 1, left_ms > 60000 ? 60000 : left_ms > 0 ? (int)left_ms : 0) > 0)
+			source_read(s);
+		else if (left_ms <= 0)
+			break;
+	}
+	ended = s->freed || s->over;
+	s->unheld = false;
+	source_leave(s);
+	return ended;
+}
+
+static void on_fd(void *context, int fd, short revents)
+{
+	struct source *s = context;
+
+	(void)fd;
+	source_enter(s);
+	if (wants_input(s) && (revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL)))
+		source_read(s);
+	source_leave(s);
+}
