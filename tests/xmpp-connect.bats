@@ -649,6 +649,17 @@ user_sends_too_much()
 
 # --- open requests
 
+# left_unanswered KIND: the error of what nobody reads any more. A component's domain may have somebody
+# else in a moment.
+left_unanswered()
+{
+	if [[ $1 == component ]]; then
+		echo "<error type='wait'><recipient-unavailable"
+	else
+		echo "<error type='cancel'><service-unavailable"
+	fi
+}
+
 requests_are_waited_for()
 {
 	on "$1"
@@ -669,7 +680,7 @@ requests_are_waited_for()
 		wait_for saw asker "from='deleg.test'"
 		# requests that arrive meanwhile are still answered
 		say bob "<iq type='get' id='late-$kind' to='$asker'><q xmlns='urn:q'/></iq>"
-		wait_for grep -q "id='late-$kind'.*<service-unavailable" bob.out
+		wait_for grep -q "id='late-$kind'.*$(left_unanswered "$kind")" bob.out
 		wait_for grep -q "id='late-$kind'" asker.out # perhaps written after the answer
 		kill -0 "$asker_pid"
 		say bob "<iq type='result' id='q-$kind' to='$asker'><q xmlns='urn:q'/></iq>"
@@ -706,6 +717,139 @@ requests_are_waited_for()
 	assert_failure 124
 	wait_for eval '(($(grep -c "^<iq" deaf.out) == 10))'
 }
+
+# --- what comes back
+
+bounces_are_seen()
+{
+	on "$1"
+	local kind who status
+	for kind in component user; do
+		who=$([[ $kind == user ]] && echo alice || echo jat.test)
+		for check in '' --check; do
+			status=0
+			# shellcheck disable=SC2086
+			as_$kind "$who" $check >out <<-END || status=$?
+				<message to='nobody@$XMPP_HOST' id='m1' type='chat'><body>x</body></message>
+				<message to='bob@$XMPP_HOST' id='m2' type='headline'><body>x</body></message>
+			END
+			assert_equal "$check $kind $status" "$check $kind $([[ -n $check ]] && echo 1 || echo 0)"
+			assert_file_contains out "<message .*id='m1'.*<service-unavailable"
+			run cat out
+			refute_output --partial "<iq"
+		done
+		run -0 "as_$kind" "$who" --check <<<"<message to='bob@$XMPP_HOST' type='headline'><body>x</body></message>"
+		# as objects, with no time left to wait for answers
+		run -1 "as_$kind" "$who" --check --json --wait 0 \
+			<<<"{\"kind\":\"message\",\"type\":\"chat\",\"to\":\"nobody@$XMPP_HOST\",\"body\":\"x\"}"
+		assert_output --partial '"condition":"service-unavailable"'
+		# a command has its own status, and bad input is worse
+		run -7 "as_$kind" "$who" --check -- sh -c "echo \"<message to='nobody@$XMPP_HOST' type='chat'/>\"; exit 7"
+		run -1 "as_$kind" "$who" --check -- echo "<message to='nobody@$XMPP_HOST' type='chat'/>"
+		run -65 "as_$kind" "$who" --check <<<"<message to='nobody@$XMPP_HOST' type='chat'/>"$'\n<bad'
+	done
+}
+@test "what bounces is printed before the stream is closed, and told by --check (prosody)" { bounces_are_seen prosody; }
+@test "what bounces is printed before the stream is closed, and told by --check (ejabberd)" { bounces_are_seen ejabberd; }
+
+# stays WHO OPTION...: as from cron, with nothing to read
+stays()
+{
+	local kind=$1
+	shift
+	xmpp-connect() { exec env xmpp-connect --ready-fd 9 "$@" 9>stays.ready; }
+	"as_$kind" "$@" </dev/null
+}
+
+stay_without_input()
+{
+	on "$1"
+	local kind who address
+	for kind in component user; do
+		who=$([[ $kind == user ]] && echo "bob --presence" || echo jat.test)
+		address=$([[ $kind == user ]] && echo "bob@$XMPP_HOST/bob" || echo jat.test)
+		rm -f stays.ready
+		mkfifo stays.ready
+		# shellcheck disable=SC2086
+		start it stays $kind $who --stay
+		read -r -t 20 <stays.ready
+		as_user alice <<<"<message to='$address' id='first' type='chat'><body>x</body></message>"
+		wait_for saw it first
+		# nobody can answer requests
+		as_user alice >answer <<<"<iq type='get' id='r1' to='$address'><q xmlns='urn:q'/></iq>"
+		assert_file_contains answer "id='r1'.*$(left_unanswered "$kind")"
+		as_user alice <<<"<message to='$address' id='second' type='chat'><body>x</body></message>"
+		wait_for saw it second
+		kill -TERM "$it_pid"
+		ends it 0
+	done
+}
+@test "--stay: the end of input is no end (prosody)" { stay_without_input prosody; }
+@test "--stay: the end of input is no end (ejabberd)" { stay_without_input ejabberd; }
+
+# --- requests that the reader does not answer
+
+# asks WHO TIMEOUT OPTION...: an IQ to bob's session
+asks()
+{
+	xmpp-iq --jid "alice@$XMPP_HOST" --connect "127.0.0.1:$C2S_PORT" --password-file "$PASSWORD_FILE" \
+		--tls-ca "$TLS_CA" --to "bob@$XMPP_HOST/bob" --reply-timeout "$@"
+}
+
+pings_are_answered()
+{
+	on "$1"
+	local request="<q xmlns='urn:q'/>"
+	listen bob user bob
+	# nobody answers the ping but we; all else is the reader's as long as it is there
+	run -0 asks 20 --ping
+	run -124 asks 2 "$request"
+	assert_equal "$(grep -c '<ping xmlns' bob.out)" 1
+	# the reader is too late
+	id=$(grep -o "id='[^']*'" bob.out | head -n 1)
+	from=$(grep -o " from='[^']*'" bob.out | head -n 1)
+	say bob "<iq type='result' $id to=${from#*=}/>"
+	wait_for grep -q 'stdin:1: dropped: the request had to be answered meanwhile' bob.err
+	# what it has not answered when its input ends is answered then
+	(exec {bob_in}>&- && asks 20 "$request") 2>asked &
+	asks_pid=$!
+	wait_for eval '(($(grep -c "urn:q" bob.out) == 2))'
+	hang_up bob
+	ends bob 0
+	wait "$asks_pid" && return 1
+	assert_file_contains asked 'service-unavailable'
+	# the reader is quick enough: one answer, its own
+	as_user bob --ready-fd 8 -- sh -c "while read -r stanza; do
+		id=\$(expr \"\$stanza\" : \".* id='\\([^']*\\)'\")
+		from=\$(expr \"\$stanza\" : \".* from='\\([^']*\\)'\")
+		echo \"<iq type='error' id='\$id' to='\$from'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>\"
+		break; done" 8>ready &
+	bob_pid=$!
+	wait_for test -s ready
+	run -1 asks 20 --ping
+	assert_output --partial gone
+	wait "$bob_pid"
+	# --no-answers
+	listen bob user bob --no-answers
+	run -124 asks 2 --ping
+	hang_up bob
+	ends bob 0
+	# --auto-answer
+	listen bob user bob --auto-answer
+	run -1 asks 20 "$request"
+	assert_output --partial service-unavailable
+	run -0 asks 20 --ping
+	hang_up bob
+	ends bob 0
+	# a component's requests are its reader's, too
+	listen jat component jat.test --auto-answer
+	run -1 asks 20 --to jat.test "$request"
+	assert_output --partial recipient-unavailable
+	hang_up jat
+	ends jat 0
+}
+@test "pings are answered when the reader does not, all else with --auto-answer (prosody)" { pings_are_answered prosody; }
+@test "pings are answered when the reader does not, all else with --auto-answer (ejabberd)" { pings_are_answered ejabberd; }
 
 # --- commands
 
@@ -815,6 +959,58 @@ commanded()
 	ends commanded 6
 }
 
+@test "a command is a job: signals reach all of a pipeline" {
+	on prosody
+	for signal in TERM INT HUP QUIT; do
+		cat >script <<-'END'
+			(echo $BASHPID >left.pid; exec sleep 1000) | (echo $BASHPID >right.pid; exec sleep 1000)
+		END
+		start commanded commanded
+		wait_for test -s right.pid
+		wait_for test -s left.pid
+		kill "-$signal" "$commanded_pid"
+		# bash does not end by SIGQUIT itself: its status is that of the pipeline
+		ends commanded "$([[ $signal == QUIT ]] && echo 131 || echo 0)"
+		wait_for eval '! kill -0 "$(<left.pid)" 2>/dev/null'
+		wait_for eval '! kill -0 "$(<right.pid)" 2>/dev/null'
+		rm left.pid right.pid
+	done
+}
+
+@test "a command is the foreground job of a terminal, and stops and goes on with us" {
+	on prosody
+	cat >script <<-'END'
+		ps -o pgid=,tpgid= -p $$ >groups
+		trap 'echo int >>signals; exit 5' INT
+		while :; do sleep 0.1; done
+	END
+	cat >terminal.py <<-'END'
+		import os, pty, signal, sys, time
+		def until(what):
+		    for _ in range(400):
+		        if what(): return
+		        time.sleep(0.05)
+		    sys.exit('waited in vain')
+		pid, fd = pty.fork()
+		if pid == 0:
+		    os.execvp(sys.argv[1], sys.argv[1:])
+		until(lambda: os.path.exists('groups') and len(open('groups').read().split()) == 2)
+		group, foreground = map(int, open('groups').read().split())
+		assert group == foreground != pid, (group, foreground, pid)
+		os.write(fd, b'\x1a')  # ^Z stops the command, and us
+		assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])
+		until(lambda: os.tcgetpgrp(fd) == pid)
+		os.kill(pid, signal.SIGCONT)
+		until(lambda: os.tcgetpgrp(fd) == group)
+		os.write(fd, b'\x03')  # ^C goes to the command
+		status = os.waitpid(pid, 0)[1]
+		assert open('signals').read() == 'int\n'
+		sys.exit(os.WEXITSTATUS(status))
+	END
+	run -5 python3 terminal.py xmpp-connect --domain jat.test --connect "127.0.0.1:$COMPONENT_PORT" \
+		--secret-file "$SECRET_FILE" -- bash ./script
+}
+
 @test "a command whose connection is lost finds the end of its input" {
 	prosody_start "$PWD/own" --tls off
 	cat >script <<-'END'
@@ -869,11 +1065,11 @@ commanded()
 	assert_failure 74
 }
 
-# refused NAME ID TO: send a request from NAME and see it answered with service-unavailable
+# refused NAME ID TO: send a request from NAME and see it answered with an error
 refused()
 {
 	say "$1" "<iq type='get' id='$2' to='$3'><q xmlns='urn:q'/></iq>"
-	grep -q "id='$2'.*<service-unavailable" "$1.out"
+	grep -qE "id='$2'.*<(service|recipient)-unavailable" "$1.out"
 }
 
 signals_end_it()

@@ -63,20 +63,21 @@ static void on_child(void *context, int signal_number)
 
 /* Set the child's descriptors, signals and process group. */
 static void prepare(posix_spawn_file_actions_t *files, posix_spawnattr_t *attributes, int in,
-	int out, bool group)
+	int out, const struct child_config *config)
 {
 	short flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
 	sigset_t all, none;
 
 	if (posix_spawn_file_actions_adddup2(files, in, STDIN_FILENO) ||
 		posix_spawn_file_actions_adddup2(files, out, STDOUT_FILENO) ||
-		posix_spawn_file_actions_addclosefrom_np(files, STDERR_FILENO + 1))
+		(!config->inherits &&
+			posix_spawn_file_actions_addclosefrom_np(files, STDERR_FILENO + 1)))
 		err_die(EXIT_TEMPORARY, "out of memory");
 	sigfillset(&all);
 	posix_spawnattr_setsigdefault(attributes, &all);
 	sigemptyset(&none);
 	posix_spawnattr_setsigmask(attributes, &none);
-	if (group)
+	if (config->group)
 		flags |= POSIX_SPAWN_SETPGROUP;
 	posix_spawnattr_setflags(attributes, flags);
 }
@@ -91,7 +92,7 @@ static int spawn(const struct child_config *config, int in, int out, pid_t *pid)
 
 	posix_spawn_file_actions_init(&files);
 	posix_spawnattr_init(&attributes);
-	prepare(&files, &attributes, in, out, config->group);
+	prepare(&files, &attributes, in, out, config);
 	error = posix_spawnp(
 		pid, config->argv[0], &files, &attributes, config->argv, config->environment);
 	posix_spawnattr_destroy(&attributes);

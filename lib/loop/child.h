@@ -2,8 +2,8 @@
  *
  * A child reads what the caller writes to *in as its standard input, and what it writes to its
  * standard output is read from *out; its stderr is ours. argv array, no shell, found by our PATH;
- * all other descriptors are closed in it, no signal is ignored or blocked. The module takes
- * SIGCHLD of the loop for itself.
+ * all other descriptors are closed in it (but see `inherits`), no signal is ignored or blocked. The
+ * module takes SIGCHLD of the loop for itself.
  */
 #ifndef OUTBOARD_LOOP_CHILD_H
 #define OUTBOARD_LOOP_CHILD_H
@@ -17,6 +17,7 @@ struct child_config {
 	char *const *argv;	  /* NULL ended */
 	char *const *environment; /* "NAME=value", NULL ended: all of it */
 	bool group;		  /* the child leads a process group of its own */
+	bool inherits; /* descriptors above 2 that are not close-on-exec stay open in it */
 };
 
 /* It has ended; wait_status as of waitpid(). The child is freed after the call. */

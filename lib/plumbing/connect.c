@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -16,7 +15,10 @@
 #include "xmpp/jid.h"
 #include "xmpp/jsonlines.h"
 #include "loop/link.h"
+#include "plumbing/answers.h"
+#include "plumbing/command.h"
 #include "server/notify.h"
+#include "server/roundtrip.h"
 #include "base/table.h"
 #include "xmpp/stanza-error.h"
 #include "base/random.h"
@@ -25,9 +27,17 @@
 #define PENDING_MAX_BYTES ((size_t)256 * 1024 * 1024)
 /* From SIGTERM to SIGKILL for a command that stays when its connection is gone. */
 #define COMMAND_KILL_MS 5000
-/* what a shell says of a command that is not there, or cannot be run */
-#define EXIT_NOT_FOUND 127
-#define EXIT_NOT_RUN 126
+/* for the server to have handled all that was sent, beyond --wait */
+#define TRIP_MS 5000
+
+enum phase {
+	LOGGING_IN,
+	RUNNING,
+	WAITING, /* the input is over, answers are waited for */
+	TRIP,	 /* what was sent last may still come back: see server/roundtrip.h */
+	STOPPING,
+	CLOSED, /* only the command may still be there */
+};
 
 struct connect {
 	const struct connect_config *config;
@@ -40,13 +50,13 @@ struct connect {
 	struct link *source, *sink;
 	int null_in, null_out;
 	const char *source_name;
-	bool input_over, sink_broken;
+	bool sink_broken;
 	bool source_paused, login_paused;
 
 	struct reader_config limits; /* of all readers here */
 	struct jsonlines *lines;     /* --json, or NULL */
 
-	pid_t command; /* 0: none, or it has ended */
+	struct command *command; /* NULL: none, or it has ended */
 	int command_in, command_out;
 	int command_status;
 	int command_signal;  /* that we were sent and have passed on to it; 0: none */
@@ -57,8 +67,14 @@ struct connect {
 	uint64_t unanswered; /* given up because the table was full */
 	struct loop_timer deadline;
 
-	bool logged_in, stopping, closed, interrupted;
-	bool bad_input;
+	struct answers *answers; /* that the reader owes */
+	struct loop_timer answers_due;
+	struct roundtrip trip;
+	bool unconfirmed; /* something was sent that may still come back */
+
+	enum phase phase;
+	bool interrupted;
+	bool bad_input, bounced;
 	int status; /* of the connection and the descriptors */
 };
 
@@ -67,7 +83,8 @@ struct connect {
 
 static void stop(struct connect *c, int status)
 {
-	c->stopping = true;
+	if (c->phase < STOPPING)
+		c->phase = STOPPING;
 	if (c->status == EXIT_DONE)
 		c->status = status;
 }
@@ -77,14 +94,36 @@ static void set_deadline(struct connect *c, int64_t ms)
 	loop_timer_set(c->loop, &c->deadline, loop_now_ms(c->loop) + ms);
 }
 
+/* Whether anybody wants to see what comes back. */
+static bool is_read(const struct connect *c)
+{
+	return !c->config->command || c->command || c->config->check;
+}
+
+/* Nothing is waited for any more, but that the server has handled what was sent. */
+static void make_trip(struct connect *c)
+{
+	struct writer *w = login_writer(c->login);
+	struct span own = span_of(login_bare(c->login));
+
+	if (!c->unconfirmed || !is_read(c) || !w ||
+		roundtrip_send(&c->trip, login_is_component(c->login) ? own : SPAN_NONE, own, w) !=
+			WRITER_OK) {
+		stop(c, EXIT_DONE);
+		return;
+	}
+	c->phase = TRIP;
+	set_deadline(c, TRIP_MS);
+}
+
 /* Look whether all is done. */
 static void look(struct connect *c)
 {
-	if (c->stopping || !c->input_over)
+	if (c->phase != WAITING)
 		return;
 	/* Nobody reads the answers of a command that has ended. */
 	if (table_count(c->pending) == 0 || (c->config->command && !c->command))
-		stop(c, EXIT_DONE);
+		make_trip(c);
 }
 
 /* --- open requests. What identifies an answer: who asked (a component has many addresses), who
@@ -202,6 +241,11 @@ static void from_server(void *context, const struct stanza *s)
 {
 	struct connect *c = context;
 
+	if (roundtrip_take(&c->trip, s)) {
+		if (c->phase == TRIP && !c->trip.open)
+			stop(c, EXIT_DONE);
+		return;
+	}
 	if (s->refusal != STANZA_WHOLE) {
 		err_error("dropped a stanza from '%.*s': %s", SPAN_ARG(s->from),
 			refusal_text(s->refusal));
@@ -209,8 +253,10 @@ static void from_server(void *context, const struct stanza *s)
 		refuse(c, s, ERROR_POLICY_VIOLATION, refusal_text(s->refusal));
 	} else {
 		put(c, s);
-		if (c->input_over || c->sink_broken)
-			refuse(c, s, ERROR_SERVICE_UNAVAILABLE, NULL);
+		if (c->sink_broken)
+			answers_reader_gone(c->answers);
+		answers_asked(c->answers, s, loop_now_ms(c->loop));
+		c->bounced |= s->kind == STANZA_MESSAGE && s->type == TYPE_ERROR;
 	}
 	if (stanza_is_answer(s))
 		request_closed(c, s);
@@ -222,12 +268,12 @@ static void balance(struct connect *c)
 {
 	bool hold_source, hold_login;
 
-	if (!c->source || c->stopping)
+	if (!c->source || c->phase >= STOPPING)
 		return;
 	hold_source = login_congested(c->login) || pending_full(c);
 	hold_login = link_congested(c->sink);
 	link_hold(c->source, &c->source_paused, hold_source);
-	if (pending_full(c) && !c->input_over && c->deadline.deadline_ms == DEADLINE_NEVER)
+	if (pending_full(c) && c->phase == RUNNING && c->deadline.deadline_ms == DEADLINE_NEVER)
 		loop_timer_set(c->loop, &c->deadline, table_deadline(c->pending));
 	if (hold_login != c->login_paused) {
 		c->login_paused = hold_login;
@@ -251,7 +297,7 @@ static void source_bad(void *context, const char *what, size_t line)
 	bad_line(context, line, what);
 }
 
-/* Who waits for a stanza that is not sent is told. */
+/* Tell the one who waits for a stanza that it was not sent. */
 static void too_large(struct connect *c, const struct stanza *s, struct writer *w)
 {
 	static const char text[] = "larger than the server takes";
@@ -271,7 +317,7 @@ static void send_stanza(struct connect *c, const struct stanza *s)
 	struct writer *w = login_writer(c->login);
 	struct stanza_edit edit = STANZA_KEEP;
 
-	if (c->stopping || !w)
+	if (c->phase >= STOPPING || !w)
 		return;
 	if (s->refusal != STANZA_WHOLE) {
 		bad_line(c, s->line, refusal_text(s->refusal));
@@ -281,12 +327,19 @@ static void send_stanza(struct connect *c, const struct stanza *s)
 		bad_line(c, s->line, "neither iq, message nor presence");
 		return;
 	}
+	if (stanza_is_answer(s) && !answers_given(c->answers, s)) {
+		err_warn("%s:%zu: dropped: the request had to be answered meanwhile",
+			c->source_name, s->line);
+		return;
+	}
 	if (login_is_component(c->login) && s->from.n == 0)
 		edit.from = span_of(login_bare(c->login));
 	switch (writer_stanza(w, s, &edit)) {
 	case WRITER_OK:
 		if (stanza_is_request(s))
 			request_opened(c, s);
+		else
+			c->unconfirmed = true;
 		balance(c);
 		break;
 	case WRITER_TOO_LARGE:
@@ -318,7 +371,8 @@ static void from_json(void *context, struct span line, size_t number)
 
 static void input_ended(struct connect *c, int64_t wait_ms)
 {
-	c->input_over = true;
+	c->phase = WAITING;
+	answers_reader_gone(c->answers);
 	set_deadline(c, wait_ms);
 	look(c);
 }
@@ -333,6 +387,8 @@ static void source_ended(void *context, enum link_end why, int error, const char
 			c->config->command ? "the command's output" : "standard input",
 			strerror(error));
 		stop(c, EXIT_IO);
+	} else if (why == LINK_EOF && c->config->stay) {
+		answers_reader_gone(c->answers);
 	} else if (why == LINK_EOF) {
 		input_ended(c, c->config->wait_ms);
 	}
@@ -373,16 +429,24 @@ static void on_deadline(void *context, int64_t now_ms)
 {
 	struct connect *c = context;
 
-	if (c->closed) { /* the command stays */
+	switch (c->phase) {
+	case CLOSED: /* the command stays */
 		if (c->command)
-			kill(c->command, c->interrupted ? SIGKILL : SIGTERM);
+			command_signal(c->command, c->interrupted ? SIGKILL : SIGTERM);
 		c->interrupted = true;
 		set_deadline(c, COMMAND_KILL_MS);
 		return;
-	}
-	if (c->input_over) {
+	case WAITING:
+		make_trip(c);
+		return;
+	case TRIP:
+		err_info("the server has not answered the ping behind what was sent");
 		stop(c, EXIT_DONE);
 		return;
+	case LOGGING_IN:
+	case RUNNING:
+	case STOPPING:
+		break;
 	}
 	/* the table was full: what is older than anybody would wait makes room */
 	while (table_deadline(c->pending) <= now_ms) {
@@ -393,6 +457,8 @@ static void on_deadline(void *context, int64_t now_ms)
 
 /* --- the command */
 
+static void on_signal(void *context, int signal_number);
+
 static void close_fd(int *fd)
 {
 	if (*fd >= 0)
@@ -400,70 +466,37 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-static void command_ended(void *context, int signal_number)
+static void command_ended(void *context, int status, int wait_status)
 {
 	struct connect *c = context;
-	int status;
 
-	(void)signal_number;
-	if (!c->command || waitpid(c->command, &status, WNOHANG) != c->command)
-		return;
-	c->command = 0;
-	c->command_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	c->command = NULL;
+	c->command_status = status;
 	/* it has ended as it was told to: it does not catch the signal, or not yet */
-	if (WIFSIGNALED(status) && WTERMSIG(status) == c->command_signal)
+	if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == c->command_signal)
 		c->command_status = 0;
-	if (c->closed)
+	if (c->phase == CLOSED)
 		loop_stop(c->loop, 0);
 	else
 		look(c); /* what it has written is still to be read */
 }
 
 /* An exit status. */
-static int command_start(struct connect *c, const char *address)
+static int start_command(struct connect *c, const char *address)
 {
-	int to[2] = {-1, -1}, from[2] = {-1, -1}, error;
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attributes;
-	sigset_t defaults;
-	struct rlimit stack;
 	char *domain = strchr(login_bare(c->login), '@');
+	int status;
 
-	if (pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0) {
-		err_error("cannot create a pipe: %s", strerror(errno));
-		close_fd(&to[0]);
-		close_fd(&to[1]);
-		return EXIT_TEMPORARY;
-	}
 	setenv("PROTO", "XMPP", 1);
 	setenv("XMPP_JID", address, 1);
 	setenv("XMPP_DOMAIN", domain ? domain + 1 : login_bare(c->login), 1);
-	posix_spawn_file_actions_init(&files);
-	posix_spawn_file_actions_adddup2(&files, to[0], STDIN_FILENO);
-	posix_spawn_file_actions_adddup2(&files, from[1], STDOUT_FILENO);
-	posix_spawnattr_init(&attributes);
-	sigemptyset(&defaults);
-	sigaddset(&defaults, SIGPIPE); /* we ignore it, it should not */
-	posix_spawnattr_setsigdefault(&attributes, &defaults);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
-	/* what our library needs is not the command's: its threads would all get that much */
-	getrlimit(RLIMIT_STACK, &stack);
-	setrlimit(RLIMIT_STACK, &c->stack);
-	error = posix_spawnp(&c->command, c->config->command[0], &files, &attributes,
-		c->config->command, environ);
-	setrlimit(RLIMIT_STACK, &stack);
-	posix_spawnattr_destroy(&attributes);
-	posix_spawn_file_actions_destroy(&files);
-	close_fd(&to[0]);
-	close_fd(&from[1]);
-	c->command_in = to[1];
-	c->command_out = from[0];
-	if (error) {
-		c->command = 0;
-		err_error("cannot run '%s': %s", c->config->command[0], strerror(error));
-		return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUN;
+	c->command = command_start(c->loop, c->config->command, &c->stack, command_ended, c,
+		&c->command_in, &c->command_out, &status);
+	if (c->command) {
+		loop_signal(c->loop, SIGHUP, on_signal, c);
+		loop_signal(c->loop, SIGQUIT, on_signal, c);
 	}
-	return EXIT_DONE;
+	return status;
 }
 
 /* --- the connection */
@@ -496,6 +529,23 @@ static struct link *one_way(struct connect *c, int in_fd, int out_fd, const stru
 	return link_new(c->loop, in_fd, out_fd, &config, ops, c);
 }
 
+static struct answers *answers_make(const struct connect *c)
+{
+	const struct connect_config *config = c->config;
+	bool component = login_is_component(c->login);
+	const struct answers_config answers = {
+		.pings = !config->no_answers && (!component || config->auto_answer),
+		.all = config->auto_answer,
+		/* a component's domain may well have somebody else in a moment */
+		.error = component ? ERROR_RECIPIENT_UNAVAILABLE : ERROR_SERVICE_UNAVAILABLE,
+		.own = login_bare(c->login),
+		.component = component,
+		.max = (size_t)config->max_pending,
+	};
+
+	return answers_new(&answers);
+}
+
 static void up(void *context, const char *address)
 {
 	static const struct link_ops source_ops = {
@@ -507,9 +557,10 @@ static void up(void *context, const char *address)
 
 	if (!login_is_component(c->login))
 		err_info("logged in as %s", address);
-	c->logged_in = true;
+	c->phase = RUNNING;
+	c->answers = answers_make(c);
 	if (c->config->command)
-		status = command_start(c, address);
+		status = start_command(c, address);
 	if (status != EXIT_DONE) {
 		stop(c, status);
 		return;
@@ -535,13 +586,13 @@ static void on_signal(void *context, int signal_number)
 
 	if (c->command) {
 		c->command_signal = signal_number;
-		kill(c->command, signal_number);
-		if (!c->interrupted && !c->closed) {
+		command_signal(c->command, signal_number);
+		if (!c->interrupted && c->phase != CLOSED) {
 			c->interrupted = true; /* it ends, and we with it */
 			return;
 		}
 	}
-	if (!c->logged_in || c->interrupted) {
+	if (c->phase == LOGGING_IN || c->interrupted) {
 		stop(c, EXIT_DONE);
 		return;
 	}
@@ -553,21 +604,58 @@ static void on_signal(void *context, int signal_number)
 		c, c->config->wait_ms < CONNECT_DRAIN_MS ? c->config->wait_ms : CONNECT_DRAIN_MS);
 }
 
+static void answer(struct connect *c)
+{
+	struct turn turn = {login_writer(c->login), loop_now_ms(c->loop)};
+
+	if (!c->answers)
+		return;
+	if (!login_congested(c->login))
+		answers_tick(c->answers, &turn);
+	loop_timer_set(c->loop, &c->answers_due,
+		login_congested(c->login) ? DEADLINE_NEVER : answers_deadline(c->answers));
+}
+
+static void on_answers_due(void *context, int64_t now_ms)
+{
+	(void)context; /* end_of_turn() gives them */
+	(void)now_ms;
+}
+
+static void close_sink(struct connect *c, int64_t until_ms)
+{
+	if (!c->sink)
+		return;
+	if (!c->sink_broken && !link_flush(c->sink, until_ms) && !c->config->command &&
+		c->status == EXIT_DONE) {
+		err_error("cannot write standard output: %s",
+			link_write_error(c->sink) ? strerror(link_write_error(c->sink))
+						  : "it does not take more");
+		c->status = EXIT_IO;
+	}
+	link_free(c->sink);
+	c->sink = NULL;
+}
+
 /* Close the stream and both ends of the local side; go on only for a command that still runs. */
 static void end_of_turn(void *context)
 {
 	struct connect *c = context;
 	int64_t until_ms = io_now_ms() + CONNECT_CLOSE_MS;
 
-	if (!c->stopping || c->closed) {
+	command_look(c->command);
+	if (c->phase != CLOSED)
+		answer(c);
+	if (c->phase != STOPPING) {
 		balance(c);
 		return;
 	}
-	c->closed = true;
+	c->phase = CLOSED;
 	notify_stopping(c->notify);
+	loop_timer_clear(c->loop, &c->answers_due);
 	link_free(c->source);
 	c->source = NULL;
-	if (c->logged_in) {
+	if (c->answers) { /* that is: the login was done */
 		int status = login_close(c->login, until_ms);
 
 		if (c->status == EXIT_DONE)
@@ -575,17 +663,7 @@ static void end_of_turn(void *context)
 	}
 	login_free(c->login);
 	c->login = NULL;
-	if (c->sink) {
-		if (!c->sink_broken && !link_flush(c->sink, until_ms) && !c->config->command &&
-			c->status == EXIT_DONE) {
-			err_error("cannot write standard output: %s",
-				link_write_error(c->sink) ? strerror(link_write_error(c->sink))
-							  : "it does not take more");
-			c->status = EXIT_IO;
-		}
-		link_free(c->sink);
-		c->sink = NULL;
-	}
+	close_sink(c, until_ms);
 	close_fd(&c->command_in);
 	close_fd(&c->command_out);
 	if (!c->command)
@@ -608,6 +686,8 @@ static int final_status(const struct connect *c)
 			"%" PRIu64 " %s without answer", open, open == 1 ? "request" : "requests");
 	if (c->bad_input)
 		return EXIT_DATA;
+	if (c->config->check && c->bounced)
+		return EXIT_NO;
 	return open > 0 && !nobody_asks ? EXIT_TIMED_OUT : EXIT_DONE;
 }
 
@@ -625,6 +705,10 @@ const char *connect_check(const struct connect_config *config)
 		if (i == sizeof(shows) / sizeof(*shows))
 			return "--presence is away, chat, dnd or xa";
 	}
+	if (config->stay && config->command)
+		return "--stay is for standard input: a COMMAND's end is the end";
+	if (config->auto_answer && config->no_answers)
+		return "only one of --auto-answer and --no-answers";
 	return login_check(&config->login);
 }
 
@@ -648,9 +732,10 @@ int connect_run(struct connect_config *config)
 	c.pending = table_new((size_t)config->max_pending, PENDING_MAX_BYTES, seed);
 	buf_init(&c.key, BUF_NO_MAX);
 	loop_timer_init(&c.deadline, on_deadline, &c);
+	loop_timer_init(&c.answers_due, on_answers_due, &c);
+	roundtrip_init(&c.trip);
 	loop_signal(c.loop, SIGTERM, on_signal, &c);
 	loop_signal(c.loop, SIGINT, on_signal, &c);
-	loop_signal(c.loop, SIGCHLD, command_ended, &c);
 	loop_turn(c.loop, end_of_turn, &c);
 
 	if (config->json) { /* everything is looked at */
@@ -669,6 +754,9 @@ int connect_run(struct connect_config *config)
 			status = final_status(&c);
 	}
 	loop_timer_clear(c.loop, &c.deadline);
+	loop_timer_clear(c.loop, &c.answers_due);
+	if (c.answers)
+		answers_free(c.answers);
 	login_free(c.login);
 	table_free(c.pending);
 	buf_free(&c.key);

@@ -7,8 +7,10 @@
  * Invariants: a stanza read is sent, or its line is reported and the exit status
  * tells; while either side does not take more, the other is not read. After end
  * of input the program ends when each iq get/set it sent is answered, by the
- * address it went to (exact from and id), or wait_ms later; requests that arrive
- * then are answered service-unavailable. The stream is always closed in order.
+ * address it went to (exact from and id), or wait_ms later, and the server has
+ * handled what else was sent (server/roundtrip.h): what it bounced at once has come
+ * back then. Requests that arrive after the end of input are answered by us. Until then they are
+ * the reader's, but a user's pings (answers.h). The stream is always closed in order.
  */
 #ifndef OUTBOARD_PLUMBING_CONNECT_H
 #define OUTBOARD_PLUMBING_CONNECT_H
@@ -28,6 +30,10 @@ struct connect_config {
 	int64_t wait_ms;
 	int64_t max_pending; /* iq get/set sent and not answered: more are not read */
 	int64_t ready_fd;    /* -1: none */
+	bool stay;	     /* the end of standard input is no end */
+	bool check;	     /* EXIT_NO if a message bounced */
+	bool no_answers;     /* not even a ping is answered while somebody reads */
+	bool auto_answer;    /* what nobody answers within ANSWERS_WAIT_MS is, from here */
 	bool json;	     /* objects of stanza-json.h instead of stanzas, both ways */
 	char **command;	     /* NULL-ended; NULL: standard input and output */
 };
@@ -44,7 +50,8 @@ const char *connect_check(const struct connect_config *config);
 /* Runs to the end; returns the exit status:
  * of the connection where that could not be made or was lost (see login.h), EXIT_IO (standard
  * input or output), the command's (128+N for signal N, 126 or 127 if it could not be run),
- * EXIT_DATA (bad input), EXIT_TIMED_OUT (unanswered requests), in this order; else EXIT_DONE,
+ * EXIT_DATA (bad input), EXIT_NO (a bounce, with check), EXIT_TIMED_OUT (unanswered requests), in
+ * this order; else EXIT_DONE,
  * also after SIGTERM or SIGINT, which are an end of input. */
 int connect_run(struct connect_config *config);
 
