@@ -11,12 +11,22 @@ static const struct opt options[] = {
 		&config.host},
 	{"strict", 0, OPT_FLAG, NULL, "one bad contact makes the whole roster an error",
 		&config.strict},
+	{"keep", 'k', OPT_LIST, "JID|DOMAIN|*.DOMAIN",
+		"contacts that roster-apply keeps: contacts whatever is said of them",
+		&config.keep},
+	{"allow-removals", 0, OPT_FLAG, NULL,
+		"the records say that whatever is missing may be removed", &config.allow_removals},
 	{"jobs", 'j', OPT_INT, "N", "most requests at once (default 16)", &config.jobs, .min = 1,
 		.max = 1000},
 	{"timeout", 'w', OPT_SECONDS, "SECONDS", "how long a request may take (default 30)",
 		&config.timeout_ms, .min = 10, .max = 86400000},
 	{"connect-timeout", 0, OPT_SECONDS, "SECONDS", "how long connecting may take (default 5)",
 		&config.connect_timeout_ms, .min = 10, .max = 86400000},
+	{"max-time", 0, OPT_SECONDS, "SECONDS",
+		"how long all tries of a name may take (default twice --timeout)",
+		&config.max_time_ms, .min = 10, .max = 86400000},
+	{"max-contacts", 0, OPT_INT, "N", "most contacts of one roster (default 20000)",
+		&config.max_contacts, .min = 1, .max = 10000000},
 	{"max-bytes", 0, OPT_BYTES, "BYTES", "largest answer taken (default 8M)", &config.max_bytes,
 		.min = 2, .max = 1 << 30},
 	{"retry", 0, OPT_INT, "N",
@@ -28,6 +38,10 @@ static const struct opt options[] = {
 		&config.token.file, .complete = "file"},
 	{"token-fd", 0, OPT_INT, "FD", "read the bearer token from this file descriptor",
 		&config.token.fd, .min = 0, .max = 65535},
+	{"basic-auth-file", 0, OPT_STRING, "FILE", "file that holds user:password",
+		&config.login.file, .complete = "file"},
+	{"unix-socket", 0, OPT_STRING, "PATH", "connect to this unix socket, whatever the URL",
+		&config.unix_socket, .complete = "file"},
 	{"header-file", 0, OPT_STRING, "FILE", "file with more header lines for each request",
 		&config.headers.file, .complete = "file"},
 	{"tls-ca", 0, OPT_STRING, "FILE", "certificates to trust instead of the system's",
@@ -40,6 +54,12 @@ static const struct opt options[] = {
 		&config.cache, .complete = "dir"},
 	{0},
 };
+static const struct opt limits[] = {
+	{"values", 0, OPT_INT, NULL, "most JSON values of one answer (default 400000)",
+		&config.max_values, .min = 1, .max = 100000000},
+	{0},
+};
+static const struct opt *const limit_tables[] = {limits, NULL};
 static const struct opt *const tables[] = {options, NULL};
 static const char *const usage[] = {"--url URL [OPTION...] [USER...]", NULL};
 static const struct opt_program program = {
@@ -47,6 +67,7 @@ static const struct opt_program program = {
 	.summary = "get rosters from a web application",
 	.usage = usage,
 	.tables = tables,
+	.limits = limit_tables,
 	.operands = &config.users,
 	.holds_secrets = true,
 };

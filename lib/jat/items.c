@@ -2,6 +2,17 @@
 
 #include "xmpp/jid.h"
 #include "xmpp/lexer.h"
+#include "xmpp/lexer.h"
+
+bool items_possible(const struct stanza *s)
+{
+	size_t n;
+
+	if (s->type != TYPE_RESULT || s->refusal || !s->root)
+		return false;
+	n = s->root->end - s->root->open_end;
+	return memmem(s->text + s->root->open_end, n, "disco#items", strlen("disco#items")) != NULL;
+}
 
 static bool is_targets(const struct items_config *config, struct span typed)
 {

@@ -1,6 +1,8 @@
 #include "loop/curlloop.h"
 
+#include <arpa/inet.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "base/err.h"
 
@@ -142,4 +144,81 @@ void curlloop_add(struct curlloop *c, CURL *easy)
 void curlloop_remove(struct curlloop *c, CURL *easy)
 {
 	curl_multi_remove_handle(c->multi, easy);
+}
+
+bool curlloop_is_tls(CURLcode code)
+{
+	switch (code) {
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CIPHER:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CRL_BADFILE:
+	case CURLE_SSL_ISSUER_ERROR:
+	case CURLE_SSL_INVALIDCERTSTATUS:
+	case CURLE_SSL_CLIENTCERT:
+	case CURLE_SSL_ENGINE_NOTFOUND:
+	case CURLE_SSL_ENGINE_SETFAILED:
+	case CURLE_SSL_ENGINE_INITFAILED:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* host: without brackets. */
+static bool is_loopback(const char *host)
+{
+	struct in6_addr six;
+	struct in_addr four;
+	size_t n = strlen(host);
+
+	if (inet_pton(AF_INET, host, &four) == 1)
+		return ntohl(four.s_addr) >> 24 == 127;
+	if (inet_pton(AF_INET6, host, &six) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&six) ||
+		       (IN6_IS_ADDR_V4MAPPED(&six) && six.s6_addr[12] == 127);
+	n -= n && host[n - 1] == '.';
+	return (n == 9 && strncasecmp(host, "localhost", 9) == 0) ||
+	       (n > 10 && strncasecmp(host + n - 10, ".localhost", 10) == 0);
+}
+
+void curlloop_spare_loopback(CURL *easy, const char *url)
+{
+	CURLU *parts = curl_url();
+	char *host = NULL;
+	bool loopback = false;
+
+	if (parts && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
+		curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK) {
+		size_t n = strlen(host);
+
+		if (*host == '[' && host[n - 1] == ']') {
+			host[n - 1] = '\0';
+			loopback = is_loopback(host + 1);
+		} else {
+			loopback = is_loopback(host);
+		}
+	}
+	curl_free(host);
+	curl_url_cleanup(parts);
+	CURLLOOP_SET(easy, CURLOPT_PROXY, loopback ? "" : NULL);
+}
+
+int curlloop_login_read(const struct secret *secret, struct buf *login)
+{
+	int status;
+
+	if (!secret_given(secret))
+		return EXIT_DONE;
+	status = secret_read(secret, "user:password", login);
+	secret_trim(login);
+	if (status == EXIT_DONE &&
+		(!strchr(buf_string(login), ':') || strpbrk(buf_string(login), "\r\n") ||
+			strlen(buf_string(login)) != buf_length(login))) {
+		err_error("the file of user and password holds no line user:password");
+		status = EXIT_CONFIG;
+	}
+	return status;
 }

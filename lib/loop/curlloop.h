@@ -10,6 +10,7 @@
 
 #include <curl/curl.h>
 
+#include "base/secret.h"
 #include "loop/loop.h"
 
 struct curlloop;
@@ -32,5 +33,14 @@ void curlloop_remove(struct curlloop *c, CURL *easy);
 #define CURLLOOP_SET(easy, option, value)                                                          \
 	curlloop_must(curl_easy_setopt(easy, option, value), #option)
 void curlloop_must(CURLcode code, const char *what);
+
+/* Whether it was TLS that failed: certificates, keys, the handshake. */
+bool curlloop_is_tls(CURLcode code);
+/* No proxy of the environment for a URL that leads to this machine: it would see what is meant for
+ * nobody else, and reach another machine's loopback. */
+void curlloop_spare_loopback(CURL *easy, const char *url);
+/* The one line user:password of a file; empty if none is given. EXIT_DONE, or what is wrong after
+ * logging. Wipe login afterwards. */
+int curlloop_login_read(const struct secret *secret, struct buf *login);
 
 #endif

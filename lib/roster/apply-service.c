@@ -44,6 +44,11 @@ struct applyservice {
 	struct listen_socket *listening;
 	struct random_numbers random;
 	struct buf domain, host;
+	struct roster_keep keep;
+	struct buf skip_users;
+	struct roster_rules rules;
+	struct span *also_hosts;
+	struct buf also_texts;
 	bool failed, bad, refused, draining, up;
 	bool dropped;	/* events: nobody reads them */
 	bool io_failed; /* standard input or output: said */
@@ -109,7 +114,7 @@ static void on_line(void *context, struct span line, size_t number)
 	struct roster_record record;
 	const char *why;
 
-	if (!roster_record_parse(line, NULL, &record, &why)) {
+	if (!roster_record_parse(line, &as->rules, &record, &why)) {
 		err_error("%s:%zu: %s", input->fd < 0 ? "stdin" : "client", number, why);
 		as->bad |= input->fd < 0;
 		if (!record.user)
@@ -244,12 +249,25 @@ static void on_refused(void *context)
 	service_stop(as->service, EXIT_CONFIG);
 }
 
+static void on_ready(void *context, struct turn *turn)
+{
+	struct applyservice *as = context;
+
+	if (as->config->via == VIA_PRIVILEGE)
+		apply_up(as->apply, turn);
+}
+
 static void api_begin(struct applyservice *as)
 {
 	const struct ejabberd_api_config config = {.url = as->config->api,
 		.host = buf_span(&as->host),
+		.also_hosts = as->also_hosts,
+		.also_hosts_count = as->config->also_hosts.count,
 		.token = as->config->token,
-		.apply = as->apply,
+		.login = as->config->login,
+		.tls_ca = as->config->tls_ca,
+		.refused = on_refused,
+		.context = as,
 		.timeout_ms = as->config->timeout_ms,
 		.connections = (size_t)as->config->jobs};
 	struct turn turn = service_turn(as->service);
@@ -337,6 +355,8 @@ static void on_down(void *self, struct turn *turn)
 	as->up = false;
 	if (as->privilege)
 		privilege_down(as->privilege);
+	if (as->config->via == VIA_PRIVILEGE)
+		apply_down(as->apply);
 }
 
 static void on_stanza(void *self, const struct stanza *s, struct turn *turn)
@@ -389,6 +409,8 @@ static size_t metrics(const void *self, struct metric *out, size_t max)
 	const struct applyservice *as = self;
 	const struct metric all[] = {
 		{"jobs", NULL, "records in hand", METRIC_GAUGE, apply_count(as->apply)},
+		{"contacts_skipped", NULL, "contacts that records left out", METRIC_COUNTER,
+			apply_skipped(as->apply)},
 		{"online", NULL, "sessions known online", METRIC_GAUGE,
 			as->privilege ? privilege_online(as->privilege) : 0},
 	};
@@ -408,6 +430,38 @@ static const struct service_ops ops = {.fold = true,
 	.stream_error = on_stream_error};
 
 /* Configuration ---------------------------------------------------------- */
+
+/* N, P% or none. */
+static bool removals_parse(const char *text, struct apply_config *out)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	out->max_removals = out->max_removals_percent = -1;
+	if (strcmp(text, "none") == 0)
+		return true;
+	if (digits < 1 || digits > 9)
+		return false;
+	*(text[digits] == '%' ? &out->max_removals_percent : &out->max_removals) = atol(text);
+	return text[digits] == '%' ? !text[digits + 1] && out->max_removals_percent <= 100
+				   : !text[digits];
+}
+
+static const char *lists_check(const struct applyservice_config *c)
+{
+	struct roster_keep keep;
+	bool ok = true;
+
+	roster_keep_init(&keep);
+	for (size_t i = 0; i < c->keep.count; i++)
+		ok = ok && roster_keep_add(&keep, c->keep.items[i]);
+	roster_keep_free(&keep);
+	if (!ok)
+		return "--keep takes a bare JID, a domain or *.DOMAIN";
+	for (size_t i = 0; i < c->also_hosts.count; i++)
+		if (!jid_is_domain(c->also_hosts.items[i]))
+			return "--also-host is not a domain";
+	return NULL;
+}
 
 const char *applyservice_check(const struct applyservice_config *c)
 {
@@ -431,34 +485,92 @@ const char *applyservice_check(const struct applyservice_config *c)
 		return "--api needs --via ejabberd-api";
 	if (c->on_behalf && c->via != VIA_PRIVILEGE)
 		return "--on-behalf needs --via privilege";
-	return NULL;
+	if (c->via == VIA_PRIVILEGE &&
+		(c->tls_ca || secret_given(&c->login) || c->also_hosts.count))
+		return "--tls-ca, --basic-auth-file and --also-host need --via ejabberd-api";
+	if (secret_given(&c->token) && secret_given(&c->login))
+		return "--token-file and --basic-auth-file exclude each other";
+	if (c->max_removals && !removals_parse(c->max_removals, &(struct apply_config){0}))
+		return "--max-removals takes a number, a number with %, or none";
+	return lists_check(c);
+}
+
+/* The names as the server has them; one that is none is nobody's. */
+static void skip_user_add(struct applyservice *as, const char *name)
+{
+	struct buf text, jid;
+
+	buf_init(&text, BUF_NO_MAX);
+	buf_init(&jid, BUF_NO_MAX);
+	buf_printf(&text, "%s@", name);
+	buf_append_span(&text, buf_span(&as->host));
+	if (!strpbrk(name, "@/") && jid_normalise(buf_span(&text), &jid)) {
+		buf_append(&as->skip_users, buf_string(&jid), strcspn(buf_string(&jid), "@"));
+		buf_append_char(&as->skip_users, '\0');
+	}
+	buf_free(&jid);
+	buf_free(&text);
+}
+
+static void make_lists(struct applyservice *as)
+{
+	const struct applyservice_config *c = as->config;
+	size_t *places = xcalloc(c->also_hosts.count + 1, sizeof(*places));
+
+	roster_keep_init(&as->keep);
+	buf_init(&as->skip_users, BUF_NO_MAX);
+	buf_init(&as->also_texts, BUF_NO_MAX);
+	for (size_t i = 0; i < c->keep.count; i++)
+		roster_keep_add(&as->keep, c->keep.items[i]);
+	for (size_t i = 0; i < c->keep_groups.count; i++)
+		roster_keep_add_group(&as->keep, c->keep_groups.items[i]);
+	for (size_t i = 0; i < c->skip_users.count; i++)
+		skip_user_add(as, c->skip_users.items[i]);
+	as->also_hosts = xcalloc(c->also_hosts.count + 1, sizeof(*as->also_hosts));
+	for (size_t i = 0; i < c->also_hosts.count; i++) {
+		places[i] = buf_length(&as->also_texts);
+		jid_normalise_domain(span_of(c->also_hosts.items[i]), &as->also_texts);
+		buf_append_char(&as->also_texts, '\0');
+	}
+	for (size_t i = 0; i < c->also_hosts.count; i++)
+		as->also_hosts[i] = span_of(buf_span(&as->also_texts).p + places[i]);
+	free(places);
+	as->rules = (struct roster_rules){.keep = &as->keep,
+		.max_contacts = (size_t)c->max_contacts,
+		.max_values = (size_t)c->max_values};
 }
 
 static void make(struct applyservice *as)
 {
 	const struct applyservice_config *c = as->config;
-	const struct apply_config apply = {.host = buf_span(&as->host),
+	struct apply_config apply = {.host = buf_span(&as->host),
 		.dry_run = c->dry_run,
-		.max_removals = c->max_removals,
+		.max_removals = -1,
+		.max_removals_percent = APPLY_MAX_REMOVALS_PERCENT,
+		.keep = &as->keep,
+		.skip_users = &as->skip_users,
 		.timeout_ms = c->timeout_ms,
 		.jobs = (size_t)c->jobs,
 		.result = on_result,
 		.context = as};
 
+	make_lists(as);
+	if (c->max_removals)
+		removals_parse(c->max_removals, &apply);
 	as->apply = apply_new(&apply);
 	if (c->via == VIA_PRIVILEGE || c->login_events) {
 		const struct privilege_config privilege = {.domain = buf_span(&as->domain),
 			.host = buf_span(&as->host),
-			.apply = as->apply,
 			.rosters = c->via == VIA_PRIVILEGE,
 			.on_behalf = c->on_behalf && !c->dry_run,
 			.read_only = c->dry_run,
 			.logins = !c->login_events   ? LOGINS_NONE
 				  : *c->login_events ? LOGINS_ALL
 						     : LOGINS_NEW,
-			.max_pending = (size_t)c->jobs * (PRIVILEGE_PIPELINE + 1),
+			.max_pending = (size_t)c->jobs * PRIVILEGE_OPEN,
 			.max_online = (size_t)c->max_online,
 			.login = on_login,
+			.ready = on_ready,
 			.refused = on_refused,
 			.context = as,
 			.random = random_number,
@@ -507,6 +619,10 @@ int applyservice_run(const struct applyservice_config *config)
 	privilege_free(as.privilege);
 	apply_free(as.apply);
 	listen_free(as.listening);
+	roster_keep_free(&as.keep);
+	buf_free(&as.skip_users);
+	buf_free(&as.also_texts);
+	free(as.also_hosts);
 	buf_free(&as.domain);
 	buf_free(&as.host);
 	return status;

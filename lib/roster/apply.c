@@ -12,6 +12,7 @@ struct apply {
 	struct apply_backend backend;
 	struct apply_job *first, **last; /* all jobs, oldest first */
 	size_t count;
+	uint64_t skipped;
 	bool up;
 };
 
@@ -34,10 +35,20 @@ static void job_reset(struct apply_job *job)
 	roster_free(&job->server);
 	free(job->changes);
 	job->changes = NULL;
-	job->changes_count = job->sent = job->answered = 0;
+	job->changes_count = job->sent = job->answered = job->firm = job->withheld = 0;
+	job->owed = false;
 	job->error = NULL;
 	buf_reset(&job->message);
 	job->state = JOB_WAITING;
+}
+
+static void job_free(struct apply_job *job)
+{
+	job_reset(job);
+	roster_record_free(&job->record);
+	buf_free(&job->jid);
+	buf_free(&job->message);
+	free(job);
 }
 
 static void job_remove(struct apply *a, struct apply_job *job)
@@ -52,11 +63,7 @@ static void job_remove(struct apply *a, struct apply_job *job)
 	a->count--;
 	if (job->state != JOB_WAITING && a->backend.forget)
 		a->backend.forget(a->backend.context, job);
-	job_reset(job);
-	roster_record_free(&job->record);
-	buf_free(&job->jid);
-	buf_free(&job->message);
-	free(job);
+	job_free(job);
 }
 
 void apply_free(struct apply *a)
@@ -107,27 +114,53 @@ static void give_error(
 	buf_free(&line);
 }
 
-static void job_done(struct apply *a, struct apply_job *job)
+static void put_counts(const struct apply *a, const struct apply_job *job, struct buf *line)
 {
 	size_t counts[3] = {0};
+
+	for (size_t i = 0; i < job->changes_count; i++)
+		counts[job->changes[i].kind] += job->changes[i].done || a->config.dry_run;
+	buf_printf(line, ",\"added\":%zu,\"updated\":%zu,\"removed\":%zu", counts[CHANGE_ADD],
+		counts[CHANGE_UPDATE], counts[CHANGE_REMOVE]);
+}
+
+/* left: NULL, or why the roster was not looked at. */
+static void give_result(struct apply *a, const struct apply_job *job, const char *left)
+{
 	struct buf line;
 
-	if (job->error) {
-		give_error(a, job->client, span_of(job->record.user), job->error,
-			buf_length(&job->message) ? buf_string(&job->message) : NULL);
-	} else {
-		for (size_t i = 0; i < job->changes_count; i++)
-			counts[job->changes[i].kind]++;
-		buf_init(&line, BUF_NO_MAX);
-		buf_append_string(&line, "{\"user\":");
-		json_string(&line, span_of(job->record.user));
-		buf_printf(&line,
-			",\"status\":\"ok\",\"added\":%zu,\"updated\":%zu,\"removed\":%zu}\n",
-			counts[CHANGE_ADD], counts[CHANGE_UPDATE], counts[CHANGE_REMOVE]);
-		a->config.result(a->config.context, job->client, buf_span(&line), false);
-		buf_free(&line);
+	buf_init(&line, BUF_NO_MAX);
+	buf_append_string(&line, "{\"user\":");
+	json_string(&line, span_of(job->record.user));
+	buf_printf(&line, ",\"status\":\"%s\"", job->error ? "error" : "ok");
+	if (job->error)
+		buf_printf(&line, ",\"error\":\"%s\"", job->error);
+	if (job->error && buf_length(&job->message)) {
+		buf_append_string(&line, ",\"message\":");
+		json_string(&line, buf_span(&job->message));
 	}
+	if (!job->error || job->changes_count)
+		put_counts(a, job, &line);
+	if (job->withheld)
+		buf_printf(&line, ",\"withheld\":%zu", job->withheld);
+	if (job->record.skips.count)
+		buf_printf(&line, ",\"skipped\":%zu", job->record.skips.count);
+	if (left)
+		buf_printf(&line, ",\"left\":\"%s\"", left);
+	buf_append_string(&line, "}\n");
+	a->config.result(a->config.context, job->client, buf_span(&line), job->error != NULL);
+	buf_free(&line);
+}
+
+static void job_done(struct apply *a, struct apply_job *job)
+{
+	give_result(a, job, NULL);
 	job_remove(a, job);
+}
+
+uint64_t apply_skipped(const struct apply *a)
+{
+	return a->skipped;
 }
 
 /* Jobs ------------------------------------------------------------------- */
@@ -150,6 +183,12 @@ static bool user_busy(const struct apply *a, struct apply_job *job)
 	return a->backend.touches && a->backend.touches(a->backend.context, buf_span(&job->jid));
 }
 
+static void job_read(struct apply *a, struct apply_job *job, struct turn *turn)
+{
+	job->deadline_ms = turn->now_ms + a->config.timeout_ms;
+	job->owed = a->backend.get(a->backend.context, job, turn) == APPLY_LATER;
+}
+
 /* Start what may start. */
 static void start_jobs(struct apply *a, struct turn *turn)
 {
@@ -160,11 +199,26 @@ static void start_jobs(struct apply *a, struct turn *turn)
 
 		if (job->state == JOB_WAITING && !user_busy(a, job)) {
 			job->state = JOB_READING;
-			job->deadline_ms = turn->now_ms + a->config.timeout_ms;
-			a->backend.get(a->backend.context, job, turn);
+			job_read(a, job, turn);
 		}
 		job = next;
 	}
+}
+
+/* Whether nothing is to be done for the user. */
+static bool is_left(const struct apply *a, const struct apply_job *job)
+{
+	struct span all = a->config.skip_users ? buf_span(a->config.skip_users) : SPAN("");
+	size_t n = strcspn(buf_string(&job->jid), "@");
+
+	while (all.n) {
+		size_t one = strlen(all.p);
+
+		if (one == n && memcmp(all.p, buf_string(&job->jid), n) == 0)
+			return true;
+		all = span_from(all, one + 1);
+	}
+	return false;
 }
 
 void apply_take(struct apply *a, struct roster_record *record, void *client, struct turn *turn)
@@ -180,9 +234,12 @@ void apply_take(struct apply *a, struct roster_record *record, void *client, str
 		roster_record_free(record);
 		return;
 	}
+	roster_skips_tell(&record->skips, record->user);
+	a->skipped += record->skips.count;
 	job = xcalloc(1, sizeof(*job));
 	buf_init(&job->jid, BUF_NO_MAX);
 	buf_init(&job->message, 4096);
+	job->apply = a;
 	job->record = *record;
 	job->client = client;
 	*record = (struct roster_record){0};
@@ -193,10 +250,10 @@ void apply_take(struct apply *a, struct roster_record *record, void *client, str
 	if (strchr(job->record.user, '@') || strchr(job->record.user, '/') ||
 		!jid_normalise(buf_span(&text), &job->jid)) {
 		give_error(a, client, span_of(job->record.user), "bad-user", "not a localpart");
-		roster_record_free(&job->record);
-		buf_free(&job->jid);
-		buf_free(&job->message);
-		free(job);
+		job_free(job);
+	} else if (is_left(a, job)) {
+		give_result(a, job, "skip-user");
+		job_free(job);
 	} else {
 		*a->last = job;
 		a->last = &job->next;
@@ -221,20 +278,27 @@ static void job_show(struct apply *a, struct apply_job *job, struct turn *turn)
 	job->state = JOB_SHOWING;
 	job->deadline_ms = turn->now_ms + a->config.timeout_ms;
 	if (a->backend.show && !a->config.dry_run)
-		a->backend.show(a->backend.context, job, turn);
+		job->owed = a->backend.show(a->backend.context, job, turn) == APPLY_LATER;
 	else
-		apply_shown(a, job, turn);
+		apply_shown(job, turn);
 }
 
-void apply_shown(struct apply *a, struct apply_job *job, struct turn *turn)
+void apply_shown(struct apply_job *job, struct turn *turn)
 {
+	struct apply *a = job->apply;
+
 	job_done(a, job);
 	start_jobs(a, turn);
 }
 
-void apply_alive(struct apply *a, struct apply_job *job, struct turn *turn)
+void apply_alive(struct apply_job *job, struct turn *turn)
 {
-	job->deadline_ms = turn->now_ms + a->config.timeout_ms;
+	job->deadline_ms = turn->now_ms + job->apply->config.timeout_ms;
+}
+
+void apply_owe(struct apply_job *job)
+{
+	job->owed = true;
 }
 
 /* One change is over; error NULL: it has been made. */
@@ -252,13 +316,33 @@ static void change_over(
 	}
 }
 
+/* Something was not taken: what is to be removed stays. */
+static void withhold(struct apply_job *job)
+{
+	job->withheld += job->changes_count - job->firm;
+	job->changes_count = job->firm;
+}
+
 static void send_changes(struct apply *a, struct apply_job *job, struct turn *turn)
 {
+	job->owed = false;
 	while (job->sent < job->changes_count && job->sent - job->answered < a->backend.pipeline) {
-		struct apply_change *change = &job->changes[job->sent++];
-		const char *why = a->backend.change(a->backend.context, job, change, turn);
+		struct apply_change *change = &job->changes[job->sent];
+		const char *why = NULL;
+		enum apply_sent sent;
 
-		if (why)
+		if (job->sent >= job->firm && job->answered < job->firm)
+			return;
+		if (job->sent == job->firm && job->error) { /* the server has refused something */
+			withhold(job);
+			break;
+		}
+		sent = a->backend.change(a->backend.context, job, change, turn, &why);
+		job->owed = sent == APPLY_LATER;
+		if (job->owed)
+			return;
+		job->sent++;
+		if (sent == APPLY_NEVER)
 			change_over(job, change, "rejected", why);
 	}
 	if (job->answered == job->changes_count)
@@ -277,28 +361,93 @@ static void add_change(void *context, const struct roster_change *c)
 		(struct apply_change){.kind = c->kind, .old = c->old, .new = c->new};
 }
 
-/* A contact that the web application sent wrongly, and the user's own address, stay on the server
- * as they are. */
-static void keep_skipped(struct apply_job *job)
+/* Whether a contact is nobody's business here: the user's own address, and what is kept. */
+static bool is_kept(const struct apply *a, const struct apply_job *job,
+	const struct roster_item *old, const struct roster_item *new)
 {
-	size_t kept = 0;
+	const char *jid = old ? old->jid : new->jid;
 
-	for (size_t i = 0; i < job->changes_count; i++) {
-		struct apply_change *c = &job->changes[i];
-		const struct roster_item *item = c->old ? c->old : c->new;
-
-		if (!span_is(buf_span(&job->jid), item->jid) &&
-			!(c->kind == CHANGE_REMOVE &&
-				roster_skips_has(&job->record.skips, item->jid)))
-			job->changes[kept++] = *c;
-	}
-	job->changes_count = kept;
+	return span_is(buf_span(&job->jid), jid) || roster_keep_has(a->config.keep, jid) ||
+	       roster_keep_has_group(a->config.keep, old) ||
+	       roster_keep_has_group(a->config.keep, new);
 }
 
-void apply_got(struct apply *a, struct apply_job *job, struct roster *server, const char *error,
-	const char *message, struct turn *turn)
+/* Drop what is kept, and removals of what the web application could not say rightly; then put the
+ * removals behind the rest. */
+static void order_changes(const struct apply *a, struct apply_job *job)
 {
-	int64_t removals = 0;
+	struct apply_change *removals = xcalloc(job->changes_count + 1, sizeof(*removals));
+	size_t removals_count = 0;
+
+	job->firm = 0;
+	for (size_t i = 0; i < job->changes_count; i++) {
+		const struct apply_change c = job->changes[i];
+
+		if (is_kept(a, job, c.old, c.new))
+			continue;
+		if (c.kind != CHANGE_REMOVE)
+			job->changes[job->firm++] = c;
+		else if (!roster_skips_has(&job->record.skips, c.old->jid))
+			removals[removals_count++] = c;
+	}
+	/* there are no fewer places NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
+	memcpy(job->changes + job->firm, removals, removals_count * sizeof(*removals));
+	job->changes_count = job->firm + removals_count;
+	free(removals);
+}
+
+/* Contacts on the server that a record of this user could remove. */
+static size_t removable(const struct apply *a, const struct apply_job *job)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < job->server.count; i++) {
+		const struct roster_item *item = &job->server.items[i];
+
+		n += !is_kept(a, job, item, NULL) &&
+		     !roster_skips_has(&job->record.skips, item->jid);
+	}
+	return n;
+}
+
+/* Withhold removals that are too many, or that are not to be believed. */
+static void judge_removals(const struct apply *a, struct apply_job *job)
+{
+	size_t removals = job->changes_count - job->firm, all = removable(a, job);
+	int64_t percent = a->config.max_removals_percent;
+	const struct roster_skips *skips = &job->record.skips;
+
+	if (!removals)
+		return;
+	if (skips->foreign) {
+		size_t i = 0;
+
+		while (!skips->list[i].foreign)
+			i++;
+		job->error = "removals-withheld";
+		buf_printf(&job->message,
+			"%zu missing contacts stay, because not all in the record are contacts: "
+			"'%.200s': %s",
+			removals, skips->list[i].contact, skips->list[i].why);
+		withhold(job);
+	} else if (!job->record.removals_all &&
+		   ((a->config.max_removals >= 0 && (int64_t)removals > a->config.max_removals) ||
+			   (percent >= 0 && all > APPLY_FEW &&
+				   (int64_t)removals * 100 > percent * (int64_t)all))) {
+		job->error = "too-many-removals";
+		buf_printf(&job->message,
+			"%zu of %zu contacts would be removed: --max-removals of roster-apply lets "
+			"them through, or a record with \"removals\":\"all\" (roster-fetch "
+			"--allow-removals)",
+			removals, all);
+		withhold(job);
+	}
+}
+
+void apply_got(struct apply_job *job, struct roster *server, const char *error, const char *message,
+	struct turn *turn)
+{
+	struct apply *a = job->apply;
 
 	if (error) {
 		fail(job, error, message);
@@ -309,16 +458,9 @@ void apply_got(struct apply *a, struct apply_job *job, struct roster *server, co
 	job->server = *server;
 	roster_init(server);
 	roster_diff(&job->server, &job->record.roster, add_change, job);
-	keep_skipped(job);
-	for (size_t i = 0; i < job->changes_count; i++)
-		removals += job->changes[i].kind == CHANGE_REMOVE;
-	if (a->config.max_removals >= 0 && removals > a->config.max_removals) {
-		buf_printf(&job->message, "%lld contacts would be removed", (long long)removals);
-		job->error = "too-many-removals";
-		job_done(a, job);
-		start_jobs(a, turn);
-		return;
-	}
+	if (job->changes_count)
+		order_changes(a, job);
+	judge_removals(a, job);
 	job->state = JOB_CHANGING;
 	job->deadline_ms = turn->now_ms + a->config.timeout_ms;
 	if (a->config.dry_run || job->changes_count == 0) {
@@ -329,9 +471,11 @@ void apply_got(struct apply *a, struct apply_job *job, struct roster *server, co
 	send_changes(a, job, turn);
 }
 
-void apply_changed(struct apply *a, struct apply_job *job, struct apply_change *change,
-	const char *error, const char *message, struct turn *turn)
+void apply_changed(struct apply_job *job, struct apply_change *change, const char *error,
+	const char *message, struct turn *turn)
 {
+	struct apply *a = job->apply;
+
 	change_over(job, change, error, message);
 	job->deadline_ms = turn->now_ms + a->config.timeout_ms;
 	send_changes(a, job, turn);
@@ -373,9 +517,29 @@ int64_t apply_deadline(const struct apply *a)
 	int64_t deadline_ms = DEADLINE_NEVER;
 
 	for (const struct apply_job *job = a->first; job; job = job->next)
-		if (job->state != JOB_WAITING && job->deadline_ms < deadline_ms)
+		if (job->owed)
+			deadline_ms = 0;
+		else if (job->state != JOB_WAITING && job->deadline_ms < deadline_ms)
 			deadline_ms = job->deadline_ms;
 	return deadline_ms;
+}
+
+/* What did not fit may fit now. */
+static void job_go_on(struct apply *a, struct apply_job *job, struct turn *turn)
+{
+	job->owed = false;
+	switch (job->state) {
+	case JOB_WAITING:
+		break;
+	case JOB_READING:
+		job_read(a, job, turn);
+		break;
+	case JOB_CHANGING:
+		send_changes(a, job, turn);
+		break;
+	case JOB_SHOWING:
+		job_show(a, job, turn);
+	}
 }
 
 void apply_tick(struct apply *a, struct turn *turn)
@@ -388,6 +552,8 @@ void apply_tick(struct apply *a, struct turn *turn)
 		if (job->state != JOB_WAITING && job->deadline_ms <= turn->now_ms) {
 			fail(job, "server-timeout", "the server does not answer");
 			job_done(a, job);
+		} else if (job->owed) {
+			job_go_on(a, job, turn);
 		}
 		job = next;
 	}

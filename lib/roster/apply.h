@@ -1,9 +1,11 @@
 /* roster/apply.h - making server rosters what the records say
  *
- * A job is one record: the user's roster is read from the server, compared, each difference
- * applied, presence sent, and one result line written. Jobs of one user run one after the other,
- * those of different users side by side. Pure: how a server is talked to is a backend (privilege.h,
- * ejabberd-api.h).
+ * A job is one record: the user's roster is read from the server, compared, each
+ * difference applied (additions and updates first: removals only when the server has taken all of
+ * them), presence seen to, and one result line given. Jobs of one user run one after
+ * the other, those of different users side by side. Pure: how a server is talked to is a backend
+ * (privilege.h, ejabberd-api.h). A backend is told of jobs and answers with them; it holds no
+ * apply.
  */
 #ifndef OUTBOARD_ROSTER_APPLY_H
 #define OUTBOARD_ROSTER_APPLY_H
@@ -20,13 +22,17 @@ struct apply_change {
 };
 
 struct apply_job {
-	struct apply_job *next;	     /* private */
+	struct apply_job *next; /* private */
+	struct apply *apply;
 	void *client;		     /* whoever gave the record; NULL: gone */
 	struct roster_record record; /* what it should be */
 	struct roster server;	     /* what it was */
 	struct buf jid;		     /* user@host, normalised */
 	struct apply_change *changes;
 	size_t changes_count, sent, answered;
+	size_t firm;	   /* the first of the changes, which are no removals */
+	size_t withheld;   /* removals that are not made */
+	bool owed;	   /* what comes next did not fit: apply_tick() goes on */
 	const char *error; /* first failure: "forbidden", "rejected", "server-timeout", ... */
 	struct buf message;
 	int64_t deadline_ms; /* for the next answer */
@@ -34,15 +40,19 @@ struct apply_job {
 	void *backend; /* the backend's own */
 };
 
+enum apply_sent { APPLY_SENT, APPLY_LATER, APPLY_NEVER };
+
 struct apply_backend {
-	/* Read the roster of the job's user: ends in apply_got(). */
-	void (*get)(void *context, struct apply_job *job, struct turn *turn);
-	/* Apply one change: NULL, and it ends in apply_changed() (not from here); or why it cannot
-	 * be sent (static). */
-	const char *(*change)(void *context, struct apply_job *job, struct apply_change *change,
-		struct turn *turn);
-	/* All changes are answered: send presence; ends in apply_shown(). NULL: nothing to do. */
-	void (*show)(void *context, struct apply_job *job, struct turn *turn);
+	/* Read the roster of the job's user: ends in apply_got(). APPLY_LATER: there is no room to
+	 * send now; it is called again. */
+	enum apply_sent (*get)(void *context, struct apply_job *job, struct turn *turn);
+	/* Apply one change: it ends in apply_changed() (not from here). APPLY_NEVER: it cannot be
+	 * sent, *why (static) says why. */
+	enum apply_sent (*change)(void *context, struct apply_job *job, struct apply_change *change,
+		struct turn *turn, const char **why);
+	/* All changes are answered: see to presence; ends in apply_shown(). Called again after
+	 * APPLY_LATER, to go on. NULL: nothing to do. */
+	enum apply_sent (*show)(void *context, struct apply_job *job, struct turn *turn);
 	/* The job is over (also in the middle): forget it. */
 	void (*forget)(void *context, struct apply_job *job);
 	/* Whether a change on the way, of another's roster, still touches the roster of jid: a job
@@ -57,13 +67,21 @@ struct apply_backend {
 struct apply_config {
 	struct span host; /* normalised domain of the users */
 	bool dry_run;
-	int64_t max_removals; /* -1: no limit */
-	int64_t timeout_ms;   /* for each answer of the server */
+	/* Of one user: a number (-1: no limit), and a part in a hundred of the contacts that the
+	 * record could remove (-1: no limit), which holds for more than APPLY_FEW of them. */
+	int64_t max_removals, max_removals_percent;
+	const struct roster_keep *keep; /* or NULL */
+	const struct buf *skip_users;	/* names, a NUL behind each: left as they are; or NULL */
+	int64_t timeout_ms;		/* for each answer of the server */
 	size_t jobs;
 	/* One record line with its newline, for the client of its job. */
 	void (*result)(void *context, void *client, struct span line, bool failed);
 	void *context;
 };
+
+/* A user with no more contacts than these may lose them all. */
+#define APPLY_FEW 10
+#define APPLY_MAX_REMOVALS_PERCENT 50
 
 struct apply;
 
@@ -86,19 +104,23 @@ void apply_up(struct apply *a, struct turn *turn);
 void apply_down(struct apply *a);
 void apply_tick(struct apply *a, struct turn *turn);
 int64_t apply_deadline(const struct apply *a);
-/* Give up all jobs: each ends with an error record. */
+/* Contacts that records have left out so far. */
+uint64_t apply_skipped(const struct apply *a);
+/* Give up what is held: error records. */
 void apply_finish(struct apply *a, const char *error, const char *message);
 
 /* The newest record in hand for user (bare JID), borrowed until the next call; NULL: none. */
 const struct roster_record *apply_record_of(const struct apply *a, struct span user);
 
 /* For the backend. server: taken over. error NULL: done; else "forbidden", "rejected", ... */
-void apply_got(struct apply *a, struct apply_job *job, struct roster *server, const char *error,
+void apply_got(struct apply_job *job, struct roster *server, const char *error, const char *message,
+	struct turn *turn);
+void apply_changed(struct apply_job *job, struct apply_change *change, const char *error,
 	const char *message, struct turn *turn);
-void apply_changed(struct apply *a, struct apply_job *job, struct apply_change *change,
-	const char *error, const char *message, struct turn *turn);
-void apply_shown(struct apply *a, struct apply_job *job, struct turn *turn);
+void apply_shown(struct apply_job *job, struct turn *turn);
+/* What the backend has to send does not fit: its show() is called again. */
+void apply_owe(struct apply_job *job);
 /* The backend is still busy with the job: its deadline begins anew. */
-void apply_alive(struct apply *a, struct apply_job *job, struct turn *turn);
+void apply_alive(struct apply_job *job, struct turn *turn);
 
 #endif

@@ -1,6 +1,7 @@
 #include "roster/ejabberd-api.h"
 
 #include <stdlib.h>
+#include <sys/queue.h>
 
 #include "loop/curlloop.h"
 #include "base/err.h"
@@ -8,28 +9,48 @@
 
 #define MAX_RESPONSE_BYTES (64 * 1024 * 1024)
 #define PIPELINE 8
+/* Additions and updates of one record that are not the filling of a roster. */
+#define FEW 50
 #define NO_LIST "get_roster gave no list"
+/* A question that no version can do, whatever it thinks of empty names: the two arguments exclude
+ * each other, and the refusal says which one is known. */
+#define FIND_BODY                                                                                  \
+	"{\"localuser\":\"\",\"localhost\":\"\",\"user\":\"\",\"host\":\"\",\"nick\":\"\","        \
+	"\"subs\":\"none\",\"group\":\"\",\"groups\":[]}"
 
 enum step {
-	STEP_ACCOUNT, /* is there such a user? */
+	STEP_FIND,	   /* what does the API look like? */
+	STEP_FIND_VERSION, /* is there a newer one behind the command? */
+	STEP_ACCOUNT,	   /* is there such a user? */
 	STEP_ROSTER,
+	STEP_BEFORE,  /* the contact's roster, before the item is deleted */
+	STEP_DELETE,  /* the user's item */
+	STEP_UNASK,   /* the contact's item, with the user's request in it */
+	STEP_AFTER,   /* the contact's roster again */
+	STEP_RESTORE, /* the contact's item */
 	STEP_ADD,
-	STEP_BEFORE, /* the contact's roster, before the item is deleted */
-	STEP_DELETE,
-	STEP_AFTER,
-	STEP_RESTORE,
+};
+
+/* How add_rosteritem takes groups. */
+enum api_form {
+	FORM_UNKNOWN,
+	FORM_STRING, /* "group":"A;B" (23.01) */
+	FORM_LIST,   /* "groups":["A","B"] */
 };
 
 /* One thing to do, in one or several requests. */
 struct call {
-	struct call *next;
+	LIST_ENTRY(call) list;
 	struct ejabberd_api *api;
 	enum step step;
 	struct apply_job *job; /* NULL: the job is gone */
 	struct apply_change *change;
 	CURL *easy;
 	struct buf body, response;
-	bool mends;	       /* the contact keeps the user: see STEP_BEFORE to STEP_RESTORE */
+	bool mends;	       /* the contact's own item may suffer: it is read and restored */
+	bool unasks;	       /* the contact has a request of the user, which goes */
+	bool deletes;	       /* the item is deleted before it is added */
+	bool stripped;	       /* the base it was sent to was */
 	struct roster contact; /* STEP_DELETE..: the contact's roster as it was */
 };
 
@@ -38,9 +59,14 @@ struct ejabberd_api {
 	struct loop *loop;
 	struct curlloop *curl;
 	struct curl_slist *headers;
-	bool v1;
-	char *base; /* without a slash at its end */
-	struct call *calls;
+	struct buf login; /* user:password */
+	enum api_form form;
+	char *base;   /* without a slash at its end */
+	char *behind; /* what stands behind each command: "", "/v1" */
+	bool has_token;
+	bool stripped; /* the version has been taken off base */
+	bool refused;  /* what is missing has been said */
+	LIST_HEAD(, call) calls;
 };
 
 /* JSON ------------------------------------------------------------------- */
@@ -53,11 +79,11 @@ static void member(struct buf *out, const char *name, struct span value)
 	json_string(out, value);
 }
 
-static void groups_member(struct buf *out, bool v1, const struct roster_item *item)
+static void groups_member(struct buf *out, bool list, const struct roster_item *item)
 {
 	struct buf joined;
 
-	if (v1) {
+	if (list) {
 		buf_append_string(out, ",\"groups\":[");
 		for (size_t i = 0; i < item->groups_count; i++) {
 			if (i)
@@ -84,7 +110,7 @@ static struct span local_part(struct span jid)
 	return jid_split(jid, &parts) && parts.local.p ? parts.local : SPAN("");
 }
 
-/* "G1;G2", as versions before /v1 write groups: so none has a semicolon in its name. */
+/* "G1;G2", as FORM_STRING writes groups: so none has a semicolon in its name. */
 static void split_groups(struct roster_item *item, struct span groups)
 {
 	while (groups.n) {
@@ -146,6 +172,7 @@ static void merge_repeated(struct roster *r)
 		}
 		for (size_t g = 0; g < item->groups_count; g++)
 			roster_item_group(last, span_of(item->groups[g]));
+		last->asking |= item->asking;
 		roster_item_groups_sort(last);
 		roster_item_free(item);
 	}
@@ -156,13 +183,14 @@ static void merge_repeated(struct roster *r)
  * may be listed once for each. */
 static bool read_roster(struct span text, struct roster *out)
 {
+	const struct json_bounds bounds = {.depth = 16, .values = (size_t)1 << 21};
 	struct json_object *list, *entry;
 	struct buf jid;
 	bool ok;
 
 	roster_init(out);
 	buf_init(&jid, BUF_NO_MAX);
-	ok = json_parse(text, 16, &list, &jid) == JSON_OK &&
+	ok = json_parse_bounded(text, &bounds, &list, &jid) == JSON_OK &&
 	     json_object_is_type(list, json_type_array);
 	for (size_t i = 0; ok && i < json_object_array_length(list); i++) {
 		struct roster_item item = {.subscription = ROSTER_NONE};
@@ -172,13 +200,17 @@ static bool read_roster(struct span text, struct roster *out)
 		nick = json_member_text(entry, "nick");
 		subscription = json_member_text(entry, "subscription");
 		buf_reset(&jid);
-		if (!jid_normalise(json_member_text(entry, "jid"), &jid))
+		/* one with a resource cannot be said in a record, nor deleted alone */
+		if (!jid_normalise(json_member_text(entry, "jid"), &jid) ||
+			jid_is_full(buf_span(&jid)))
 			continue;
 		item.jid = xstrdup(buf_string(&jid));
 		if (nick.n)
 			item.name = xstrndup(nick.p, nick.n);
 		if (subscription.n)
-			roster_subscription_parse(subscription.p, &item.subscription);
+			roster_subscription_parse(subscription, &item.subscription);
+		item.asking = span_is(json_member_text(entry, "ask"), "subscribe") ||
+			      span_is(json_member_text(entry, "pending"), "subscribe");
 		add_groups(&item, entry);
 		roster_add_take(out, &item);
 	}
@@ -198,19 +230,27 @@ static size_t on_bytes(char *bytes, size_t one, size_t n, void *context)
 	return buf_append(&call->response, bytes, one * n) ? one * n : 0;
 }
 
-static void post(struct call *call, const char *command)
+static void post(struct call *call, const char *command, const char *behind)
 {
 	struct ejabberd_api *e = call->api;
 	struct buf url;
 
-	buf_append_char(&call->body, '}');
 	buf_reset(&call->response);
 	buf_init(&url, BUF_NO_MAX);
-	buf_printf(&url, "%s/%s", e->base, command);
+	buf_printf(&url, "%s/%s%s", e->base, command, behind);
 	CURLLOOP_SET(call->easy, CURLOPT_URL, buf_string(&url));
+	curlloop_spare_loopback(call->easy, buf_string(&url));
 	buf_free(&url);
 	CURLLOOP_SET(call->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)buf_length(&call->body));
 	CURLLOOP_SET(call->easy, CURLOPT_POSTFIELDS, buf_string(&call->body));
+	curlloop_add(e->curl, call->easy);
+}
+
+/* What is the same for all requests. */
+static void handle_init(struct call *call)
+{
+	struct ejabberd_api *e = call->api;
+
 	CURLLOOP_SET(call->easy, CURLOPT_HTTPHEADER, e->headers);
 	CURLLOOP_SET(call->easy, CURLOPT_WRITEFUNCTION, on_bytes);
 	CURLLOOP_SET(call->easy, CURLOPT_WRITEDATA, call);
@@ -218,7 +258,12 @@ static void post(struct call *call, const char *command)
 	CURLLOOP_SET(call->easy, CURLOPT_NOSIGNAL, 1L);
 	CURLLOOP_SET(call->easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	CURLLOOP_SET(call->easy, CURLOPT_TIMEOUT_MS, (long)e->config.timeout_ms);
-	curlloop_add(e->curl, call->easy);
+	if (e->config.tls_ca)
+		CURLLOOP_SET(call->easy, CURLOPT_CAINFO, e->config.tls_ca);
+	if (buf_length(&e->login)) {
+		CURLLOOP_SET(call->easy, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+		CURLLOOP_SET(call->easy, CURLOPT_USERPWD, buf_string(&e->login));
+	}
 }
 
 static struct call *call_new(
@@ -234,18 +279,14 @@ static struct call *call_new(
 		err_die(EXIT_TEMPORARY, "out of memory");
 	buf_init(&call->body, BUF_NO_MAX);
 	buf_init(&call->response, MAX_RESPONSE_BYTES);
-	call->next = e->calls;
-	e->calls = call;
+	LIST_INSERT_HEAD(&e->calls, call, list);
+	handle_init(call);
 	return call;
 }
 
 static void call_free(struct call *call)
 {
-	struct call **at = &call->api->calls;
-
-	while (*at != call)
-		at = &(*at)->next;
-	*at = call->next;
+	LIST_REMOVE(call, list);
 	curlloop_remove(call->api->curl, call->easy);
 	curl_easy_cleanup(call->easy);
 	buf_free(&call->body);
@@ -261,7 +302,8 @@ static void ask_user(struct call *call, enum step step, const char *command, str
 	buf_reset(&call->body);
 	member(&call->body, "user", local_part(jid));
 	member(&call->body, "host", jid_domain(jid));
-	post(call, command);
+	buf_append_char(&call->body, '}');
+	post(call, command, call->api->behind);
 }
 
 /* The item of contact in the roster of user. */
@@ -277,20 +319,61 @@ static void add_item(
 	member(&call->body, "user", local_part(contact));
 	member(&call->body, "host", jid_domain(contact));
 	member(&call->body, "nick", item->name ? span_of(item->name) : SPAN(""));
-	groups_member(&call->body, call->api->v1, item);
+	groups_member(&call->body, call->api->form == FORM_LIST, item);
 	member(&call->body, "subs", span_of(roster_subscription_name(item->subscription)));
-	post(call, "add_rosteritem");
+	buf_append_char(&call->body, '}');
+	post(call, "add_rosteritem", call->api->behind);
 }
 
-static void delete_item(struct call *call, struct span user, struct span contact)
+static void delete_item(struct call *call, enum step step, struct span user, struct span contact)
 {
-	call->step = STEP_DELETE;
+	call->step = step;
 	buf_reset(&call->body);
 	member(&call->body, "localuser", local_part(user));
 	member(&call->body, "localhost", jid_domain(user));
 	member(&call->body, "user", local_part(contact));
 	member(&call->body, "host", jid_domain(contact));
-	post(call, "delete_rosteritem");
+	buf_append_char(&call->body, '}');
+	post(call, "delete_rosteritem", call->api->behind);
+}
+
+static void find(struct call *call, enum step step)
+{
+	call->step = step;
+	buf_reset(&call->body);
+	buf_append_string(&call->body, FIND_BODY);
+	call->stripped = call->api->stripped;
+	post(call, "add_rosteritem", step == STEP_FIND ? "" : "/v1");
+}
+
+/* Access that is missing ------------------------------------------------- */
+
+enum missing { MISSING_HANDLER, MISSING_COMMANDS, MISSING_PERMISSION, MISSING_TOKEN };
+
+static void say_missing(struct ejabberd_api *e, enum missing missing)
+{
+	if (e->refused)
+		return;
+	e->refused = true;
+	err_error("ejabberd's API at '%s' cannot be used", e->base);
+	switch (missing) {
+	case MISSING_HANDLER:
+		err_error("ejabberd, the HTTP listener: request_handlers: { /api: mod_http_api }");
+		break;
+	case MISSING_COMMANDS:
+		err_error("ejabberd, modules: mod_admin_extra: {}");
+		break;
+	case MISSING_TOKEN:
+		err_error("ejabberd does not take the token or password: of an administrator, "
+			  "with a scope that has ejabberd:admin");
+		/* fall through */
+	case MISSING_PERMISSION:
+		err_error("ejabberd, api_permissions: { \"roster-apply\": { from: [mod_http_api], "
+			  "who: { ip: 127.0.0.1/8 }, what: [check_account, get_roster, "
+			  "add_rosteritem, delete_rosteritem] } }");
+		break;
+	}
+	e->config.refused(e->config.context);
 }
 
 /* Answers ---------------------------------------------------------------- */
@@ -317,36 +400,52 @@ static void call_done(struct call *call, const char *error, const char *message)
 	if (!job)
 		; /* no job waits for it */
 	else if (change)
-		apply_changed(e->config.apply, job, change, error, buf_string(&words), &turn);
+		apply_changed(job, change, error, buf_string(&words), &turn);
 	else
-		apply_got(e->config.apply, job, &roster, error, buf_string(&words), &turn);
+		apply_got(job, &roster, error, buf_string(&words), &turn);
 	roster_free(&roster);
 	buf_free(&words);
 }
 
 /* Whether a record in hand has user (no longer) in the roster of contact. */
-static bool drops(const struct ejabberd_api *e, struct span contact, struct buf *user)
+static bool drops(const struct apply_job *job, struct span contact)
 {
-	const struct roster_record *record = apply_record_of(e->config.apply, contact);
+	const struct roster_record *record = apply_record_of(job->apply, contact);
+	const char *user = buf_string(&job->jid);
 
-	return record && !roster_find(&record->roster, buf_string(user)) &&
-	       !roster_skips_has(&record->skips, buf_string(user));
+	return record && !roster_find(&record->roster, user) &&
+	       !roster_skips_has(&record->skips, user);
 }
 
-/* Deleting the user's item has also changed the item of the contact, who keeps the user. Restore
- * it, or make it what a record in hand wants. */
-static void mend(struct call *call, struct span contact, const struct roster *after)
+static struct span contact_of(const struct call *call)
 {
-	struct buf *user = &call->job->jid;
-	const struct roster_item *before = roster_find(&call->contact, buf_string(user));
-	const struct roster_item *now = roster_find(after, before->jid);
-	const struct roster_record *record = apply_record_of(call->api->config.apply, contact);
-	const struct roster_item *wanted =
-		record ? roster_find(&record->roster, buf_string(user)) : NULL;
+	const struct apply_change *c = call->change;
+
+	return span_of(c->old ? c->old->jid : c->new->jid);
+}
+
+/* What had to go has gone. */
+static void call_add(struct call *call)
+{
+	if (call->change->new)
+		add_item(call, STEP_ADD, buf_span(&call->job->jid), call->change->new);
+	else
+		call_done(call, NULL, NULL);
+}
+
+/* The user's item has been deleted, and that took the contact's own down, who keeps the user: make
+ * it what it was, or what a record in hand wants. now: what it is, NULL: nothing. */
+static void mend(struct call *call, const struct roster_item *now)
+{
+	struct span contact = contact_of(call);
+	const char *user = buf_string(&call->job->jid);
+	const struct roster_item *before = roster_find(&call->contact, user);
+	const struct roster_record *record = apply_record_of(call->job->apply, contact);
+	const struct roster_item *wanted = record ? roster_find(&record->roster, user) : NULL;
 	struct roster_item item = now ? *now : *before;
 
-	if (drops(call->api, contact, user) || (now && now->subscription == before->subscription)) {
-		call_done(call, NULL, NULL);
+	if (drops(call->job, contact) || (now && now->subscription == before->subscription)) {
+		call_add(call);
 		return;
 	}
 	item.subscription = before->subscription;
@@ -355,58 +454,174 @@ static void mend(struct call *call, struct span contact, const struct roster *af
 	add_item(call, STEP_RESTORE, contact, &item);
 }
 
+static void after_delete(struct call *call)
+{
+	struct span user = buf_span(&call->job->jid), contact = contact_of(call);
+	const struct roster_item *before = roster_find(&call->contact, buf_string(&call->job->jid));
+
+	if (call->step == STEP_DELETE && call->unasks)
+		delete_item(call, STEP_UNASK, contact, user);
+	else if (!before || drops(call->job, contact))
+		call_add(call);
+	else if (call->step == STEP_UNASK)
+		mend(call, NULL);
+	else
+		ask_user(call, STEP_AFTER, "get_roster", contact);
+}
+
+/* The first request of a job, once it is known what the API looks like. */
+static void begin(struct call *call)
+{
+	struct apply_job *job = call->job;
+
+	for (size_t i = 0; i < job->record.roster.count && call->api->form == FORM_STRING; i++)
+		item_as_split(&job->record.roster.items[i]);
+	ask_user(call, STEP_ACCOUNT, "check_account", buf_span(&job->jid));
+}
+
+static void found(struct call *call, enum api_form form, const char *behind)
+{
+	struct ejabberd_api *e = call->api;
+
+	e->form = form;
+	free(e->behind);
+	e->behind = xstrdup(behind);
+	err_info("ejabberd's API at '%s' takes groups as a %s%s", e->base,
+		form == FORM_LIST ? "list" : "string", behind);
+	begin(call);
+}
+
 /* The next step of a call whose request went well. */
 static void call_next(struct call *call)
 {
-	struct ejabberd_api *e = call->api;
-	struct turn turn = {.now_ms = loop_now_ms(e->loop)};
-	struct span user = buf_span(&call->job->jid);
-	struct span contact =
-		call->change && call->change->old ? span_of(call->change->old->jid) : SPAN("");
-	const struct roster_item *before;
+	struct span user = buf_span(&call->job->jid), response = buf_span(&call->response);
+	struct turn turn = {.now_ms = loop_now_ms(call->api->loop)};
 	struct roster after;
 
-	apply_alive(e->config.apply, call->job, &turn);
+	apply_alive(call->job, &turn);
 	switch (call->step) {
+	case STEP_FIND:
+	case STEP_FIND_VERSION:
+		/* one that takes anything */
+		found(call, FORM_STRING, "");
+		return;
 	case STEP_ACCOUNT:
-		if (!span_is(buf_span(&call->response), "0"))
-			call_done(call, "rejected", "no such user");
-		else
+		if (span_is(response, "0"))
 			ask_user(call, STEP_ROSTER, "get_roster", user);
+		else
+			call_done(call, "rejected", "no such user");
 		return;
 	case STEP_BEFORE:
-		if (read_roster(buf_span(&call->response), &call->contact))
-			delete_item(call, user, contact);
+		if (read_roster(response, &call->contact))
+			delete_item(call, STEP_DELETE, user, contact_of(call));
 		else
 			call_done(call, "rejected", NO_LIST);
 		return;
 	case STEP_DELETE:
-		before = roster_find(&call->contact, buf_string(&call->job->jid));
-		if (before && !drops(e, contact, &call->job->jid))
-			ask_user(call, STEP_AFTER, "get_roster", contact);
-		else
-			call_done(call, NULL, NULL);
+	case STEP_UNASK:
+		after_delete(call);
 		return;
 	case STEP_AFTER:
-		if (read_roster(buf_span(&call->response), &after))
-			mend(call, contact, &after);
+		if (read_roster(response, &after))
+			mend(call, roster_find(&after, buf_string(&call->job->jid)));
 		else
 			call_done(call, "rejected", NO_LIST);
 		roster_free(&after);
 		return;
+	case STEP_RESTORE:
+		call_add(call);
+		return;
 	case STEP_ROSTER:
 	case STEP_ADD:
-	case STEP_RESTORE:
 		call_done(call, NULL, NULL);
 	}
+}
+
+/* Finding out ------------------------------------------------------------ */
+
+static bool says(const struct call *call, const char *words)
+{
+	return strstr(buf_string(&call->response), words) != NULL;
+}
+
+/* ".../api/v1" is where a handler of that name is, or the version that belongs behind the command.
+ */
+static bool strip_version(struct ejabberd_api *e)
+{
+	size_t n = strlen(e->base);
+
+	if (e->stripped || n < 4 || e->base[n - 3] != '/' || e->base[n - 2] != 'v' ||
+		!strchr("0123456789", e->base[n - 1]))
+		return false;
+	e->base[n - 3] = '\0';
+	e->stripped = true;
+	return true;
+}
+
+/* An answer to FIND_BODY that is no 200. False: it says nothing of the API. */
+static bool find_answer(struct call *call, long status)
+{
+	bool list =
+		says(call, "unknown arguments: [group]") || says(call, "missing argument: groups");
+	bool string = says(call, "unknown arguments: [groups]") ||
+		      says(call, "missing argument: group\"");
+	bool none = status == 404 || says(call, "unknown_command") || says(call, "Missing command");
+
+	if (call->step == STEP_FIND_VERSION) {
+		if (list)
+			found(call, FORM_LIST, "/v1");
+		else
+			found(call, FORM_STRING, "");
+	} else if (list) {
+		found(call, FORM_LIST, "");
+	} else if (string) {
+		find(call, STEP_FIND_VERSION);
+	} else if (none && (call->stripped != call->api->stripped || strip_version(call->api))) {
+		find(call, STEP_FIND);
+	} else if (none) {
+		say_missing(call->api, says(call, "\"") && !says(call, "<html") ? MISSING_COMMANDS
+										: MISSING_HANDLER);
+		return false;
+	} else {
+		return false;
+	}
+	return true;
+}
+
+/* What the server answers is put into message; the word for it. */
+static const char *refusal(struct call *call, long status, struct buf *message)
+{
+	struct span body = buf_span(&call->response);
+	bool refused = status == 401 || status == 403;
+
+	buf_printf(message, "HTTP %ld: %.*s", status, body.n > 200 ? 200 : (int)body.n, body.p);
+	if (refused)
+		say_missing(call->api,
+			status == 401 && (buf_length(&call->api->login) || call->api->has_token)
+				? MISSING_TOKEN
+				: MISSING_PERMISSION);
+	return refused ? "forbidden" : "rejected";
+}
+
+/* add_rosteritem and delete_rosteritem say 0 for done. */
+static bool done_well(const struct call *call)
+{
+	struct span body = buf_span(&call->response);
+
+	if (call->step != STEP_ADD && call->step != STEP_RESTORE && call->step != STEP_DELETE &&
+		call->step != STEP_UNASK)
+		return true;
+	while (body.n && strchr(" \t\r\n", body.p[body.n - 1]))
+		body.n--;
+	return span_is(body, "0");
 }
 
 static void on_done(void *context, CURL *easy, CURLcode code)
 {
 	struct call *call = NULL;
 	struct buf message;
+	const char *error;
 	long status = 0;
-	struct span body;
 
 	(void)context;
 	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&call);
@@ -420,61 +635,88 @@ static void on_done(void *context, CURL *easy, CURLcode code)
 		call_done(call, "server-timeout", "the API does not answer");
 	} else if (code != CURLE_OK) {
 		buf_append_string(&message, curl_easy_strerror(code));
-		call_done(call, "connect", buf_string(&message));
-	} else if (status == 200) {
+		call_done(call, curlloop_is_tls(code) ? "tls" : "connect", buf_string(&message));
+	} else if (status == 200 && done_well(call)) {
 		call_next(call);
-	} else {
-		body = buf_span(&call->response);
-		buf_printf(&message, "HTTP %ld: %.*s", status, body.n > 200 ? 200 : (int)body.n,
-			body.p);
-		call_done(call, status == 401 || status == 403 ? "forbidden" : "rejected",
-			buf_string(&message));
+	} else if (status == 200 || call->step > STEP_FIND_VERSION || !find_answer(call, status)) {
+		error = refusal(call, status, &message);
+		call_done(call, error, buf_string(&message));
 	}
 	buf_free(&message);
 }
 
 /* Backend ---------------------------------------------------------------- */
 
-static void on_get(void *context, struct apply_job *job, struct turn *turn)
+static enum apply_sent on_get(void *context, struct apply_job *job, struct turn *turn)
 {
-	const struct ejabberd_api *e = context;
+	struct ejabberd_api *e = context;
+	struct call *call = call_new(e, job, NULL);
 
 	(void)turn;
-	for (size_t i = 0; i < job->record.roster.count && !e->v1; i++)
-		item_as_split(&job->record.roster.items[i]);
-	ask_user(call_new(context, job, NULL), STEP_ACCOUNT, "check_account", buf_span(&job->jid));
+	if (e->form == FORM_UNKNOWN)
+		find(call, STEP_FIND);
+	else
+		begin(call);
+	return APPLY_SENT;
 }
 
-static const char *on_change(
-	void *context, struct apply_job *job, struct apply_change *change, struct turn *turn)
+static bool sends(const struct roster_item *item)
+{
+	return item && (item->subscription == ROSTER_FROM || item->subscription == ROSTER_BOTH);
+}
+
+/* Whether the contact's roster is on this server, too. */
+static bool is_local(const struct ejabberd_api *e, struct span contact)
+{
+	struct span domain = jid_domain(contact);
+
+	if (!local_part(contact).n)
+		return false;
+	for (size_t i = 0; i < e->config.also_hosts_count; i++)
+		if (span_equal(domain, e->config.also_hosts[i]))
+			return true;
+	return span_equal(domain, e->config.host);
+}
+
+/* A request that the contact has made stands hidden in the user's item: neither get_roster nor
+ * clients see it, and adding leaves it there, for the user to be asked at each login. Only deleting
+ * the item ends it. So what is added, and what is to grant something, is deleted before; and so is
+ * an item with a request of the user's own, of which the contact's server holds the other half.
+ * Deleting costs as much as adding, so a roster is filled without it; what is hidden then is
+ * missing in the next run, which adds the few. */
+static enum apply_sent on_change(void *context, struct apply_job *job, struct apply_change *change,
+	struct turn *turn, const char **why)
 {
 	struct ejabberd_api *e = context;
 	struct call *call = call_new(e, job, change);
-	struct span user = buf_span(&job->jid), contact;
+	struct span user = buf_span(&job->jid), contact = contact_of(call);
+	const struct roster_item *old = change->old, *new = change->new;
+	bool local = is_local(e, contact);
 
 	(void)turn;
-	if (change->kind != CHANGE_REMOVE) {
-		add_item(call, STEP_ADD, user, change->new);
-		return NULL;
-	}
-	contact = span_of(change->old->jid);
-	call->mends = jid_at_domain(contact, e->config.host) && local_part(contact).n &&
-		      !drops(e, contact, &job->jid);
+	(void)why;
+	call->unasks = local && old && old->asking;
+	call->deletes = !new || (!old && job->firm <= FEW) || (old && old->asking) ||
+			(old && old->subscription != new->subscription && !sends(old));
+	call->mends = local && old && call->deletes && (call->unasks || !drops(job, contact));
 	if (call->mends)
 		ask_user(call, STEP_BEFORE, "get_roster", contact);
+	else if (call->deletes)
+		delete_item(call, STEP_DELETE, user, contact);
 	else
-		delete_item(call, user, contact);
-	return NULL;
+		add_item(call, STEP_ADD, user, new);
+	return APPLY_SENT;
 }
 
 /* Requests under way go on: half a change would be worse. */
 static void on_forget(void *context, struct apply_job *job)
 {
 	struct ejabberd_api *e = context;
+	struct call *call;
 
-	for (struct call *call = e->calls; call; call = call->next)
-		if (call->job == job)
-			call->job = NULL;
+	LIST_FOREACH(call, &e->calls, list)
+	if (call->job == job)
+		call->job = NULL;
 }
 
 /* The contact of a call that mends: a job of theirs would read what is not yet mended, or find
@@ -482,10 +724,11 @@ static void on_forget(void *context, struct apply_job *job)
 static bool on_touches(void *context, struct span jid)
 {
 	const struct ejabberd_api *e = context;
+	const struct call *call;
 
-	for (const struct call *call = e->calls; call; call = call->next)
-		if (call->mends && call->job && span_is(jid, call->change->old->jid))
-			return true;
+	LIST_FOREACH(call, &e->calls, list)
+	if (call->mends && call->job && span_equal(jid, contact_of(call)))
+		return true;
 	return false;
 }
 
@@ -511,6 +754,7 @@ static bool read_token(struct ejabberd_api *e)
 	ok = secret_read(&e->config.token, "API token", &token) == EXIT_DONE;
 	secret_trim(&token);
 	if (ok) {
+		e->has_token = true;
 		buf_append_string(&line, "Authorization: Bearer ");
 		buf_append_span(&line, buf_span(&token));
 		e->headers = curl_slist_append(e->headers, buf_string(&line));
@@ -527,10 +771,12 @@ struct ejabberd_api *ejabberd_api_new(struct loop *loop, const struct ejabberd_a
 
 	e->config = *config;
 	e->loop = loop;
+	LIST_INIT(&e->calls);
+	buf_init(&e->login, SECRET_MAX_BYTES);
 	while (n && config->url[n - 1] == '/')
 		n--;
 	e->base = xstrndup(config->url, n);
-	e->v1 = n > 3 && e->base[n - 2] == 'v' && e->base[n - 3] == '/' && e->base[n - 1] != '0';
+	e->behind = xstrdup("");
 	e->headers = curl_slist_append(NULL, "Content-Type: application/json");
 	if (!e->headers)
 		err_die(EXIT_TEMPORARY, "out of memory");
@@ -539,7 +785,7 @@ struct ejabberd_api *ejabberd_api_new(struct loop *loop, const struct ejabberd_a
 		ejabberd_api_free(e);
 		return NULL;
 	}
-	if (!read_token(e)) {
+	if (!read_token(e) || curlloop_login_read(&config->login, &e->login) != EXIT_DONE) {
 		ejabberd_api_free(e);
 		return NULL;
 	}
@@ -551,12 +797,14 @@ void ejabberd_api_free(struct ejabberd_api *e)
 {
 	if (!e)
 		return;
-	while (e->calls)
+	while (!LIST_EMPTY(&e->calls))
 		/* it leaves the list NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-		call_free(e->calls);
+		call_free(LIST_FIRST(&e->calls));
 	if (e->curl)
 		curlloop_free(e->curl);
 	curl_slist_free_all(e->headers);
+	secret_wipe(&e->login);
 	free(e->base);
+	free(e->behind);
 	free(e);
 }

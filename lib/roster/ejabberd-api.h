@@ -1,12 +1,16 @@
 /* roster/ejabberd-api.h - rosters through ejabberd's HTTP API (mod_http_api, mod_admin_extra)
  *
- * A backend of apply.h for servers that cannot take privileged roster sets (23.01):
+ * A backend of apply.h for servers whose privileged roster sets fail (23.01) or lose the
+ * subscription (24.12):
  * get_roster, add_rosteritem, delete_rosteritem, and check_account, because the others do not
  * say that a user is unknown. ejabberd pushes and shows presence by itself.
  *
  * delete_rosteritem also takes the contact's item of the user down, which is the contact's own and
  * may be wanted: it is read before and after, and restored, unless a record in hand drops it as
  * well.
+ *
+ * Versions differ in how groups are said and where the version stands: a first question that no
+ * version can do tells which one it is.
  */
 #ifndef OUTBOARD_ROSTER_EJABBERD_API_H
 #define OUTBOARD_ROSTER_EJABBERD_API_H
@@ -16,10 +20,16 @@
 #include "loop/loop.h"
 
 struct ejabberd_api_config {
-	const char *url; /* ".../api" or ".../api/v1": groups are then lists */
+	const char *url; /* ".../api", ".../api/v1": how it wants to be asked is found out */
 	struct span host;
+	const struct span *also_hosts; /* other hosts of the same server, normalised */
+	size_t also_hosts_count;
 	struct secret token; /* bearer; may be absent */
-	struct apply *apply;
+	struct secret login; /* user:password; may be absent */
+	const char *tls_ca;  /* PEM file or NULL */
+	/* Access is missing: what to configure has been logged; the owner ends with EXIT_CONFIG. */
+	void (*refused)(void *context);
+	void *context;
 	int64_t timeout_ms;
 	size_t connections;
 };

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/json-reader.h"
 #include "xmpp/jid.h"
 #include "loop/link.h"
 #include "roster/roster.h"
@@ -81,8 +82,7 @@ static void on_line(void *context, struct span line, size_t number)
 {
 	struct fetchtool *t = context;
 
-	(void)number;
-	fetch_user(t->fetch, line);
+	fetch_user(t->fetch, number == 1 ? json_without_bom(line) : line);
 	if (fetch_full(t->fetch) && !t->held) {
 		t->held = true;
 		link_pause(t->link);
@@ -185,6 +185,8 @@ static int run(struct fetchtool *t, int in_fd)
 	bad = failed(t);
 	if (bad)
 		err_warn("%" PRIu64 " of %" PRIu64 " rosters failed", bad, done(t));
+	if (fetch_counts(t->fetch)->skipped)
+		err_warn("%" PRIu64 " contacts were left out", fetch_counts(t->fetch)->skipped);
 	if (t->status == EXIT_DONE && bad)
 		t->status = EXIT_NO;
 	link_free(t->link);
@@ -194,7 +196,9 @@ static int run(struct fetchtool *t, int in_fd)
 const char *fetchtool_check(const struct fetch_config *c)
 {
 	static char words[256];
+	struct roster_keep keep;
 	const char *wrong;
+	bool kept = true;
 
 	if (!c->url)
 		return "--url is needed";
@@ -207,7 +211,15 @@ const char *fetchtool_check(const struct fetch_config *c)
 		return "--tls-cert and --tls-key belong together";
 	if (c->host && !jid_is_domain(c->host))
 		return "--host is not a domain";
-	return NULL;
+	if (secret_given(&c->login) && (c->token.file || c->token.fd >= 0))
+		return "--token-file and --basic-auth-file exclude each other";
+	if (c->unix_socket && c->redirects)
+		return "--unix-socket and --max-redirects exclude each other";
+	roster_keep_init(&keep);
+	for (size_t i = 0; i < c->keep.count; i++)
+		kept = kept && roster_keep_add(&keep, c->keep.items[i]);
+	roster_keep_free(&keep);
+	return kept ? NULL : "--keep takes a bare JID, a domain or *.DOMAIN";
 }
 
 int fetchtool_run(const struct fetch_config *config)

@@ -5,8 +5,12 @@
 #include <stdlib.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "loop/curlloop.h"
+#include "base/backoff.h"
+#include "base/io.h"
+#include "base/random.h"
 #include "base/err.h"
 #include "roster/fetchcache.h"
 #include "xmpp/jid.h"
@@ -21,7 +25,10 @@
 #define ERROR_PAGE_MAX_BYTES (64 * 1024)
 #define BACKOFF_FIRST_MS 250
 #define BACKOFF_MAX_MS 10000
-/* A longer Retry-After than this is an error at once. */
+/* HTTP dates count seconds: what was changed so shortly before the answer may have been changed
+ * again under the same date. */
+#define VALIDATOR_AGE_S 2
+/* Who asks for more patience than this gets his error at once. */
 #define RETRY_AFTER_MAX_S 60
 
 enum job_state {
@@ -37,10 +44,14 @@ struct job {
 	enum job_state state;
 	uint64_t number; /* order of the calls */
 	struct buf user, url, body, etag, modified;
+	int64_t date_s, modified_s; /* of the answer's headers; -1: not said */
 	bool no_store, too_large;
+	bool held;    /* by the bound on all answers */
 	bool foreign; /* a redirect led to another origin */
 	size_t header_bytes, discarded_bytes;
-	int64_t tries, hops;
+	int64_t hops;
+	struct backoff backoff; /* its times are the tries after the first one */
+	int64_t give_up_ms;
 	struct fetchcache_entry cached;
 	struct curl_slist *own_headers;
 	struct loop_timer pause;
@@ -56,7 +67,9 @@ struct fetch {
 	struct job *jobs;
 	size_t jobs_count, active;
 	uint64_t number;
-	struct buf token;
+	struct buf token, login;
+	struct roster_keep keep;
+	size_t held_bytes; /* of all answers in hand */
 	struct curl_slist *headers, *foreign_headers;
 	struct fetch_counts counts;
 	struct roster_rules rules;
@@ -153,6 +166,46 @@ static int read_token(struct fetch *f)
 	return status;
 }
 
+/* Memory ----------------------------------------------------------------- */
+
+static void body_drop(struct job *j)
+{
+	j->fetch->held_bytes -= buf_length(&j->body);
+	buf_reset(&j->body);
+}
+
+/* The one that may go on whatever the others hold, so that one always does. */
+static const struct job *oldest_running(const struct fetch *f)
+{
+	const struct job *oldest = NULL;
+
+	for (size_t i = 0; i < f->jobs_count; i++)
+		if (f->jobs[i].state == JOB_RUNNING &&
+			(!oldest || f->jobs[i].number < oldest->number))
+			oldest = &f->jobs[i];
+	return oldest;
+}
+
+static bool may_hold(const struct job *j, size_t more)
+{
+	const struct fetch *f = j->fetch;
+
+	return f->held_bytes + more <= (size_t)f->config->max_bytes || j == oldest_running(f);
+}
+
+/* Room has come: those that were held go on. */
+static void release_held(struct fetch *f)
+{
+	for (size_t i = 0; i < f->jobs_count; i++) {
+		struct job *j = &f->jobs[i];
+
+		if (j->state == JOB_RUNNING && j->held && may_hold(j, CURL_MAX_WRITE_SIZE)) {
+			j->held = false;
+			curl_easy_pause(j->easy, CURLPAUSE_CONT);
+		}
+	}
+}
+
 /* Records ---------------------------------------------------------------- */
 
 static void job_end(struct job *j)
@@ -171,10 +224,11 @@ static void job_end(struct job *j)
 			next = other;
 	}
 	buf_reset(&j->user);
-	buf_reset(&j->body);
+	body_drop(j);
 	fetchcache_entry_free(&j->cached);
 	if (next)
 		job_start(next);
+	release_held(f);
 	buf_reset(&f->line);
 }
 
@@ -201,6 +255,10 @@ static void keep(struct job *j)
 
 	if (!f->config->cache)
 		return;
+	if (j->modified_s >= 0 && j->modified_s + VALIDATOR_AGE_S >= j->date_s) {
+		buf_reset(&j->modified);
+		buf_reset(&j->etag);
+	}
 	if (j->no_store)
 		fetchcache_remove(f->config->cache, url);
 	else
@@ -236,6 +294,9 @@ static void job_answer(struct job *j, struct span json, enum record_status as)
 	status = roster_parse(json, &rules, &record.roster, &record.skips, &f->message);
 	if (status == ROSTER_OK) {
 		record.user = xstrndup(buf_span(&j->user).p, buf_length(&j->user));
+		record.removals_all = f->config->allow_removals;
+		f->counts.skipped += record.skips.count;
+		roster_skips_tell(&record.skips, record.user);
 		if (as == RECORD_OK) {
 			f->counts.ok++;
 			keep(j);
@@ -266,24 +327,22 @@ static bool job_retry(struct job *j)
 {
 	struct fetch *f = j->fetch;
 	curl_off_t asked_s = 0;
-	int64_t delay_ms = BACKOFF_FIRST_MS;
-	uint32_t random;
+	int64_t delay_ms;
+	uint32_t spread;
 
-	if (j->tries >= f->config->retries)
+	if ((int64_t)j->backoff.times >= f->config->retries)
 		return false;
 	curl_easy_getinfo(j->easy, CURLINFO_RETRY_AFTER, &asked_s);
 	if (asked_s > RETRY_AFTER_MAX_S)
 		return false;
-	for (int64_t i = 0; i < j->tries && delay_ms < BACKOFF_MAX_MS; i++)
-		delay_ms *= 2;
-	if (delay_ms > BACKOFF_MAX_MS)
-		delay_ms = BACKOFF_MAX_MS;
-	/* so that requests that failed together are not repeated together */
-	random_bytes(&random, sizeof(random));
-	delay_ms = delay_ms / 2 + random % (delay_ms / 2);
+	delay_ms = backoff_next_ms(&j->backoff);
+	/* so that all who failed together do not come back together */
+	random_bytes(&spread, sizeof(spread));
+	delay_ms = delay_ms / 2 + spread % (delay_ms / 2);
 	if (asked_s > 0)
 		delay_ms += asked_s * 1000;
-	j->tries++;
+	if (loop_now_ms(f->loop) + delay_ms >= j->give_up_ms)
+		return false;
 	f->counts.retries++;
 	j->state = JOB_PAUSING;
 	loop_timer_set(f->loop, &j->pause, loop_now_ms(f->loop) + delay_ms);
@@ -324,6 +383,13 @@ static bool same_origin(const char *a, const char *b, bool *downgrade)
 
 static void job_perform(struct job *j);
 
+static void set_url(struct job *j, const char *url)
+{
+	CURLLOOP_SET(j->easy, CURLOPT_URL, url);
+	if (!j->fetch->config->unix_socket)
+		curlloop_spare_loopback(j->easy, url);
+}
+
 static void job_redirect(struct job *j, long status)
 {
 	struct fetch *f = j->fetch;
@@ -352,7 +418,7 @@ static void job_redirect(struct job *j, long status)
 	}
 	j->hops++;
 	copy = xstrdup(to); /* it is the handle's */
-	CURLLOOP_SET(j->easy, CURLOPT_URL, copy);
+	set_url(j, copy);
 	free(copy);
 	job_perform(j);
 }
@@ -371,20 +437,6 @@ static void job_broken(struct job *j, CURLcode code, long status)
 		retry = connect_us == 0; /* never connected */
 		error = retry ? "connect" : "timeout";
 		break;
-	case CURLE_SSL_CONNECT_ERROR:
-	case CURLE_PEER_FAILED_VERIFICATION:
-	case CURLE_SSL_CERTPROBLEM:
-	case CURLE_SSL_CIPHER:
-	case CURLE_SSL_CACERT_BADFILE:
-	case CURLE_SSL_CRL_BADFILE:
-	case CURLE_SSL_ISSUER_ERROR:
-	case CURLE_SSL_INVALIDCERTSTATUS:
-	case CURLE_SSL_CLIENTCERT:
-	case CURLE_SSL_ENGINE_NOTFOUND:
-	case CURLE_SSL_ENGINE_SETFAILED:
-	case CURLE_SSL_ENGINE_INITFAILED:
-		error = "tls";
-		break;
 	case CURLE_COULDNT_CONNECT:
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_COULDNT_RESOLVE_PROXY:
@@ -398,7 +450,9 @@ static void job_broken(struct job *j, CURLcode code, long status)
 	default:
 		break;
 	}
-	if (status != 0 && strcmp(error, "connect") == 0)
+	if (curlloop_is_tls(code))
+		error = "tls";
+	else if (status != 0 && strcmp(error, "connect") == 0)
 		error = "truncated";
 	if (!retry || !job_retry(j))
 		job_fail(j, error, why);
@@ -467,8 +521,14 @@ static size_t on_body(char *bytes, size_t one, size_t n, void *context)
 		j->discarded_bytes += n;
 		return j->discarded_bytes <= ERROR_PAGE_MAX_BYTES ? n : CURL_WRITEFUNC_ERROR;
 	}
-	if (buf_append(&j->body, bytes, n))
+	if (!may_hold(j, n)) {
+		j->held = true;
+		return CURL_WRITEFUNC_PAUSE;
+	}
+	if (buf_append(&j->body, bytes, n)) {
+		j->fetch->held_bytes += n;
 		return n;
+	}
 	j->too_large = true;
 	return CURL_WRITEFUNC_ERROR;
 }
@@ -507,6 +567,12 @@ static size_t on_header(char *bytes, size_t one, size_t n, void *context)
 	} else if ((value = header_value(line, "last-modified:")).p) {
 		buf_reset(&j->modified);
 		buf_append_span(&j->modified, value);
+		j->modified_s = curl_getdate(buf_string(&j->modified), NULL);
+	} else if ((value = header_value(line, "date:")).p) {
+		char *date = xstrndup(value.p, value.n);
+
+		j->date_s = curl_getdate(date, NULL);
+		free(date);
 	} else if ((value = header_value(line, "cache-control:")).p) {
 		j->no_store |= memmem(value.p, value.n, "no-store", 8) != NULL;
 	}
@@ -546,8 +612,13 @@ static void set_credentials(struct job *j)
 {
 	const struct fetch_config *c = j->fetch->config;
 	bool token = !j->foreign && buf_length(&j->fetch->token) > 0;
+	bool login = !j->foreign && buf_length(&j->fetch->login) > 0;
 
-	CURLLOOP_SET(j->easy, CURLOPT_HTTPAUTH, token ? CURLAUTH_BEARER : CURLAUTH_NONE);
+	CURLLOOP_SET(j->easy, CURLOPT_HTTPAUTH,
+		token	? CURLAUTH_BEARER
+		: login ? CURLAUTH_BASIC
+			: CURLAUTH_NONE);
+	CURLLOOP_SET(j->easy, CURLOPT_USERPWD, login ? buf_string(&j->fetch->login) : NULL);
 	CURLLOOP_SET(j->easy, CURLOPT_XOAUTH2_BEARER, token ? buf_string(&j->fetch->token) : NULL);
 	CURLLOOP_SET(j->easy, CURLOPT_SSLCERT, j->foreign ? NULL : c->tls_cert);
 	CURLLOOP_SET(j->easy, CURLOPT_SSLKEY, j->foreign ? NULL : c->tls_key);
@@ -556,7 +627,16 @@ static void set_credentials(struct job *j)
 /* The handle's URL is set. */
 static void job_perform(struct job *j)
 {
-	buf_reset(&j->body);
+	const struct fetch *f = j->fetch;
+	int64_t left_ms = j->give_up_ms - loop_now_ms(f->loop);
+
+	if (left_ms > f->config->timeout_ms)
+		left_ms = f->config->timeout_ms;
+	CURLLOOP_SET(j->easy, CURLOPT_TIMEOUT_MS, (long)(left_ms > 1 ? left_ms : 1));
+	body_drop(j);
+	j->date_s = time(NULL);
+	j->modified_s = -1;
+	j->held = false;
 	buf_reset(&j->etag);
 	buf_reset(&j->modified);
 	j->header_bytes = j->discarded_bytes = 0;
@@ -577,7 +657,7 @@ static void job_try(struct job *j)
 		set_credentials(j);
 	}
 	j->hops = 0;
-	CURLLOOP_SET(j->easy, CURLOPT_URL, buf_string(&j->url));
+	set_url(j, buf_string(&j->url));
 	job_perform(j);
 }
 
@@ -591,7 +671,9 @@ static void job_start(struct job *j)
 {
 	const struct fetch_config *c = j->fetch->config;
 
-	j->tries = 0;
+	j->backoff = (struct backoff){.first_ms = BACKOFF_FIRST_MS, .max_ms = BACKOFF_MAX_MS};
+	j->give_up_ms =
+		loop_now_ms(j->fetch->loop) + (c->max_time_ms ? c->max_time_ms : 2 * c->timeout_ms);
 	if (c->cache)
 		fetchcache_load(c->cache, buf_span(&j->url), (size_t)c->max_bytes, &j->cached);
 	job_try(j);
@@ -629,7 +711,11 @@ static void handle_init(struct job *j)
 	CURLLOOP_SET(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
 	/* Only TLS negotiates HTTP/2, which needs one connection for all requests. */
 	CURLLOOP_SET(easy, CURLOPT_PIPEWAIT, strncasecmp(c->url, "https", 5) == 0 ? 1L : 0L);
-	CURLLOOP_SET(easy, CURLOPT_TIMEOUT_MS, (long)c->timeout_ms);
+	CURLLOOP_SET(easy, CURLOPT_ACCEPT_ENCODING, ""); /* all it can */
+	if (c->unix_socket) {
+		CURLLOOP_SET(easy, CURLOPT_UNIX_SOCKET_PATH, c->unix_socket);
+		CURLLOOP_SET(easy, CURLOPT_PROXY, "");
+	}
 	CURLLOOP_SET(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)c->connect_timeout_ms);
 	CURLLOOP_SET(easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)c->max_bytes);
 	CURLLOOP_SET(easy, CURLOPT_WRITEFUNCTION, on_body);
@@ -720,8 +806,11 @@ static int fetch_prepare(struct fetch *f)
 {
 	const struct fetch_config *c = f->config;
 	int status = read_token(f);
+	const char *wrong;
 	int error;
 
+	if (status == EXIT_DONE)
+		status = curlloop_login_read(&c->login, &f->login);
 	if (status == EXIT_DONE)
 		status = read_headers(f);
 	if (status == EXIT_DONE)
@@ -734,6 +823,10 @@ static int fetch_prepare(struct fetch *f)
 		err_error("cannot write to '%s': %s", c->cache, strerror(-error));
 		status = EXIT_CONFIG;
 	}
+	if (status == EXIT_DONE && c->cache && (wrong = io_folder_wrong(c->cache))) {
+		err_error("--cache '%s' is not to be believed: %s", c->cache, wrong);
+		status = EXIT_CONFIG;
+	}
 	return status;
 }
 
@@ -743,14 +836,18 @@ struct fetch *fetch_new(struct loop *loop, const struct fetch_config *config,
 	struct fetch *f = xcalloc(1, sizeof(*f));
 
 	*f = (struct fetch){.config = config, .loop = loop, .record = record, .context = context};
+	roster_keep_init(&f->keep);
+	for (size_t i = 0; i < config->keep.count; i++)
+		roster_keep_add(&f->keep, config->keep.items[i]);
 	f->rules = (struct roster_rules){.strict = config->strict,
-		.keep = config->keep,
+		.keep = &f->keep,
 		.max_contacts = (size_t)config->max_contacts,
 		.max_values = (size_t)config->max_values};
 	f->jobs_count = (size_t)config->jobs;
 	f->jobs = xcalloc(f->jobs_count, sizeof(*f->jobs));
 	f->curl = curlloop_new(loop, f->jobs_count, on_done, f);
 	buf_init(&f->token, SECRET_MAX_BYTES);
+	buf_init(&f->login, SECRET_MAX_BYTES);
 	buf_init(&f->line, BUF_NO_MAX);
 	buf_init(&f->message, BUF_NO_MAX);
 	for (size_t i = 0; i < f->jobs_count; i++)
@@ -786,6 +883,8 @@ void fetch_free(struct fetch *f)
 	curl_slist_free_all(f->foreign_headers);
 	curlloop_free(f->curl);
 	secret_wipe(&f->token);
+	secret_wipe(&f->login);
+	roster_keep_free(&f->keep);
 	buf_free(&f->line);
 	buf_free(&f->message);
 	free(f->jobs);

@@ -4,14 +4,17 @@
  * from the call itself; records of one name come in the order of the calls; at most `jobs` names
  * are in hand, each with a response of at most max_bytes. A roster is taken only from
  * status 200 and one whole JSON object, else the record is an error, never a shorter roster.
- * Requests are GET over kept-alive connections, HTTP/2 where TLS offers it; compression is not
- * asked for. What may be tried again: connections that could not be made or ended without an
- * answer, 429 and 503. Across a redirect to another origin neither token nor header file nor client
- * certificate go along, and none leads from https to http.
+ * Requests are GET over kept-alive connections, HTTP/2 where TLS offers it, compressed as
+ * libcurl can; what comes out of it is bounded. Of all answers in hand at once no more than
+ * two of the largest kind are held: those asked for later wait. What may be tried again:
+ * connections that could not be made or ended without an answer, 429 and 503. Across a redirect to
+ * another origin neither token nor header file nor client certificate go along, and none leads from
+ * https to http.
  */
 #ifndef OUTBOARD_ROSTER_FETCH_H
 #define OUTBOARD_ROSTER_FETCH_H
 
+#include "base/opt.h"
 #include "base/secret.h"
 #include "loop/loop.h"
 #include "roster/roster.h"
@@ -23,13 +26,15 @@ struct fetch_config {
 	const char *url;  /* url-template.h */
 	const char *host; /* of the users, normalised, or NULL: their own address is then known */
 	bool strict;
-	bool allow_removals;		/* records say that everything missing may be removed */
-	const struct roster_keep *keep; /* or NULL */
+	bool allow_removals; /* records say that everything missing may be removed */
+	struct opt_list keep;
 	int64_t max_contacts, max_values;
 	int64_t jobs, timeout_ms, connect_timeout_ms, max_bytes;
-	int64_t retries;   /* tries after the first one */
-	int64_t redirects; /* followed at most */
-	struct secret token, headers;
+	int64_t max_time_ms;			 /* for all tries of a name; 0: twice timeout_ms */
+	const char *unix_socket;		 /* NULL: as the URL says */
+	int64_t retries;			 /* tries after the first one */
+	int64_t redirects;			 /* followed at most */
+	struct secret token, headers, login;	 /* login: user:password */
 	const char *tls_ca, *tls_cert, *tls_key; /* PEM files or NULL */
 	const char *cache;			 /* folder or NULL */
 	char **users;				 /* fetchtool: NULL-ended; NULL: names from stdin */
@@ -40,13 +45,14 @@ struct fetch_config {
 		.max_contacts = ROSTER_MAX_CONTACTS, .max_values = ROSTER_MAX_VALUES,              \
 		.jobs = FETCH_JOBS, .timeout_ms = 30000, .connect_timeout_ms = 5000,               \
 		.max_bytes = FETCH_MAX_BYTES, .token = {.fd = -1, .credential = "http-token"},     \
-		.headers = {                                                                       \
+		.headers = {.fd = -1}, .login = {                                                  \
 			.fd = -1                                                                   \
 		}                                                                                  \
 	}
 
 struct fetch_counts {
 	uint64_t ok, unchanged, failed, retries, bytes;
+	uint64_t skipped; /* contacts that were left out */
 };
 
 struct fetch;

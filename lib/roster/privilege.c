@@ -3,43 +3,67 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 
 #include "base/deadline.h"
 #include "base/err.h"
-#include "xmpp/jid.h"
-#include "loop/loop.h"
 #include "base/table.h"
+#include "server/grants.h"
+#include "xmpp/jid.h"
 #include "xmpp/stanza-error.h"
 
-#define NS_PRIVILEGE_1 "urn:xmpp:privilege:1"
-#define NS_PRIVILEGE_2 "urn:xmpp:privilege:2"
-
+#define NS_VERSION "jabber:iq:version"
 #define LOGIN_QUIET_MS 10000
+/* For the server to say which one it is, before the lines to add to its configuration are told. */
+#define VERSION_MS 2000
 
-enum query_kind { QUERY_ROSTER, QUERY_CHANGE, QUERY_PEER, QUERY_SYNC };
+enum query_kind {
+	QUERY_ROSTER,
+	QUERY_CHANGE,
+	QUERY_PEER,   /* the roster of a changed contact */
+	QUERY_BEHIND, /* the user's roster once more: the server has seen what was sent before */
+	QUERY_VERSION,
+};
 
 /* An iq of ours that waits for its answer: key = its id. */
 struct query {
 	enum query_kind kind;
-	struct apply_job *job;
+	struct apply_job *job;	     /* NULL: QUERY_VERSION */
 	struct apply_change *change; /* QUERY_CHANGE, QUERY_PEER */
-	char *to;		     /* the address that it was sent to, which must answer */
+	char *to;		     /* whom it was sent to, and whose answer it is */
 };
 
-/* The backend's state of a job. */
+/* How far presence has been seen to for a job. */
 struct show {
-	size_t next;  /* the change whose contact's roster is to be looked at next */
+	size_t next;  /* the change to look at next */
 	size_t peers; /* rosters of contacts that are being read */
 	bool sent;    /* presence has been sent */
 };
 
+/* One that is online: key = its full JID. */
+struct session {
+	LIST_ENTRY(session) list;
+	struct user *user;
+};
+
+/* Key = the bare JID. */
+struct user {
+	LIST_HEAD(, session) sessions;
+};
+
+enum server_kind { SERVER_UNKNOWN, SERVER_PROSODY, SERVER_EJABBERD };
+
 struct privilege {
 	struct privilege_config config;
 	struct table *queries;
-	struct table *online; /* full JIDs of the host's users */
-	struct table *quiet;  /* users whose login has just been told */
+	struct table *online, *users; /* sessions of the host's users, and these */
+	struct table *quiet;	      /* users whose login has just been told */
+	struct grants *grants;
 	bool granted;
+	bool proven;		  /* what was set has been read back */
 	int64_t advertisement_ms; /* by when it must have come */
+	int64_t version_ms;	  /* by when the server must have said which one it is */
+	unsigned missing;	  /* enum grant: told then */
 	bool crowded;		  /* more are online than are remembered: said once */
 	uint64_t serial;
 	uint64_t run;
@@ -56,8 +80,10 @@ struct privilege *privilege_new(const struct privilege_config *config)
 	p->run = config->random(config->random_context);
 	p->queries = table_new(config->max_pending, SIZE_MAX / 4, seed);
 	p->online = table_new(config->max_online, SIZE_MAX / 4, seed);
+	p->users = table_new(config->max_online, SIZE_MAX / 4, seed);
 	p->quiet = table_new(config->max_online, SIZE_MAX / 4, seed);
-	p->advertisement_ms = DEADLINE_NEVER;
+	p->grants = grants_new();
+	p->advertisement_ms = p->version_ms = DEADLINE_NEVER;
 	return p;
 }
 
@@ -77,6 +103,9 @@ static void clear(struct privilege *p)
 		query_remove(p, e);
 	while ((e = table_earliest(p->online)))
 		table_remove(p->online, e);
+	while ((e = table_earliest(p->users)))
+		table_remove(p->users, e);
+	grants_clear(p->grants);
 }
 
 void privilege_free(struct privilege *p)
@@ -86,7 +115,9 @@ void privilege_free(struct privilege *p)
 	clear(p);
 	table_free(p->queries);
 	table_free(p->online);
+	table_free(p->users);
 	table_free(p->quiet);
+	grants_free(p->grants);
 	free(p);
 }
 
@@ -97,79 +128,127 @@ size_t privilege_online(const struct privilege *p)
 
 /* Configuration that is missing ------------------------------------------ */
 
-static void say_grant(const struct privilege *p)
+static unsigned needed(const struct privilege *p)
 {
-	int host = (int)p->config.host.n, domain = (int)p->config.domain.n;
-	const char *presence =
-		p->config.on_behalf || p->config.logins ? " presence = \"managed_entity\";" : "";
+	unsigned rosters =
+		p->config.read_only ? GRANT_ROSTER_GET : GRANT_ROSTER_GET | GRANT_ROSTER_SET;
 
-	err_error("'%.*s' has not been granted access to the rosters of '%.*s'", domain,
-		p->config.domain.p, host, p->config.host.p);
+	return (p->config.rosters ? rosters : 0) |
+	       (p->config.on_behalf || p->config.logins ? GRANT_PRESENCE : 0);
+}
+
+static void say_prosody(const struct privilege *p, const char *roster, const char *presence)
+{
+	struct span host = p->config.host, domain = p->config.domain;
+
 	err_error("Prosody, VirtualHost \"%.*s\": modules_enabled = { \"privilege\" }; "
-		  "privileged_entities = { [\"%.*s\"] = { roster = \"both\";%s } }",
-		host, p->config.host.p, domain, p->config.domain.p, presence);
-	err_error("Prosody, Component \"%.*s\": modules_enabled = { \"privilege\" }", domain,
-		p->config.domain.p);
-	err_error(
-		"ejabberd 24.10 or newer: mod_privilege: roster: both: rule for '%.*s'; older ones "
-		"need --via ejabberd-api",
-		domain, p->config.domain.p);
+		  "privileged_entities = { [\"%.*s\"] = {%s%s } }",
+		SPAN_ARG(host), SPAN_ARG(domain), roster, presence);
+	err_error("Prosody, Component \"%.*s\": modules_enabled = { \"privilege\" }",
+		SPAN_ARG(domain));
+}
+
+static void say_ejabberd(const struct privilege *p, bool roster, bool presence)
+{
+	struct span domain = p->config.domain;
+
+	if (roster)
+		err_error("ejabberd: its privileged access cannot set subscriptions: use --via "
+			  "ejabberd-api");
+	if (presence)
+		err_error("ejabberd: acl: { component: { server: \"%.*s\" } }; access_rules: { "
+			  "component: { allow: component } }; modules: { mod_privilege: { "
+			  "presence: { managed_entity: component } } }",
+			SPAN_ARG(domain));
+}
+
+/* The lines to add, for the server that is there; for both if it has not said which one it is. */
+static void say_missing(const struct privilege *p, enum server_kind server)
+{
+	bool roster = p->missing & (GRANT_ROSTER_GET | GRANT_ROSTER_SET);
+	bool presence = p->missing & GRANT_PRESENCE;
+
+	err_error("'%.*s' has not been granted access to the %s%s%s of '%.*s'",
+		SPAN_ARG(p->config.domain), roster ? "rosters" : "",
+		roster && presence ? " and the " : "", presence ? "presence of the users" : "",
+		SPAN_ARG(p->config.host));
+	if (server != SERVER_EJABBERD)
+		say_prosody(p,
+			!roster		      ? ""
+			: p->config.read_only ? " roster = \"get\";"
+					      : " roster = \"both\";",
+			presence ? " presence = \"managed_entity\";" : "");
+	if (server != SERVER_PROSODY)
+		say_ejabberd(p, roster, presence);
 }
 
 void privilege_invalid_from(const struct privilege *p)
 {
-	int domain = (int)p->config.domain.n;
-
 	err_error("the server does not let '%.*s' send from its users' addresses (--on-behalf)",
-		domain, p->config.domain.p);
+		SPAN_ARG(p->config.domain));
 	err_error("Prosody, Component \"%.*s\": validate_from_addresses = false; "
 		  "ejabberd, the listener: check_from: false",
-		domain, p->config.domain.p);
+		SPAN_ARG(p->config.domain));
 }
 
 /* Queries ---------------------------------------------------------------- */
 
-/* A new open query to `to`; its id is *id. NULL: it cannot be made now. */
+static void id_make(struct privilege *p, char id[48])
+{
+	snprintf(id, 48, "%016" PRIx64 "-%" PRIu64, p->run, ++p->serial);
+}
+
+/* Send what has been written as a query of this kind; NULL: the server is not there, or too much is
+ * open. The caller writes the stanza with this id and calls query_end(). */
 static struct query *query_new(struct privilege *p, enum query_kind kind, struct apply_job *job,
-	struct apply_change *change, struct span to, char id[48], struct turn *turn)
+	struct span to, char id[48], struct turn *turn)
 {
 	struct table_entry *e;
 	struct query *q;
 
-	snprintf(id, 48, "%016" PRIx64 "-%" PRIu64, p->run, ++p->serial);
+	id_make(p, id);
 	e = turn->writer ? table_add(p->queries, span_of(id), sizeof(*q), DEADLINE_NEVER) : NULL;
 	if (!e)
 		return NULL;
 	q = table_record(e);
-	*q = (struct query){.kind = kind, .job = job, .change = change, .to = xstrndup(to.p, to.n)};
+	*q = (struct query){.kind = kind, .job = job, .to = xstrndup(to.p, to.n)};
 	return q;
 }
 
-static void query_begin(
-	struct privilege *p, const char *type, struct span to, const char *id, struct turn *turn)
+static enum apply_sent query_end(struct privilege *p, struct query *q, struct turn *turn)
 {
-	writer_start(turn->writer, "iq", type, span_of(id), to, p->config.domain);
-	writer_raw(turn->writer, "><query xmlns='" NS_ROSTER "'");
+	enum writer_status status = writer_end(turn->writer);
+
+	if (status == WRITER_OK)
+		return APPLY_SENT;
+	query_remove(p, table_entry_of(q));
+	return status == WRITER_FULL ? APPLY_LATER : APPLY_NEVER;
 }
 
-static void ask_roster(struct privilege *p, enum query_kind kind, struct apply_job *job,
+static void roster_begin(struct privilege *p, const char *type, struct span to, const char *id,
+	struct writer *writer)
+{
+	writer_start(writer, "iq", type, span_of(id), to, p->config.domain);
+	writer_raw(writer, "><query xmlns='" NS_ROSTER "'");
+}
+
+static enum apply_sent ask_roster(struct privilege *p, enum query_kind kind, struct apply_job *job,
 	struct apply_change *change, struct span to, struct turn *turn)
 {
 	char id[48];
+	struct query *q = query_new(p, kind, job, to, id, turn);
 
-	if (!query_new(p, kind, job, change, to, id, turn)) {
-		job->deadline_ms = 0; /* it will tell */
-		return;
-	}
-	query_begin(p, "get", to, id, turn);
+	if (!q)
+		return APPLY_LATER;
+	q->change = change;
+	roster_begin(p, "get", to, id, turn->writer);
 	writer_raw(turn->writer, "/></iq>");
-	if (writer_end(turn->writer) != WRITER_OK)
-		job->deadline_ms = 0;
+	return query_end(p, q, turn);
 }
 
-static void on_get(void *context, struct apply_job *job, struct turn *turn)
+static enum apply_sent on_get(void *context, struct apply_job *job, struct turn *turn)
 {
-	ask_roster(context, QUERY_ROSTER, job, NULL, buf_span(&job->jid), turn);
+	return ask_roster(context, QUERY_ROSTER, job, NULL, buf_span(&job->jid), turn);
 }
 
 static void write_item(struct writer *w, const struct roster_item *item)
@@ -187,36 +266,15 @@ static void write_item(struct writer *w, const struct roster_item *item)
 	}
 	if (item->groups_count)
 		writer_raw(w, "</item>");
+	writer_raw(w, "</query></iq>");
 }
 
-/* One item per set: two in one are answered twice by Prosody, and refused by ejabberd. */
-static const char *on_change(
-	void *context, struct apply_job *job, struct apply_change *change, struct turn *turn)
+static void write_removal(struct writer *w, const char *jid)
 {
-	struct privilege *p = context;
-	struct span to = buf_span(&job->jid);
-	enum writer_status status;
-	char id[48];
-
-	if (!query_new(p, QUERY_CHANGE, job, change, to, id, turn))
-		return "too many requests are open";
-	query_begin(p, "set", to, id, turn);
-	if (change->new) {
-		write_item(turn->writer, change->new);
-	} else {
-		writer_raw(turn->writer, "><item");
-		writer_attribute(turn->writer, "jid", span_of(change->old->jid));
-		writer_raw(turn->writer, " subscription='remove'/>");
-	}
-	writer_raw(turn->writer, "</query></iq>");
-	status = writer_end(turn->writer);
-	if (status == WRITER_OK)
-		return NULL;
-	query_remove(p, table_find(p->queries, span_of(id)));
-	return status == WRITER_FULL ? "too much waits to be sent" : "larger than may be sent";
+	writer_raw(w, "><item");
+	writer_attribute(w, "jid", span_of(jid));
+	writer_raw(w, " subscription='remove'/></query></iq>");
 }
-
-/* Presence --------------------------------------------------------------- */
 
 static bool sends(const struct roster_item *item) /* the contact sees the user */
 {
@@ -228,37 +286,78 @@ static bool sees(const struct roster_item *item) /* the user sees the contact */
 	return item && (item->subscription == ROSTER_TO || item->subscription == ROSTER_BOTH);
 }
 
-static void send_presence(
+/* One item per set: two in one are answered twice by Prosody, and refused by ejabberd. */
+static enum apply_sent on_change(void *context, struct apply_job *job, struct apply_change *change,
+	struct turn *turn, const char **why)
+{
+	struct privilege *p = context;
+	struct span to = buf_span(&job->jid);
+	enum apply_sent sent;
+	struct query *q;
+	char id[48];
+
+	if (!turn->writer)
+		return APPLY_LATER;
+	/* A request that is open survives a set that does not grant it, but not the item's end.
+	 * Nobody waits for the answer: the set behind it has its own. */
+	if (change->new && change->old && change->old->asking && !sees(change->new)) {
+		id_make(p, id);
+		roster_begin(p, "set", to, id, turn->writer);
+		write_removal(turn->writer, change->old->jid);
+		if (writer_end(turn->writer) == WRITER_FULL)
+			return APPLY_LATER;
+	}
+	q = query_new(p, QUERY_CHANGE, job, to, id, turn);
+	if (!q)
+		return APPLY_LATER;
+	q->change = change;
+	roster_begin(p, "set", to, id, turn->writer);
+	if (change->new)
+		write_item(turn->writer, change->new);
+	else
+		write_removal(turn->writer, change->old->jid);
+	sent = query_end(p, q, turn);
+	*why = "larger than may be sent";
+	return sent;
+}
+
+/* Presence --------------------------------------------------------------- */
+
+/* False: it does not fit now. */
+static bool send_presence(
 	struct show *show, const char *type, struct span from, struct span to, struct turn *turn)
 {
 	show->sent = true;
 	writer_start(turn->writer, "presence", type, SPAN_NONE, to, from);
 	writer_raw(turn->writer, "/>");
-	writer_end(turn->writer);
-}
-
-struct leaving {
-	struct privilege *p;
-	struct turn *turn;
-	struct show *show;
-	struct span from, to;
-};
-
-static void leave_one(void *context, struct table_entry *e)
-{
-	struct leaving *l = context;
-
-	if (span_equal(jid_bare(e->key), l->from))
-		send_presence(l->show, "unavailable", e->key, l->to, l->turn);
+	return writer_end(turn->writer) != WRITER_FULL;
 }
 
 /* Each online resource of `from` is gone for `to`. */
-static void send_unavailable(
+static bool send_unavailable(
 	struct privilege *p, struct show *show, struct span from, struct span to, struct turn *turn)
 {
-	struct leaving leaving = {.p = p, .turn = turn, .show = show, .from = from, .to = to};
+	struct table_entry *e = table_find(p->users, from);
+	struct session *session;
 
-	table_each(p->online, leave_one, &leaving);
+	if (!e)
+		return true;
+	LIST_FOREACH(session, &((struct user *)table_record(e))->sessions, list)
+	if (!send_presence(show, "unavailable", table_entry_of(session)->key, to, turn))
+		return false;
+	return true;
+}
+
+/* Put an item into a roster once more, as it was. */
+static bool set_again(
+	struct privilege *p, struct span to, const struct roster_item *item, struct turn *turn)
+{
+	char id[48];
+
+	id_make(p, id);
+	roster_begin(p, "set", to, id, turn->writer);
+	write_item(turn->writer, item);
+	return writer_end(turn->writer) != WRITER_FULL;
 }
 
 static struct span contact_of(const struct apply_change *c)
@@ -266,76 +365,80 @@ static struct span contact_of(const struct apply_change *c)
 	return span_of(c->new ? c->new->jid : c->old->jid);
 }
 
-/* Ping as a barrier: once it is answered, the server has processed what we sent before. */
-static void ask_sync(struct privilege *p, struct apply_job *job, struct turn *turn)
-{
-	char id[48];
-
-	if (!query_new(p, QUERY_SYNC, job, NULL, p->config.host, id, turn)) {
-		job->deadline_ms = 0;
-		return;
-	}
-	writer_start(turn->writer, "iq", "get", span_of(id), p->config.host, p->config.domain);
-	writer_raw(turn->writer, "><ping xmlns='" NS_PING "'/></iq>");
-	if (writer_end(turn->writer) != WRITER_OK)
-		job->deadline_ms = 0;
-}
-
 static bool is_local(const struct privilege *p, struct span contact)
 {
 	return span_equal(jid_domain(contact), p->config.host);
 }
 
-/* Read the next rosters of contacts. After the last one send a ping: a server that refuses our
- * presence ends the stream, so the job is done when the ping is answered. */
-static void show_on(struct privilege *p, struct apply_job *job, struct turn *turn)
+/* Whether the contact's own roster has to be looked at: for a probe, which is answered by it, and
+ * for requests between the two, which only the server of the one who was asked knows. */
+static bool needs_peer(const struct apply_change *c)
+{
+	return (sees(c->new) && !sees(c->old)) || (c->old && c->old->asking) ||
+	       (c->new && (!c->old || c->old->subscription != c->new->subscription));
+}
+
+static bool show_change(
+	struct privilege *p, struct apply_job *job, struct apply_change *c, struct turn *turn)
+{
+	struct show *show = job->backend;
+	struct span user = buf_span(&job->jid), contact = contact_of(c);
+	bool local = is_local(p, contact), ok = true;
+
+	if (!c->done)
+		return true;
+	/* answered by the user's own roster, which has just been set */
+	if (sends(c->new) && !sends(c->old))
+		ok = send_presence(show, "probe", contact, user, turn);
+	if (ok && sends(c->old) && !sends(c->new))
+		ok = send_unavailable(p, show, user, contact, turn);
+	if (ok && sees(c->old) && !sees(c->new) && local)
+		ok = send_unavailable(p, show, contact, user, turn);
+	if (ok && local && needs_peer(c)) {
+		ok = ask_roster(p, QUERY_PEER, job, c, contact, turn) == APPLY_SENT;
+		show->peers += ok;
+	}
+	return ok;
+}
+
+/* Whether something was set whose subscription tells that the server takes it. */
+static bool proves(const struct apply_job *job)
+{
+	for (size_t i = 0; i < job->changes_count; i++)
+		if (job->changes[i].done && job->changes[i].new &&
+			job->changes[i].new->subscription != ROSTER_NONE)
+			return true;
+	return false;
+}
+
+/* The presence that the changes bring and take, in both directions, and requests that they answer.
+ * After the last one: a server that does not let us send presence ends the stream, so the job is
+ * done when an answer has come behind it all. */
+static enum apply_sent show_on(struct privilege *p, struct apply_job *job, struct turn *turn)
 {
 	struct show *show = job->backend;
 
-	while (show->next < job->changes_count && show->peers < PRIVILEGE_PIPELINE) {
-		struct apply_change *c = &job->changes[show->next++];
-
-		/* a probe is answered by the contact's roster: it must have the user */
-		if (c->done && sees(c->new) && !sees(c->old) && is_local(p, contact_of(c))) {
-			show->peers++;
-			ask_roster(p, QUERY_PEER, job, c, contact_of(c), turn);
-		}
+	while (p->config.on_behalf && show->next < job->changes_count &&
+		show->peers < PRIVILEGE_PIPELINE) {
+		if (!show_change(p, job, &job->changes[show->next], turn))
+			return APPLY_LATER;
+		show->next++;
 	}
 	if (show->peers > 0)
-		return;
-	if (show->sent)
-		ask_sync(p, job, turn);
-	else
-		apply_shown(p->config.apply, job, turn);
+		return APPLY_SENT;
+	if (show->sent || (!p->proven && proves(job)))
+		return ask_roster(p, QUERY_BEHIND, job, NULL, buf_span(&job->jid), turn);
+	apply_shown(job, turn);
+	return APPLY_SENT;
 }
 
-/* Send the presence that the changes add or remove, in both directions. */
-static void on_show(void *context, struct apply_job *job, struct turn *turn)
+static enum apply_sent on_show(void *context, struct apply_job *job, struct turn *turn)
 {
-	struct privilege *p = context;
-	struct span user = buf_span(&job->jid);
-	struct show *show;
-
-	if (!p->config.on_behalf || !turn->writer) {
-		apply_shown(p->config.apply, job, turn);
-		return;
-	}
-	job->backend = show = xcalloc(1, sizeof(*show));
-	for (size_t i = 0; i < job->changes_count; i++) {
-		struct apply_change *c = &job->changes[i];
-		struct span contact = contact_of(c);
-
-		if (!c->done)
-			continue;
-		/* answered by the user's own roster, which has just been set */
-		if (sends(c->new) && !sends(c->old))
-			send_presence(show, "probe", contact, user, turn);
-		if (sends(c->old) && !sends(c->new))
-			send_unavailable(p, show, user, contact, turn);
-		if (sees(c->old) && !sees(c->new) && is_local(p, contact))
-			send_unavailable(p, show, contact, user, turn);
-	}
-	show_on(p, job, turn);
+	if (!turn->writer)
+		return APPLY_LATER;
+	if (!job->backend)
+		job->backend = xcalloc(1, sizeof(struct show));
+	return show_on(context, job, turn);
 }
 
 static bool is_of(void *job, struct table_entry *e)
@@ -387,7 +490,8 @@ static bool item_of_node(
 		if (name.n)
 			item->name = xstrndup(name.p, name.n);
 		if (subscription.n)
-			roster_subscription_parse(subscription.p, &item->subscription);
+			roster_subscription_parse(subscription, &item->subscription);
+		item->asking = span_is(xml_attribute(node, "ask"), "subscribe");
 		for (const struct xml_node *g = xml_child(node, NS_ROSTER, "group"); g;
 			g = xml_next(g, NS_ROSTER, "group")) {
 			buf_reset(&text);
@@ -435,22 +539,110 @@ static const char *error_of(const struct stanza *s, struct buf *message)
 	return span_is(condition, "forbidden") ? "forbidden" : "rejected";
 }
 
-/* The roster of a contact: if it has the user with from or both, a probe makes the user see the
- * contact. */
+/* What the roster of a contact says: requests that are answered by the change go (an "unsubscribe"
+ * takes them back), and if it has the user with from or both, a probe makes the user see the
+ * contact. False: it did not fit, and is to be done again from the question on. */
+static bool show_peer(struct privilege *p, struct apply_job *job, const struct apply_change *c,
+	const struct roster *peer, struct turn *turn)
+{
+	struct show *show = job->backend;
+	struct span user = buf_span(&job->jid), contact = contact_of(c);
+	const struct roster_item *theirs = roster_find(peer, buf_string(&job->jid));
+	bool ok = true;
+
+	if (c->old && c->old->asking) {
+		ok = send_presence(show, "unsubscribe", user, contact, turn);
+		/* which would have ended what they grant, too */
+		if (ok && sends(theirs))
+			ok = set_again(p, contact, theirs, turn);
+	}
+	if (ok && c->new &&theirs && theirs->asking) {
+		ok = send_presence(show, "unsubscribe", contact, user, turn);
+		if (ok && sends(c->new))
+			ok = set_again(p, user, c->new, turn);
+	}
+	if (ok && sees(c->new) && !sees(c->old) && sends(theirs))
+		ok = send_presence(show, "probe", user, contact, turn);
+	return ok;
+}
+
 static void on_peer(struct privilege *p, struct apply_job *job, const struct apply_change *c,
 	const struct stanza *s, struct turn *turn)
 {
 	struct show *show = job->backend;
+	size_t index = (size_t)(c - job->changes);
 	struct roster roster;
 
+	show->peers--;
 	if (s->type == TYPE_RESULT && !s->refusal) {
-		if (read_roster(s, &roster) && sends(roster_find(&roster, buf_string(&job->jid))))
-			send_presence(show, "probe", buf_span(&job->jid), contact_of(c), turn);
+		if (read_roster(s, &roster) && !show_peer(p, job, c, &roster, turn) &&
+			index < show->next)
+			show->next = index;
 		roster_free(&roster);
 	}
-	show->peers--;
-	apply_alive(p->config.apply, job, turn);
-	show_on(p, job, turn);
+	apply_alive(job, turn);
+	if (show_on(p, job, turn) == APPLY_LATER)
+		apply_owe(job);
+}
+
+/* Whether the roster has what was set; a server that stores each subscription as "none" cannot be
+ * used this way. */
+static bool sets_stored(const struct apply_job *job, const struct roster *roster)
+{
+	for (size_t i = 0; i < job->changes_count; i++) {
+		const struct apply_change *c = &job->changes[i];
+		const struct roster_item *item =
+			c->done && c->new ? roster_find(roster, c->new->jid) : NULL;
+
+		if (item && item->subscription != ROSTER_NONE)
+			return true;
+	}
+	return false;
+}
+
+static void on_behind(
+	struct privilege *p, struct apply_job *job, const struct stanza *s, struct turn *turn)
+{
+	struct roster roster;
+
+	if (!p->proven && proves(job) && s->type == TYPE_RESULT && !s->refusal) {
+		p->proven = read_roster(s, &roster) && sets_stored(job, &roster);
+		roster_free(&roster);
+		if (!p->proven) {
+			err_error("the server takes what is set in rosters, but makes every "
+				  "subscription 'none' (ejabberd 24.12 does): use --via "
+				  "ejabberd-api");
+			p->config.refused(p->config.context);
+			return;
+		}
+	}
+	apply_shown(job, turn);
+}
+
+static void refuse(struct privilege *p, enum server_kind server)
+{
+	p->version_ms = DEADLINE_NEVER;
+	say_missing(p, server);
+	p->config.refused(p->config.context);
+}
+
+/* jabber:iq:version (XEP-0092) of the host. */
+static void on_version(struct privilege *p, const struct stanza *s)
+{
+	const struct xml_node *query = xml_child(s->root, NS_VERSION, "query");
+	const struct xml_node *name = query ? xml_child(query, NS_VERSION, "name") : NULL;
+	enum server_kind server = SERVER_UNKNOWN;
+	struct buf text;
+
+	buf_init(&text, 256);
+	if (name && s->type == TYPE_RESULT && xml_node_text(s->text, name, &text)) {
+		if (strcasestr(buf_string(&text), "prosody"))
+			server = SERVER_PROSODY;
+		else if (strcasestr(buf_string(&text), "ejabberd"))
+			server = SERVER_EJABBERD;
+	}
+	buf_free(&text);
+	refuse(p, server);
 }
 
 static void on_answer(struct privilege *p, const struct stanza *s, struct turn *turn)
@@ -474,7 +666,7 @@ static void on_answer(struct privilege *p, const struct stanza *s, struct turn *
 			error = "rejected";
 			buf_append_string(&message, "the server's answer is no roster");
 		}
-		apply_got(p->config.apply, q.job, &roster, error, buf_string(&message), turn);
+		apply_got(q.job, &roster, error, buf_string(&message), turn);
 		roster_free(&roster);
 		break;
 	case QUERY_CHANGE:
@@ -482,13 +674,16 @@ static void on_answer(struct privilege *p, const struct stanza *s, struct turn *
 		if (error && q.change->kind == CHANGE_REMOVE &&
 			span_is(stanza_error_condition(s), "item-not-found"))
 			error = NULL;
-		apply_changed(p->config.apply, q.job, q.change, error, buf_string(&message), turn);
+		apply_changed(q.job, q.change, error, buf_string(&message), turn);
 		break;
 	case QUERY_PEER:
 		on_peer(p, q.job, q.change, s, turn);
 		break;
-	case QUERY_SYNC:
-		apply_shown(p->config.apply, q.job, turn);
+	case QUERY_BEHIND:
+		on_behind(p, q.job, s, turn);
+		break;
+	case QUERY_VERSION:
+		on_version(p, s);
 		break;
 	}
 	buf_free(&message);
@@ -496,43 +691,42 @@ static void on_answer(struct privilege *p, const struct stanza *s, struct turn *
 
 /* What the server grants ------------------------------------------------- */
 
-static bool has_permission(const struct xml_node *privilege, const char *access, const char *type)
+/* Before the lines to add are told: which server is it? */
+static void ask_version(struct privilege *p, unsigned missing, struct turn *turn)
 {
-	for (const struct xml_node *n = privilege->first_child; n; n = n->next)
-		if (span_is(n->name, "perm") && span_is(xml_attribute(n, "access"), access) &&
-			(span_is(xml_attribute(n, "type"), type) ||
-				(strcmp(access, "roster") == 0 && strcmp(type, "get") == 0 &&
-					span_is(xml_attribute(n, "type"), "both")) ||
-				(strcmp(access, "presence") == 0 &&
-					span_is(xml_attribute(n, "type"), "roster"))))
-			return true;
-	return false;
+	struct query *q;
+	char id[48];
+
+	p->missing = missing;
+	p->advertisement_ms = DEADLINE_NEVER;
+	p->version_ms = turn->now_ms + VERSION_MS;
+	q = query_new(p, QUERY_VERSION, NULL, p->config.host, id, turn);
+	if (!q)
+		return;
+	writer_start(turn->writer, "iq", "get", span_of(id), p->config.host, p->config.domain);
+	writer_raw(turn->writer, "><query xmlns='" NS_VERSION "'/></iq>");
+	query_end(p, q, turn);
 }
 
-static void on_advertisement(
-	struct privilege *p, const struct xml_node *privilege, struct turn *turn)
+static void on_advertisement(struct privilege *p, struct turn *turn)
 {
-	bool rosters = !p->config.rosters ||
-		       has_permission(privilege, "roster", p->config.read_only ? "get" : "both");
-	bool presence = (!p->config.on_behalf && p->config.logins == LOGINS_NONE) ||
-			has_permission(privilege, "presence", "managed_entity");
+	unsigned missing = needed(p) & ~grants_of(p->grants, p->config.host);
 
-	if (p->granted && !(rosters && presence))
+	if (p->granted && missing)
 		err_warn("the server has taken back what it granted");
 	p->advertisement_ms = DEADLINE_NEVER;
-	if (!rosters || !presence) {
-		say_grant(p);
-		p->config.refused(p->config.context);
+	if (missing) {
+		ask_version(p, missing, turn);
 		return;
 	}
-	if (!p->granted) {
-		p->granted = true;
-		err_info("access to the rosters of '%.*s' is granted", SPAN_ARG(p->config.host));
-		if (p->config.rosters && !p->config.on_behalf)
-			err_note("without --on-behalf, presence follows at the next status change");
-		if (p->config.rosters)
-			apply_up(p->config.apply, turn);
-	}
+	p->version_ms = DEADLINE_NEVER;
+	if (p->granted)
+		return;
+	p->granted = true;
+	err_info("access to the rosters of '%.*s' is granted", SPAN_ARG(p->config.host));
+	if (p->config.rosters && !p->config.on_behalf)
+		err_note("without --on-behalf, presence follows at the next status change");
+	p->config.ready(p->config.context, turn);
 }
 
 /* Presence of users ------------------------------------------------------ */
@@ -550,6 +744,38 @@ static void tell_login(struct privilege *p, struct span full, struct turn *turn)
 	p->config.login(p->config.context, (struct span){bare.p, bare.n - p->config.host.n - 1});
 }
 
+static void session_add(struct privilege *p, struct span full)
+{
+	struct table_entry *e = table_add(p->online, full, sizeof(struct session), DEADLINE_NEVER);
+	struct table_entry *u = e ? table_find(p->users, jid_bare(full)) : NULL;
+	struct session *session;
+
+	if (e && !u)
+		u = table_add(p->users, jid_bare(full), sizeof(struct user), DEADLINE_NEVER);
+	if (!u) {
+		if (!p->crowded)
+			err_warn("more than %zu sessions online: they are not all remembered",
+				p->config.max_online);
+		p->crowded = true;
+		if (e)
+			table_remove(p->online, e);
+		return;
+	}
+	session = table_record(e);
+	session->user = table_record(u);
+	LIST_INSERT_HEAD(&session->user->sessions, session, list);
+}
+
+static void session_remove(struct privilege *p, struct table_entry *e)
+{
+	struct session *session = table_record(e);
+
+	LIST_REMOVE(session, list);
+	if (LIST_EMPTY(&session->user->sessions))
+		table_remove(p->users, table_entry_of(session->user));
+	table_remove(p->online, e);
+}
+
 static void on_presence(struct privilege *p, const struct stanza *s, struct turn *turn)
 {
 	struct table_entry *e;
@@ -561,15 +787,12 @@ static void on_presence(struct privilege *p, const struct stanza *s, struct turn
 	e = table_find(p->online, s->from);
 	if (s->type == TYPE_UNAVAILABLE || s->type == TYPE_ERROR) {
 		if (e)
-			table_remove(p->online, e);
+			session_remove(p, e);
 	} else if (s->type == TYPE_NONE) {
 		if (p->config.logins == LOGINS_ALL || (p->config.logins == LOGINS_NEW && !e))
 			tell_login(p, s->from, turn);
-		if (!e && !table_add(p->online, s->from, 0, DEADLINE_NEVER) && !p->crowded) {
-			p->crowded = true;
-			err_warn("more than %zu sessions online: they are not all remembered",
-				p->config.max_online);
-		}
+		if (!e)
+			session_add(p, s->from);
 	}
 }
 
@@ -583,15 +806,13 @@ void privilege_up(struct privilege *p, struct turn *turn)
 void privilege_down(struct privilege *p)
 {
 	p->granted = false;
-	p->advertisement_ms = DEADLINE_NEVER;
-	if (p->config.rosters)
-		apply_down(p->config.apply);
+	p->advertisement_ms = p->version_ms = DEADLINE_NEVER;
 	clear(p);
 }
 
 void privilege_stanza(struct privilege *p, const struct stanza *s, struct turn *turn)
 {
-	const struct xml_node *child = s->root->first_child;
+	struct span host;
 
 	if (stanza_is_answer(s))
 		on_answer(p, s, turn);
@@ -599,22 +820,19 @@ void privilege_stanza(struct privilege *p, const struct stanza *s, struct turn *
 		stanza_error_reply(turn->writer, s, ERROR_SERVICE_UNAVAILABLE, NULL);
 	else if (s->kind == STANZA_PRESENCE)
 		on_presence(p, s, turn);
-	else if (s->type != TYPE_ERROR && child && span_is(child->name, "privilege") &&
-		 (span_is(child->ns, NS_PRIVILEGE_1) || span_is(child->ns, NS_PRIVILEGE_2)) &&
-		 span_equal(s->from, p->config.host))
-		on_advertisement(p, child, turn);
+	else if (grants_note(p->grants, s, &host) && span_equal(host, p->config.host))
+		on_advertisement(p, turn);
 }
 
 int64_t privilege_deadline(const struct privilege *p)
 {
-	return p->advertisement_ms;
+	return p->advertisement_ms < p->version_ms ? p->advertisement_ms : p->version_ms;
 }
 
 void privilege_tick(struct privilege *p, struct turn *turn)
 {
-	if (p->advertisement_ms > turn->now_ms)
-		return;
-	p->advertisement_ms = DEADLINE_NEVER;
-	say_grant(p);
-	p->config.refused(p->config.context);
+	if (p->version_ms <= turn->now_ms)
+		refuse(p, SERVER_UNKNOWN);
+	if (p->advertisement_ms <= turn->now_ms)
+		ask_version(p, needed(p), turn);
 }

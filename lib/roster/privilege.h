@@ -5,8 +5,10 @@
  * stanzas go out through a writer.
  *
  * Presence (on_behalf): the server must let the component send from its users'
- * addresses. A probe from X to Y is only sent when Y's roster has X with from or both: otherwise it
- * would delete a pending request (Prosody).
+ * addresses. A probe from X to Y is only sent when Y's roster has X with from or both: with any
+ * other it would undo a pending request (Prosody). Requests that a change has answered are taken
+ * back: only the server of the one who was asked knows them, so that the rosters of changed
+ * contacts on the same host are read.
  */
 #ifndef OUTBOARD_ROSTER_PRIVILEGE_H
 #define OUTBOARD_ROSTER_PRIVILEGE_H
@@ -20,18 +22,21 @@ enum privilege_logins { LOGINS_NONE, LOGINS_NEW, LOGINS_ALL };
 #define PRIVILEGE_ADVERTISEMENT_MS 5000
 /* Requests of one job on the way at once: the server works them off one by one anyway. */
 #define PRIVILEGE_PIPELINE 64
+/* Requests that a job can have open: one more behind them, and one that asks who the server is. */
+#define PRIVILEGE_OPEN (PRIVILEGE_PIPELINE + 2)
 
 struct privilege_config {
 	struct span domain, host; /* the component's; the users' */
-	struct apply *apply;
-	bool rosters;	/* rosters are set this way (else only presence is watched) */
-	bool on_behalf; /* send presence from users' addresses */
-	bool read_only; /* --dry-run: reading suffices */
+	bool rosters;		  /* rosters are set this way (else only presence is watched) */
+	bool on_behalf;		  /* send presence from users' addresses */
+	bool read_only;		  /* --dry-run: reading suffices */
 	enum privilege_logins logins;
 	size_t max_pending, max_online;
 	/* A user has come online. */
 	void (*login)(void *context, struct span user);
-	/* The server does not grant what is needed. What to configure has
+	/* All that is needed is granted. */
+	void (*ready)(void *context, struct turn *turn);
+	/* Nothing will come of it: the server does not grant what is needed. What to configure has
 	 * been logged; the owner ends with EXIT_CONFIG. */
 	void (*refused)(void *context);
 	void *context;

@@ -231,16 +231,11 @@ static const char *read_name(struct json_reader *r, enum json_token token, struc
 
 static const char *read_subscription(struct json_reader *r, enum json_token token, struct draft *d)
 {
-	char name[8] = "";
-
 	d->subscription = ROSTER_BOTH;
 	if (token == JSON_READ_NULL)
 		return NULL;
-	if (token == JSON_READ_STRING && r->text.n < sizeof(name)) {
-		memcpy(name, r->text.p, r->text.n);
-		if (roster_subscription_parse(name, &d->subscription))
-			return NULL;
-	}
+	if (token == JSON_READ_STRING && roster_subscription_parse(r->text, &d->subscription))
+		return NULL;
 	return "subscription that is none of none, to, from, both";
 }
 

@@ -60,6 +60,16 @@ bool roster_skips_has(const struct roster_skips *s, const char *jid)
 	       bsearch(&jid, s->jids, s->jids_count, sizeof(*s->jids), compare_texts);
 }
 
+void roster_skips_tell(const struct roster_skips *s, const char *user)
+{
+	if (!s->count)
+		return;
+	err_warn("'%s': %zu contact%s left out, the first one '%.100s': %s", user, s->count,
+		s->count == 1 ? " is" : "s are", s->list[0].contact, s->list[0].why);
+	for (size_t i = 0; i < s->count; i++)
+		err_info("'%s': left out '%.100s': %s", user, s->list[i].contact, s->list[i].why);
+}
+
 /* What is kept ----------------------------------------------------------- */
 
 void roster_keep_init(struct roster_keep *k)
@@ -187,10 +197,10 @@ const char *roster_subscription_name(enum roster_subscription s)
 	return subscriptions[s];
 }
 
-bool roster_subscription_parse(const char *name, enum roster_subscription *out)
+bool roster_subscription_parse(struct span name, enum roster_subscription *out)
 {
 	for (int i = ROSTER_NONE; i <= ROSTER_BOTH; i++)
-		if (strcmp(name, subscriptions[i]) == 0) {
+		if (span_is(name, subscriptions[i])) {
 			*out = (enum roster_subscription)i;
 			return true;
 		}
@@ -344,7 +354,8 @@ void roster_diff(const struct roster *from, const struct roster *to,
 			c.name = names_differ(c.old, c.new);
 			c.groups = groups_differ(c.old, c.new);
 			c.subscription = c.old->subscription != c.new->subscription;
-			if (!c.name && !c.groups && !c.subscription)
+			c.request = c.old->asking || c.old->asked;
+			if (!c.name && !c.groups && !c.subscription && !c.request)
 				continue;
 		} else {
 			c.kind = c.new ? CHANGE_ADD : CHANGE_REMOVE;

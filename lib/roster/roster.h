@@ -60,6 +60,9 @@ void roster_skips_free(struct roster_skips *s);
 /* Whether one of them is this bare JID, or a resource of it. */
 bool roster_skips_has(const struct roster_skips *s, const char *jid);
 
+/* Warn of what was left out of a user's record: how many, and the first; all of them with -v. */
+void roster_skips_tell(const struct roster_skips *s, const char *user);
+
 /* Contacts and groups that are neither added, changed nor removed (--keep, --keep-group). */
 struct roster_keep {
 	struct buf jids, domains, above, groups; /* private: NUL after each; above: of *.DOMAIN */
@@ -88,7 +91,7 @@ const struct roster_item *roster_find(const struct roster *r, const char *jid);
 
 const char *roster_subscription_name(enum roster_subscription s);
 /* false if it is none of none, to, from, both */
-bool roster_subscription_parse(const char *name, enum roster_subscription *out);
+bool roster_subscription_parse(struct span name, enum roster_subscription *out);
 
 enum roster_status {
 	ROSTER_OK,
@@ -159,6 +162,7 @@ struct roster_change {
 	enum roster_change_kind kind;
 	const struct roster_item *old, *new; /* NULL where there is none */
 	bool name, groups, subscription;     /* CHANGE_UPDATE: what differs */
+	bool request; /* CHANGE_UPDATE: old has a request open, of which the new one says nothing */
 };
 
 /* Call fn for each change that makes `to` out of `from`, in the order of JIDs. */

@@ -15,7 +15,9 @@
     no-length   a body that ends with the connection
     huge        an endless body       huge-length announces 1 TB
     headers     endless headers       garbage     no HTTP
-    gzip        a compressed body that nobody asked for
+    gzip        a compressed body; gzip-bomb: one that becomes 100 MB
+    fresh       ETag and a Last-Modified that is the answer's Date; aged: 3 s before it
+    body        what the query says
     bomb        100 000 open brackets nul, nan, inf, control, utf8, empty, null, array, string,
                 number, trail, two, surrogate, comment, single: JSON that is none, or no roster
     etag        ETag and 304          modified    Last-Modified and 304
@@ -123,6 +125,7 @@ class Connection:
                         "accept-encoding") if h in headers)))
                 log.flush()
         path, _, query = target.partition("?")
+        self.query = query
         _, kind, user = (path + "//").split("/")[:3]
         with lock:
             seen[path] = times = seen.get(path, 0) + 1
@@ -199,6 +202,33 @@ class Connection:
     def do_gzip(self, user, headers, times):
         import gzip
         self.answer(gzip.compress(roster(user)), "200 OK", "Content-Encoding: gzip")
+        return True
+
+    def do_gzip_bomb(self, user, headers, times):
+        import gzip
+        self.answer(gzip.compress(b'{"a@b":"' + b" " * 100000000 + b'"}'), "200 OK",
+                    "Content-Encoding: gzip")
+        return True
+
+    def dated(self, user, headers, age):
+        from email.utils import formatdate
+        now = time.time()
+        if "if-none-match" in headers or "if-modified-since" in headers:
+            self.send("HTTP/1.1 304 Not Modified\r\n\r\n")
+        else:
+            self.answer(roster(user), "200 OK", 'ETag: "v"',
+                        "Last-Modified: " + formatdate(now - age, usegmt=True),
+                        "Date: " + formatdate(now, usegmt=True))
+        return True
+
+    def do_fresh(self, user, headers, times):
+        return self.dated(user, headers, 1)
+
+    def do_aged(self, user, headers, times):
+        return self.dated(user, headers, 5)
+
+    def do_body(self, user, headers, times):
+        self.answer(urllib.parse.unquote_to_bytes(self.query))
         return True
 
     def do_etag(self, user, headers, times):

@@ -11,6 +11,7 @@ static struct buf results, asked;
 static struct apply_job *jobs[64];
 static size_t jobs_count, forgotten;
 static const char *refuse, *touched;
+static bool later;
 
 /* A turn at this time. */
 static struct turn *at(int64_t now_ms)
@@ -29,23 +30,25 @@ static void on_result(void *context, void *client, struct span line, bool failed
 	buf_append_span(&results, line);
 }
 
-static void on_get(void *context, struct apply_job *job, struct turn *turn)
+static enum apply_sent on_get(void *context, struct apply_job *job, struct turn *turn)
 {
 	(void)context;
 	(void)turn;
 	buf_printf(&asked, "get %s;", buf_string(&job->jid));
 	jobs[jobs_count++] = job;
+	return APPLY_SENT;
 }
 
-static const char *on_change(
-	void *context, struct apply_job *job, struct apply_change *change, struct turn *turn)
+static enum apply_sent on_change(void *context, struct apply_job *job, struct apply_change *change,
+	struct turn *turn, const char **why)
 {
 	(void)context;
 	(void)turn;
 	(void)job;
 	buf_printf(&asked, "%d %s;", (int)change->kind,
 		(change->new ? change->new : change->old)->jid);
-	return refuse;
+	*why = refuse;
+	return later ? APPLY_LATER : refuse ? APPLY_NEVER : APPLY_SENT;
 }
 
 static void on_forget(void *context, struct apply_job *job)
@@ -61,24 +64,37 @@ static bool on_touches(void *context, struct span jid)
 	return touched && span_is(jid, touched);
 }
 
+static struct apply_config config;
+
+static void renew(void);
+
 static void begin(int64_t max_removals, bool dry_run)
 {
-	const struct apply_config config = {.host = SPAN("h"),
+	config = (struct apply_config){.host = SPAN("h"),
 		.dry_run = dry_run,
 		.max_removals = max_removals,
+		.max_removals_percent = -1,
 		.timeout_ms = 100,
 		.jobs = 4,
 		.result = on_result};
+	buf_init(&results, BUF_NO_MAX);
+	buf_init(&asked, BUF_NO_MAX);
+	jobs_count = forgotten = 0;
+	refuse = touched = NULL;
+	later = false;
+	renew();
+}
+
+/* With what config says now. */
+static void renew(void)
+{
 	const struct apply_backend backend = {.get = on_get,
 		.change = on_change,
 		.forget = on_forget,
 		.touches = on_touches,
 		.pipeline = 2};
 
-	buf_init(&results, BUF_NO_MAX);
-	buf_init(&asked, BUF_NO_MAX);
-	jobs_count = forgotten = 0;
-	refuse = touched = NULL;
+	apply_free(apply);
 	apply = apply_new(&config);
 	apply_backend_set(apply, &backend);
 }
@@ -86,6 +102,7 @@ static void begin(int64_t max_removals, bool dry_run)
 static void end(void)
 {
 	apply_free(apply);
+	apply = NULL;
 	buf_free(&results);
 	buf_free(&asked);
 }
@@ -113,7 +130,7 @@ static void got(struct apply_job *job, const char *json)
 
 	buf_init(&message, BUF_NO_MAX);
 	CHECK(roster_parse(span_of(json), &rules, &roster, &skips, &message) == ROSTER_OK);
-	apply_got(apply, job, &roster, NULL, NULL, at(0));
+	apply_got(job, &roster, NULL, NULL, at(0));
 	roster_free(&roster);
 	roster_skips_free(&skips);
 	buf_free(&message);
@@ -145,18 +162,21 @@ static void serial_and_pipelined(void)
 	give("b", "{}", two);
 	CHECK(says(&asked, "get a@h;get b@h;"));
 	got(jobs[0], "{\"x@h\":{\"name\":\"X\"},\"w@h\":{}}");
-	CHECK(says(&asked, "2 w@h;1 x@h;"));
+	CHECK(says(&asked, "1 x@h;0 y@h;"));
 	CHECK(apply_record_of(apply, SPAN("a@h"))->roster.count == 0); /* the newer one */
 	CHECK(apply_record_of(apply, SPAN("b@h"))->roster.count == 0);
 	CHECK(!apply_record_of(apply, SPAN("c@h")));
-	apply_changed(apply, jobs[0], &jobs[0]->changes[0], NULL, NULL, at(0));
-	CHECK(says(&asked, "0 y@h;"));
-	apply_changed(apply, jobs[0], &jobs[0]->changes[1], NULL, NULL, at(0));
-	apply_changed(apply, jobs[0], &jobs[0]->changes[2], NULL, NULL, at(0));
+	apply_changed(jobs[0], &jobs[0]->changes[0], NULL, NULL, at(0));
+	CHECK(says(&asked, "0 z@h;"));
+	/* removals wait until the rest has been taken */
+	apply_changed(jobs[0], &jobs[0]->changes[1], NULL, NULL, at(0));
+	CHECK(says(&asked, ""));
+	apply_changed(jobs[0], &jobs[0]->changes[2], NULL, NULL, at(0));
+	CHECK(says(&asked, "2 w@h;"));
 	CHECK(says(&results, ""));
-	apply_changed(apply, jobs[0], &jobs[0]->changes[3], NULL, NULL, at(0));
+	apply_changed(jobs[0], &jobs[0]->changes[3], NULL, NULL, at(0));
 	CHECK(says(&results, "1 " OK("a", 2, 1, 1)));
-	CHECK(says(&asked, "0 z@h;get a@h;"));
+	CHECK(says(&asked, "get a@h;"));
 	got(jobs[1], "{}");
 	CHECK(says(&results, "2 " OK("b", 0, 0, 0)));
 	apply_client_gone(apply, two);
@@ -164,6 +184,152 @@ static void serial_and_pipelined(void)
 	CHECK(says(&results, "- " OK("A", 0, 0, 0)));
 	CHECK(apply_count(apply) == 0);
 	end();
+}
+
+#define LETS_THROUGH                                                                               \
+	"--max-removals of roster-apply lets them through, or a record with "                      \
+	"\\\"removals\\\":\\\"all\\\" (roster-fetch --allow-removals)"
+
+/* What does not fit now is sent at the next tick; the deadline says so. */
+static void owed_goes_on(void)
+{
+	begin(-1, false);
+	apply_up(apply, at(0));
+	give("a", "{\"x@h\":{},\"y@h\":{}}", NULL);
+	later = true;
+	got(jobs[0], "{}");
+	CHECK(says(&asked, "get a@h;0 x@h;"));
+	CHECK(apply_deadline(apply) == 0);
+	apply_tick(apply, at(1));
+	CHECK(says(&asked, "0 x@h;"));
+	later = false;
+	apply_tick(apply, at(2));
+	CHECK(says(&asked, "0 x@h;0 y@h;"));
+	CHECK(apply_deadline(apply) == 100);
+	end();
+}
+
+/* If the server refuses one addition or update, nothing is removed. */
+static void refused_removes_nothing(void)
+{
+	begin(-1, false);
+	apply_up(apply, at(0));
+	give("a", "{\"x@h\":{},\"y@h\":{}}", NULL);
+	got(jobs[0], "{\"w@h\":{},\"v@h\":{}}");
+	CHECK(says(&asked, "get a@h;0 x@h;0 y@h;"));
+	apply_changed(jobs[0], &jobs[0]->changes[1], NULL, NULL, at(0));
+	apply_changed(jobs[0], &jobs[0]->changes[0], "rejected", "no", at(0));
+	CHECK(says(&asked, ""));
+	CHECK(says(&results, "-!{\"user\":\"a\",\"status\":\"error\",\"error\":\"rejected\","
+			     "\"message\":\"x@h: no\",\"added\":1,\"updated\":0,\"removed\":0,"
+			     "\"withheld\":2}\n"));
+	end();
+}
+
+/* A part of those that could be removed, of more than ten. */
+static void parts(void)
+{
+	struct buf server;
+
+	buf_init(&server, BUF_NO_MAX);
+	for (size_t n = 10; n <= 12; n++) {
+		buf_reset(&server);
+		for (size_t i = 0; i < n; i++)
+			buf_printf(&server, "%s\"c%02zu@h\":{}", i ? "," : "{", i);
+		buf_append_char(&server, '}');
+		begin(-1, true);
+		config.max_removals_percent = 50;
+		renew();
+		apply_up(apply, at(0));
+		give("a", "{\"c00@h\":{},\"c01@h\":{},\"c02@h\":{},\"c03@h\":{},\"c04@h\":{}}",
+			NULL);
+		got(jobs[0], buf_string(&server));
+		if (n == 10)
+			CHECK(says(&results, "- " OK("a", 0, 0, 5)));
+		else
+			CHECK(strstr(buf_string(&results), "too-many-removals"));
+		buf_reset(&results);
+		/* the record says that it is meant */
+		give("a", "{},\"removals\":\"all\"", NULL);
+		got(jobs[1], buf_string(&server));
+		CHECK(!strstr(buf_string(&results), "error"));
+		end();
+	}
+	buf_free(&server);
+}
+
+/* A key that is no contact makes the rest doubtful. */
+static void foreign_withholds(void)
+{
+	begin(-1, false);
+	apply_up(apply, at(0));
+	give("a", "{\"x@h\":{},\"error\":\"down\"}", NULL);
+	got(jobs[0], "{\"w@h\":{}}");
+	CHECK(says(&asked, "get a@h;0 x@h;"));
+	apply_changed(jobs[0], &jobs[0]->changes[0], NULL, NULL, at(0));
+	CHECK(says(&results, "-!{\"user\":\"a\",\"status\":\"error\",\"error\":\"removals-"
+			     "withheld\",\"message\":"
+			     "\"1 missing contacts stay, because not all in the record are "
+			     "contacts: 'error': no "
+			     "contact\",\"added\":1,\"updated\":0,\"removed\":0,\"withheld\":1,"
+			     "\"skipped\":1}\n"));
+	/* nothing missing, nothing withheld */
+	give("a", "{\"w@h\":{},\"error\":\"down\"}", NULL);
+	got(jobs[1], "{\"w@h\":{}}");
+	CHECK(says(&results, "- {\"user\":\"a\",\"status\":\"ok\",\"added\":0,\"updated\":0,"
+			     "\"removed\":0,\"skipped\":1}\n"));
+	end();
+}
+
+static void kept_stay(void)
+{
+	struct roster_keep keep;
+	struct buf users;
+
+	roster_keep_init(&keep);
+	buf_init(&users, BUF_NO_MAX);
+	buf_append(&users, "root\0admin", 11);
+	roster_keep_add(&keep, "d.h");
+	roster_keep_add_group(&keep, "Team");
+	begin(-1, true);
+	config.keep = &keep;
+	config.skip_users = &users;
+	renew();
+	apply_up(apply, at(0));
+	give("a", "{\"n@d.h\":{},\"t@h\":\"Tom\",\"u@h\":{\"groups\":[\"Team\"]}}", NULL);
+	got(jobs[0], "{\"d.h\":{\"name\":\"D\"},\"t@h\":{\"groups\":[\"Team\"]},"
+		     "\"v@h\":{\"groups\":[\"Team\",\"X\"]},\"w@h\":{\"groups\":[\"X\"]}}");
+	CHECK(says(&results, "- " OK("a", 0, 0, 1)));
+	buf_reset(&asked);
+	give("Admin", "{}", NULL);
+	CHECK(says(&asked, ""));
+	CHECK(says(&results, "- {\"user\":\"Admin\",\"status\":\"ok\",\"added\":0,\"updated\":0,"
+			     "\"removed\":0,\"left\":\"skip-user\"}\n"));
+	end();
+	roster_keep_free(&keep);
+	buf_free(&users);
+}
+
+/* An open request is a difference, whatever the subscription. */
+static void requests_differ(void)
+{
+	struct roster roster;
+	struct roster_skips skips = {0};
+	struct buf message;
+	const struct roster_rules rules = ROSTER_RULES_INIT;
+
+	buf_init(&message, BUF_NO_MAX);
+	begin(-1, false);
+	apply_up(apply, at(0));
+	give("a", "{\"x@h\":{},\"y@h\":{}}", NULL);
+	CHECK(roster_parse(SPAN("{\"x@h\":{},\"y@h\":{}}"), &rules, &roster, &skips, &message) ==
+		ROSTER_OK);
+	roster.items[0].asking = true;
+	apply_got(jobs[0], &roster, NULL, NULL, at(0));
+	CHECK(says(&asked, "get a@h;1 x@h;"));
+	end();
+	roster_free(&roster);
+	buf_free(&message);
 }
 
 static void failures(void)
@@ -174,7 +340,8 @@ static void failures(void)
 	got(jobs[0], "{\"x@h\":{},\"y@h\":{}}");
 	CHECK(says(&results,
 		"-!{\"user\":\"a\",\"status\":\"error\",\"error\":\"too-many-removals\","
-		"\"message\":\"2 contacts would be removed\"}\n"));
+		"\"message\":\"2 of 2 contacts would be removed: " LETS_THROUGH
+		"\",\"withheld\":2}\n"));
 	give("b@c", "{}", NULL);
 	CHECK(says(&results, "-!{\"user\":\"b@c\",\"status\":\"error\",\"error\":\"bad-user\","
 			     "\"message\":\"not a localpart\"}\n"));
@@ -183,7 +350,8 @@ static void failures(void)
 	give("a", "{\"x@h\":{},\"y@h\":{},\"z@h\":{}}", NULL);
 	got(jobs[1], "{}");
 	CHECK(says(&results, "-!{\"user\":\"a\",\"status\":\"error\",\"error\":\"rejected\","
-			     "\"message\":\"x@h: too large\"}\n"));
+			     "\"message\":\"x@h: too large\",\"added\":0,\"updated\":0,"
+			     "\"removed\":0}\n"));
 	refuse = NULL;
 	/* time */
 	give("a", "{\"x@h\":{}}", NULL);
@@ -221,7 +389,7 @@ static void touched_waits(void)
 	give("c", "{}", NULL);
 	CHECK(says(&asked, "get a@h;2 b@h;2 c@h;get c@h;"));
 	touched = NULL;
-	apply_changed(apply, jobs[0], &jobs[0]->changes[0], NULL, NULL, at(0));
+	apply_changed(jobs[0], &jobs[0]->changes[0], NULL, NULL, at(0));
 	CHECK(says(&asked, "get b@h;"));
 	/* the job of a user whose contact drops him waits for the contact's, and the other way
 	 * round */
@@ -258,10 +426,10 @@ static void skipped_stay(void)
 
 	buf_init(&skipped, BUF_NO_MAX);
 	buf_init(&server, BUF_NO_MAX);
-	buf_append_string(&skipped, "{},\"skipped\":[{\"contact\":\"no@@address\",\"why\":\"\"}");
+	buf_append_string(&skipped, "{},\"skipped\":[{\"contact\":\"no@address\",\"why\":\"\"}");
 	buf_append_string(&server, "{\"x0@h\":{}");
 	for (size_t i = 1; i < many; i++) {
-		buf_printf(&skipped, ",{\"contact\":\"X%zu@h/r\",\"why\":\"\"}", 2 * i);
+		buf_printf(&skipped, ",{\"contact\":\"X%zu@h\",\"why\":\"\"}", 2 * i);
 		buf_printf(&server, ",\"x%zu@h\":{}", i);
 	}
 	buf_append_char(&skipped, ']');
@@ -270,7 +438,8 @@ static void skipped_stay(void)
 	apply_up(apply, at(0));
 	give("a", buf_string(&skipped), NULL);
 	got(jobs[0], buf_string(&server));
-	CHECK(says(&results, "- " OK("a", 0, 0, 10001)));
+	CHECK(says(&results, "- {\"user\":\"a\",\"status\":\"ok\",\"added\":0,\"updated\":0,"
+			     "\"removed\":10001,\"skipped\":20000}\n"));
 	end();
 	buf_free(&skipped);
 	buf_free(&server);
@@ -280,6 +449,12 @@ int main(void)
 {
 	err_init("apply");
 	TEST(serial_and_pipelined);
+	TEST(owed_goes_on);
+	TEST(refused_removes_nothing);
+	TEST(parts);
+	TEST(foreign_withholds);
+	TEST(kept_stay);
+	TEST(requests_differ);
 	TEST(failures);
 	TEST(touched_waits);
 	TEST(dry_run_and_bounds);

@@ -1,0 +1,41 @@
+/* server/grants.h - what servers grant to a component: XEP-0356 advertisements, versions 1 and 2
+ *
+ * A host tells a privileged component what it may do in a message after the handshake, and again
+ * when that changes; the last one holds. No message: nothing is granted. Whoever can reach the
+ * component can send such a message from a domain of its own: ask only for hosts that are meant.
+ * Pure.
+ */
+#ifndef OUTBOARD_SERVER_GRANTS_H
+#define OUTBOARD_SERVER_GRANTS_H
+
+#include "xmpp/stanza.h"
+
+#define NS_PRIVILEGE_1 "urn:xmpp:privilege:1"
+#define NS_PRIVILEGE_2 "urn:xmpp:privilege:2"
+
+enum grant {
+	GRANT_ROSTER_GET = 1,
+	GRANT_ROSTER_SET = 2,
+	GRANT_MESSAGES = 4,	      /* message, type outgoing */
+	GRANT_PRESENCE = 8,	      /* presence of the host's users */
+	GRANT_CONTACTS_PRESENCE = 16, /* and of those in their rosters */
+};
+
+struct grants;
+
+struct grants *grants_new(void);
+/* NULL is allowed. */
+void grants_free(struct grants *g);
+/* Take an advertisement in: true if the stanza is one (for nobody else then), and *host, borrowed
+ * from the stanza, is whose. */
+bool grants_note(struct grants *g, const struct stanza *s, struct span *host);
+/* The stream has ended: nothing is granted. */
+void grants_clear(struct grants *g);
+/* Whether this host has told something. */
+bool grants_known(const struct grants *g, struct span host);
+/* Bits of enum grant. */
+unsigned grants_of(const struct grants *g, struct span host);
+/* NS_PRIVILEGE_1 or _2: what the host speaks, and so what wrappers must have. NULL: not known. */
+const char *grants_namespace(const struct grants *g, struct span host);
+
+#endif
