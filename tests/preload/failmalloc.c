@@ -6,7 +6,9 @@
  */
 #include "preload.h"
 
+#include <dlfcn.h>
 #include <malloc.h>
+#include <pthread.h>
 
 /* glibc's own functions of the names that we define */
 void *__libc_malloc(size_t bytes);
@@ -16,16 +18,42 @@ void *__libc_memalign(size_t alignment, size_t bytes);
 
 static struct fault fault;
 
+/*
+ * OpenSSL 3.5 initialises itself inside pthread_once() and, where memory is short there, calls
+ * pthread_once() again to say so: it waits for itself for ever, and no program that uses it can
+ * help that. So no allocation inside pthread_once() fails with that version. Earlier ones report
+ * the failure; there all allocations count.
+ */
+#define OPENSSL_3_5 0x30500000UL
+static int (*once)(pthread_once_t *, void (*)(void));
+static _Thread_local unsigned spared;
+static bool spares;
+
 static void preload_start(void)
 {
+	unsigned long (*version)(void) =
+		(unsigned long (*)(void))dlsym(RTLD_DEFAULT, "OpenSSL_version_num");
+	spares = version && version() >= OPENSSL_3_5;
 	const char *text = getenv("FAILMALLOC");
 	fault_read(&fault, text);
 	unsetenv("FAILMALLOC");
 }
 
+int pthread_once(pthread_once_t *control, void (*run)(void))
+{
+	int error;
+
+	if (!once)
+		once = (int (*)(pthread_once_t *, void (*)(void)))dlsym(RTLD_NEXT, "pthread_once");
+	spared++;
+	error = once(control, run);
+	spared--;
+	return error;
+}
+
 static bool fails(void)
 {
-	if (!fault_now(&fault))
+	if ((spares && spared > 0) || !fault_now(&fault))
 		return false;
 	errno = ENOMEM;
 	return true;
