@@ -584,6 +584,25 @@ static int prepare(struct client *c, const struct client_config *config, struct 
 		&c->addresses, c->connect, c->alabels, c->tls == CLIENT_TLS_OFF);
 }
 
+/* libstrophe 0.14 follows a null pointer where its parser gets no memory: it gets ours. */
+static void *library_alloc(const size_t bytes, void *unused)
+{
+	(void)unused;
+	return xmalloc(bytes);
+}
+
+static void *library_realloc(void *p, const size_t bytes, void *unused)
+{
+	(void)unused;
+	return xrealloc(p, bytes);
+}
+
+static void library_free(void *p, void *unused)
+{
+	(void)unused;
+	free(p);
+}
+
 static void library_start(
 	struct client *c, const struct client_config *config, const struct buf *password)
 {
@@ -593,9 +612,11 @@ static void library_start(
 		[CLIENT_TLS_OFF] = XMPP_CONN_FLAG_DISABLE_TLS,
 	};
 
+	static const xmpp_mem_t memory = {library_alloc, library_free, library_realloc, NULL};
+
 	xmpp_initialize();
 	c->log = (xmpp_log_t){library_log, c};
-	c->ctx = xmpp_ctx_new(NULL, &c->log);
+	c->ctx = xmpp_ctx_new(&memory, &c->log);
 	c->conn = c->ctx ? xmpp_conn_new(c->ctx) : NULL;
 	if (!c->conn)
 		err_die(EXIT_TEMPORARY, "out of memory");

@@ -3,7 +3,7 @@
 
 The last run with each setting had no fault: it must have ended with the status USUAL. Every other
 one ends as it did, with the same output, or as one EXPECTED says: STATUS, or STATUS:REGEX for a line
-of its words; the first of them has to be seen. "same": all runs have to be as the last. Prints the
+of its words or output; the first of them has to be seen. "same": all runs have to be as the last. Prints the
 statuses seen.
 """
 import os
@@ -38,7 +38,8 @@ def wrong_ones(folder, usual, expected, seen, statuses):
         for spec in expected:
             want, _, pattern = spec.partition(":")
             if want == status and (
-                    not pattern or re.search(pattern, words.decode(), re.MULTILINE)):
+                    not pattern or re.search(pattern, words.decode(), re.MULTILINE)
+                    or re.search(pattern.encode(), output(folder, n))):
                 seen.add(spec)
                 said = True
         if said or (status == usual and output(folder, n) == same and (
