@@ -35,10 +35,7 @@ static const struct opt options[] = {
 };
 static const struct opt service_options[] = {SERVICE_OPTIONS(config.service), {0}};
 static const struct opt limits[] = {
-	{"pending", 0, OPT_INT, NULL, "most open requests (default 65536)", &config.max_pending,
-		.min = 1, .max = 10000000},
-	{"pending-bytes", 0, OPT_BYTES, NULL, "most memory for open requests (default 64M)",
-		&config.max_pending_bytes, .min = 4096, .max = INT64_C(1) << 40},
+	DELEGATION_LIMITS(config.limits),
 	STREAM_LIMITS(config.service),
 	{0},
 };

@@ -324,11 +324,11 @@ delegation() { scenario delegation; }
 	END
 }
 
-@test "wrong replies are inner errors at once: two payloads, no condition, two errors" {
+@test "wrong replies are inner errors at once: two payloads, no error, two errors" {
 	delegation <<-'END'
 		h = Handler()
 		with Manage(handler=h) as p:
-		    for content, kind in (("<a xmlns='urn:x'/><b xmlns='urn:x'/>", 'result'), ("", 'error'), ("<error type='cancel'/>", 'error'),
+		    for content, kind in (("<a xmlns='urn:x'/><b xmlns='urn:x'/>", 'result'), ("", 'error'),
 		                          (error('cancel/conflict') * 2, 'error'),
 		                          (error('cancel/conflict').replace('<error', "<error xmlns='urn:x'"), 'error'),
 		                          ("<a xmlns='urn:x'/><b xmlns='urn:x'/>" + error('cancel/conflict'), 'error')):
@@ -339,6 +339,44 @@ delegation() { scenario delegation; }
 		    p.send(envelope(ask()))
 		    h.answer(h.next(), "<error xmlns='urn:x'/>" + error('cancel/conflict'), 'error')
 		    assert '<conflict ' in p.next().raw, p.seen[-1]
+	END
+}
+
+@test "an error of the handler gets the type and the condition that it lacks" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h) as p:
+		    for given, wanted in (("<error/>", "<error type='cancel'><undefined-condition xmlns='%s'/></error>" % STANZAS),
+		                          ("<error type='wait'/>", "<error type='wait'><undefined-condition xmlns='%s'/></error>" % STANZAS),
+		                          ("<error><conflict xmlns='%s'/></error>" % STANZAS, error('cancel/conflict')),
+		                          ("<y xmlns='urn:y' a='&lt;'><z/></y><error/>",
+		                           "<y xmlns='urn:y' a='&lt;'><z/></y><error type='cancel'><undefined-condition xmlns='%s'/></error>" % STANZAS)):
+		        p.send(envelope(ask()))
+		        h.answer(h.next(), given, 'error')
+		        p.answered('o1', "<iq type='error' id='1' to='%s' from='%s'>%s</iq>" % (ALICE, HOST, wanted))
+	END
+}
+
+@test "an id over 1023 bytes: bad-request, inside the envelope or outside" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage(handler=h) as p:
+		    p.send(envelope(ask('q' * 1023)))
+		    h.answer(h.next())
+		    p.result('o1', 'q' * 1023)
+		    p.send(envelope(ask('q' * 1024)))
+		    p.failed('o1', 'modify/bad-request', 'q' * 1024)
+		    p.send(envelope(ask('1'), id='o' * 1024))
+		    assert p.next().error == 'modify/bad-request'
+		    p.nothing()
+		with Manage('--max-send-bytes', '3000', handler=Handler('two')) as p:  # the id itself cannot be sent
+		    p.send(envelope(ask("'" * 2000)))
+		    stanza = p.next()
+		    assert inner_of(stanza).error == 'modify/bad-request', stanza
+		with Manage('--per-request', handler=('sh', '-c', 'echo "<iq type=\'result\' id=\'$XMPP_ID\'/>"')) as p:
+		    p.send(envelope(ask('q' * 200000)), envelope(ask('good'), id='o2'))
+		    assert inner_of(p.next()).error == 'modify/bad-request'
+		    p.answered('o2', "<iq type='result' id='good' to='%s' from='vhost.test'/>" % ALICE)
 	END
 }
 
@@ -593,7 +631,7 @@ manage()
 	assert_equal "$(grep -c 'urn:test:one.*xxx' answers)" 600
 }
 
-@test "--max-pending: wait/resource-constraint" {
+@test "--limit pending: wait/resource-constraint" {
 	delegation <<-'END'
 		h = Handler()
 		with Manage('--max-pending', '2', handler=h) as p:
@@ -604,14 +642,110 @@ manage()
 		    p.send(envelope(ask('q')))
 		    h.answer(h.next())
 		    p.result('o1', 'q')
-		with Manage('--max-pending-bytes', '8192', handler=Handler('two')) as p:
-		    p.send(envelope(ask('q' * 9000)))
-		    p.failed('o1', 'wait/resource-constraint', 'q' * 9000)
+		with Manage('--max-pending-bytes', '4096', '--limit', 'trusted=vhost.test', '--timeout', '3', handler=('sh', '-c', 'cat >/dev/null')) as p:
+		    p.send(*(envelope(ask('q' * 1000), id='o%d' % i) for i in range(3)))
+		    while (stanza := p.next())['id'] != 'o2':
+		        pass
+		    assert inner_of(stanza).error == 'wait/resource-constraint', stanza
+		    p.next(); p.next()
 		h = Handler('three')
 		with Manage('--max-pending-bytes', '4G', handler=h) as p:  # 0 in 32 bits
 		    p.send(envelope(ask()))
 		    h.answer(h.next())
 		    p.result('o1')
+	END
+}
+
+@test "a handler that dies, or is silent, with thousands of requests in hand: each gets one answer, whatever the queue holds" {
+	delegation <<-'END'
+		small = ('--max-queue-bytes', '65536', '--max-stanza-bytes', '2048')
+		for options, handler, why in (((), 'head -n 4000 >/dev/null', 'cancel/internal-server-error'),
+		                              (('--timeout', '3'), 'cat >/dev/null', 'wait/remote-server-timeout')):
+		    with Manage(*small, *options, handler=('sh', '-c', handler)) as p:
+		        asked = {'o%d' % i: envelope(ask('i%d' % i, from_='u%d@vhost.test/%s' % (i % 20, 'r' * 30)), id='o%d' % i) for i in range(4000)}
+		        p.send(*asked.values())
+		        while asked:
+		            stanza = p.next()
+		            del asked[stanza.element.get('id')]
+		            inner = inner_of(stanza)
+		            assert inner.error == why and inner.element.get('id') == 'i' + stanza.element.get('id')[1:], stanza
+		        p.nothing()
+		        assert p.counters()['open_requests'] == 0
+	END
+}
+
+@test "shares: one user has at most --limit user-pending requests open, one other domain domain-pending; trusted ones all" {
+	delegation <<-'END'
+		def busy(p, ids):
+		    got = sorted(inner_of(p.next()).element.get('id') for _ in ids)
+		    assert got == sorted(ids), got
+		h = Handler()
+		with Manage('--limit', 'user-pending=3', '--limit', 'domain-pending=5', '--limit', 'pending=100', '--limit', 'trusted=good.test',
+		            '--timeout', '4', handler=h) as p:
+		    p.send(*(envelope(ask('a%d' % i), id='o%d' % i) for i in range(5)))
+		    busy(p, ['a3', 'a4'])
+		    p.send(*(envelope(ask('b%d' % i, from_='u%d@other.test/r' % i)) for i in range(7)))
+		    busy(p, ['b5', 'b6'])
+		    p.send(*(envelope(ask('c%d' % i, from_='u%d@%s/r' % (i, HOST))) for i in range(20)))    # the host's own users
+		    p.send(*(envelope(ask('d%d' % i, from_='u@good.test/r')) for i in range(20)))
+		    p.send(*(envelope(ask('e%d' % i, from_='gateway.test')) for i in range(6)))    # an address without a local part is a domain
+		    busy(p, ['e5'])
+		    for _ in range(3 + 5 + 20 + 20 + 5):
+		        assert inner_of(p.next()).error == 'wait/remote-server-timeout'
+		    p.nothing()
+		h = Handler('default')
+		with Manage('--timeout', '4', handler=h) as p:
+		    p.send(*(envelope(ask('a%d' % i)) for i in range(257)))
+		    p.failed('o1', 'wait/resource-constraint', 'a256')
+		    for _ in range(256):
+		        p.next()
+	END
+}
+
+@test "--per-request: one user of many has all jobs but one, the others' come in turns" {
+	delegation <<-'END'
+		with open('job.sh', 'w') as f:
+		    f.write("""case $XMPP_FROM in mallory*) sleep 60;; esac; echo "<iq type='result'/>" """)
+		with Manage('--per-request', '--jobs', '3', '--timeout', '6', handler=('sh', 'job.sh')) as p:
+		    p.send(*(envelope(ask('m%d' % i, from_=MALLORY)) for i in range(100)))
+		    names = ['q%d' % i for i in range(20)]
+		    p.send(*(envelope(ask(name, from_='u%s@vhost.test/r' % name)) for name in names))
+		    got = [inner_of(p.next()).element for _ in names]
+		    assert sorted(s.get('id') for s in got) == sorted(names) and all(s.get('type') == 'result' for s in got)
+		    for _ in range(100):
+		        assert inner_of(p.next()).error == 'wait/remote-server-timeout'
+		with Manage('--per-request', '--jobs', '1', handler=('echo', "<iq type='result'/>")) as p:    # at least one
+		    p.send(envelope(ask('1')))
+		    p.answered('o1', "<iq type='result' id='1' to='%s' from='%s'/>" % (ALICE, HOST))
+	END
+}
+
+@test "a slow handler: the requests that wait are handed over in turns of domains and users" {
+	delegation <<-'END'
+		with open('slow.py', 'w') as f:
+		    f.write("import sys, time\ntime.sleep(1)\nfor line in sys.stdin:\n"
+		            "    print(\"<iq type='result' id='%s'/>\" % line.split(\" id='\")[1].split(\"'\")[0], flush=True)\n")
+		big = "<query xmlns='urn:test:one'>%s</query>" % ('x' * 2000)
+		with Manage('--limit', 'user-pending=5000', '--limit', 'pending-bytes=1G', handler=('python3', 'slow.py')) as p:
+		    p.send(*(envelope(ask('m%d' % i, from_=MALLORY, content=big)) for i in range(3000)))
+		    p.send(*(envelope(ask('q%d' % i, from_='u%d@vhost.test/r' % i)) for i in range(10)))
+		    order = []
+		    while not order or sum(o.startswith('q') for o in order) < 10:
+		        order.append(inner_of(p.next()).element.get('id'))
+		    assert len(order) < 1500, len(order)
+		    for _ in range(3010 - len(order)):
+		        p.next()
+	END
+}
+
+@test "a handler that writes junk without end is complained of once" {
+	delegation <<-'END'
+		for options, line in (((), 'junk'), (('--json',), 'junk'), ((), "<iq type='result' id='x'/>"), (('--json',), '{"type":"result","id":"x"}'), ((), '<message/>')):
+		    with Manage(*options, '--timeout', '3', handler=('sh', '-c', 'yes "$1" | head -n 100000; exec sleep 60', 'sh', line)) as p:
+		        p.wait_stderr('wrote')
+		        p.send(envelope(ask()))
+		        p.failed('o1', 'wait/remote-server-timeout')
+		        assert p.stderr.count('\n') < 5, p.stderr
 	END
 }
 

@@ -51,6 +51,12 @@ struct opt_share {
 	bool percent;
 };
 
+/* The count it means where `all` is the other limit. */
+static inline int64_t opt_share_of(const struct opt_share *share, int64_t all)
+{
+	return share->percent ? (all * share->n + 99) / 100 : share->n;
+}
+
 struct opt {
 	const char *name; /* without "--" */
 	char letter;	  /* 0 = none */

@@ -289,6 +289,9 @@ const char *delegateservice_check(const struct delegateservice_config *c)
 	disco_free(&own);
 	if (wrong)
 		return wrong;
+	for (size_t i = 0; i < c->limits.trusted.count; i++)
+		if (!jid_is_domain(c->limits.trusted.items[i]))
+			return "--limit trusted is not a domain";
 	if (c->service.connect && !secret_given(&c->service.secret))
 		return "--connect needs --secret-file";
 	return c->config_file ? NULL : rules_check(c);
@@ -300,8 +303,8 @@ static struct helper *otherwise_new(struct delegateservice *ds)
 	const struct helper_config config = {.argv = c->otherwise,
 		.json = c->json,
 		.timeout_ms = c->timeout_ms,
-		.max_pending = (size_t)c->max_pending,
-		.max_pending_bytes = buf_bytes(c->max_pending_bytes),
+		.max_pending = (size_t)c->limits.pending,
+		.max_pending_bytes = buf_bytes(c->limits.pending_bytes),
 		.service = &c->service,
 		.random = &ds->random};
 
@@ -317,8 +320,8 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 		.version = c->version + 1,
 		.own = &ds->own,
 		.timeout_ms = c->timeout_ms,
-		.max_pending = (size_t)c->max_pending,
-		.max_pending_bytes = buf_bytes(c->max_pending_bytes),
+		.max_pending = (size_t)c->limits.pending,
+		.max_pending_bytes = buf_bytes(c->limits.pending_bytes),
 		.passthrough = !service.connect,
 		.hand = otherwise ? helper_hand : NULL,
 		.over = helper_over,

@@ -5,6 +5,7 @@
 #define OUTBOARD_DELEGATION_DELEGATE_SERVICE_H
 
 #include "delegation/delegate.h"
+#include "delegation/limits.h"
 #include "server/service.h"
 
 struct delegateservice_config {
@@ -13,7 +14,8 @@ struct delegateservice_config {
 	const char *config_file;
 	struct opt_list identities, features;
 	int version; /* index into "1|2" */
-	int64_t timeout_ms, max_pending, max_pending_bytes;
+	int64_t timeout_ms;
+	struct delegation_limits limits;
 	char **otherwise; /* NULL ended argv, or NULL */
 	bool json;	  /* it reads and writes objects */
 };
@@ -21,7 +23,7 @@ struct delegateservice_config {
 #define DELEGATESERVICE_CONFIG_INIT                                                                \
 	{                                                                                          \
 		.service = SERVICE_CONFIG_INIT, .version = 1, .timeout_ms = 30000,                 \
-		.max_pending = 65536, .max_pending_bytes = 64 * 1024 * 1024                        \
+		.limits = DELEGATION_LIMITS_INIT                                                   \
 	}
 
 /* Rules as they are written, before they are checked: one allocation each, owned. */

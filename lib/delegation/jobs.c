@@ -20,6 +20,7 @@ struct jobs {
 	struct jobs_config config;
 	struct fairqueue *queue;
 	size_t running;
+	struct work *reporting; /* of which `done` is being called */
 };
 
 struct jobs *jobs_new(struct loop *loop, const struct jobs_config *config)
@@ -89,8 +90,10 @@ static void on_done(void *context, enum job_end end, int status, struct span out
 		err_warn("'%s' has ended with status %d", name, status);
 	work->running = NULL;
 	jobs->running--;
+	jobs->reporting = work;
 	jobs->config.done(jobs->config.context, work->item->id,
 		end == JOB_EXITED && status == 0 ? output : SPAN_NONE);
+	jobs->reporting = NULL;
 	work_remove(work);
 }
 
@@ -142,7 +145,7 @@ void jobs_cancel(struct jobs *jobs, struct span id)
 	struct fairqueue_item *item = fairqueue_find(jobs->queue, id);
 	struct work *work = item ? item->owner : NULL;
 
-	if (!work)
+	if (!work || work == jobs->reporting)
 		return;
 	if (work->running) {
 		job_cancel(work->running);

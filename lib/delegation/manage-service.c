@@ -19,8 +19,8 @@ struct manageservice {
 	struct manage *manage;
 	struct helper *helper;
 	struct random_numbers random;
-	struct buf domain, *host_texts;
-	struct span *hosts;
+	struct buf domain;
+	struct jid_list hosts, trusted;
 };
 
 /* Options ---------------------------------------------------------------- */
@@ -177,6 +177,9 @@ const char *manageservice_check(const struct manageservice_config *c)
 	for (size_t i = 0; i < c->hosts.count; i++)
 		if (!jid_is_domain(c->hosts.items[i]))
 			return "--host is not a domain";
+	for (size_t i = 0; i < c->limits.trusted.count; i++)
+		if (!jid_is_domain(c->limits.trusted.items[i]))
+			return "--limit trusted is not a domain";
 	for (size_t i = 0; c->disco_file && i < c->namespaces_count; i++)
 		if (!nothing_announced(&c->namespaces[i].host) ||
 			!nothing_announced(&c->namespaces[i].bare))
@@ -190,34 +193,24 @@ const char *manageservice_check(const struct manageservice_config *c)
 	return NULL;
 }
 
-/* Normalised, as manageservice_check() has found that they can be. */
-static void take_addresses(struct manageservice *ms)
-{
-	const struct opt_list *hosts = &ms->config->hosts;
-
-	buf_init(&ms->domain, BUF_NO_MAX);
-	jid_normalise_domain(span_of(ms->config->service.domain), &ms->domain);
-	ms->host_texts = xcalloc(hosts->count, sizeof(*ms->host_texts));
-	ms->hosts = xcalloc(hosts->count, sizeof(*ms->hosts));
-	for (size_t i = 0; i < hosts->count; i++) {
-		buf_init(&ms->host_texts[i], BUF_NO_MAX);
-		jid_normalise_domain(span_of(hosts->items[i]), &ms->host_texts[i]);
-		ms->hosts[i] = buf_span(&ms->host_texts[i]);
-	}
-}
-
 static struct manage *make_manage(struct manageservice *ms)
 {
 	struct manageservice_config *c = ms->config;
 	const struct manage_config config = {.domain = buf_span(&ms->domain),
-		.hosts = ms->hosts,
-		.hosts_count = c->hosts.count,
+		.hosts = ms->hosts.jids,
+		.hosts_count = ms->hosts.count,
 		.namespaces = c->namespaces,
 		.namespaces_count = c->namespaces_count,
 		.timeout_ms = c->timeout_ms,
-		.max_pending = (size_t)c->max_pending,
-		.max_pending_bytes = buf_bytes(c->max_pending_bytes),
+		.max_pending = (size_t)c->limits.pending,
+		.max_pending_bytes = buf_bytes(c->limits.pending_bytes),
+		.user_pending = (size_t)c->limits.user_pending,
+		.domain_pending =
+			(size_t)opt_share_of(&c->limits.domain_pending, c->limits.pending),
+		.trusted = ms->trusted.jids,
+		.trusted_count = ms->trusted.count,
 		.handler_requests = c->handler_requests,
+		.stays = !c->per_request,
 		.passthrough = !c->service.connect,
 		.hand = helper_hand,
 		.over = helper_over,
@@ -237,8 +230,8 @@ static int run(struct manageservice *ms)
 		.jobs = (size_t)c->jobs,
 		.json = c->json,
 		.timeout_ms = c->timeout_ms,
-		.max_pending = (size_t)c->max_pending,
-		.max_pending_bytes = buf_bytes(c->max_pending_bytes),
+		.max_pending = (size_t)c->limits.pending,
+		.max_pending_bytes = buf_bytes(c->limits.pending_bytes),
 		.service = &c->service,
 		.random = &ms->random};
 	int status;
@@ -261,7 +254,10 @@ int manageservice_run(struct manageservice_config *config)
 	struct manageservice ms = {.config = config};
 	int status = config->disco_file ? read_disco(config) : EXIT_DONE;
 
-	take_addresses(&ms);
+	buf_init(&ms.domain, BUF_NO_MAX);
+	jid_normalise_domain(span_of(config->service.domain), &ms.domain);
+	jid_list_domains(&ms.hosts, config->hosts.items, config->hosts.count);
+	jid_list_domains(&ms.trusted, config->limits.trusted.items, config->limits.trusted.count);
 	if (status == EXIT_DONE) {
 		announce_defaults(config);
 		status = run(&ms);
@@ -271,10 +267,8 @@ int manageservice_run(struct manageservice_config *config)
 		disco_free(&config->namespaces[i].bare);
 	}
 	free(config->namespaces);
-	for (size_t i = 0; i < config->hosts.count; i++)
-		buf_free(&ms.host_texts[i]);
-	free(ms.host_texts);
-	free(ms.hosts);
+	jid_list_free(&ms.hosts);
+	jid_list_free(&ms.trusted);
 	buf_free(&ms.domain);
 	return status;
 }

@@ -7,6 +7,7 @@
 #define OUTBOARD_DELEGATION_MANAGE_SERVICE_H
 
 #include "delegation/manage.h"
+#include "delegation/limits.h"
 #include "server/service.h"
 
 struct manageservice_config {
@@ -17,14 +18,15 @@ struct manageservice_config {
 	const char *disco_file;
 	bool per_request, handler_requests;
 	bool json; /* the handler reads and writes objects, our own pipe too if it is the handler */
-	int64_t jobs, timeout_ms, max_pending, max_pending_bytes;
+	int64_t jobs, timeout_ms;
+	struct delegation_limits limits;
 	char **handler; /* NULL ended argv, or NULL */
 };
 
 #define MANAGESERVICE_CONFIG_INIT                                                                  \
 	{                                                                                          \
 		.service = SERVICE_CONFIG_INIT, .jobs = 8, .timeout_ms = 25000,                    \
-		.max_pending = 65536, .max_pending_bytes = 64 * 1024 * 1024                        \
+		.limits = DELEGATION_LIMITS_INIT                                                   \
 	}
 
 /* Calls of the option table (OPT_CALL; target: the config), in the order of the command line. */

@@ -2,29 +2,20 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 
 #include "base/deadline.h"
-#include "delegation/delegation.h"
 #include "base/err.h"
+#include "delegation/announced.h"
+#include "delegation/delegation.h"
 #include "xmpp/jid.h"
-#include "loop/loop.h"
 #include "xmpp/reader.h"
 #include "xmpp/reply.h"
+#include "xmpp/requests.h"
 #include "xmpp/stanza-error.h"
 
-/* How long after the connection an advertisement may take before its absence is mentioned. */
-#define ADVERTISEMENT_MS 10000
-
-/* One delegated request at the handler, or one of the handler's own on its way. All spans are in
- * text. */
-struct request {
-	struct span outer_from, outer_to,
-		outer_id;	  /* own: from = the address that the handler asked */
-	struct span from, to, id; /* the inner iq's; own: id = the handler's */
-	struct span own_id;	  /* our id, at the handler or at the server */
-	int version;		  /* 0: the handler's own request */
-	char *text;
-};
+/* Longer ids are refused: an error that mirrors one takes six times its bytes. */
+#define MAX_ID_BYTES 1023
 
 enum counter {
 	COUNT_REQUESTS,
@@ -64,103 +55,46 @@ static const struct metric_name counter_names[COUNTERS] = {
 	[COUNT_QUEUE_FULL] = {"dropped", "reason=\"queue-full\"", "stanzas dropped"},
 };
 
+/* Who waits for the answer to an open request. */
+enum asker { ASKER_HOST, ASKER_HANDLER };
+
+/* What a request holds beside the inner iq's addresses and id (struct request: user, asked, id).
+ * Of a host's: token is the outer id, stanza the outer `to`. Of the handler's own: asked is whom
+ * it asked, id the handler's. */
+struct delegated {
+	enum asker asker;
+	int version;	  /* of the envelope */
+	struct span host; /* one of config.hosts */
+	enum counter why; /* what an error of ours is counted as, when it was decided before */
+	struct request *request;
+	LIST_ENTRY(delegated) others;
+};
+
 struct manage {
 	struct manage_config config;
-	struct table *requests;
+	struct requests *requests;
+	struct shares *shares;
+	struct announced *announced;
+	LIST_HEAD(, delegated) delegated;
 	uint64_t serial;
 	char run[17]; /* makes the serials of this run unlike those of another */
-	bool draining, advertised;
-	int64_t warn_ms;
+	bool draining;
+	struct buf spare; /* a stanza on its way to the debts */
 	uint64_t counters[COUNTERS];
-	struct err_limits junk; /* of the handler, that answers nothing */
+	struct err_limits junk;	   /* of the handler, that answers nothing */
+	struct err_limits hosts;   /* that are no --host */
+	struct err_limit too_late; /* of the handler */
 	struct disco_info own;
 };
 
-struct manage *manage_new(const struct manage_config *config)
+/* Writing ---------------------------------------------------------------- */
+
+/* Writes where a stanza that did not fit waits: see requests_owe(). */
+static struct writer *spare_writer(struct manage *m, struct writer *w)
 {
-	struct manage *m = xcalloc(1, sizeof(*m));
-	uint64_t seed[2];
-
-	m->config = *config;
-	seed[0] = config->random(config->random_context);
-	seed[1] = config->random(config->random_context);
-	m->requests = table_new(config->max_pending, config->max_pending_bytes, seed);
-	snprintf(m->run, sizeof(m->run), "%016llx",
-		(unsigned long long)config->random(config->random_context));
-	m->warn_ms = DEADLINE_NEVER;
-	disco_init(&m->own);
-	disco_add_identity(&m->own, SPAN("component/generic/xmpp-manage"));
-	disco_add_feature(&m->own, SPAN(NS_DISCO_INFO));
-	return m;
-}
-
-static void request_remove(struct manage *m, struct request *r)
-{
-	free(r->text);
-	table_remove(m->requests, table_entry_of(r));
-}
-
-void manage_free(struct manage *m)
-{
-	struct table_entry *e;
-
-	if (!m)
-		return;
-	while ((e = table_earliest(m->requests)))
-		request_remove(m, table_record(e));
-	table_free(m->requests);
-	disco_free(&m->own);
-	free(m);
-}
-
-static size_t manage_open_requests(const void *self)
-{
-	const struct manage *m = self;
-
-	return table_count(m->requests);
-}
-
-static size_t manage_metrics(const void *self, struct metric *out, size_t max)
-{
-	const struct manage *m = self;
-	const struct metric pending = {"pending_requests", NULL,
-		"requests waiting for their answer", METRIC_GAUGE, table_count(m->requests)};
-	size_t n = metrics_add(out, 0, max, &pending, 1);
-
-	return metrics_add_counters(out, n, max, counter_names, m->counters, COUNTERS);
-}
-
-/* Requests --------------------------------------------------------------- */
-
-/* Keep what the answer needs under an id of ours. NULL when a bound is reached. */
-static struct request *request_add(struct manage *m, const struct stanza *outer,
-	const struct stanza *inner, int version, int64_t deadline_ms)
-{
-	char id[48];
-	const struct span own = {id, (size_t)snprintf(id, sizeof(id), "%s-%llu", m->run,
-					     (unsigned long long)++m->serial)};
-	const struct span parts[] = {
-		outer->from, outer->to, outer->id, inner->from, inner->to, inner->id, own};
-	struct table_entry *e = table_add(m->requests, own, sizeof(struct request), deadline_ms);
-	struct request *r;
-	size_t n = 0;
-
-	if (!e)
-		return NULL;
-	r = table_record(e);
-	for (size_t i = 0; i < 7; i++)
-		n += parts[i].n;
-	if (!table_charge(m->requests, e, n)) {
-		table_remove(m->requests, e);
-		return NULL;
-	}
-	struct span *const places[] = {
-		&r->outer_from, &r->outer_to, &r->outer_id, &r->from, &r->to, &r->id, &r->own_id};
-
-	r->text = xmalloc(n + 1);
-	span_pack(r->text, parts, places, 7);
-	r->version = version;
-	return r;
+	buf_reset(&m->spare);
+	writer_init(w, &m->spare, WRITER_SOCKET, 0);
+	return w;
 }
 
 /* The sender of the answer to an inner iq: the address it was sent to, or without one the
@@ -170,151 +104,59 @@ static struct span answerer(struct span to, struct span from)
 	return to.p ? to : jid_bare(from);
 }
 
-/* The envelope of an inner error. */
-static enum writer_status send_error(struct manage *m, struct turn *turn, int version,
-	struct span outer_to, struct span outer_from, struct span outer_id,
-	const struct stanza *inner, enum stanza_error e)
+/* The envelope of an inner error, outer being the answer's outer addresses and id. */
+static enum writer_status write_inner_error(struct writer *w, int version,
+	const struct stanza_edit *outer, const struct stanza_edit *inner, enum stanza_error e)
 {
-	enum writer_status status;
-
-	delegation_begin(turn->writer, version, "result", outer_to, outer_from, outer_id);
-	writer_raw(turn->writer, "<iq xmlns='" NS_CLIENT "' type='error'");
-	writer_attribute(turn->writer, "id", inner->id);
-	writer_attribute(turn->writer, "to", inner->from);
-	writer_attribute(turn->writer, "from", answerer(inner->to, inner->from));
-	writer_raw(turn->writer, ">");
-	stanza_error_element(turn->writer, e, NULL);
-	writer_raw(turn->writer, "</iq>");
-	status = delegation_end(turn->writer);
-	if (status != WRITER_OK)
-		m->counters[COUNT_QUEUE_FULL]++;
-	return status;
-}
-
-/* The request's one answer is an error of ours. */
-static void answer_error(struct manage *m, struct request *r, enum stanza_error e, enum counter why,
-	struct turn *turn)
-{
-	const struct stanza inner = {.from = r->from, .to = r->to, .id = r->id};
-
-	m->counters[why]++;
-	if (r->version)
-		send_error(m, turn, r->version, r->outer_from, r->outer_to, r->outer_id, &inner, e);
-	request_remove(m, r);
+	delegation_begin(w, version, "result", outer->to, outer->from, outer->id);
+	writer_raw(w, "<iq xmlns='" NS_CLIENT "' type='error'");
+	writer_attribute(w, "id", inner->id);
+	writer_attribute(w, "to", inner->to);
+	writer_attribute(w, "from", inner->from);
+	writer_raw(w, ">");
+	stanza_error_element(w, e, NULL);
+	writer_raw(w, "</iq>");
+	return delegation_end(w);
 }
 
 /* An error for a request that never got into the table. */
 static void refuse(struct manage *m, const struct stanza *outer, const struct stanza *inner,
 	int version, enum stanza_error e, enum counter why, struct turn *turn)
 {
+	const struct stanza_edit out = {.to = outer->from, .from = outer->to, .id = outer->id};
+	struct stanza_edit in = {
+		.to = inner->from, .from = answerer(inner->to, inner->from), .id = inner->id};
+	struct writer spare;
+	enum writer_status status = write_inner_error(turn->writer, version, &out, &in, e);
+
 	m->counters[why]++;
-	send_error(m, turn, version, outer->from, outer->to, outer->id, inner, e);
+	if (status == WRITER_TOO_LARGE) { /* an id that cannot be mirrored */
+		in.id = SPAN_NONE;
+		status = write_inner_error(turn->writer, version, &out, &in, e);
+	}
+	if (status != WRITER_FULL)
+		return;
+	write_inner_error(spare_writer(m, &spare), version, &out, &in, e);
+	requests_owe(m->requests, buf_span(&m->spare));
 }
 
 static void answer_outer(struct manage *m, const struct stanza *s, enum stanza_error e,
 	enum counter why, struct turn *turn)
 {
 	m->counters[why]++;
-	if (stanza_error_reply(turn->writer, s, e, NULL) != WRITER_OK)
-		m->counters[COUNT_QUEUE_FULL]++;
+	requests_refuse(m->requests, s, e, turn);
 }
 
-/* From the server -------------------------------------------------------- */
+/* Requests --------------------------------------------------------------- */
 
-static bool is_host(const struct manage *m, struct span jid)
+static struct stanza_edit outer_of(const struct request *r, const struct delegated *d)
 {
-	for (size_t i = 0; i < m->config.hosts_count; i++)
-		if (span_equal(m->config.hosts[i], jid))
-			return true;
-	return false;
+	return (struct stanza_edit){.to = d->host, .from = r->stanza, .id = r->token};
 }
 
-/* The host itself, or an account on it. */
-static bool on_host(const struct manage *m, struct span jid)
+static struct stanza_edit inner_of(const struct request *r)
 {
-	struct jid parts;
-
-	return jid_split(jid, &parts) && !parts.resource.p && is_host(m, parts.domain);
-}
-
-static bool is_listed(const struct manage *m, struct span payload_ns)
-{
-	for (size_t i = 0; i < m->config.namespaces_count; i++)
-		if (span_equal(delegation_payload_ns(m->config.namespaces[i].ns), payload_ns))
-			return true;
-	return false;
-}
-
-/* A request of the host's user in its envelope. */
-static void on_envelope(struct manage *m, const struct stanza *s, struct turn *turn)
-{
-	struct stanza inner;
-	int version;
-	const char *wrong = delegation_unwrap(s, &inner, &version);
-	const struct xml_node *payload;
-	struct helper_request request;
-	struct request *r;
-
-	if (!wrong && (!stanza_is_request(&inner) || !inner.from.n || !inner.id.n))
-		wrong = "the forwarded iq is no request";
-	if (wrong) {
-		err_warn("bad envelope of '%.*s': %s", SPAN_ARG(s->from), wrong);
-		answer_outer(m, s, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, turn);
-		return;
-	}
-	payload = stanza_payload(&inner);
-	/* ejabberd hands back our own requests: answering them would ask ourselves */
-	if (!stanza_iq_valid(&inner) || !payload) {
-		refuse(m, s, &inner, version, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, turn);
-		return;
-	}
-	if (jid_at_domain(inner.from, m->config.domain) || !is_listed(m, payload->ns) ||
-		(inner.to.p && !is_host(m, jid_domain(inner.to)))) {
-		refuse(m, s, &inner, version, ERROR_SERVICE_UNAVAILABLE, COUNT_UNLISTED, turn);
-		return;
-	}
-	if (m->draining) {
-		refuse(m, s, &inner, version, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
-		return;
-	}
-	r = request_add(m, s, &inner, version, turn->now_ms + m->config.timeout_ms);
-	if (!r) {
-		refuse(m, s, &inner, version, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
-		return;
-	}
-	request = (struct helper_request){.stanza = &inner,
-		.host = s->from,
-		.ns = payload->ns,
-		.id = r->own_id,
-		.deadline_ms = turn->now_ms + m->config.timeout_ms};
-	m->counters[COUNT_REQUESTS]++;
-	if (!m->config.hand(m->config.helper, &request))
-		answer_error(m, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BUSY, turn);
-}
-
-/* disco#info: nesting queries of a host, and questions about ourselves. */
-static void on_disco(struct manage *m, const struct stanza *s, struct turn *turn)
-{
-	struct span node = xml_attribute(stanza_payload(s), "node");
-	const struct disco_info *info = node.p ? NULL : &m->own;
-	struct delegation_node nesting;
-
-	if (node.p && delegation_node_parse(node, &nesting)) {
-		if (!is_host(m, s->from)) {
-			answer_outer(m, s, ERROR_FORBIDDEN, COUNT_FORBIDDEN, turn);
-			return;
-		}
-		for (size_t i = 0; i < m->config.namespaces_count; i++)
-			if (span_equal(m->config.namespaces[i].ns, nesting.ns))
-				info = nesting.bare ? &m->config.namespaces[i].bare
-						    : &m->config.namespaces[i].host;
-	}
-	if (!info) {
-		answer_outer(m, s, ERROR_ITEM_NOT_FOUND, COUNT_UNLISTED, turn);
-		return;
-	}
-	if (disco_answer(info, s, node, turn->writer) != WRITER_OK)
-		answer_outer(m, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
+	return (struct stanza_edit){.to = r->user, .from = r->asked, .id = r->id};
 }
 
 /* Tell the handler that its own request has failed. */
@@ -329,39 +171,333 @@ static void tell_error(struct manage *m, struct span from, struct span id, enum 
 	reader_free(reader);
 }
 
-/* The answer to a request of the handler. It counts once, with our id, from the address that was
- * asked. */
-static bool on_answer(struct manage *m, const struct stanza *s)
+static enum writer_status error(
+	void *context, struct request *r, enum stanza_error e, struct turn *turn)
 {
-	struct table_entry *e = s->id.n ? table_find(m->requests, s->id) : NULL;
-	struct request *r = e ? table_record(e) : NULL;
+	struct delegated *d = request_extra(r);
+	struct stanza_edit outer = outer_of(r, d), inner = inner_of(r);
 
-	if (!r || r->version || !span_equal(r->outer_from, s->from))
-		return false;
-	if (s->refusal || !m->config.tell(m->config.helper, s, r->id))
-		tell_error(m, r->outer_from, r->id, ERROR_POLICY_VIOLATION);
-	request_remove(m, r);
-	return true;
+	if (d->asker == ASKER_HOST)
+		return write_inner_error(turn->writer, d->version, &outer, &inner, e);
+	tell_error(context, r->asked, r->id, e);
+	return WRITER_OK;
 }
 
-/* A message that tells what is delegated (XEP-0355 4.2). */
-static void on_advertisement(
-	struct manage *m, const struct stanza *s, const struct xml_node *delegation)
+static enum writer_status answer(
+	void *context, struct request *r, const struct stanza *s, struct turn *turn)
 {
-	if (!is_host(m, s->from)) {
-		m->counters[COUNT_IGNORED]++;
+	struct manage *m = context;
+	struct delegated *d = request_extra(r);
+	struct stanza_edit outer = outer_of(r, d), inner = inner_of(r);
+
+	if (d->asker == ASKER_HANDLER)
+		return m->config.tell(m->config.helper, s, r->id) ? WRITER_OK : WRITER_TOO_LARGE;
+	if (!turn->writer)
+		return WRITER_FULL;
+	delegation_begin(turn->writer, d->version, "result", outer.to, outer.from, outer.id);
+	reply_copy(turn->writer, s, &inner, NS_CLIENT);
+	return delegation_end(turn->writer);
+}
+
+static void ending(void *context, struct request *r, enum request_end end, int64_t now_ms)
+{
+	static const enum counter counters[REQUEST_ENDS] = {[END_ANSWERED] = COUNT_ANSWERS,
+		[END_TIMEOUT] = COUNT_TIMEOUT,
+		[END_NO_WORKER] = COUNT_BUSY,
+		[END_WORKER_LEFT] = COUNT_DIED,
+		[END_STOPPED] = COUNT_STOPPED,
+		[END_TOO_LARGE] = COUNT_TOO_LARGE,
+		[END_NO_ROOM] = COUNT_BUSY};
+	struct manage *m = context;
+	struct delegated *d = request_extra(r);
+
+	if (d->asker == ASKER_HANDLER) {
+		if (end == END_TIMEOUT)
+			m->counters[COUNT_TIMEOUT]++;
 		return;
 	}
-	m->advertised = true;
-	for (const struct xml_node *n = delegation->first_child; n; n = n->next) {
-		struct span ns = xml_attribute(n, "namespace");
-		bool listed = false;
+	m->counters[d->why != COUNTERS ? d->why : counters[end]]++;
+	if (end == END_ANSWERED)
+		return;
+	m->config.over(m->config.helper, request_key(r));
+	if (end == END_TIMEOUT)
+		err_log_limited(&m->too_late, now_ms, ERR_WARNING,
+			"the handler has not answered a request at '%.*s' in time%s",
+			SPAN_ARG(d->host),
+			m->config.stays ? "; does it flush its output after each answer?" : "");
+}
 
-		for (size_t i = 0; i < m->config.namespaces_count; i++)
-			listed |= span_equal(m->config.namespaces[i].ns, ns);
-		err_note("'%.*s' delegates '%.*s'%s", SPAN_ARG(s->from), SPAN_ARG(ns),
-			listed ? "" : ", which is not served here");
+static void removed(void *context, struct request *r, int64_t now_ms)
+{
+	struct delegated *d = request_extra(r);
+
+	(void)context;
+	(void)now_ms;
+	LIST_REMOVE(d, others);
+}
+
+/* Keep what the answer needs under an id of ours. NULL when a bound is reached. */
+static struct request *request_add(
+	struct manage *m, enum asker asker, const struct request *texts, struct turn *turn)
+{
+	char id[48];
+	int n = snprintf(id, sizeof(id), "%s-%llu", m->run, (unsigned long long)++m->serial);
+	const struct table_key key = requests_key(m->requests, (struct span){id, (size_t)n});
+	struct request *r = requests_add(m->requests, &key, texts, turn->now_ms);
+	struct delegated *d;
+
+	if (!r)
+		return NULL;
+	d = request_extra(r);
+	*d = (struct delegated){.asker = asker, .why = COUNTERS, .request = r};
+	LIST_INSERT_HEAD(&m->delegated, d, others);
+	return r;
+}
+
+/* The open request that is at the handler under this id. */
+static struct request *request_at_handler(const struct manage *m, struct span id)
+{
+	const struct table_key key = requests_key(m->requests, id);
+	struct request *r = id.n ? requests_find(m->requests, &key) : NULL;
+	struct delegated *d = r ? request_extra(r) : NULL;
+
+	return d && d->asker == ASKER_HOST && !r->owed ? r : NULL;
+}
+
+static void request_fail(struct manage *m, struct request *r, enum counter why, enum stanza_error e,
+	struct turn *turn)
+{
+	struct delegated *d = request_extra(r);
+
+	d->why = why;
+	requests_fail(m->requests, r, END_NO_ROOM, e, turn);
+}
+
+/* Life ------------------------------------------------------------------- */
+
+static void new_requests(struct manage *m)
+{
+	const struct manage_config *c = &m->config;
+	const uint64_t seed[2] = {c->random(c->random_context), c->random(c->random_context)};
+
+	m->shares = shares_new(&(struct shares_config){.max = c->max_pending,
+		.max_bytes = c->max_pending_bytes,
+		.user_max = c->user_pending,
+		.domain_max = c->domain_pending,
+		.own = c->hosts,
+		.own_count = c->hosts_count,
+		.trusted = c->trusted,
+		.trusted_count = c->trusted_count,
+		.seed = {seed[0], seed[1]}});
+	m->requests = requests_new(&(struct requests_config){.max = c->max_pending,
+		.max_bytes = c->max_pending_bytes,
+		.seed = {seed[0], seed[1]},
+		.timeout_ms = c->timeout_ms,
+		.extra_bytes = sizeof(struct delegated),
+		.shares = m->shares,
+		.answer = answer,
+		.error = error,
+		.ending = ending,
+		.removed = removed,
+		.context = m});
+}
+
+struct manage *manage_new(const struct manage_config *config)
+{
+	struct manage *m = xcalloc(1, sizeof(*m));
+
+	m->config = *config;
+	LIST_INIT(&m->delegated);
+	new_requests(m);
+	m->announced = announced_new(&m->config);
+	snprintf(m->run, sizeof(m->run), "%016llx",
+		(unsigned long long)config->random(config->random_context));
+	buf_init(&m->spare, BUF_NO_MAX);
+	disco_init(&m->own);
+	disco_add_identity(&m->own, SPAN("component/generic/xmpp-manage"));
+	disco_add_feature(&m->own, SPAN(NS_DISCO_INFO));
+	return m;
+}
+
+void manage_free(struct manage *m)
+{
+	if (!m)
+		return;
+	requests_free(m->requests);
+	shares_free(m->shares);
+	announced_free(m->announced);
+	buf_free(&m->spare);
+	disco_free(&m->own);
+	free(m);
+}
+
+static size_t manage_open_requests(const void *self)
+{
+	const struct manage *m = self;
+
+	return requests_count(m->requests);
+}
+
+static size_t manage_metrics(const void *self, struct metric *out, size_t max)
+{
+	const struct manage *m = self;
+	const struct metric pending = {"pending_requests", NULL,
+		"requests waiting for their answer", METRIC_GAUGE, requests_count(m->requests)};
+	size_t n = metrics_add(out, 0, max, &pending, 1);
+
+	return metrics_add_counters(out, n, max, counter_names, m->counters, COUNTERS);
+}
+
+/* From the server -------------------------------------------------------- */
+
+/* The --host of this name, absent if there is none. */
+static struct span host_of(const struct manage *m, struct span jid)
+{
+	for (size_t i = 0; i < m->config.hosts_count; i++)
+		if (span_equal(m->config.hosts[i], jid))
+			return m->config.hosts[i];
+	return SPAN_NONE;
+}
+
+/* The host itself, or an account on it. */
+static bool on_host(const struct manage *m, struct span jid)
+{
+	struct jid parts;
+
+	return jid_split(jid, &parts) && !parts.resource.p && host_of(m, parts.domain).p;
+}
+
+/* A server that delegates to us, but is no --host: its administrator must learn of it. Users who
+ * only pretend to be one are not worth a line. */
+static void complain_of_host(struct manage *m, struct span from, struct turn *turn)
+{
+	struct jid parts;
+
+	if (!jid_split(from, &parts) || parts.local.p || parts.resource.p ||
+		span_equal(from, m->config.domain))
+		return;
+	err_log_limited(err_limit_of(&m->hosts, turn->now_ms, "", from.p, from.n), turn->now_ms,
+		ERR_WARNING,
+		"'%.*s' is no --host: what it sends as a delegating host is refused; if it "
+		"is one, add --host %.*s",
+		SPAN_ARG(from), SPAN_ARG(from));
+}
+
+static bool is_listed(const struct manage *m, struct span payload_ns)
+{
+	for (size_t i = 0; i < m->config.namespaces_count; i++)
+		if (span_equal(delegation_payload_ns(m->config.namespaces[i].ns), payload_ns))
+			return true;
+	return false;
+}
+
+/* Give a request to the handler. */
+static void take(struct manage *m, const struct stanza *s, const struct stanza *inner, int version,
+	struct turn *turn)
+{
+	const struct request texts = {.user = inner->from,
+		.asked = answerer(inner->to, inner->from),
+		.id = inner->id,
+		.token = s->id,
+		.stanza = s->to};
+	struct request *r = request_add(m, ASKER_HOST, &texts, turn);
+	struct delegated *d;
+
+	if (!r) {
+		refuse(m, s, inner, version, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
+		return;
 	}
+	d = request_extra(r);
+	d->version = version;
+	d->host = host_of(m, s->from);
+	m->counters[COUNT_REQUESTS]++;
+	if (!m->config.hand(
+		    m->config.helper, &(struct helper_request){.stanza = inner,
+					      .host = d->host,
+					      .ns = stanza_payload(inner)->ns,
+					      .id = request_key(r),
+					      .deadline_ms = turn->now_ms + m->config.timeout_ms}))
+		request_fail(m, r, COUNT_BUSY, ERROR_SERVICE_UNAVAILABLE, turn);
+}
+
+/* A request of the host's user in its envelope. */
+static void on_envelope(struct manage *m, const struct stanza *s, struct turn *turn)
+{
+	struct stanza inner;
+	struct jid from;
+	int version;
+	const char *wrong = delegation_unwrap(s, &inner, &version);
+	const struct xml_node *payload;
+
+	if (!wrong && (!stanza_is_request(&inner) || !jid_split(inner.from, &from) || !inner.id.n))
+		wrong = "the forwarded iq is no request";
+	if (wrong) {
+		err_log_limited(err_limit_of(&m->hosts, turn->now_ms, wrong, NULL, 0), turn->now_ms,
+			ERR_WARNING, "bad envelope of '%.*s': %s", SPAN_ARG(s->from), wrong);
+		answer_outer(m, s, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, turn);
+		return;
+	}
+	payload = stanza_payload(&inner);
+	if (!stanza_iq_valid(&inner) || !payload || inner.id.n > MAX_ID_BYTES)
+		refuse(m, s, &inner, version, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, turn);
+	/* ejabberd hands back our own requests: answering them would ask ourselves */
+	else if (jid_at_domain(inner.from, m->config.domain) || !is_listed(m, payload->ns) ||
+		 (inner.to.p && !host_of(m, jid_domain(inner.to)).p))
+		refuse(m, s, &inner, version, ERROR_SERVICE_UNAVAILABLE, COUNT_UNLISTED, turn);
+	else if (m->draining)
+		refuse(m, s, &inner, version, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
+	else
+		take(m, s, &inner, version, turn);
+}
+
+/* disco#info: nesting queries of a host, and questions about ourselves. */
+static void on_disco(struct manage *m, const struct stanza *s, struct turn *turn)
+{
+	struct span node = xml_attribute(stanza_payload(s), "node");
+	const struct disco_info *info = node.p ? NULL : &m->own;
+	struct delegation_node nesting;
+	struct writer spare;
+
+	if (node.p && delegation_node_parse(node, &nesting)) {
+		if (!host_of(m, s->from).p) {
+			complain_of_host(m, s->from, turn);
+			answer_outer(m, s, ERROR_FORBIDDEN, COUNT_FORBIDDEN, turn);
+			return;
+		}
+		for (size_t i = 0; i < m->config.namespaces_count; i++)
+			if (span_equal(m->config.namespaces[i].ns, nesting.ns))
+				info = nesting.bare ? &m->config.namespaces[i].bare
+						    : &m->config.namespaces[i].host;
+	}
+	if (!info) {
+		answer_outer(m, s, ERROR_ITEM_NOT_FOUND, COUNT_UNLISTED, turn);
+		return;
+	}
+	switch (disco_answer(info, s, node, turn->writer)) {
+	case WRITER_FULL:
+		disco_answer(info, s, node, spare_writer(m, &spare));
+		requests_owe(m->requests, buf_span(&m->spare));
+		break;
+	case WRITER_TOO_LARGE:
+		answer_outer(m, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
+		break;
+	case WRITER_OK:
+		break;
+	}
+}
+
+/* The answer to a request of the handler. It counts once, with our id, from the address that was
+ * asked. */
+static bool on_answer(struct manage *m, const struct stanza *s, struct turn *turn)
+{
+	const struct table_key key = requests_key(m->requests, s->id);
+	struct request *r = s->id.n ? requests_find(m->requests, &key) : NULL;
+	struct delegated *d = r ? request_extra(r) : NULL;
+
+	if (!d || d->asker != ASKER_HANDLER || r->owed || !span_equal(r->asked, s->from))
+		return announced_answer(m->announced, s);
+	requests_deliver(m->requests, r, s, turn);
+	return true;
 }
 
 static bool is_delegation(const struct stanza *s)
@@ -371,18 +507,30 @@ static bool is_delegation(const struct stanza *s)
 	return n && span_is(n->name, "delegation") && delegation_version(n->ns);
 }
 
+/* A message that tells what is delegated (XEP-0355 4.2). */
+static void on_advertisement(struct manage *m, const struct stanza *s, struct turn *turn)
+{
+	if (host_of(m, s->from).p) {
+		announced_take(m->announced, s->from, s->root->first_child, turn->now_ms);
+		return;
+	}
+	complain_of_host(m, s->from, turn);
+	m->counters[COUNT_IGNORED]++;
+}
+
 static void on_iq(struct manage *m, const struct stanza *s, struct turn *turn)
 {
 	const struct xml_node *payload = s->root->first_child;
 
 	if (stanza_is_answer(s)) {
-		if (!on_answer(m, s))
+		if (!on_answer(m, s, turn))
 			m->counters[COUNT_STRAY]++;
 	} else if (s->refusal) {
 		answer_outer(m, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
-	} else if (!stanza_iq_valid(s)) {
+	} else if (!stanza_iq_valid(s) || s->id.n > MAX_ID_BYTES) {
 		answer_outer(m, s, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, turn);
-	} else if (is_delegation(s) && !is_host(m, s->from)) {
+	} else if (is_delegation(s) && !host_of(m, s->from).p) {
+		complain_of_host(m, s->from, turn);
 		answer_outer(m, s, ERROR_FORBIDDEN, COUNT_FORBIDDEN, turn);
 	} else if (is_delegation(s)) {
 		on_envelope(m, s, turn);
@@ -406,7 +554,7 @@ static void manage_stanza(void *self, const struct stanza *s, struct turn *turn)
 	} else if (s->kind == STANZA_IQ) {
 		on_iq(m, s, turn);
 	} else if (s->kind == STANZA_MESSAGE && s->type != TYPE_ERROR && is_delegation(s)) {
-		on_advertisement(m, s, s->root->first_child);
+		on_advertisement(m, s, turn);
 	} else {
 		m->counters[COUNT_IGNORED]++;
 	}
@@ -414,57 +562,54 @@ static void manage_stanza(void *self, const struct stanza *s, struct turn *turn)
 
 /* From the handler ------------------------------------------------------- */
 
+/* What the handler's failure is to the one who asked. Told only when the server is back it is
+ * worth another try. */
+static enum stanza_error failure(const struct turn *turn)
+{
+	return turn->writer ? ERROR_INTERNAL_SERVER_ERROR : ERROR_REMOTE_SERVER_TIMEOUT;
+}
+
 /* A reply to r that the handler gave. */
 static void on_reply(struct manage *m, struct request *r, const struct stanza *s, struct turn *turn)
 {
-	const char *wrong = reply_wrong(s, answerer(r->to, r->from), r->from, false);
-	struct stanza_edit edit = {.to = r->from, .from = answerer(r->to, r->from), .id = r->id};
-	enum writer_status status;
+	const char *wrong = reply_wrong(s, r->asked, r->user, false);
 
-	if (wrong) {
-		err_warn("the handler's reply to a request of '%.*s' is wrong: %s",
-			SPAN_ARG(r->from), wrong);
-		answer_error(m, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_REPLY, turn);
+	if (!wrong) {
+		requests_deliver(m->requests, r, s, turn);
 		return;
 	}
-	delegation_begin(
-		turn->writer, r->version, "result", r->outer_from, r->outer_to, r->outer_id);
-	writer_copy(turn->writer, s, &edit, NS_CLIENT);
-	status = delegation_end(turn->writer);
-	if (status != WRITER_OK) {
-		answer_error(m, r,
-			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
-						   : ERROR_RESOURCE_CONSTRAINT,
-			COUNT_TOO_LARGE, turn);
-		return;
-	}
-	m->counters[COUNT_ANSWERS]++;
-	request_remove(m, r);
+	err_warn("the handler's reply to a request of '%.*s' is wrong: %s", SPAN_ARG(r->user),
+		wrong);
+	request_fail(m, r, COUNT_BAD_REPLY, ERROR_INTERNAL_SERVER_ERROR, turn);
 }
 
 /* A request of the handler's own (--handler-requests). */
 static void on_handler_request(struct manage *m, const struct stanza *s, struct turn *turn)
 {
-	struct stanza outer = {.from = s->to};
+	const struct request texts = {
+		.user = m->config.domain, .asked = s->to, .id = s->id, .unshared = true};
 	struct stanza_edit edit = {.from = m->config.domain};
 	struct request *r;
 
 	if (!m->config.handler_requests || s->refusal || !stanza_iq_valid(s) ||
 		!on_host(m, s->to)) {
-		err_warn("a request of the handler to '%.*s' is not sent", SPAN_ARG(s->to));
+		err_log_limited(err_limit_of(&m->junk, turn->now_ms, "request", s->to.p, s->to.n),
+			turn->now_ms, ERR_WARNING,
+			"a request of the handler to '%.*s' is not sent%s", SPAN_ARG(s->to),
+			m->config.handler_requests ? "" : ": --handler-requests is not given");
 		if (s->id.n)
 			tell_error(m, s->to, s->id, ERROR_NOT_ALLOWED);
 		m->counters[COUNT_BAD_REPLY]++;
 		return;
 	}
-	r = turn->writer ? request_add(m, &outer, s, 0, turn->now_ms + m->config.timeout_ms) : NULL;
+	r = turn->writer ? request_add(m, ASKER_HANDLER, &texts, turn) : NULL;
 	if (r) {
-		edit.id = r->own_id;
+		edit.id = request_key(r);
 		if (writer_stanza(turn->writer, s, &edit) == WRITER_OK) {
 			m->counters[COUNT_HANDLER_REQUESTS]++;
 			return;
 		}
-		request_remove(m, r);
+		requests_forget(m->requests, r);
 	}
 	tell_error(m, s->to, s->id, ERROR_RESOURCE_CONSTRAINT);
 }
@@ -472,94 +617,62 @@ static void on_handler_request(struct manage *m, const struct stanza *s, struct 
 static void handler_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
 	struct manage *m = self;
-	struct table_entry *e = s->id.n ? table_find(m->requests, s->id) : NULL;
-	struct request *r = e ? table_record(e) : NULL;
+	struct request *r = request_at_handler(m, s->id);
 
 	if (stanza_is_request(s)) {
 		on_handler_request(m, s, turn);
-	} else if (r && !turn->writer) {
-		/* output of a handler that has ended while the server is away: see handler_died()
-		 */
-		m->counters[COUNT_STRAY]++;
-	} else if (!r || !r->version || s->kind != STANZA_IQ) {
+	} else if (r && s->kind == STANZA_IQ) {
+		on_reply(m, r, s, turn);
+	} else {
 		err_log_limited(err_limit_of(&m->junk, turn->now_ms, "", s->id.p, s->id.n),
 			turn->now_ms, ERR_WARNING,
 			"the handler wrote what answers no open request (id '%.*s')",
 			SPAN_ARG(s->id));
 		m->counters[COUNT_STRAY]++;
-	} else {
-		on_reply(m, r, s, turn);
 	}
 }
 
 static bool handler_bad(void *self, struct span id, struct turn *turn)
 {
 	struct manage *m = self;
-	struct table_entry *e = id.n ? table_find(m->requests, id) : NULL;
-	struct request *r = e ? table_record(e) : NULL;
+	struct request *r = request_at_handler(m, id);
 
-	if (!(r && r->version && turn->writer)) {
+	if (!r) {
 		m->counters[COUNT_STRAY]++;
 		return false;
 	}
-	answer_error(m, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_REPLY, turn);
+	request_fail(m, r, COUNT_BAD_REPLY, ERROR_INTERNAL_SERVER_ERROR, turn);
 	return true;
 }
 
 static void job_reply(void *self, struct span id, const struct stanza *reply, struct turn *turn)
 {
 	struct manage *m = self;
-	struct table_entry *e = table_find(m->requests, id);
-	struct request *r = e ? table_record(e) : NULL;
-	const char *wrong = NULL;
+	struct request *r = request_at_handler(m, id);
 
 	if (!r)
 		return;
-	if (!turn->writer) { /* the server is away: its deadline will answer it */
-		table_deadline_set(m->requests, e, 0);
-		return;
-	}
 	/* it knows the original id; absent ones are filled in */
-	if (reply && reply->id.p && !span_equal(reply->id, r->id))
-		wrong = "another id";
-	if (!reply || wrong) {
-		if (wrong)
-			err_warn("the handler's reply to a request of '%.*s' is wrong: %s",
-				SPAN_ARG(r->from), wrong);
-		answer_error(m, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_REPLY, turn);
-		return;
+	if (reply && reply->id.p && !span_equal(reply->id, r->id)) {
+		err_warn("the handler's reply to a request of '%.*s' is wrong: another id",
+			SPAN_ARG(r->user));
+		reply = NULL;
 	}
-	on_reply(m, r, reply, turn);
-}
-
-static void fail_all(struct manage *m, enum stanza_error error, enum counter why, struct turn *turn)
-{
-	struct table_entry *e;
-
-	while ((e = table_earliest(m->requests))) {
-		struct request *r = table_record(e);
-
-		if (r->version)
-			m->config.over(m->config.helper, r->own_id);
-		answer_error(m, r, error, why, turn);
-	}
+	if (reply)
+		on_reply(m, r, reply, turn);
+	else
+		request_fail(m, r, COUNT_BAD_REPLY, failure(turn), turn);
 }
 
 static void handler_died(void *self, struct turn *turn)
 {
 	struct manage *m = self;
-	struct table_entry **all;
-	size_t count;
 
-	if (turn->writer) {
-		fail_all(m, ERROR_INTERNAL_SERVER_ERROR, COUNT_DIED, turn);
-		return;
+	for (struct delegated *d = LIST_FIRST(&m->delegated), *next; d; d = next) {
+		next = LIST_NEXT(d, others);
+		if (!d->request->owed)
+			request_fail(m, d->request, COUNT_DIED, failure(turn), turn);
 	}
-	/* the server is away: they are answered as soon as it is back */
-	all = table_gather(m->requests, NULL, NULL, &count);
-	for (size_t i = 0; i < count; i++)
-		table_deadline_set(m->requests, all[i], 0);
-	free(all);
 }
 
 /* Time ------------------------------------------------------------------- */
@@ -568,39 +681,24 @@ static void manage_up(void *self, struct turn *turn)
 {
 	struct manage *m = self;
 
-	(void)turn;
-	if (!m->advertised && m->warn_ms == DEADLINE_NEVER && !m->config.passthrough)
-		m->warn_ms = turn->now_ms + ADVERTISEMENT_MS;
+	announced_up(m->announced, turn->now_ms);
 }
 
 static int64_t manage_deadline(const void *self)
 {
 	const struct manage *m = self;
-	int64_t deadline_ms = table_deadline(m->requests);
+	int64_t open_ms = requests_deadline(m->requests);
+	int64_t announced_ms = announced_deadline(m->announced);
 
-	return m->warn_ms < deadline_ms ? m->warn_ms : deadline_ms;
+	return open_ms < announced_ms ? open_ms : announced_ms;
 }
 
 static void manage_tick(void *self, struct turn *turn)
 {
 	struct manage *m = self;
-	struct table_entry *e;
 
-	while ((e = table_earliest(m->requests)) && e->deadline_ms <= turn->now_ms) {
-		struct request *r = table_record(e);
-
-		if (r->version)
-			m->config.over(m->config.helper, r->own_id);
-		if (!r->version)
-			tell_error(m, r->outer_from, r->id, ERROR_REMOTE_SERVER_TIMEOUT);
-		answer_error(m, r, ERROR_REMOTE_SERVER_TIMEOUT, COUNT_TIMEOUT, turn);
-	}
-	if (m->warn_ms <= turn->now_ms) {
-		if (!m->advertised)
-			err_warn("no host has told that it delegates anything to '%.*s'",
-				SPAN_ARG(m->config.domain));
-		m->warn_ms = INT64_MAX - 1;
-	}
+	requests_tick(m->requests, turn);
+	announced_tick(m->announced, turn);
 }
 
 static void manage_drain(void *self, struct turn *turn)
@@ -616,7 +714,7 @@ static void manage_finish(void *self, struct turn *turn)
 	struct manage *m = self;
 
 	m->draining = true;
-	fail_all(m, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
+	requests_finish(m->requests, turn);
 }
 
 const struct service_ops manage_ops = {

@@ -1,19 +1,17 @@
 /* delegation/manage.h - the decisions of xmpp-manage: being a managing entity (XEP-0355)
  *
  * Pure: stanzas of the server and of the handler, and the time, come in; stanzas for the server
- * go out through a writer, those for the handler through a function. Invariants:
- * each delegated request taken is in the table of open requests until it has got its one answer, an
- * inner result or error wrapped in an outer result; the id of an inner iq at the handler is ours,
- * never used twice; nothing the handler says reaches anybody but the requester.
+ * go out through a writer, those for the handler through functions. Invariants: each delegated
+ * request taken is in the table of open requests (xmpp/requests.h) until its one answer, an inner
+ * result or error wrapped in an outer result, stands in the output buffer; the id of an inner iq
+ * at the handler is ours, never used twice; nothing the handler says reaches anybody but the one
+ * who asked.
  */
 #ifndef OUTBOARD_DELEGATION_MANAGE_H
 #define OUTBOARD_DELEGATION_MANAGE_H
 
 #include "delegation/helper.h"
 #include "xmpp/disco.h"
-#include "server/service.h"
-#include "base/table.h"
-#include "xmpp/turn.h"
 
 struct manage_namespace {
 	struct span ns;		      /* as listed; owned by who configures */
@@ -28,7 +26,11 @@ struct manage_config {
 	size_t namespaces_count;
 	int64_t timeout_ms;
 	size_t max_pending, max_pending_bytes;
+	size_t user_pending, domain_pending; /* 0: no bound */
+	const struct span *trusted;
+	size_t trusted_count;
 	bool handler_requests;
+	bool stays;	  /* the handler: not one for each request */
 	bool passthrough; /* filter: what is not addressed to the domain is copied */
 	/* The handler: see helper_hand(), helper_over(), helper_tell(). */
 	bool (*hand)(void *helper, const struct helper_request *request);

@@ -265,11 +265,6 @@ static bool reply_domain_fits(const struct jatservice_config *config)
 	return false;
 }
 
-static size_t share_of(const struct opt_share *share, int64_t all)
-{
-	return (size_t)(share->percent ? (all * share->n + 99) / 100 : share->n);
-}
-
 static struct jatproxy *make_proxy(struct jatservice *j)
 {
 	const struct jatservice_config *config = j->config;
@@ -302,7 +297,8 @@ static struct jatproxy *make_proxy(struct jatservice *j)
 		.max_handles = (size_t)config->max_handles,
 		.max_subscribers = (size_t)config->max_subscribers,
 		.user_pending = (size_t)config->user_pending,
-		.domain_pending = share_of(&config->domain_pending, config->max_pending),
+		.domain_pending =
+			(size_t)opt_share_of(&config->domain_pending, config->max_pending),
 		.trusted = j->trusted,
 		.trusted_count = config->trusted.count,
 		.handle_ttl_ms = 60 * 60 * 1000 + config->timeout_ms,

@@ -1,11 +1,14 @@
 /* jid.c - see jid.h */
 #include "xmpp/jid.h"
 
+#include <stdlib.h>
+
 #include <idn-free.h>
 #include <idna.h>
 #include <stringprep.h>
 
 #include "base/utf8.h"
+#include "base/err.h"
 #include "xmpp/xml.h"
 
 struct span jid_bare(struct span text)
@@ -285,6 +288,32 @@ bool jid_is_domain(const char *typed)
 	valid = jid_normalise_domain(span_of(typed), &normal);
 	buf_free(&normal);
 	return valid;
+}
+
+void jid_list_domains(struct jid_list *list, const char *const *typed, size_t count)
+{
+	size_t at = 0;
+
+	list->jids = xcalloc(count + 1, sizeof(*list->jids));
+	buf_init(&list->texts, BUF_NO_MAX);
+	for (size_t i = 0; i < count; i++) {
+		size_t before = buf_length(&list->texts);
+
+		if (jid_normalise_domain(span_of(typed[i]), &list->texts))
+			list->jids[list->count++].n = buf_length(&list->texts) - before;
+	}
+	/* only now do the texts stay where they are */
+	for (size_t i = 0; i < list->count; at += list->jids[i++].n)
+		list->jids[i].p = buf_span(&list->texts).p + at;
+}
+
+void jid_list_free(struct jid_list *list)
+{
+	if (!list->jids)
+		return;
+	free(list->jids);
+	buf_free(&list->texts);
+	*list = (struct jid_list){0};
 }
 
 bool jid_fold(struct span text, struct buf *out)

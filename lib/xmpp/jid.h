@@ -43,7 +43,17 @@ bool jid_at_domain(struct span text, struct span domain);
  */
 bool jid_normalise(struct span text, struct buf *out);
 
-/* The same for a domain: false also if there are other parts. */
+/* Domains that a person typed, normalised: those that jid_is_domain() says are none are left out.
+ * Zeroed: none. */
+struct jid_list {
+	struct span *jids;
+	size_t count;
+	struct buf texts; /* private */
+};
+void jid_list_domains(struct jid_list *list, const char *const *typed, size_t count);
+void jid_list_free(struct jid_list *list);
+
+/* The same as jid_normalise() for a domain: false also if there are other parts. */
 bool jid_normalise_domain(struct span text, struct buf *out);
 
 /* Append a normalised domain as DNS and certificates have it: with A-labels (xn--...). False (out

@@ -1,0 +1,26 @@
+/* delegation/announced.h - what hosts have announced that they delegate, and what is missing
+ *
+ * A host that delegates tells so after the handshake (XEP-0355 4.2). What has not been told some
+ * seconds later is a fault of a configuration, and is said once in the log, with the lines that
+ * are missing there. Pure.
+ */
+#ifndef OUTBOARD_DELEGATION_ANNOUNCED_H
+#define OUTBOARD_DELEGATION_ANNOUNCED_H
+
+#include "delegation/manage.h"
+
+struct announced;
+
+/* What *config points to is borrowed until the end. */
+struct announced *announced_new(const struct manage_config *config);
+void announced_free(struct announced *a);
+void announced_up(struct announced *a, int64_t now_ms);
+/* `host` has told that it delegates these. */
+void announced_take(
+	struct announced *a, struct span host, const struct xml_node *delegation, int64_t now_ms);
+/* Whether s is the answer to the question whether the server answers anything at all. */
+bool announced_answer(struct announced *a, const struct stanza *s);
+void announced_tick(struct announced *a, struct turn *turn);
+int64_t announced_deadline(const struct announced *a);
+
+#endif
