@@ -20,7 +20,7 @@ complete -c xmpp-delegate -l metrics -r -F -d 'keep counters in this file as Ope
 complete -c xmpp-delegate -l metrics-interval -x -d 'how often the metrics file is replaced (default 15)'
 complete -c xmpp-delegate -l max-stanza-bytes -x -d 'largest stanza read (default 1M)'
 complete -c xmpp-delegate -l max-send-bytes -x -d 'largest stanza sent, 0 for no limit (default 500000 to a server)'
-complete -c xmpp-delegate -l limit -x -a 'pending= pending-bytes= depth= attributes= queue-bytes=' -d 'set one of the limits below (may be given several times)'
+complete -c xmpp-delegate -l limit -x -a 'pending= pending-bytes= user-pending= domain-pending= trusted= depth= attributes= queue-bytes=' -d 'set one of the limits below (may be given several times)'
 complete -c xmpp-delegate -s v -l verbose -d 'say more; may be repeated'
 complete -c xmpp-delegate -s q -l quiet -d 'say less; may be repeated'
 complete -c xmpp-delegate -l log-format -x -a 'text json' -d 'text or json lines on standard error (default text)'

@@ -24,7 +24,7 @@ complete -c xmpp-manage -l metrics -r -F -d 'keep counters in this file as OpenM
 complete -c xmpp-manage -l metrics-interval -x -d 'how often the metrics file is replaced (default 15)'
 complete -c xmpp-manage -l max-stanza-bytes -x -d 'largest stanza read (default 1M)'
 complete -c xmpp-manage -l max-send-bytes -x -d 'largest stanza sent, 0 for no limit (default 500000 to a server)'
-complete -c xmpp-manage -l limit -x -a 'pending= pending-bytes= depth= attributes= queue-bytes=' -d 'set one of the limits below (may be given several times)'
+complete -c xmpp-manage -l limit -x -a 'pending= pending-bytes= user-pending= domain-pending= trusted= depth= attributes= queue-bytes=' -d 'set one of the limits below (may be given several times)'
 complete -c xmpp-manage -s v -l verbose -d 'say more; may be repeated'
 complete -c xmpp-manage -s q -l quiet -d 'say less; may be repeated'
 complete -c xmpp-manage -l log-format -x -a 'text json' -d 'text or json lines on standard error (default text)'
