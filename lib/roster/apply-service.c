@@ -39,8 +39,8 @@ struct applyservice {
 	struct loop *loop;
 	struct input *inputs;
 	size_t inputs_count;
-	struct link *out; /* stdout: events, and results of stdin's records */
-	int nothing_fd;	  /* the input of `out` when stdin is not used */
+	struct sink *out;     /* stdout: events, and results of stdin's records */
+	struct sink *own_out; /* the same if it is not a half of stdin's link */
 	struct listen_socket *listening;
 	struct random_numbers random;
 	struct buf domain, host;
@@ -71,7 +71,7 @@ static void on_login(void *context, struct span user)
 	struct applyservice *as = context;
 	struct buf line;
 
-	if (link_congested(as->out)) {
+	if (sink_congested(as->out)) {
 		if (!as->dropped)
 			err_warn("nobody reads the events on standard output: they are dropped");
 		as->dropped = true;
@@ -82,7 +82,7 @@ static void on_login(void *context, struct span user)
 	buf_append_string(&line, "{\"event\":\"login\",\"user\":");
 	json_string(&line, user);
 	buf_append_string(&line, "}\n");
-	link_send_raw(as->out, buf_span(&line));
+	sink_send_raw(as->out, buf_span(&line));
 	buf_free(&line);
 }
 
@@ -98,9 +98,9 @@ static void input_free(struct input *input)
 	*at = input->next;
 	as->inputs_count--;
 	apply_client_gone(as->apply, input);
-	link_free(input->link);
-	if (as->out == input->link)
+	if (as->out == link_sink(input->link))
 		as->out = NULL;
+	link_free(input->link);
 	if (input->fd >= 0)
 		close(input->fd);
 	free(input);
@@ -189,35 +189,25 @@ static void on_client(void *context, int fd)
 }
 
 /* stdout where records do not come from stdin: nothing is read beside it. */
-static void on_out_ended(void *context, enum link_end why, int error, const char *text)
+static void on_out_failed(void *context, int error)
 {
 	struct applyservice *as = context;
 
-	(void)text;
-	if (why == LINK_EOF)
-		return;
 	err_error("cannot write standard output: %s", strerror(error));
 	as->io_failed = true;
 	service_stop(as->service, EXIT_IO);
 }
 
 /* Write the rest of standard output; the loop no longer reports errors. */
-static void out_flush(struct applyservice *as, struct link *link, int64_t deadline_ms)
+static void out_flush(struct applyservice *as, struct sink *out, int64_t deadline_ms)
 {
 	int error;
 
-	if (link_flush(link, deadline_ms) || as->io_failed)
+	if (sink_flush(out, deadline_ms) || as->io_failed)
 		return;
-	error = link_write_error(link);
+	error = sink_error(out);
 	err_error("cannot write standard output: %s", error ? strerror(error) : "nobody reads it");
 	as->io_failed = true;
-}
-
-static void ignore_line(void *context, struct span line, size_t number)
-{
-	(void)context;
-	(void)line;
-	(void)number;
 }
 
 /* At the end of each turn: decide which clients may go on reading and which are done. */
@@ -285,22 +275,20 @@ static void api_begin(struct applyservice *as)
 
 static void on_attach(void *context, struct service *service, struct loop *loop)
 {
-	static const struct link_ops out_ops = {.line = ignore_line, .ended = on_out_ended};
+	static const struct sink_ops out_ops = {.failed = on_out_failed};
 	struct applyservice *as = context;
 
 	as->service = service;
 	as->loop = loop;
 	if (as->listening) {
-		const struct link_config config = {.reader = {.kind = READER_PIPE},
-			.max_queue_bytes = (size_t)as->config->service.max_queue_bytes,
-			.max_line_bytes = 1};
+		const struct sink_config config = {.kind = WRITER_PIPE,
+			.max_queue_bytes = (size_t)as->config->service.max_queue_bytes};
 
-		as->nothing_fd = io_open_null(O_RDONLY);
-		as->out = link_new(loop, as->nothing_fd, 1, &config, &out_ops, as);
+		as->out = as->own_out = sink_new(loop, STDOUT_FILENO, &config, &out_ops, as);
 		listen_start(as->listening, loop, on_client, as);
 	} else {
 		input_new(as, -1);
-		as->out = as->inputs->link;
+		as->out = link_sink(as->inputs->link);
 	}
 	loop_turn(loop, on_turn, as);
 	if (as->config->via == VIA_EJABBERD_API)
@@ -322,17 +310,15 @@ static void on_detach(void *context)
 	for (struct input *input = as->inputs, *next; input; input = next) {
 		next = input->next;
 		if (input->fd < 0)
-			out_flush(as, input->link, deadline_ms);
+			out_flush(as, link_sink(input->link), deadline_ms);
 		else
 			link_flush(input->link, deadline_ms);
 		input_free(input);
 	}
-	if (as->out) {
-		out_flush(as, as->out, deadline_ms);
-		link_free(as->out);
-		close(as->nothing_fd);
-	}
-	as->out = NULL;
+	if (as->own_out)
+		out_flush(as, as->own_out, deadline_ms);
+	sink_free(as->own_out);
+	as->out = as->own_out = NULL;
 	ejabberd_api_free(as->api);
 	as->api = NULL;
 	listen_stop(as->listening);
@@ -587,7 +573,7 @@ static void make(struct applyservice *as)
 
 int applyservice_run(const struct applyservice_config *config)
 {
-	struct applyservice as = {.config = config, .nothing_fd = -1};
+	struct applyservice as = {.config = config};
 	struct service_config service = config->service;
 	int status = listen_open(config->listen_unix, config->unix_mode, &as.listening);
 

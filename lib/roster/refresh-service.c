@@ -38,8 +38,7 @@ struct refreshservice {
 	struct refresh *refresh;
 	struct spool *spool;
 	struct handler *worker;
-	struct link *out; /* stdout, without worker */
-	int nothing_fd;	  /* what out reads */
+	struct sink *out; /* stdout, without worker */
 	struct buf token, cert, key;
 	bool held, draining;
 	int status;
@@ -54,10 +53,10 @@ static bool on_give(void *context, struct span name)
 
 	if (rs->worker)
 		return handler_send_line(rs->worker, name);
-	if (!rs->out || link_congested(rs->out))
+	if (!rs->out || sink_congested(rs->out))
 		return false;
-	link_send_raw(rs->out, name);
-	link_send_raw(rs->out, SPAN("\n"));
+	sink_send_raw(rs->out, name);
+	sink_send_raw(rs->out, SPAN("\n"));
 	return true;
 }
 
@@ -194,32 +193,21 @@ static void worker_start(struct refreshservice *rs)
 
 /* Printing ------------------------------------------------------------------------ */
 
-static void on_out_ended(void *context, enum link_end why, int error, const char *text)
+static void on_out_failed(void *context, int error)
 {
 	struct refreshservice *rs = context;
 
-	(void)text;
-	if (why == LINK_EOF)
-		return;
 	err_error("cannot write standard output: %s", strerror(error));
 	rs->status = EXIT_IO;
 	service_stop(rs->service, EXIT_IO);
 }
 
-static void ignore_line(void *context, struct span line, size_t number)
-{
-	(void)context;
-	(void)line;
-	(void)number;
-}
-
 static void out_start(struct refreshservice *rs)
 {
-	static const struct link_ops ops = {.line = ignore_line, .ended = on_out_ended};
-	const struct link_config config = {.max_line_bytes = 1024};
+	static const struct sink_ops ops = {.failed = on_out_failed};
 
-	rs->nothing_fd = io_open_null(O_RDONLY);
-	rs->out = link_new(rs->loop, rs->nothing_fd, 1, &config, &ops, rs);
+	rs->out = sink_new(
+		rs->loop, STDOUT_FILENO, &(struct sink_config){.kind = WRITER_PIPE}, &ops, rs);
 }
 
 /* Each turn's end, after stdout was written. */
@@ -227,8 +215,8 @@ static void on_turn(void *context)
 {
 	struct refreshservice *rs = context;
 
-	if (rs->out && refresh_busy(rs->refresh) && link_queued_bytes(rs->out) == 0 &&
-		!link_write_error(rs->out)) {
+	if (rs->out && refresh_busy(rs->refresh) && sink_queued_bytes(rs->out) == 0 &&
+		!sink_error(rs->out)) {
 		rs->updated += refresh_busy(rs->refresh);
 		refresh_all_done(rs->refresh);
 		refresh_pump(rs->refresh);
@@ -435,7 +423,7 @@ static void on_detach(void *context)
 {
 	struct refreshservice *rs = context;
 
-	if (rs->out && !link_flush(rs->out, io_now_ms() + LAST_WORDS_MS))
+	if (rs->out && !sink_flush(rs->out, io_now_ms() + LAST_WORDS_MS))
 		rs->status = EXIT_IO;
 	else if (rs->out)
 		refresh_all_done(rs->refresh);
@@ -449,7 +437,7 @@ static void on_detach(void *context)
 	handler_free(rs->worker, io_now_ms() + WORKER_END_MS);
 	http_free(rs->http);
 	loop_turn_remove(rs->loop, on_turn, rs);
-	link_free(rs->out);
+	sink_free(rs->out);
 	refresh_free(rs->refresh);
 }
 
@@ -586,7 +574,7 @@ int refreshservice_run(struct refreshservice_config *config)
 		.finish = on_finish,
 		.open_requests = on_open_requests,
 		.metrics = on_metrics};
-	struct refreshservice rs = {.config = config, .connection = -1, .nothing_fd = -1};
+	struct refreshservice rs = {.config = config, .connection = -1};
 	int status;
 
 	config->service.detached = true;
@@ -611,8 +599,6 @@ int refreshservice_run(struct refreshservice_config *config)
 	for (size_t i = 0; i < rs.sockets_count; i++)
 		listen_free(rs.sockets[i]);
 	free(rs.sockets);
-	if (rs.nothing_fd >= 0)
-		close(rs.nothing_fd);
 	spool_free(rs.spool);
 	secret_wipe(&rs.token);
 	secret_wipe(&rs.key);
