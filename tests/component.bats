@@ -14,7 +14,7 @@ REQUEST="<iq type='get' id='q%d' from='u@h.test/r' to='jat.test'><x xmlns='urn:x
 		send <iq type="get" id="1" from="u@h.test/r" to="jat.test"><x xmlns="urn:x"/></iq>
 		expect <iq type=.result. id="1" from=.jat.test. to=.u@h.test/r.><x xmlns="urn:x"/></iq>
 		say answered
-		expect ^</stream:stream>$
+		expect ^<presence type=.unavailable. to=.jat.test. from=.jat.test./></stream:stream>$
 		end'
 	echo_service
 	wait_for grep -q answered fake.out

@@ -154,7 +154,7 @@ static void component_failed(struct component *c, enum failure failure, const ch
 	if (failure == FAILED_DOMAIN && c->ever_up)
 		failure = FAILED_CONFLICT;
 	delay_ms = failure_delay_ms(c, failure);
-	if (was_up)
+	if (was_up && c->ops.down)
 		c->ops.down(c->context);
 	if (c->final_status || failure == FAILED_SECRET || failure == FAILED_DOMAIN ||
 		(c->config.retries >= 0 && c->failures.times > (uint64_t)c->config.retries)) {
@@ -167,7 +167,7 @@ static void component_failed(struct component *c, enum failure failure, const ch
 	err_warn("%s; next attempt in %.1f s", why, (double)delay_ms / 1000);
 	loop_timer_set(c->loop, &c->timer, loop_now_ms(c->loop) + delay_ms);
 	if (c->ops.waiting)
-		c->ops.waiting(c->context, why, delay_ms);
+		c->ops.waiting(c->context, why);
 }
 
 __attribute__((format(printf, 3, 4))) static void component_fail(
@@ -394,6 +394,18 @@ static void on_unknown(struct component *c, const struct stanza *s)
 	c->told_unknown = true;
 }
 
+static bool is_domain(const struct component *c, struct span jid)
+{
+	return jid.n == strlen(c->config.domain) &&
+	       strncasecmp(jid.p, c->config.domain, jid.n) == 0;
+}
+
+static bool is_own_leaving(const struct component *c, const struct stanza *s)
+{
+	return s->kind == STANZA_PRESENCE && s->type == TYPE_UNAVAILABLE && is_domain(c, s->from) &&
+	       is_domain(c, s->to);
+}
+
 static void on_stanza(void *context, const struct stanza *s)
 {
 	struct component *c = context;
@@ -402,14 +414,14 @@ static void on_stanza(void *context, const struct stanza *s)
 		on_stream_error(c, s);
 		return;
 	}
-	if (roundtrip_take(&c->ping, s))
+	if (roundtrip_take(&c->ping, s) || is_own_leaving(c, s))
 		return;
 	switch (c->state) {
 	case STATE_UP:
-		if (s->kind != STANZA_OTHER)
-			c->ops.stanza(c->context, s);
-		else
+		if (s->kind == STANZA_OTHER)
 			on_unknown(c, s);
+		else if (c->ops.stanza)
+			c->ops.stanza(c->context, s);
 		return;
 	case STATE_AUTHENTICATING:
 		if (is_handshake(s))
@@ -667,8 +679,23 @@ int component_close(struct component *c, int64_t deadline_ms)
 	return ended || c->close_status != EXIT_DONE ? c->close_status : EXIT_TEMPORARY;
 }
 
-void component_reopen(struct component *c)
+void component_leaving(struct component *c)
 {
+	struct span domain = span_of(c->config.domain);
+	struct writer w;
+
+	if (c->state != STATE_UP)
+		return;
+	w = stream_writer(c);
+	writer_start(&w, "presence", "unavailable", SPAN_NONE, domain, domain);
+	writer_raw(&w, "/>");
+	writer_end(&w);
+}
+
+void component_reopen(struct component *c, const struct component_ops *ops, void *context)
+{
+	c->ops = *ops;
+	c->context = context;
 	c->config.retries = 0;
 	c->failures.times = 0;
 	c->late_requests = 0;

@@ -68,7 +68,7 @@ struct component_ops {
 	 * the owner answers on another (component_reopen()). May be NULL. */
 	bool (*late)(void *context, const struct stanza *s);
 	/* before the next attempt, for STATUS= lines; may be NULL */
-	void (*waiting)(void *context, const char *why, int64_t delay_ms);
+	void (*waiting)(void *context, const char *why);
 };
 
 struct component;
@@ -98,9 +98,12 @@ void component_goodbye(struct component *c);
  * tag came), EXIT_PROTOCOL if it answered with a stream error that blames us, else EXIT_TEMPORARY.
  */
 int component_close(struct component *c, int64_t deadline_ms);
-/* After a component_close() with EXIT_DONE: connect once more, in the loop; up or gave_up follows.
- */
-void component_reopen(struct component *c);
+/* After a component_close() with EXIT_DONE: connect once more, in the loop, with another owner; up
+ * or gave_up follows. */
+void component_reopen(struct component *c, const struct component_ops *ops, void *context);
+/* Tell a server that knows what it means (xmpp-share) that we take no new requests: unavailable
+ * presence from the domain to itself. What comes back of it is not handed over. */
+void component_leaving(struct component *c);
 /* SIGHUP: read the secret again; used at the next connection. False if it could not be read. */
 bool component_reload(struct component *c);
 

@@ -7,13 +7,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/deadline.h"
 #include "base/err.h"
 #include "xmpp/jid.h"
 #include "server/notify.h"
-#include "xmpp/stanza-error.h"
+#include "server/transport.h"
 #include "base/io.h"
 
 /* The most free memory kept at the end of the heap. */
@@ -26,17 +25,10 @@
  * as something of them is taken. */
 #define LAST_WORDS_MS 5000
 #define LAST_WORDS_MAX_MS 60000
-/* What the socket takes at once: the end of the stream goes with it. */
-#define GOODBYE_BYTES (64 * 1024)
-/* Requests can come after the end of each stream: this often we come back for them. */
-#define LATE_STREAMS 20
-#define LATE_MAX_BYTES (1024 * 1024)
-
 enum phase {
 	PHASE_SERVING,
 	PHASE_DRAINING, /* waiting for open requests */
 	PHASE_ENDING,	/* all is said, the output is to be written */
-	PHASE_LATE,	/* on another stream, only for answers to what came after the end of ours */
 };
 
 struct service {
@@ -46,10 +38,7 @@ struct service {
 	void *self;
 	struct loop *loop;
 	struct notify *notify;
-	struct link *link; /* a filter's */
-	struct component *component;
-	struct link_counts counts;
-	uint64_t unknown; /* a filter's input that is no stanza */
+	struct transport *transport;
 
 	enum phase phase;
 	int status;
@@ -57,27 +46,19 @@ struct service {
 	bool impatient;		   /* several signals: what is not taken is given up */
 	int64_t last_words_max_ms; /* by when they must have been taken */
 	bool held;		   /* the link is paused, and so will the next one be */
-	char why[256];		   /* while waiting for the next connection */
 	int64_t tick_ms;	   /* what the timer is set to */
 	struct loop_timer tick, drain, end, metrics, watchdog, status_line;
 	/* stanzas and open requests when the last status was sent */
 	uint64_t told;
 	size_t told_open;
-	struct buf late; /* answers to what came after the end of the stream */
 	struct buf folded_to, folded_from;
-	size_t late_count;
 	struct err_limit metrics_failed;
 };
 
-/* The link while it is up. */
+/* NULL while it is not up, and if there is none. */
 static struct link *service_link(const struct service *s)
 {
-	return s->component ? component_link(s->component) : s->link;
-}
-
-static bool service_up(const struct service *s)
-{
-	return s->config->detached || service_link(s) != NULL;
+	return transport_link(s->transport);
 }
 
 static int64_t service_now_ms(const struct service *s)
@@ -105,27 +86,22 @@ bool service_ending(const struct service *s)
 
 /* Telling others ----------------------------------------------------------------- */
 
+static uint64_t stanzas(const struct service *s)
+{
+	const struct link_counts *n = transport_counts(s->transport);
+
+	return n->stanzas_in + n->stanzas_out;
+}
+
 static void service_status(struct service *s)
 {
-	const struct link_counts *n = &s->counts;
-	char counts[128];
+	struct buf text;
 
-	snprintf(counts, sizeof(counts),
-		"%" PRIu64 " stanzas in, %" PRIu64 " out, %zu requests open", n->stanzas_in,
-		n->stanzas_out, open_requests(s));
-	if (s->phase != PHASE_SERVING)
-		notify_status(s->notify, "stopping; %s", counts);
-	else if (s->config->detached)
-		notify_status(s->notify, "serving; %zu requests open", open_requests(s));
-	else if (!s->component)
-		notify_status(s->notify, "filtering; %s", counts);
-	else if (service_up(s))
-		notify_status(s->notify, "connected to %s as %s; %s", s->config->connect,
-			s->config->domain, counts);
-	else
-		notify_status(s->notify, "not connected to %s%s%s; %s", s->config->connect,
-			*s->why ? ": " : "", s->why, counts);
-	s->told = n->stanzas_in + n->stanzas_out;
+	buf_init(&text, BUF_NO_MAX);
+	transport_describe(s->transport, s->phase != PHASE_SERVING, open_requests(s), &text);
+	notify_status(s->notify, "%s", buf_string(&text));
+	buf_free(&text);
+	s->told = stanzas(s);
 	s->told_open = open_requests(s);
 }
 
@@ -133,8 +109,7 @@ static void on_status_line(void *context, int64_t now_ms)
 {
 	struct service *s = context;
 
-	if (s->told != s->counts.stanzas_in + s->counts.stanzas_out ||
-		s->told_open != open_requests(s))
+	if (s->told != stanzas(s) || s->told_open != open_requests(s))
 		service_status(s);
 	loop_timer_set(s->loop, &s->status_line, now_ms + STATUS_INTERVAL_MS);
 }
@@ -149,43 +124,14 @@ static void on_watchdog(void *context, int64_t now_ms)
 
 static size_t service_metrics(const struct service *s, struct metric *out)
 {
-	const struct link_counts *n = &s->counts;
-	const struct link *link = service_link(s);
-	uint64_t unknown = s->component ? component_unknown(s->component) : s->unknown;
-	uint64_t connections = s->component ? component_connections(s->component) : 0;
-	const struct metric own[] = {
-		{"open_requests", NULL, "Requests that wait for an answer", METRIC_GAUGE,
-			open_requests(s)},
-		{"stanzas", "direction=\"in\"", "Stanzas read and written", METRIC_COUNTER,
-			n->stanzas_in},
-		{"stanzas", "direction=\"out\"", "Stanzas read and written", METRIC_COUNTER,
-			n->stanzas_out},
-		{"stream_bytes", "direction=\"in\"", "Bytes of the stanza stream", METRIC_COUNTER,
-			n->bytes_in},
-		{"stream_bytes", "direction=\"out\"", "Bytes of the stanza stream", METRIC_COUNTER,
-			n->bytes_out},
-		{"bad_input", "reason=\"malformed\"", "Input that was no stanza", METRIC_COUNTER,
-			n->bad},
-		{"bad_input", "reason=\"unknown\"", "Input that was no stanza", METRIC_COUNTER,
-			unknown},
-		{"refused", NULL, "Stanzas over a limit, read without their content",
-			METRIC_COUNTER, n->refused},
-		{"not_sent", NULL, "Stanzas not sent because they were too large", METRIC_COUNTER,
-			n->too_large},
-		{"connections", NULL, "Streams opened", METRIC_COUNTER, connections},
-		{"reconnects", NULL, "Streams opened after the first", METRIC_COUNTER,
-			connections ? connections - 1 : 0},
-		{"up", NULL, "Whether the stream is up", METRIC_GAUGE, link != NULL},
-		{"queued_bytes", NULL, "Output waiting to be written", METRIC_GAUGE,
-			link ? link_queued_bytes(link) : 0},
-	};
-	/* who has no stream tells nothing of it: it is not down */
-	size_t count = s->config->detached ? 1 : sizeof(own) / sizeof(own[0]);
+	const struct metric own = {"open_requests", NULL, "Requests that wait for an answer",
+		METRIC_GAUGE, open_requests(s)};
+	size_t n = metrics_add(out, 0, METRICS_MAX, &own, 1);
 
-	memcpy(out, own, count * sizeof(own[0]));
+	n += transport_metrics(s->transport, out + n, METRICS_MAX - n);
 	if (s->ops.metrics)
-		count += s->ops.metrics(s->self, out + count, METRICS_MAX - count);
-	return count;
+		n += s->ops.metrics(s->self, out + n, METRICS_MAX - n);
+	return n;
 }
 
 static void write_metrics(struct service *s)
@@ -233,6 +179,18 @@ static void end_soon(struct service *s)
 	loop_timer_set(s->loop, &s->end, 0);
 }
 
+static void tell_drain(struct service *s)
+{
+	struct turn turn = service_turn(s);
+
+	if (s->drain_told)
+		return;
+	s->drain_told = true;
+	transport_draining(s->transport);
+	if (s->ops.drain)
+		s->ops.drain(s->self, &turn);
+}
+
 static void service_finish(struct service *s, int status)
 {
 	struct link *link = service_link(s);
@@ -249,15 +207,13 @@ static void service_finish(struct service *s, int status)
 	if (!s->input_ended)
 		loop_timer_set(s->loop, &s->end, service_now_ms(s) + LAST_WORDS_MS);
 	s->last_words_max_ms = service_now_ms(s) + LAST_WORDS_MAX_MS;
-	if (service_up(s)) {
+	if (transport_is_up(s->transport)) {
 		struct turn turn = service_turn(s);
 
 		if (link)
 			link_lift_bound(link);
 		/* What comes in from here on is not waited for either. */
-		if (!s->drain_told && s->ops.drain)
-			s->ops.drain(s->self, &turn);
-		s->drain_told = true;
+		tell_drain(s);
 		if (s->ops.finish)
 			s->ops.finish(s->self, &turn);
 	} else if (s->ops.finish && open_requests(s) > 0) {
@@ -280,10 +236,6 @@ static void on_end(void *context, int64_t now_ms)
 	struct link *link = service_link(s);
 	int64_t until_ms;
 
-	if (s->phase == PHASE_LATE) {
-		loop_stop(s->loop, s->status);
-		return;
-	}
 	if (s->phase != PHASE_ENDING) {
 		service_finish(s, s->status);
 		return;
@@ -298,15 +250,9 @@ static void on_end(void *context, int64_t now_ms)
 		err_error("open requests left without an answer: %zu", open_requests(s));
 	if (link && link_queued_bytes(link) > 0) {
 		err_error("%zu bytes of output were not taken", link_queued_bytes(link));
-		s->status = s->component ? EXIT_TEMPORARY : EXIT_IO;
+		s->status = transport_lost_status(s->transport);
 	}
 	loop_stop(s->loop, s->status);
-}
-
-static void stdout_failed(struct service *s, int error)
-{
-	err_error("cannot write standard output: %s", strerror(error));
-	loop_stop(s->loop, EXIT_IO);
 }
 
 static void on_drain(void *context, int64_t now_ms)
@@ -328,13 +274,8 @@ static void on_terminate(void *context, int signal_number)
 		s->phase = PHASE_DRAINING;
 		notify_stopping(s->notify);
 		err_info("stopping: %zu requests open", open_requests(s));
-		if (service_up(s)) {
-			struct turn turn = service_turn(s);
-
-			if (s->ops.drain)
-				s->ops.drain(s->self, &turn);
-			s->drain_told = true;
-		}
+		if (transport_is_up(s->transport))
+			tell_drain(s);
 		loop_timer_set(s->loop, &s->drain, now_ms + s->config->drain_ms);
 		service_status(s);
 		break;
@@ -345,9 +286,6 @@ static void on_terminate(void *context, int signal_number)
 		/* A first signal gives the slow reader some time yet. */
 		s->impatient = s->end.deadline_ms != DEADLINE_NEVER;
 		loop_timer_set(s->loop, &s->end, s->impatient ? 0 : now_ms + LAST_WORDS_MS);
-		break;
-	case PHASE_LATE:
-		loop_stop(s->loop, s->status);
 		break;
 	}
 }
@@ -371,29 +309,18 @@ static void on_tick(void *context, int64_t now_ms)
 
 	(void)now_ms;
 	s->tick_ms = DEADLINE_NEVER;
-	if (service_up(s) && s->ops.tick)
+	if (transport_is_up(s->transport) && s->ops.tick)
 		s->ops.tick(s->self, &turn);
 }
 
 /* All is said, or is said as soon as there is room. */
 static void ending_turn(struct service *s)
 {
-	struct link *link = service_link(s);
-
-	if (service_up(s) && service_owes(s)) {
-		if (!service_congested(s))
-			loop_timer_set(s->loop, &s->tick, 0);
-		return;
-	}
-	if (s->component && link && link_queued_bytes(link) <= GOODBYE_BYTES) {
-		component_goodbye(s->component);
-		loop_stop(s->loop, s->status);
-	} else if (!link || link_flush(link, 0)) {
-		loop_stop(s->loop, s->status);
-	} else if (link_write_error(link) && s->component) {
-		loop_stop(s->loop, EXIT_TEMPORARY);
-	} else if (link_write_error(link)) {
-		stdout_failed(s, link_write_error(link));
+	if (!transport_is_up(s->transport) || !service_owes(s)) {
+		if (transport_finish(s->transport, &s->status))
+			loop_stop(s->loop, s->status);
+	} else if (!service_congested(s)) {
+		loop_timer_set(s->loop, &s->tick, 0);
 	}
 }
 
@@ -405,7 +332,7 @@ static void on_turn(void *context)
 	struct link *link = service_link(s);
 	int64_t deadline_ms = DEADLINE_NEVER;
 
-	if (loop_stopped(s->loop) || s->phase == PHASE_LATE)
+	if (loop_stopped(s->loop))
 		return;
 	if (s->phase == PHASE_ENDING) {
 		ending_turn(s);
@@ -431,7 +358,7 @@ bool service_congested(const struct service *s)
 {
 	const struct link *link = service_link(s);
 
-	return !service_up(s) || (link && link_congested(link));
+	return !transport_is_up(s->transport) || (link && link_congested(link));
 }
 
 void service_hold(struct service *s, bool hold)
@@ -446,24 +373,12 @@ static void on_up(void *context)
 	struct service *s = context;
 	struct turn turn = service_turn(s);
 
-	if (s->phase == PHASE_LATE) {
-		link_send_raw(service_link(s), buf_span(&s->late));
-		buf_reset(&s->late);
-		s->late_count = 0;
-		component_goodbye(s->component);
-		loop_stop(s->loop, s->status);
-		return;
-	}
 	if (service_link(s) && s->held)
 		link_pause(service_link(s));
 	if (s->ops.up)
 		s->ops.up(s->self, &turn);
-	if (s->phase == PHASE_DRAINING && !s->drain_told) {
-		if (s->ops.drain)
-			s->ops.drain(s->self, &turn);
-		s->drain_told = true;
-	}
-	*s->why = '\0';
+	if (s->phase == PHASE_DRAINING)
+		tell_drain(s);
 	s->ready = true;
 	if (s->phase == PHASE_SERVING)
 		notify_ready(s->notify);
@@ -481,13 +396,9 @@ static void on_down(void *context)
 		s->ops.down(s->self, &turn);
 }
 
-static void on_waiting(void *context, const char *why, int64_t delay_ms)
+static void on_waiting(void *context)
 {
-	struct service *s = context;
-
-	(void)delay_ms;
-	snprintf(s->why, sizeof(s->why), "%s", why);
-	service_status(s);
+	service_status(context);
 }
 
 static void on_gave_up(void *context, int status)
@@ -496,17 +407,33 @@ static void on_gave_up(void *context, int status)
 
 	if (s->phase == PHASE_SERVING) {
 		service_finish(s, status);
-	} else if (s->phase == PHASE_LATE) {
-		loop_stop(s->loop, s->status);
-	} else {
-		service_finish(s, EXIT_DONE);
-		if (s->status == EXIT_DONE && open_requests(s) > 0)
-			s->status = EXIT_TEMPORARY;
+		return;
 	}
+	service_finish(s, EXIT_DONE);
+	if (s->status == EXIT_DONE && open_requests(s) > 0)
+		s->status = EXIT_TEMPORARY;
 }
 
-static void hand_over(struct service *s, const struct stanza *stanza)
+static void on_input_ended(void *context, int status)
 {
+	struct service *s = context;
+
+	if (status == EXIT_DONE)
+		s->input_ended = true;
+	else
+		service_finish(s, status);
+}
+
+static void on_output_failed(void *context, int status)
+{
+	struct service *s = context;
+
+	loop_stop(s->loop, status);
+}
+
+static void on_stanza(void *context, const struct stanza *stanza)
+{
+	struct service *s = context;
 	struct turn turn = service_turn(s);
 	struct stanza folded = *stanza;
 
@@ -517,64 +444,6 @@ static void hand_over(struct service *s, const struct stanza *stanza)
 	if (s->ops.fold && jid_fold(stanza->from, &s->folded_from))
 		folded.from = buf_span(&s->folded_from);
 	s->ops.stanza(s->self, &folded, &turn);
-}
-
-static void on_component_stanza(void *context, const struct stanza *stanza)
-{
-	struct service *s = context;
-
-	if (stanza->refusal != STANZA_WHOLE)
-		err_info("a stanza from '%.*s' is over a limit: its content was not read",
-			SPAN_ARG(stanza->from));
-	hand_over(s, stanza);
-}
-
-static void on_filter_stanza(void *context, const struct stanza *stanza)
-{
-	static const char *const refusals[] = {
-		[STANZA_TOO_LARGE] = "stanza over --max-stanza-bytes",
-		[STANZA_TOO_DEEP] = "stanza over --limit depth",
-		[STANZA_TOO_MANY_ATTRIBUTES] = "stanza over --limit attributes",
-	};
-	struct service *s = context;
-
-	if (stanza->kind == STANZA_OTHER) {
-		s->unknown++;
-		err_error("stdin:%zu: element '%.*s' is no stanza", stanza->line,
-			SPAN_ARG(stanza->root->name));
-		return;
-	}
-	if (stanza->refusal != STANZA_WHOLE)
-		err_error("stdin:%zu: %s", stanza->line, refusals[stanza->refusal]);
-	hand_over(s, stanza);
-}
-
-static void on_filter_bad(void *context, const char *what, size_t line)
-{
-	(void)context;
-	err_error("stdin:%zu: %s", line, what);
-}
-
-static void on_filter_ended(void *context, enum link_end why, int error, const char *text)
-{
-	struct service *s = context;
-
-	(void)text;
-	switch (why) {
-	case LINK_EOF:
-	case LINK_CLOSED:
-	case LINK_BROKEN:
-		s->input_ended = true;
-		break;
-	case LINK_READ_ERROR:
-		err_error("cannot read standard input: %s", strerror(error));
-		service_finish(s, EXIT_IO);
-		break;
-	case LINK_WRITE_ERROR:
-	case LINK_STALLED:
-		stdout_failed(s, error);
-		break;
-	}
 }
 
 static void ignore_stanza(void *self, const struct stanza *stanza, struct turn *turn)
@@ -591,76 +460,16 @@ static int on_stream_error(void *context, struct span condition)
 	return s->ops.stream_error ? s->ops.stream_error(s->self, condition) : 0;
 }
 
-/* What reached us is answered, if our stream has ended or not. */
-static bool on_late(void *context, const struct stanza *stanza)
-{
-	struct service *s = context;
-	struct writer w;
-
-	if (!stanza_is_request(stanza) || !stanza->from.p)
-		return false;
-	writer_init(&w, &s->late, WRITER_SOCKET, 0);
-	if (stanza_error_reply(&w, stanza, ERROR_RECIPIENT_UNAVAILABLE, NULL) != WRITER_OK)
-		return false;
-	s->late_count++;
-	return true;
-}
-
-static const struct component_ops component_ops = {
-	.late = on_late,
-	.stream_error = on_stream_error,
+static const struct transport_ops transport_ops = {
 	.up = on_up,
 	.down = on_down,
-	.stanza = on_component_stanza,
+	.stanza = on_stanza,
+	.input_ended = on_input_ended,
+	.output_failed = on_output_failed,
 	.gave_up = on_gave_up,
+	.stream_error = on_stream_error,
 	.waiting = on_waiting,
 };
-
-static const struct link_ops filter_ops = {
-	.stanza = on_filter_stanza,
-	.bad = on_filter_bad,
-	.ended = on_filter_ended,
-};
-
-/* False after logging: s->status says how. */
-static bool service_open(struct service *s)
-{
-	const struct service_config *c = s->config;
-	struct link_config link = {
-		.reader =
-			{
-				.kind = c->connect ? READER_SOCKET : READER_PIPE,
-				.max_stanza_bytes = (size_t)c->max_stanza_bytes,
-				.max_depth = (unsigned)c->max_depth,
-				.max_attributes = (unsigned)c->max_attributes,
-				.index = c->index,
-			},
-		.max_send_bytes = c->max_send_bytes >= 0 ? (size_t)c->max_send_bytes
-				  : c->connect		 ? WRITER_MAX_SEND_BYTES
-							 : 0,
-		.max_queue_bytes = buf_bytes(c->max_queue_bytes),
-		.counts = &s->counts,
-	};
-
-	if (c->detached)
-		return true;
-	if (!c->connect) {
-		s->link = link_new(s->loop, STDIN_FILENO, STDOUT_FILENO, &link, &filter_ops, s);
-		return true;
-	}
-	s->component = component_new(s->loop,
-		&(struct component_config){
-			.connect = c->connect,
-			.domain = c->domain,
-			.secret = c->secret,
-			.retries = c->retries,
-			.ping_interval_ms = c->ping_interval_ms,
-			.ping_address = c->ping_address,
-			.link = link,
-		},
-		&component_ops, s, &s->status);
-	return s->component != NULL;
-}
 
 /* Signals ------------------------------------------------------------------------ */
 
@@ -674,8 +483,7 @@ static void on_hangup(void *context, int signal_number)
 		return;
 	if (s->ready)
 		notify_reloading(s->notify);
-	if (s->component)
-		component_reload(s->component);
+	transport_reload(s->transport);
 	if (s->hooks.reload)
 		s->hooks.reload(s->hooks.context, &turn);
 	if (s->ready)
@@ -691,41 +499,52 @@ static void on_counters(void *context, int signal_number)
 
 /* Run ---------------------------------------------------------------------------- */
 
-/* Until the server has read our end tag it sends us requests. They are answered on another stream,
- * which is opened for nothing else; in the end there is one after which nothing came. */
-static void component_end(struct service *s)
-{
-	int64_t deadline_ms = io_now_ms() + LAST_WORDS_MS;
-	int status = component_close(s->component, deadline_ms);
-
-	s->phase = PHASE_LATE;
-	loop_timer_clear(s->loop, &s->metrics); /* the last ones are written */
-	loop_timer_set(s->loop, &s->end, deadline_ms);
-	for (int streams = 0; s->late_count && status == EXIT_DONE && streams < LATE_STREAMS &&
-			      io_now_ms() < deadline_ms;
-		streams++) {
-		err_debug("%zu requests came after the end of the stream", s->late_count);
-		component_reopen(s->component);
-		loop_run(s->loop);
-		status = component_close(s->component, deadline_ms);
-	}
-	if (s->late_count)
-		err_warn("%zu requests came after the end of the stream and got no answer",
-			s->late_count);
-}
-
+/* Nothing of the service is called any more but for its signals and the watchdog. */
 static void service_close(struct service *s)
 {
 	notify_stopping(s->notify);
-	if (s->component)
-		component_end(s);
-	buf_free(&s->late);
+	loop_turn_remove(s->loop, on_turn, s);
+	loop_timer_clear(s->loop, &s->tick);
+	loop_timer_clear(s->loop, &s->drain);
+	loop_timer_clear(s->loop, &s->end);
+	loop_timer_clear(s->loop, &s->metrics);
+	loop_timer_clear(s->loop, &s->status_line);
+	transport_close(s->transport);
 	buf_free(&s->folded_to);
 	buf_free(&s->folded_from);
-	component_free(s->component);
-	link_free(s->link);
 	notify_free(s->notify);
 	loop_free(s->loop);
+}
+
+static void timers_init(struct service *s)
+{
+	loop_timer_init(&s->tick, on_tick, s);
+	loop_timer_init(&s->drain, on_drain, s);
+	loop_timer_init(&s->end, on_end, s);
+	loop_timer_init(&s->metrics, on_metrics, s);
+	loop_timer_init(&s->watchdog, on_watchdog, s);
+	loop_timer_init(&s->status_line, on_status_line, s);
+}
+
+/* Once the transport is there. */
+static void service_begin(struct service *s)
+{
+	int64_t now_ms = service_now_ms(s);
+
+	loop_turn(s->loop, on_turn, s);
+	loop_signal(s->loop, SIGTERM, on_terminate, s);
+	loop_signal(s->loop, SIGINT, on_terminate, s);
+	loop_signal(s->loop, SIGHUP, on_hangup, s);
+	loop_signal(s->loop, SIGUSR1, on_counters, s);
+	if (s->config->metrics_file)
+		loop_timer_set(s->loop, &s->metrics, now_ms);
+	if (notify_watchdog_ms(s->notify) > 0)
+		loop_timer_set(s->loop, &s->watchdog, now_ms);
+	loop_timer_set(s->loop, &s->status_line, now_ms + STATUS_INTERVAL_MS);
+	if (s->hooks.attach)
+		s->hooks.attach(s->hooks.context, s, s->loop);
+	service_status(s);
+	transport_start(s->transport);
 }
 
 int service_run(const struct service_config *config, const struct service_ops *ops, void *self,
@@ -738,7 +557,6 @@ int service_run(const struct service_config *config, const struct service_ops *o
 		.tick_ms = DEADLINE_NEVER,
 	};
 	struct service *s = &service;
-	int64_t now_ms;
 
 	if (hooks)
 		s->hooks = *hooks;
@@ -751,41 +569,17 @@ int service_run(const struct service_config *config, const struct service_ops *o
 		secret_no_core();
 	s->loop = loop_new();
 	s->notify = notify_new((int)config->ready_fd);
-	now_ms = service_now_ms(s);
-	loop_timer_init(&s->tick, on_tick, s);
-	loop_timer_init(&s->drain, on_drain, s);
-	loop_timer_init(&s->end, on_end, s);
-	loop_timer_init(&s->metrics, on_metrics, s);
-	loop_timer_init(&s->watchdog, on_watchdog, s);
-	loop_timer_init(&s->status_line, on_status_line, s);
-	buf_init(&s->late, LATE_MAX_BYTES);
+	timers_init(s);
 	buf_init(&s->folded_to, BUF_NO_MAX);
 	buf_init(&s->folded_from, BUF_NO_MAX);
-	loop_turn(s->loop, on_turn, s);
-	if (!service_open(s)) {
+	s->transport = transport_new(s->loop, config, &transport_ops, s, &s->status);
+	if (!s->transport) {
 		notify_free(s->notify);
 		loop_free(s->loop);
 		return s->status;
 	}
-	loop_signal(s->loop, SIGTERM, on_terminate, s);
-	loop_signal(s->loop, SIGINT, on_terminate, s);
-	loop_signal(s->loop, SIGHUP, on_hangup, s);
-	loop_signal(s->loop, SIGUSR1, on_counters, s);
-	if (config->metrics_file)
-		loop_timer_set(s->loop, &s->metrics, now_ms);
-	if (notify_watchdog_ms(s->notify) > 0)
-		loop_timer_set(s->loop, &s->watchdog, now_ms);
-	loop_timer_set(s->loop, &s->status_line, now_ms + STATUS_INTERVAL_MS);
-	if (s->hooks.attach)
-		s->hooks.attach(s->hooks.context, s, s->loop);
-	if (s->component)
-		service_status(s);
-	else
-		on_up(s);
-	s->status = loop_run(s->loop);
-	if (!s->component && s->status == EXIT_DONE &&
-		s->counts.bad + s->unknown + s->counts.refused > 0)
-		s->status = EXIT_DATA;
+	service_begin(s);
+	s->status = transport_end_status(s->transport, loop_run(s->loop));
 	write_metrics(s);
 	if (s->hooks.detach)
 		s->hooks.detach(s->hooks.context);

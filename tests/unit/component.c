@@ -86,11 +86,10 @@ static void on_gave_up(void *context, int status)
 	}
 }
 
-static void on_waiting(void *context, const char *why, int64_t delay_ms)
+static void on_waiting(void *context, const char *why)
 {
 	struct probe *p = context;
 
-	CHECK(delay_ms >= 0);
 	p->waits++;
 	snprintf(p->why, sizeof(p->why), "%s", why);
 	if (p->waits == p->stop_at_waits)
