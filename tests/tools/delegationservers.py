@@ -4,6 +4,7 @@ urn:test:one for the host; proxy.test is the domain of xmpp-delegate, deleg2.tes
 jat2.test are its managing entities.
 """
 
+import atexit
 import json
 
 import delegation
@@ -35,6 +36,7 @@ class Daemon(Proxy):
         end = subprocess.PIPE if pipes else subprocess.DEVNULL
         self.process = subprocess.Popen(command + (["--", *handler] if handler else []), stdin=end, stdout=end,
                                         stderr=self.stderr_file, pass_fds=[write])
+        atexit.register(self._reap)
         os.close(write)
         self.ready_pipe = os.fdopen(read, "rb", buffering=0)
         if ready:
