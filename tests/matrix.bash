@@ -182,6 +182,10 @@ job()
 		peer "up ; reply $RESULT ; wait-close"
 		words+=("${component[@]}" --to vhost.test -) in=$made/payload
 		;;
+	'xmpp-message ')
+		peer 'up ; route-ping ; wait-close'
+		words+=("${component[@]}" --to vhost.test) in=$made/payload
+		;;
 	'xmpp-jat-proxy ') words+=(--domain d.test --target impl@example.org --encoding plain) ;;
 	'xmpp-jat-proxy sealed') words+=(--domain d.test --target impl@example.org --key-file "$made/keys") ;;
 	'xmpp-delegate ') words+=(--domain d.test --delegate vcard-temp=impl@example.org) ;;
@@ -481,6 +485,10 @@ fault_oversize_input()
 		words=("$1" "${component[@]}" --to vhost.test --batch --max-stanza-bytes 1K)
 		echo "<iq type='get'><x xmlns='urn:$long'/></iq>" >large
 		;;
+	xmpp-message)
+		words+=(--limit body-bytes=1K)
+		echo "$long" >large
+		;;
 	json-to-stanza)
 		words+=(--max-line-bytes 1K)
 		echo "{\"kind\":\"presence\",\"id\":\"$long\"}" >large
@@ -604,7 +612,7 @@ stopped()
 	mkfifo fifo
 	exec {fifo}<>fifo
 	begin "<fifo >out $fifo>&-"
-	if [[ $1 == roster-diff ]]; then
+	if [[ $1 == roster-diff || $1 == xmpp-message ]]; then
 		# it prints nothing before the end
 		printf '%s\n%050000d' "$full" 7 >&"$fifo"
 		wait_for has_read 50000
@@ -632,9 +640,10 @@ with_peer()
 	shift
 	peer "$@"
 	case $name in
-	xmpp-connect | xmpp-iq)
+	xmpp-connect | xmpp-iq | xmpp-message)
 		words=("$name" "${component[@]}") tail=() in=$made/ping
 		if [[ $name == xmpp-iq ]]; then words+=(--to vhost.test --batch); fi
+		if [[ $name == xmpp-message ]]; then words+=(--to vhost.test); fi
 		;;
 	*)
 		served "$name"
@@ -676,7 +685,7 @@ fault_peer_reset()
 		end_cell
 		return
 		;;
-	xmpp-connect | xmpp-iq) with_peer "$1" "up ; expect <iq ; reset" ;;
+	xmpp-connect | xmpp-iq | xmpp-message) with_peer "$1" "up ; expect <iq ; reset" ;;
 	*)
 		with_peer "$1" "up ; reset"
 		words+=(--retries 0)
@@ -694,6 +703,7 @@ fault_peer_silent()
 		with_peer "$1" 'up ; wait-close'
 		words+=(--wait 0.3)
 		;;
+	xmpp-message) with_peer "$1" 'up ; wait-close' ;;
 	xmpp-iq)
 		with_peer "$1" 'up ; wait-close'
 		words=("$1" "${component[@]}" --to vhost.test --ping --reply-timeout 0.3)
@@ -734,7 +744,7 @@ fault_peer_silent()
 fault_server_restart()
 {
 	case $1 in
-	xmpp-connect | xmpp-iq)
+	xmpp-connect | xmpp-iq | xmpp-message)
 		with_peer "$1" "up ; expect <iq ; error system-shutdown"
 		perform "<$in >out"
 		;;
@@ -775,7 +785,8 @@ fault_wrong_secret()
 		;;
 	*)
 		with_peer "$1" --secret other 'open ; handshake ; wait-close'
-		perform_held
+		# it reads all before it connects
+		if [[ $1 == xmpp-message ]]; then perform "<$in >out"; else perform_held; fi
 		;;
 	esac
 }
@@ -795,6 +806,7 @@ fault_no_secret()
 		FAKE_PORT=1 served "$1"
 		words=("${words[@]}" --domain d.test --connect 127.0.0.1:1 --secret-file missing) in=$made/nothing
 		if [[ $1 == xmpp-iq ]]; then words+=(--to vhost.test --ping); fi
+		if [[ $1 == xmpp-message ]]; then words+=(--to vhost.test) in=$made/ping; fi
 		;;
 	esac
 	perform "<$in >out"
@@ -805,9 +817,10 @@ fault_no_server()
 	server_free_port
 	component=(--domain d.test --connect "127.0.0.1:$FREE_PORT" --secret-file "$made/secret")
 	case $1 in
-	xmpp-connect | xmpp-iq)
+	xmpp-connect | xmpp-iq | xmpp-message)
 		words=("$1" "${component[@]}") tail=() in=$made/ping
 		if [[ $1 == xmpp-iq ]]; then words+=(--to vhost.test --ping); fi
+		if [[ $1 == xmpp-message ]]; then words+=(--to vhost.test); fi
 		;;
 	roster-fetch) words=("$1" --url "http://127.0.0.1:$FREE_PORT/%s") tail=() in=$made/names ;;
 	*)
@@ -828,7 +841,7 @@ fault_no_server()
 fault_no_xmpp()
 {
 	case $1 in
-	xmpp-connect | xmpp-iq)
+	xmpp-connect | xmpp-iq | xmpp-message)
 		with_peer "$1" 'open ; any-handshake ; send <!-- hello --> ; wait-close'
 		perform "<$in >out"
 		;;

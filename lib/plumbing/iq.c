@@ -264,9 +264,8 @@ static void on_stanza(void *context, const struct stanza *s)
 	struct table_entry *e;
 	struct slot *slot;
 
-	if (stanza_is_request(s) && login_writer(q->login)) {
-		stanza_error_send(login_writer(q->login), "iq", s->from, s->to, s->id,
-			ERROR_SERVICE_UNAVAILABLE, NULL);
+	if (stanza_is_request(s)) {
+		login_refuse(q->login, s);
 		return;
 	}
 	e = stanza_is_answer(s) && s->id.n ? table_find(q->open, s->id) : NULL;

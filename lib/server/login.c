@@ -6,6 +6,7 @@
 #include "server/component.h"
 #include "base/err.h"
 #include "xmpp/jid.h"
+#include "xmpp/stanza-error.h"
 #include "loop/link.h"
 #include "base/secret.h"
 #include "base/io.h"
@@ -265,6 +266,28 @@ bool login_congested(const struct login *l)
 		return false;
 	return l->client ? client_congested(l->client)
 			 : link_congested(component_link(l->component));
+}
+
+void login_refuse(struct login *l, const struct stanza *s)
+{
+	const struct xml_node *payload = stanza_payload(s);
+	struct writer *w = login_writer(l);
+
+	if (!w || !stanza_is_request(s))
+		return;
+	if (l->component) {
+		stanza_error_send(
+			w, "iq", s->from, s->to, s->id, ERROR_RECIPIENT_UNAVAILABLE, NULL);
+	} else if (payload && span_is(payload->name, "ping") && span_is(payload->ns, NS_PING)) {
+		writer_begin(w);
+		writer_raw(w, "<iq type='result'");
+		writer_attribute(w, "id", s->id);
+		writer_attribute(w, "to", s->from);
+		writer_raw(w, "/>");
+		writer_end(w);
+	} else {
+		stanza_error_send(w, "iq", s->from, s->to, s->id, ERROR_SERVICE_UNAVAILABLE, NULL);
+	}
 }
 
 void login_pause(struct login *l)

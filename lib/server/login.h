@@ -110,6 +110,10 @@ size_t login_queue_bytes(const struct login_config *config);
 /* Stanzas appended here are sent at the end of the turn; NULL while not up. */
 struct writer *login_writer(struct login *l);
 bool login_congested(const struct login *l);
+/* Answer a request that nobody in the program handles: a ping to a user with its result, all else
+ * with an error. As a component that is wait/recipient-unavailable: the domain may have somebody
+ * else in a moment. Nothing is done about what is no request. */
+void login_refuse(struct login *l, const struct stanza *s);
 /* Stop reading; counted. */
 void login_pause(struct login *l);
 void login_resume(struct login *l);
