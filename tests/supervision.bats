@@ -352,9 +352,10 @@ drained()
 	daemon "$1" --drain-time 0.3
 	if [[ $1 == xmpp-share ]]; then
 		# an instance that never answers
-		mkfifo never
-		exec {hold}<>never
-		start instance sh -c 'echo "<presence from=\"d.test\" to=\"vhost.test\"/>" | cat - never | socat - UNIX:share.sock'
+		wait_for test -S share.sock
+		printf '%s\n' '#!/bin/sh' 'echo "<presence from=\"d.test\" to=\"vhost.test\"/>"' 'exec cat >/dev/null' >instance.sh
+		chmod +x instance.sh
+		start instance socat -t 60 UNIX-CONNECT:share.sock EXEC:./instance.sh
 		wait_for grep -q 'instance 1 has come' daemon.err
 		: >go
 	fi
@@ -363,7 +364,6 @@ drained()
 	end daemon
 	await fake
 	grep -q answered fake.out
-	[[ $1 != xmpp-share ]] || exec {hold}<&-
 }
 
 open_request()

@@ -131,3 +131,16 @@ through() { scenario sharing <<<"$1()"; }
 @test "xmpp-connect with a shell script behind it" {
 	through connect_behind_it
 }
+
+@test "instances written with slixmpp" {
+	through slixmpp_behind_it
+}
+
+# The library comes from the npm registry where node and npm are installed; the suite installs neither.
+@test "instances written with @xmpp/component" {
+	command -v npm >/dev/null && command -v node >/dev/null || not_here 'no node and npm here'
+	export NPM_FOLDER=$BUILDDIR/npm
+	[[ -d $NPM_FOLDER/node_modules/@xmpp/component ]] ||
+		npm install --silent --no-audit --no-fund --prefix "$NPM_FOLDER" @xmpp/component@0.13.1
+	through npm_component_behind_it
+}

@@ -481,28 +481,32 @@ def presence_goes_to_all_who_know_the_sender():
 
 # --- ends
 
+def says_it_leaves(instance, witness):
+    """Unavailable presence, and a message behind it that shows that it was read."""
+    instance.send("<presence type='unavailable' from='%s' to='%s'/>" % (DOMAIN, DOMAIN),
+                  "<message from='%s' to='%s' id='mark'><body>x</body></message>" % (DOMAIN, witness.jid))
+    witness.expect_where(lambda s: s["id"] == "mark")
+
+
 def leaves_in_order():
     share = Share("--policy", "round-robin")
     one, two = share.instance(name="one", answer=False), share.instance(name="two")
-    alice = Client(ALICE + "/a")
+    alice, bob = Client(ALICE + "/a"), Client(BOB + "/b")
     for n in range(4):
         alice.send("<iq type='set' id='%d' to='%s'><q xmlns='urn:x'/></iq>" % (n, DOMAIN))
     held = [one.expect_where(lambda s: s.name == "iq") for _ in range(2)]
-    one.send("<presence type='unavailable' from='%s' to='%s'/>" % (DOMAIN, DOMAIN))
-    for n in range(10, 16):
-        assert who(alice.ask(DOMAIN)) == "two"
-    assert one.inbox.empty()
+    says_it_leaves(one, bob)
+    assert [who(bob.ask(DOMAIN)) for _ in range(6)] == ["two"] * 6
     for request in held:
         one.send(one.answer(request))
     try:
         while True:
-            one.next()
+            assert one.next().name != "iq"
     except Closed:
         pass
     share.says("has left in order")
-    ids = {s["id"] for s in alice.skipped} | {alice.next()["id"] for _ in range(4 - len(
-        [s for s in alice.skipped if s["id"] in "0123"]))}
-    assert ids >= {"0", "1", "2", "3"}
+    answers = [alice.expect_where(lambda s: s.name == "iq" and s["type"] == "result") for _ in range(4)]
+    assert sorted(a["id"] for a in answers) == ["0", "1", "2", "3"]
 
 
 def last_one_that_leaves_gets_nothing_new():
@@ -511,24 +515,24 @@ def last_one_that_leaves_gets_nothing_new():
     alice = Client(ALICE + "/a")
     alice.send("<iq type='set' id='0' to='%s'><q xmlns='urn:x'/></iq>" % DOMAIN)
     held = one.expect_where(lambda s: s.name == "iq")
-    one.send("<presence type='unavailable' from='%s' to='%s'/>" % (DOMAIN, DOMAIN))
-    one.send("<message from='%s' to='%s' id='mark'><body/></message>" % (DOMAIN, alice.jid))
-    alice.expect_where(lambda s: s["id"] == "mark")
+    says_it_leaves(one, alice)
     assert alice.ask(DOMAIN).error == "cancel/service-unavailable"
     one.send(one.answer(held))
     assert who(alice.expect_where(lambda s: s["id"] == "0")) == "one"
 
 
 def sigterm_drains():
-    share = Share()
-    one = share.instance(answer=False)
-    alice = Client(ALICE + "/a")
-    alice.send("<iq type='set' id='0' to='%s'><q xmlns='urn:x'/></iq>" % DOMAIN)
-    held = one.expect_where(lambda s: s.name == "iq")
+    share = Share("--drain-time", "20")
+    one = share.instance()
+    held = []
+    one.serve(lambda s: held.append(s) if s["id"] == "held" else one.answer(s))
+    alice, bob = Client(ALICE + "/a"), Client(BOB + "/b")
+    alice.send("<iq type='set' id='held' to='%s'><q xmlns='urn:x'/></iq>" % DOMAIN)
+    wait_until(lambda: held, "the request")
     share.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: alice.ask(DOMAIN).error == "wait/recipient-unavailable", "draining")
-    one.send(one.answer(held))
-    assert who(alice.expect_where(lambda s: s["id"] == "0")) == "one"
+    wait_until(lambda: bob.ask(DOMAIN).error == "wait/recipient-unavailable", "draining")
+    one.send(one.answer(held[0]))
+    assert who(alice.expect_where(lambda s: s["id"] == "held")) == "one"
     assert share.process.wait(WAIT_S) == 0
     assert "system-shutdown" in one.expect_where(lambda s: s.name.endswith("}error")).raw
 
@@ -589,3 +593,43 @@ def connect_behind_it():
         done"""])
     wait_until(lambda: share.counters()["instances"] == 1, "the shell")
     assert who(Client(ALICE + "/a").ask(DOMAIN)) == "shell"
+
+
+# --- instances written with other people's libraries
+
+def started(*command):
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    atexit.register(lambda: (child.poll() is None and child.kill(), child.wait()))
+    if child.stdout.readline() != b"ready\n":
+        raise Mismatch("%s: not ready" % command[1])
+    return child
+
+
+def library_behind_it(*command):
+    """Three of them share 60 requests; one is killed; messages and presence come through."""
+    share = Share("--policy", "round-robin")
+    children = [started(*command, DOMAIN, str(share.port), "secret", name) for name in ("one", "two", "three")]
+    alice = Client(ALICE + "/a")
+    seen = collections.Counter(who(alice.ask("room@" + DOMAIN)) for _ in range(60))
+    assert seen == {"one": 20, "two": 20, "three": 20}, seen
+    for n in range(10):
+        assert alice.ask(DOMAIN, "<ping xmlns='urn:xmpp:ping'/>")["type"] == "result"
+    children[0].kill()
+    wait_until(lambda: share.counters()["instances"] == 2, "one is gone")
+    seen = collections.Counter(who(alice.ask(DOMAIN)) for _ in range(20))
+    assert seen == {"two": 10, "three": 10}, seen
+    return alice
+
+
+def slixmpp_behind_it():
+    alice = library_behind_it("/usr/bin/python3", os.path.join(os.environ["TESTS"], "tools/slixcomponent.py"))
+    assert "jabber:iq:version" in alice.ask(DOMAIN, "<query xmlns='jabber:iq:version'/>").raw
+    alice.presence()
+    alice.ask(DOMAIN + "/x", "<say xmlns='urn:x'/>", kind="set")
+    said = alice.skipped + [alice.next() for _ in range(0)]
+    assert {s.name for s in said if s["from"] == DOMAIN + "/x"} == {"presence", "message"}, said
+
+
+def npm_component_behind_it():
+    library_behind_it("node", os.path.join(os.environ["TESTS"], "tools/npmcomponent.mjs"),
+                      os.environ["NPM_FOLDER"])
