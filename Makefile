@@ -16,6 +16,7 @@
 # make bench        benchmarks; bench-servers with real servers
 # make completions  regenerate completions/ from the option tables
 # make picture      draw man/outboard.svg from man/outboard.pic (wants dpic)
+# make versions     put the table of tests/data/versions into README
 # make dist         build/outboard-VERSION.tar.gz, reproducible (SOURCE_DATE_EPOCH)
 # make deb          build/deb/*.deb (Debian; wants .ci/install-deps check)
 # make soak         programs, clients and server killed at random under load (SOAK_REQUESTS, SOAK_SEED)
@@ -289,6 +290,10 @@ completions: programs
 # The pictures are committed, so building and installing need no dpic.
 picture:
 	$(Q)$(foreach p,$(PICTURES),.ci/picture $(p:.svg=.pic) >$(p).new && mv $(p).new $(p) &&) :
+
+# README's table of servers and versions
+versions:
+	$(Q)tests/tools/versions.py into README.md
 
 # --- installation
 

@@ -140,6 +140,11 @@ teardown_file()
 	assert_equal "$wrong" 0
 }
 
+@test "README's table of servers is the one in tests/data/versions" {
+	run sed -n '/^<!-- made by/,/^<!-- end of/p' "$ROOT/README.md"
+	assert_output --partial "$("$TESTS/tools/versions.py" table)"
+}
+
 @test "the front door and the README have every program" {
 	wrong=0
 	for program in $(programs); do

@@ -45,3 +45,12 @@ documented()
 	done
 	assert_equal "$wrong" 0
 }
+
+@test "what README says of these servers' versions was shown" {
+	[[ -z ${SERVERS:-} ]] || not_here 'the servers are not those of this machine'
+	versions=()
+	for package in prosody ejabberd; do
+		versions+=("${package/prosody/Prosody} $(dpkg-query -W -f '${Version}' "$package" 2>/dev/null)")
+	done
+	"$TESTS/tools/versions.py" ran "$BUILDDIR/tap" "${versions[@]}"
+}
