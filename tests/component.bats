@@ -285,6 +285,26 @@ times_up() { [[ $(grep -c 'echo-service: up' echo.err) -ge $1 ]]; }
 	await fake
 }
 
+@test "the stream error says what is wrong, whatever the words of the log are" {
+	fake 'up ; send <?pi x?> ; expect <restricted-xml ; wait-close' \
+		'up ; send <iq type="get"><x>&nbsp;</x></iq> ; expect <restricted-xml ; wait-close' \
+		'up ; send <iq type="get" id="large comment"><x></iq> ; expect <not-well-formed ; wait-close' \
+		"up ; send <iq type='get' to=' ; repeat 120000 0123456789 ; expect <policy-violation ; wait-close"
+	run_echo_service --retries 3
+	assert_failure 76
+	await fake
+}
+
+@test "a stanza without to is to the domain, and the answer says so" {
+	fake 'up ; send <iq type="get" id="q1" from="u@h.test/r"><x xmlns="urn:x"/></iq>
+		expect <iq [^>]*from=.jat.test.
+		say answered ; wait-close'
+	echo_service
+	wait_for grep -q answered fake.out
+	end echo
+	await fake
+}
+
 @test "a truncated stanza is not taken for one" {
 	fake "up ; send <iq type='get' id='1' from='u@h.test' to='jat.test'><x xmlns='urn:x'/></iq
 		half-close

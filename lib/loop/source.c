@@ -211,6 +211,11 @@ bool source_paused(const struct source *s)
 	return s->pauses > 0;
 }
 
+enum reader_fault source_fault(const struct source *s)
+{
+	return reader_fault(s->reader);
+}
+
 int64_t source_heard_ms(const struct source *s)
 {
 	return may_read(s) ? s->heard_ms : loop_now_ms(s->loop);

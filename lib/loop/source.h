@@ -58,6 +58,8 @@ void source_stop(struct source *s);
 /* Read on, whatever holds it, until the input ends or deadline_ms (a time that has passed: what
  * there is, without waiting). True if the input has ended. */
 bool source_read_to_end(struct source *s, int64_t deadline_ms);
+/* After LINK_BROKEN: the kind of what the reader said. */
+enum reader_fault source_fault(const struct source *s);
 /* When bytes were last read, or could have been if it had been read: what is paused or held hears
  * nothing, so its time stands still. */
 int64_t source_heard_ms(const struct source *s);

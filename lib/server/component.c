@@ -394,6 +394,18 @@ static void on_unknown(struct component *c, const struct stanza *s)
 	c->told_unknown = true;
 }
 
+/* A stanza without `to` is to the domain: an answer to it must have a `from`, or the server ends
+ * the stream. */
+static void give_stanza(struct component *c, const struct stanza *s)
+{
+	struct stanza addressed = *s;
+
+	if (!s->to.p)
+		addressed.to = span_of(c->config.domain);
+	if (c->ops.stanza)
+		c->ops.stanza(c->context, &addressed);
+}
+
 static bool is_domain(const struct component *c, struct span jid)
 {
 	return jid.n == strlen(c->config.domain) &&
@@ -420,8 +432,8 @@ static void on_stanza(void *context, const struct stanza *s)
 	case STATE_UP:
 		if (s->kind == STANZA_OTHER)
 			on_unknown(c, s);
-		else if (c->ops.stanza)
-			c->ops.stanza(c->context, s);
+		else
+			give_stanza(c, s);
 		return;
 	case STATE_AUTHENTICATING:
 		if (is_handshake(s))
@@ -438,18 +450,13 @@ static void on_stanza(void *context, const struct stanza *s)
 	}
 }
 
-/* RFC 6120 4.9.3.18, 11.1 */
-static const char *broken_condition(const char *text)
-{
-	return strcasestr(text, "DOCTYPE") || strcasestr(text, "comment") ||
-			       strcasestr(text, "instruction") || strcasestr(text, "entity")
-		       ? "restricted-xml"
-	       : strcasestr(text, "large") ? "policy-violation"
-					   : "not-well-formed";
-}
-
 static void on_ended(void *context, enum link_end why, int error, const char *text)
 {
+	static const char *const conditions[] = {
+		[FAULT_NOT_WELL_FORMED] = "not-well-formed",
+		[FAULT_RESTRICTED] = "restricted-xml",
+		[FAULT_TOO_LARGE] = "policy-violation",
+	};
 	struct component *c = context;
 	const char *during = c->state == STATE_UP ? "" : " before the handshake was done";
 
@@ -472,7 +479,7 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 			c, FAILED_TEMPORARY, "%s ended the stream%s", c->config.connect, during);
 		return;
 	case LINK_BROKEN:
-		send_stream_error(c, broken_condition(text));
+		send_stream_error(c, conditions[source_fault(link_source(c->link))]);
 		component_fail(c, FAILED_PROTOCOL, "%s sent what is not XMPP: %s",
 			c->config.connect, text);
 		return;

@@ -575,6 +575,19 @@ const char *reader_error(const struct reader *r)
 	return r->error;
 }
 
+enum reader_fault reader_fault(const struct reader *r)
+{
+	const char *const restricted[] = {no_comments, no_instructions, no_doctype,
+		XML_ErrorString(XML_ERROR_UNDEFINED_ENTITY)};
+
+	if (r->error == too_large || r->error == aside_too_large)
+		return FAULT_TOO_LARGE;
+	for (size_t i = 0; i < sizeof(restricted) / sizeof(*restricted); i++)
+		if (r->error == restricted[i])
+			return FAULT_RESTRICTED;
+	return FAULT_NOT_WELL_FORMED;
+}
+
 size_t reader_error_line(const struct reader *r)
 {
 	return r->error_line;

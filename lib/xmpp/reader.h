@@ -95,6 +95,13 @@ enum reader_event reader_next(struct reader *r, struct stanza *out);
 bool reader_one(struct reader *r, struct span bytes, struct stanza *out);
 /* After READER_BAD: what was wrong (static text) and the line (0 on a socket). */
 const char *reader_error(const struct reader *r);
+/* Of what kind that is, for a stream error (RFC 6120 4.9.3). */
+enum reader_fault {
+	FAULT_NOT_WELL_FORMED,
+	FAULT_RESTRICTED, /* comments, instructions, DOCTYPE, entities: RFC 6120 11.1 */
+	FAULT_TOO_LARGE,
+};
+enum reader_fault reader_fault(const struct reader *r);
 size_t reader_error_line(const struct reader *r);
 /* After READER_MORE: whether a stanza has begun but not ended. */
 bool reader_inside(const struct reader *r);
