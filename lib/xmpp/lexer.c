@@ -55,10 +55,11 @@ static inline uint64_t has_zero(uint64_t v)
 	return (v - EACH(1)) & ~v & EACH(0x80);
 }
 
-/* How many bytes from p on, in steps of STRIDE, hold no byte that find() looks for. */
-static inline size_t stride(const char *p, const char *end, char a, char b, char c)
+/* Move *at in large steps over bytes that find() does not look for. True: it looks for the one at *at
+ * now. */
+static inline bool stride(const char **at, const char *end, char a, char b, char c)
 {
-	const char *start = p;
+	const char *p = *at;
 
 	for (; end - p >= 8; p += 8) {
 		uint64_t v;
@@ -69,14 +70,15 @@ static inline size_t stride(const char *p, const char *end, char a, char b, char
 			(((v - EACH(0x20)) | v) & EACH(0x80)))
 			break;
 	}
-	return (size_t)(p - start);
+	*at = p;
+	return false;
 }
 
 #elif defined(__SSE2__)
 
-static inline size_t stride(const char *p, const char *end, char a, char b, char c)
+static inline bool stride(const char **at, const char *end, char a, char b, char c)
 {
-	const char *start = p;
+	const char *p = *at;
 
 	for (; end - p >= 16; p += 16) {
 		__m128i v = _mm_loadu_si128((const __m128i *)p);
@@ -87,17 +89,20 @@ static inline size_t stride(const char *p, const char *end, char a, char b, char
 				_mm_cmplt_epi8(v, _mm_set1_epi8(0x20))));
 		unsigned mask = (unsigned)_mm_movemask_epi8(hit);
 
-		if (mask)
-			return (size_t)(p - start) + (unsigned)__builtin_ctz(mask);
+		if (mask) {
+			*at = p + (unsigned)__builtin_ctz(mask);
+			return true;
+		}
 	}
-	return (size_t)(p - start);
+	*at = p;
+	return false;
 }
 
 #else
 
-static inline size_t stride(const char *p, const char *end, char a, char b, char c)
+static inline bool stride(const char **at, const char *end, char a, char b, char c)
 {
-	const char *start = p;
+	const char *p = *at;
 
 	for (; end - p >= 16; p += 16) {
 		int8x16_t v = vld1q_s8((const int8_t *)p);
@@ -109,10 +114,13 @@ static inline size_t stride(const char *p, const char *end, char a, char b, char
 		uint64_t mask = vget_lane_u64(
 			vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(hit), 4)), 0);
 
-		if (mask)
-			return (size_t)(p - start) + (unsigned)__builtin_ctzll(mask) / 4;
+		if (mask) {
+			*at = p + (unsigned)__builtin_ctzll(mask) / 4;
+			return true;
+		}
 	}
-	return (size_t)(p - start);
+	*at = p;
+	return false;
 }
 
 #endif
@@ -120,20 +128,20 @@ static inline size_t stride(const char *p, const char *end, char a, char b, char
 /* The first byte from p on that is a, b or c, a control character or not ASCII; or end. */
 static inline const char *find(const char *p, const char *end, char a, char b, char c)
 {
-	p += stride(p, end, a, b, c);
+	if (stride(&p, end, a, b, c))
+		return p;
 	while (p < end && *p != a && *p != b && *p != c && (signed char)*p >= 0x20)
 		p++;
 	return p;
 }
 
 /* Functions that check a few bytes return the place behind them, or one of these: */
-static const char more_bytes, no_doubt;
-#define MORE (&more_bytes)
-#define DOUBT (&no_doubt)
+#define MORE ((const char *)0)
+#define DOUBT ((const char *)1)
 
 static inline bool stopped(const char *p)
 {
-	return p == MORE || p == DOUBT;
+	return (uintptr_t)p <= (uintptr_t)DOUBT;
 }
 
 static const struct {
@@ -303,8 +311,10 @@ static inline const char *name(const char *p, const char *end, const char **loca
 
 static inline const char *skip_space(const char *p, const char *end)
 {
-	while (p < end && class_of(p) & SPACE)
-		p++;
+	/* one space, mostly, or none */
+	if (p < end && class_of(p) & SPACE)
+		for (p++; p < end && class_of(p) & SPACE;)
+			p++;
 	return p;
 }
 
@@ -345,9 +355,24 @@ static bool may_declare(const struct lexer_attribute *a)
 /* A bit chosen by a hash of the local name: equal names have equal bits. */
 static inline uint64_t mark(struct span local)
 {
-	return (uint64_t)1 << (((unsigned)local.p[0] * 5 + (unsigned)local.p[local.n - 1] +
-				       (unsigned)local.n * 3) &
-			       63);
+	return (uint64_t)1 << (((unsigned char)local.p[0] + local.n * 8) & 63);
+}
+
+/* Past the '=' behind a name, and the white space around it: at a quote. */
+static inline const char *equals(const char *p, const char *end)
+{
+	if (end - p < 2 || *p != '=' || (p[1] != '\'' && p[1] != '"')) {
+		p = skip_space(p, end);
+		if (p == end)
+			return MORE;
+		if (*p != '=')
+			return DOUBT;
+		p = skip_space(p + 1, end);
+		if (p == end)
+			return MORE;
+		return *p == '\'' || *p == '"' ? p : DOUBT;
+	}
+	return p + 1;
 }
 
 /* Past the attribute whose name is at p. Until the tag ends, a->ns is its prefix. */
@@ -355,7 +380,8 @@ static inline const char *attribute(
 	struct lexer *l, const char *p, const char *end, uint64_t *marks)
 {
 	struct lexer_attribute *a = &l->attributes[l->count++];
-	const char *start = p, *local;
+	const char *start = a->start = p, *local;
+	uint64_t bit;
 
 	p = name(p, end, &local);
 	if (stopped(p))
@@ -364,19 +390,12 @@ static inline const char *attribute(
 	a->prefixed = local != start;
 	a->ns = a->prefixed ? (struct span){start, (size_t)(local - 1 - start)} : SPAN_NONE;
 	a->declares = span_is(a->prefixed ? a->ns : a->name, "xmlns");
-	if (*marks & mark(a->name))
-		l->ambiguous = true;
-	*marks |= mark(a->name);
-	p = skip_space(p, end);
-	if (p == end)
-		return MORE;
-	if (*p != '=')
-		return DOUBT;
-	p = skip_space(p + 1, end);
-	if (p == end)
-		return MORE;
-	if (*p != '\'' && *p != '"')
-		return DOUBT;
+	bit = mark(a->name);
+	l->ambiguous |= (*marks & bit) != 0;
+	*marks |= bit;
+	p = equals(p, end);
+	if (stopped(p))
+		return p;
 	p = value(a, p, end);
 	if (!a->declares || stopped(p))
 		return p;

@@ -45,6 +45,7 @@ struct lexer_attribute {
 	struct span ns;	   /* p == NULL: none. Of a declaration: none */
 	struct span name;  /* local name; of a declaration the prefix, n == 0 for the default */
 	struct span value; /* between its quotes */
+	const char *start; /* of the whole name='value', whose end is that of value and a quote */
 	bool declares;	   /* xmlns or xmlns:prefix */
 	bool plain;	   /* the value has no reference and no TAB, LF or CR: it is what it says */
 	bool prefixed;

@@ -215,6 +215,28 @@ static void on_declaration(void *context, const XML_Char *prefix, const XML_Char
 	d->uri = uri ? arena_copy(&r->index.arena, span_of(uri)) : SPAN("");
 }
 
+/* expat does not tell where attributes are written. */
+static void locate(struct xml_node *node, const char *text)
+{
+	struct span rest, name, value, whole;
+	struct xml_attribute *attribute = (struct xml_attribute *)node->attributes;
+	struct xml_declaration *declaration = (struct xml_declaration *)node->declarations;
+
+	lexer_tag_begin(
+		(struct span){text + node->start, node->open_end - node->start}, &rest, &name);
+	while (lexer_tag_next(&rest, &name, &value, &whole)) {
+		size_t start = (size_t)(whole.p - text), end = start + whole.n;
+
+		if (span_is(name, "xmlns") || span_starts(name, SPAN("xmlns:"))) {
+			declaration->start = start;
+			declaration++->end = end;
+		} else {
+			attribute->start = start;
+			attribute++->end = end;
+		}
+	}
+}
+
 static struct xml_node *node_new(struct reader *r, const char *name, const char **atts, size_t at)
 {
 	struct xml_node *node = arena_take(&r->index.arena, sizeof(*node));
@@ -248,6 +270,7 @@ static struct xml_node *node_new(struct reader *r, const char *name, const char 
 	}
 	node->start = at;
 	node->open_end = node->close_start = node->end = at + expat_count(r->parser);
+	locate(node, r->in.p + r->in.start);
 	/* the local name ends the written one: where it alone would end, a prefixed one goes on */
 	after = r->in.p[r->in.start + at + 1 + node->name.n];
 	node->prefixed = !is_space(after) && after != '/' && after != '>';
@@ -890,7 +913,7 @@ static struct span lexed_value(struct reader *r, const struct lexer_attribute *a
 }
 
 /* A node of the lexer's tag. Its strings are the input's, but for those that had to be decoded. */
-static struct xml_node *lexed_node(struct reader *r)
+static struct xml_node *lexed_node(struct reader *r, const char *in)
 {
 	const struct lexer *l = &r->lexer;
 	unsigned declared = l->declarations, count = l->count - declared;
@@ -913,11 +936,14 @@ static struct xml_node *lexed_node(struct reader *r)
 		.end = l->at};
 	for (unsigned i = 0; i < l->count; i++) {
 		const struct lexer_attribute *a = &l->attributes[i];
+		size_t start = (size_t)(a->start - in),
+		       end = (size_t)(a->value.p + a->value.n + 1 - in);
 
 		if (a->declares)
-			*declaration++ = (struct xml_declaration){a->name, a->value};
+			*declaration++ = (struct xml_declaration){a->name, a->value, start, end};
 		else
-			*attribute++ = (struct xml_attribute){a->ns, a->name, lexed_value(r, a)};
+			*attribute++ = (struct xml_attribute){
+				a->ns, a->name, lexed_value(r, a), start, end};
 	}
 	return node;
 }
@@ -939,7 +965,7 @@ static bool lexed_tag(struct reader *r, struct span in, enum lexer_token token)
 		resync_begins_stanza(span_from(in, l->start)) != RESYNC_NO)
 		return false;
 	if (index_wants(&r->index, r->config.index, l->name)) {
-		struct xml_node *node = lexed_node(r);
+		struct xml_node *node = lexed_node(r, in.p);
 
 		if (around)
 			index_open(&r->index, node);

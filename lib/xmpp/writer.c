@@ -246,31 +246,55 @@ static void copy_in_tag(struct writer *w, bool flat, const char *from, const cha
 	note(w, flat ? buf_append_span(w->out, part) : xml_one_line_in_tag(w->out, part));
 }
 
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+/* Copy up to what stands from start to end, which is left out with the white space before it. */
+static void copy_without(
+	struct writer *w, const char *text, bool flat, size_t *at, size_t start, size_t end)
+{
+	while (start > *at && is_space(text[start - 1]))
+		start--;
+	copy_in_tag(w, flat, text + *at, text + start);
+	*at = end;
+}
+
 /* The attributes of a start tag, edited; without xmlns if it is not to be kept. What is not edited
- * is copied in one run with the white space between. */
-static void copy_attributes(struct writer *w, struct span scan, bool flat,
+ * is copied in one run with the white space between. `at`: where the tag's name ends. */
+static void copy_attributes(struct writer *w, const struct stanza *s, size_t at, bool flat,
 	const struct stanza_edit *edit, bool keep_xmlns)
 {
 	struct span edits[SLOTS] = {edit->to, edit->from, edit->id, edit->type};
-	struct span name, value, whole;
-	const char *run = scan.p, *end = scan.p;
+	const struct xml_node *root = s->root;
+	const struct xml_declaration *xmlns = NULL;
+	size_t last = at;
 
-	while (lexer_tag_next(&scan, &name, &value, &whole)) {
-		int slot = slot_of(name);
-
-		if (slot >= 0 && edits[slot].p) {
-			copy_in_tag(w, flat, run, end);
-			if (edits[slot].n)
-				write_slot(w, slot, edits[slot]);
-			edits[slot] = SPAN_NONE;
-			run = scan.p;
-		} else if (!keep_xmlns && span_is(name, "xmlns")) {
-			copy_in_tag(w, flat, run, end);
-			run = scan.p;
-		}
-		end = scan.p;
+	for (uint32_t i = 0; i < root->declarations_count; i++) {
+		if (root->declarations[i].prefix.n == 0 && !keep_xmlns)
+			xmlns = &root->declarations[i];
+		last = root->declarations[i].end;
 	}
-	copy_in_tag(w, flat, run, end);
+	for (uint32_t i = 0; i < root->attributes_count; i++) {
+		const struct xml_attribute *a = &root->attributes[i];
+		int slot = a->ns.p ? -1 : slot_of(a->name);
+
+		last = last > a->end ? last : a->end;
+		if (slot < 0 || !edits[slot].p)
+			continue;
+		if (xmlns && xmlns->start < a->start) {
+			copy_without(w, s->text, flat, &at, xmlns->start, xmlns->end);
+			xmlns = NULL;
+		}
+		copy_without(w, s->text, flat, &at, a->start, a->end);
+		if (edits[slot].n)
+			write_slot(w, slot, edits[slot]);
+		edits[slot] = SPAN_NONE;
+	}
+	if (xmlns)
+		copy_without(w, s->text, flat, &at, xmlns->start, xmlns->end);
+	copy_in_tag(w, flat, s->text + at, s->text + last);
 	for (int slot = 0; slot < SLOTS; slot++)
 		if (edits[slot].n)
 			write_slot(w, slot, edits[slot]);
@@ -303,13 +327,18 @@ static void move_up_to(struct move *m, size_t end)
 static void move_tag(struct move *m)
 {
 	const struct lexer *l = &m->lexer;
-	struct span tag = {m->in.p + l->start, l->at - l->start}, scan, name;
+	size_t at = (size_t)(l->name.p + l->name.n - m->in.p);
 
 	note(m->w, buf_append_char(m->w->out, '<'));
 	note(m->w, buf_append_span(m->w->out, l->name));
-	lexer_tag_begin(tag, &scan, &name);
-	copy_attributes(m->w, scan, false, &STANZA_KEEP, false);
-	copy_in_tag(m->w, false, tag.p + tag.n - (tag.p[tag.n - 2] == '/' ? 2 : 1), tag.p + tag.n);
+	for (unsigned i = 0; i < l->count; i++) {
+		const struct lexer_attribute *a = &l->attributes[i];
+
+		if (a->declares && a->name.n == 0)
+			copy_without(m->w, m->in.p, false, &at, (size_t)(a->start - m->in.p),
+				(size_t)(a->value.p + a->value.n + 1 - m->in.p));
+	}
+	copy_in_tag(m->w, false, m->in.p + at, m->in.p + l->at);
 }
 
 static void move_end_tag(struct move *m)
@@ -455,7 +484,7 @@ void writer_copy(
 	note(w, buf_append_span(w->out, name));
 	if (!foreign && ns)
 		writer_attribute(w, "xmlns", span_of(ns));
-	copy_attributes(w, scan, flat, edit, foreign);
+	copy_attributes(w, s, (size_t)(scan.p - s->text), flat, edit, foreign);
 	if (foreign)
 		declare_default(w, s, root);
 	declare_inherited(w, s, root);

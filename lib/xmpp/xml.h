@@ -32,11 +32,13 @@ struct xml_attribute {
 	struct span ns;	   /* p == NULL: none. A prefixed attribute never has none. */
 	struct span name;  /* local name */
 	struct span value; /* decoded, as XML normalises it */
+	size_t start, end; /* where name='value' is written, offsets as in a node */
 };
 
 struct xml_declaration {
 	struct span prefix; /* n == 0: the default namespace */
 	struct span uri;    /* n == 0: undeclared (xmlns='') */
+	size_t start, end;  /* where it is written, offsets as in a node */
 };
 
 struct xml_node {

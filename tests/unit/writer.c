@@ -170,7 +170,7 @@ static void namespaces_that_move(void)
 		"<message xmlns:ns0='jabber:client' to='x'><body>a&#10;b</body></message>\n");
 	PIPE("<c:iq xmlns:c='jabber:client'>t<c:error\na='1'><c:text "
 	     "/></c:error\n><c:x></c:x>u</c:iq>",
-		"<iq xmlns:c='jabber:client'>t<error a='1'><text/></error ><x></x>u</iq>\n");
+		"<iq xmlns:c='jabber:client'>t<error a='1'><text /></error ><x></x>u</iq>\n");
 	PIPE("<message xmlns='jabber:client'><c:body xmlns:c='jabber:client' c:a='1'/></message>",
 		"<message><body xmlns:c='jabber:client' c:a='1'/></message>\n");
 	PIPE("<message xmlns='jabber:client'><body xmlns='jabber:client' a='1'>t</body></message>",
