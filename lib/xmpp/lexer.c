@@ -55,8 +55,8 @@ static inline uint64_t has_zero(uint64_t v)
 	return (v - EACH(1)) & ~v & EACH(0x80);
 }
 
-/* Move *at in large steps over bytes that find() does not look for. True: it looks for the one at *at
- * now. */
+/* Move *at in large steps over bytes that find() does not look for. True: it looks for the one at
+ * *at now. */
 static inline bool stride(const char **at, const char *end, char a, char b, char c)
 {
 	const char *p = *at;
