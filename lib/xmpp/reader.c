@@ -1053,7 +1053,7 @@ static enum between aside(struct reader *r, struct span in, size_t *n)
 	struct lexer_piece piece;
 
 	*n = 0;
-	if (memcmp(in.p, mark, have) == 0) {
+	if (in.p[0] == mark[0] && memcmp(in.p, mark, have) == 0) {
 		*n = have < sizeof(mark) - 1 ? 0 : have;
 		return *n || r->ended ? BETWEEN_DONE : BETWEEN_WAIT;
 	}

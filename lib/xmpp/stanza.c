@@ -2,23 +2,24 @@
 
 static const struct {
 	const char *name;
+	size_t n;
 	enum stanza_type type;
 	unsigned kinds; /* bit per enum stanza_kind */
 } types[] = {
-	{"get", TYPE_GET, 1u << STANZA_IQ},
-	{"set", TYPE_SET, 1u << STANZA_IQ},
-	{"result", TYPE_RESULT, 1u << STANZA_IQ},
-	{"error", TYPE_ERROR, 1u << STANZA_IQ | 1u << STANZA_MESSAGE | 1u << STANZA_PRESENCE},
-	{"normal", TYPE_NORMAL, 1u << STANZA_MESSAGE},
-	{"chat", TYPE_CHAT, 1u << STANZA_MESSAGE},
-	{"groupchat", TYPE_GROUPCHAT, 1u << STANZA_MESSAGE},
-	{"headline", TYPE_HEADLINE, 1u << STANZA_MESSAGE},
-	{"unavailable", TYPE_UNAVAILABLE, 1u << STANZA_PRESENCE},
-	{"subscribe", TYPE_SUBSCRIBE, 1u << STANZA_PRESENCE},
-	{"subscribed", TYPE_SUBSCRIBED, 1u << STANZA_PRESENCE},
-	{"unsubscribe", TYPE_UNSUBSCRIBE, 1u << STANZA_PRESENCE},
-	{"unsubscribed", TYPE_UNSUBSCRIBED, 1u << STANZA_PRESENCE},
-	{"probe", TYPE_PROBE, 1u << STANZA_PRESENCE},
+	{"get", 3, TYPE_GET, 1u << STANZA_IQ},
+	{"set", 3, TYPE_SET, 1u << STANZA_IQ},
+	{"result", 6, TYPE_RESULT, 1u << STANZA_IQ},
+	{"error", 5, TYPE_ERROR, 1u << STANZA_IQ | 1u << STANZA_MESSAGE | 1u << STANZA_PRESENCE},
+	{"normal", 6, TYPE_NORMAL, 1u << STANZA_MESSAGE},
+	{"chat", 4, TYPE_CHAT, 1u << STANZA_MESSAGE},
+	{"groupchat", 9, TYPE_GROUPCHAT, 1u << STANZA_MESSAGE},
+	{"headline", 8, TYPE_HEADLINE, 1u << STANZA_MESSAGE},
+	{"unavailable", 11, TYPE_UNAVAILABLE, 1u << STANZA_PRESENCE},
+	{"subscribe", 9, TYPE_SUBSCRIBE, 1u << STANZA_PRESENCE},
+	{"subscribed", 10, TYPE_SUBSCRIBED, 1u << STANZA_PRESENCE},
+	{"unsubscribe", 11, TYPE_UNSUBSCRIBE, 1u << STANZA_PRESENCE},
+	{"unsubscribed", 12, TYPE_UNSUBSCRIBED, 1u << STANZA_PRESENCE},
+	{"probe", 5, TYPE_PROBE, 1u << STANZA_PRESENCE},
 };
 
 const char *stanza_kind_name(enum stanza_kind kind)
@@ -70,7 +71,8 @@ void stanza_describe(struct stanza *s)
 	}
 	s->type = type.p ? TYPE_UNKNOWN : TYPE_NONE;
 	for (size_t i = 0; type.p && i < sizeof(types) / sizeof(types[0]); i++)
-		if ((types[i].kinds & 1u << s->kind) && span_is(type, types[i].name)) {
+		if (types[i].n == type.n && (types[i].kinds & 1u << s->kind) &&
+			memcmp(types[i].name, type.p, type.n) == 0) {
 			s->type = types[i].type;
 			break;
 		}

@@ -6,12 +6,15 @@
  * of xmpp-jat-proxy from it is the price of the job.
  *
  *     bare PORT SECRET     scenario jat; one target, impl@vhost.test/r1
+ *     bare -               the same from standard input to standard output
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <nettle/sha1.h>
 #include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -155,7 +158,7 @@ static void flush(struct bare *b, int fd)
 	size_t at = 0;
 
 	while (at < b->out_bytes) {
-		ssize_t n = send(fd, b->out + at, b->out_bytes - at, MSG_NOSIGNAL);
+		ssize_t n = write(fd, b->out + at, b->out_bytes - at);
 
 		if (n < 0)
 			die(strerror(errno));
@@ -181,40 +184,70 @@ static void in_compact(struct bare *b)
 	}
 }
 
-int main(int argc, char **argv)
+static void parse(struct bare *b, const char *p, size_t n)
 {
-	static struct bare b;
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct pollfd pf = {.events = POLLIN};
-	int one = 1;
+	if (XML_Parse(b->parser, p, (int)n, 0) == XML_STATUS_ERROR)
+		die(XML_ErrorString(XML_GetErrorCode(b->parser)));
+}
 
-	if (argc != 3) {
-		fputs("usage: bare PORT SECRET\n", stderr);
-		return 64;
-	}
-	to.sin_port = htons((uint16_t)atoi(argv[1]));
-	b.secret = argv[2];
-	b.parser = XML_ParserCreateNS(NULL, ' ');
-	XML_SetUserData(b.parser, &b);
-	XML_SetElementHandler(b.parser, on_start, on_end);
-	pf.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (pf.fd < 0 || connect(pf.fd, (struct sockaddr *)&to, sizeof to) != 0)
-		die(strerror(errno));
-	setsockopt(pf.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	put_string(&b, "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "
-		       "xmlns:stream='http://etherx.jabber.org/streams' to='proxy.test'>");
+/* Read, parse and write until the input ends. */
+static int run(struct bare *b, int in_fd, int out_fd)
+{
+	struct pollfd pf = {.fd = in_fd, .events = POLLIN};
+
 	for (;;) {
 		ssize_t n;
 
-		flush(&b, pf.fd);
+		flush(b, out_fd);
 		if (poll(&pf, 1, -1) < 0)
 			die(strerror(errno));
-		in_compact(&b);
-		n = read(pf.fd, b.in + b.in_bytes, READ_BYTES);
+		in_compact(b);
+		n = read(in_fd, b->in + b->in_bytes, READ_BYTES);
 		if (n <= 0)
 			return n < 0;
-		b.in_bytes += (size_t)n;
-		if (XML_Parse(b.parser, b.in + b.in_bytes - n, (int)n, 0) == XML_STATUS_ERROR)
-			die(XML_ErrorString(XML_GetErrorCode(b.parser)));
+		b->in_bytes += (size_t)n;
+		parse(b, b->in + b->in_bytes - n, (size_t)n);
 	}
+}
+
+/* Stanzas without a stream around them. */
+static int filter(struct bare *b)
+{
+	static const char header[] = "<stream id=''>";
+
+	b->in_at = b->keep_at = sizeof header - 1;
+	parse(b, header, sizeof header - 1);
+	b->out_bytes = 0;
+	return run(b, STDIN_FILENO, STDOUT_FILENO);
+}
+
+static int component(struct bare *b, const char *port)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	to.sin_port = htons((uint16_t)atoi(port));
+	if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to) != 0)
+		die(strerror(errno));
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	put_string(b, "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "
+		      "xmlns:stream='http://etherx.jabber.org/streams' to='proxy.test'>");
+	return run(b, fd, fd);
+}
+
+int main(int argc, char **argv)
+{
+	static struct bare b;
+	bool pipe = argc == 2 && strcmp(argv[1], "-") == 0;
+
+	if (argc != 3 && !pipe) {
+		fputs("usage: bare PORT SECRET | bare -\n", stderr);
+		return 64;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	b.secret = argc == 3 ? argv[2] : "";
+	b.parser = XML_ParserCreateNS(NULL, ' ');
+	XML_SetUserData(b.parser, &b);
+	XML_SetElementHandler(b.parser, on_start, on_end);
+	return pipe ? filter(&b) : component(&b, argv[1]);
 }
