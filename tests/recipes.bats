@@ -9,7 +9,10 @@ load displays
 setup_file()
 {
 	displays_begin outboard-recipes.7
-	stand_in systemctl <<<'#!/bin/sh'
+	printf '%s\n' '#!/bin/sh' '[ "$1" != status ] || echo "status of $4"' | stand_in systemctl
+	stand_in newaliases <<<'#!/bin/sh'
+	printf '%s\n' '#!/bin/sh' 'echo "Filesystem 1024-blocks Used Available Capacity Mounted on"' \
+		'cat "$DF"' | stand_in df
 	export PATH=$R/stand-ins:$PATH
 	mkdir -p "$R"/etc/outboard "$R/usr/local/lib/outboard" "$R/var/log"
 	nginx_start "$BATS_FILE_TMPDIR/web"
@@ -19,6 +22,8 @@ setup_file()
 	done
 	export REDIS_PORT
 	server_free_port && REDIS_PORT=$FREE_PORT
+	export MQTT_PORT
+	server_free_port && MQTT_PORT=$FREE_PORT
 
 	# As outboard-setup(7) leaves it
 	for name in xmpp-jat-proxy xmpp-manage rosters; do
@@ -98,7 +103,7 @@ teardown()
 	stop_all
 }
 
-here_also() { sed -e "s/127\.0\.0\.1:6379/127.0.0.1:$REDIS_PORT/g"; }
+here_also() { sed -e "s/127\.0\.0\.1:6379/127.0.0.1:$REDIS_PORT/g; s/-p 1883/-p $MQTT_PORT/"; }
 
 # on KIND: use that server from now on
 on()
@@ -131,6 +136,73 @@ noted() { note "$1" | grep -qF "$2"; }
 
 # --- messages
 
+# told SUBJECT BODY: alice has a message with these
+told() { grep "<message" alice.out | grep -F "<subject>$1</subject>" | grep -qF "<body>$2"; }
+
+@test "alerts from cron" {
+	part 'MESSAGES: Alerts from cron.1'
+	part 'MESSAGES: Alerts from cron.2'
+	for kind in prosody ejabberd; do
+		on "$kind"
+		part 'MESSAGES: Alerts from cron.1'
+		as_user alice
+	as_user bob
+		run python3 "$TESTS/tools/crontab.py" "$R/etc/cron.d/disk" "$PWD"
+		assert_success
+		export DF=$PWD/df
+		cron() { env -i DF="$DF" PATH="$R/stand-ins:$R/usr/bin:$PATH" sh -c "$(<1.command)"; }
+		echo '/dev/sda1 100 10 90 10% /' >"$DF"
+		cron
+		printf '/dev/sda1 100 95 5 95%% /\n/dev/sdb1 100 10 90 10%% /home\n' >"$DF"
+		cron
+		wait_for told 'disk nearly full' '/dev/sda1 100 95 5 95% /'
+		assert_equal "$(grep -c '<message.*disk nearly' alice.out)" 1
+		end alice || true
+		end bob || true
+	done
+}
+
+@test "an alert when a unit fails" {
+	part 'MESSAGES: Alerts from cron.1'
+	part 'MESSAGES: When a unit fails.1'
+	as_user alice
+	as_user bob
+	command=$(sed -n 's/^ExecStart=//p' "$R/etc/systemd/system/alert@.service")
+	PATH=$R/stand-ins:$R/usr/bin:$PATH bash -c "${command//%i/nginx.service}"
+	wait_for told 'nginx.service has failed' 'status of nginx.service'
+	mkdir -p root/etc/systemd/system root/bin root/usr/lib/systemd/system
+	cp /bin/true root/bin/sh
+	for own in sysinit basic shutdown; do echo '[Unit]' >"root/usr/lib/systemd/system/$own.target"; done
+	echo '[Unit]' | tee root/usr/lib/systemd/system/-.mount >root/usr/lib/systemd/system/system.slice
+	cp "$R/etc/systemd/system/alert@.service" root/etc/systemd/system/alert@nginx.service
+	run systemd-analyze verify --man=no --root="$PWD/root" alert@nginx.service
+	assert_output ''
+	assert_file_contains "$R/etc/systemd/system/nginx.service.d/alert.conf" '^OnFailure=alert@%n.service$'
+}
+
+@test "messages from MQTT" {
+	command -v mosquitto >/dev/null || skip 'no mosquitto here'
+	printf 'listener %s 127.0.0.1\nallow_anonymous true\n' "$MQTT_PORT" >mosquitto.conf
+	start broker mosquitto -c mosquitto.conf
+	as_user alice
+	running 'MESSAGES: From MQTT.1' mqtt
+	heard() { mosquitto_pub -h 127.0.0.1 -p "$MQTT_PORT" -t alarms/cellar -m 'water <3 cm>' && grep -qF '<body>alarms/cellar: water &lt;3 cm' alice.out; }
+	wait_for heard
+	end_part mqtt
+}
+
+@test "a mail becomes a message" {
+	part 'MESSAGES: From a mailbox.1'
+	assert_file_contains "$R/etc/aliases" '^ops: "|.*/mail-to-xmpp alice@example.org"$'
+	as_user alice
+	command=$(sed -n 's/^ops: "|\(.*\)"$/\1/p' "$R/etc/aliases")
+	printf 'From: a@b\nSubject: backup done\nX: y\n\nall 3 files\n\nbye\n' |
+		PATH=$R/usr/bin:$PATH sh -c "$command"
+	wait_for told 'backup done' 'all 3 files'
+	printf 'From: a@b\n\nno subject\n' | PATH=$R/usr/bin:$PATH sh -c "$command"
+	wait_for told mail 'no subject'
+}
+
 @test "a log into a room" {
 	part 'MESSAGES: A log into a room.1'
 	for kind in prosody ejabberd; do
@@ -156,6 +228,17 @@ noted() { note "$1" | grep -qF "$2"; }
 }
 
 # --- watching
+
+@test "wait until a user comes online" {
+	printf '{"user":"%s","status":"ok","roster":{"%s@example.org":{}}}\n' bot alice alice bot |
+		roster-apply -q --on-behalf --host example.org --connect "127.0.0.1:$COMPONENT_PORT" \
+			--domain rosters.example.org --secret-file "$R/etc/outboard/rosters.secret"
+	running 'WATCHING: Wait until a user comes online.1' waiting
+	come() { as_user alice; end alice || true; [[ -s waiting.out ]]; }
+	wait_for come
+	await waiting
+	assert_file_contains waiting.out '^alice@example.org/.* is online$'
+}
 
 @test "a running proxy is watched" {
 	running 'WATCHING: A running proxy.1' watched
@@ -253,6 +336,15 @@ bot_answers()
 
 # --- rosters
 
+# roster-apply as its unit runs it
+applying()
+{
+	start apply roster-apply -q --listen-unix "$R/run/outboard/rosters.sock" --on-behalf --host example.org \
+		--connect "127.0.0.1:$COMPONENT_PORT" --domain rosters.example.org \
+		--secret-file "$R/etc/outboard/rosters.secret"
+	wait_for listens "$R/run/outboard/rosters.sock"
+}
+
 # redis_run: a Redis of this test's own
 redis_run()
 {
@@ -262,16 +354,27 @@ redis_run()
 }
 pending() { redis-cli -p "$REDIS_PORT" --raw XPENDING "$1" outboard | head -n 1; }
 
+@test "every night, with a report" {
+	printf 'john\nmarie\nnobody\nnone\n' >"$NGINX_DIR/www/users"
+	part 'MESSAGES: Alerts from cron.1'
+	part 'ROSTERS: Every night, with a report.1'
+	applying
+	as_user alice
+	as_user bob
+	run python3 "$TESTS/tools/crontab.py" "$R/etc/cron.d/rosters" "$PWD"
+	assert_success
+	env -i PATH="$R/usr/bin:$PATH" sh -c "$(<1.command)"
+	wait_for told 'rosters of the night' '4 rosters, 2 errors'
+	assert_file_contains alice.out 'http-404: nobody, none'
+	assert_equal "$(contacts john)" alice@example.org
+}
+
 @test "several machines and a broker: nothing is lost with a consumer" {
 	command -v redis-server >/dev/null || skip 'no redis here'
 	redis_run
 	part 'ROSTERS: Several machines and a broker.1' >log
 	part 'ROSTERS: Several machines and a broker.3'
-	# as roster-apply.service does it
-	start apply roster-apply -q --listen-unix "$R/run/outboard/rosters.sock" --on-behalf --host example.org \
-		--connect "127.0.0.1:$COMPONENT_PORT" --domain rosters.example.org \
-		--secret-file "$R/etc/outboard/rosters.secret"
-	wait_for listens "$R/run/outboard/rosters.sock"
+	applying
 	# a consumer took these and was killed before it had done anything
 	part 'ROSTERS: Several machines and a broker.2' >>log
 	for n in 0 1; do
