@@ -6,10 +6,12 @@
 
 #include "base/deadline.h"
 #include "base/err.h"
-#include "jat/alias.h"
 #include "jat/audience.h"
+#include "jat/counters.h"
 #include "jat/items.h"
 #include "jat/marks.h"
+#include "jat/route.h"
+#include "jat/tokens.h"
 #include "xmpp/jid.h"
 #include "xmpp/reader.h"
 #include "xmpp/requests.h"
@@ -24,101 +26,28 @@
 #define STEPS_OF_ONE 16
 #define AFFINITY_MS (60 * 60 * 1000)
 #define MAX_ID_BYTES 1023
-/* Sessions with metrics of their own. */
-#define METRIC_SESSIONS 100
-
-enum counter {
-	COUNT_REQUESTS,
-	COUNT_ANSWERS,
-	COUNT_RETRIES,
-	COUNT_MESSAGES,
-	COUNT_NO_SESSION,
-	COUNT_TIMEOUT,
-	COUNT_CONSTRAINT,
-	COUNT_BAD_REQUEST,
-	COUNT_NOT_IMPLEMENTED,
-	COUNT_TOO_LARGE,
-	COUNT_SESSION_LEFT,
-	COUNT_STOPPED,
-	COUNT_NO_FROM,
-	COUNT_FOREIGN,
-	COUNT_STRAY,
-	COUNT_LATE,
-	COUNT_IGNORED,
-	COUNTERS,
-};
-
-#define ERRORS(reason)                                                                             \
-	{                                                                                          \
-		"errors", "reason=\"" reason "\"", "requests answered with an error"               \
-	}
-#define DROPPED(reason)                                                                            \
-	{                                                                                          \
-		"dropped", "reason=\"" reason "\"", "stanzas dropped"                              \
-	}
-static const struct metric_name counter_names[COUNTERS] = {
-	[COUNT_REQUESTS] = {"requests", NULL, "IQ requests handed on"},
-	[COUNT_ANSWERS] = {"answers", NULL, "answers handed back"},
-	[COUNT_RETRIES] = {"retries", NULL, "requests handed to another session"},
-	[COUNT_MESSAGES] = {"messages", NULL, "messages handed on"},
-	[COUNT_NO_SESSION] = ERRORS("no-session"),
-	[COUNT_TIMEOUT] = ERRORS("timeout"),
-	[COUNT_CONSTRAINT] = ERRORS("resource-constraint"),
-	[COUNT_BAD_REQUEST] = ERRORS("bad-request"),
-	[COUNT_NOT_IMPLEMENTED] = ERRORS("not-implemented"),
-	[COUNT_TOO_LARGE] = ERRORS("too-large"),
-	[COUNT_SESSION_LEFT] = ERRORS("session-left"),
-	[COUNT_STOPPED] = ERRORS("stopped"),
-	[COUNT_NO_FROM] = DROPPED("no-from"),
-	[COUNT_FOREIGN] = DROPPED("foreign"),
-	[COUNT_STRAY] = DROPPED("stray"),
-	[COUNT_LATE] = DROPPED("late"),
-	[COUNT_IGNORED] = DROPPED("ignored"),
-};
-
-/* The ping from the reply domain to itself, which shows that both its routes are ours. */
-enum route { ROUTE_UNKNOWN, ROUTE_ASKED, ROUTE_PROVEN };
 
 struct jatproxy {
 	struct jatproxy_config config;
-	struct span own;	/* A */
-	struct span served;	/* D */
+	struct tokens tokens;	/* A and D are tokens.own and tokens.served */
 	struct span *own_names; /* domains without a share: D's, A's, the targets' */
 	size_t own_names_count;
 	struct session_table *sessions;
 	struct balance *balance; /* a worker is a session; its owner the struct session */
 	struct shares *shares;
 	struct requests *requests;
-	struct table *short_tokens; /* plain: open tokens that do not look like a user's address */
-	struct alias_table *aliases;
 	struct steps *steps, *affinities; /* of requests; of messages */
 	struct audience *audience;
 	struct marks *marks;
 	const struct session *best; /* whose presence is shown */
 	bool draining, finishing;
-	enum route route;
-	int64_t route_until_ms; /* DEADLINE_NEVER: not asked */
-	char route_id[17];
+	struct route route;
 	struct reader *again, *deep; /* to parse a stanza once more: its root; all of it */
-	struct buf key, address, scratch, labels;
+	struct buf key, scratch, labels;
 	uint64_t counters[COUNTERS];
 };
 
 /* Names ------------------------------------------------------------------ */
-
-static bool is_at(struct span domain, struct span own)
-{
-	return span_equal(domain, own) ||
-	       (domain.n > own.n && domain.p[domain.n - own.n - 1] == '.' &&
-		       memcmp(domain.p + domain.n - own.n, own.p, own.n) == 0);
-}
-
-static bool is_our_domain(const struct jatproxy *p, struct span jid)
-{
-	struct span domain = jid_domain(jid);
-
-	return is_at(domain, p->served) || is_at(domain, p->own);
-}
 
 static bool is_own_name(const struct jatproxy *p, struct span domain)
 {
@@ -156,58 +85,19 @@ static struct span key_of_token(struct jatproxy *p, struct span token, struct sp
 	return buf_span(&p->key);
 }
 
-/* A/TOKEN for a user who asked `asked` into p->address; returns the token in it. */
+/* A/TOKEN for a user who asked `asked` into p->tokens.address; returns the token in it. */
 static struct span token_for(
 	struct jatproxy *p, struct span asked, struct span user, int64_t now_ms)
 {
-	size_t head;
-
-	if (!asked.p)
-		asked = p->served;
-	buf_reset(&p->address);
-	buf_append_span(&p->address, p->own);
-	buf_append_char(&p->address, '/');
-	head = buf_length(&p->address);
-	if (jat_encode(&p->config.jat, asked, user, &p->address) != JAT_OK &&
-		!alias_name(p->aliases, group_of(p, user), user, asked, now_ms, &p->address))
-		return SPAN_NONE;
-	return span_from(buf_span(&p->address), head);
+	return tokens_make(&p->tokens, group_of(p, user), asked, user, now_ms);
 }
 
-/* Decode a token. The spans point into p->scratch or the table of handles. */
-static bool token_read(struct jatproxy *p, struct span token, struct span *user, struct span *asked)
-{
-	if (token.n == 0)
-		return false;
-	if (token.p[0] == ALIAS_MARK && alias_find(p->aliases, token, user, asked))
-		return true;
-	buf_reset(&p->scratch);
-	return jat_decode(&p->config.jat, token, &p->scratch, user, asked) == JAT_OK;
-}
-
-/* In plain every resource is a token. One that looks unlike a user may also be a resource of D that
- * somebody asks. */
-static bool is_short(const struct jatproxy *p, struct span token)
-{
-	struct span bare = jid_bare(token);
-
-	return p->config.jat.encoding == JAT_PLAIN && token.n && token.p[0] != ALIAS_MARK &&
-	       !memchr(bare.p, '@', bare.n);
-}
-
-/* Whether a stanza of a target to A/x means the user in the token x, not A/x itself. In plain x
- * must look like a user's address, or stand for an open request. */
+/* Whether a stanza of a target to A/x means the user in the token x, not A/x itself. */
 static bool is_token(struct jatproxy *p, const struct stanza *s, struct span *token,
 	struct span *user, struct span *asked)
 {
-	struct jid to;
-
-	if (session_target(p->sessions, s->from) < 0 || !jid_split(s->to, &to) || to.local.p ||
-		!span_equal(to.domain, p->own) || !to.resource.p)
-		return false;
-	*token = to.resource;
-	return token_read(p, *token, user, asked) &&
-	       (!is_short(p, *token) || table_find(p->short_tokens, *token));
+	return session_target(p->sessions, s->from) >= 0 &&
+	       tokens_read(&p->tokens, s->to, token, user, asked);
 }
 
 /* Answering -------------------------------------------------------------- */
@@ -355,23 +245,6 @@ static struct span trimmed(struct span s)
 	return s;
 }
 
-/* Plain: count the open requests of a token that does not look like a user's address. */
-static void short_token_count(struct jatproxy *p, struct span token, bool more)
-{
-	struct table_entry *e;
-	size_t *count;
-
-	if (!is_short(p, token))
-		return;
-	e = table_find(p->short_tokens, token);
-	if (!e)
-		e = table_add(p->short_tokens, token, sizeof(*count), DEADLINE_NEVER);
-	count = table_record(e);
-	*count = more ? *count + 1 : *count - 1;
-	if (*count == 0)
-		table_remove(p->short_tokens, e);
-}
-
 /* s stands in the output for w, from `at` on: it is an open request now. False: no room, it is
  * taken back. */
 static bool request_open(struct jatproxy *p, const struct stanza *s, const struct table_key *key,
@@ -384,7 +257,7 @@ static bool request_open(struct jatproxy *p, const struct stanza *s, const struc
 		writer_take_back(turn->writer);
 		return false;
 	}
-	short_token_count(p, r->token, true);
+	tokens_opened(&p->tokens, r->token);
 	requests_handed(p->requests, r, w, turn->now_ms);
 	p->counters[COUNT_REQUESTS]++;
 	return true;
@@ -393,7 +266,8 @@ static bool request_open(struct jatproxy *p, const struct stanza *s, const struc
 /* A user's get or set: on to a session. */
 static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
-	struct request r = {.user = s->from, .asked = s->to.p ? s->to : p->served, .id = s->id};
+	struct request r = {
+		.user = s->from, .asked = s->to.p ? s->to : p->tokens.served, .id = s->id};
 	struct stanza_edit edit = STANZA_KEEP;
 	struct table_key key;
 	struct worker *w;
@@ -422,7 +296,7 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *
 	if (!w)
 		w = choose_first(p, s->from, requests_find(p->requests, &key), turn->now_ms);
 	edit.to = w->name;
-	edit.from = buf_span(&p->address);
+	edit.from = buf_span(&p->tokens.address);
 	status = writer_stanza(turn->writer, s, &edit);
 	if (status != WRITER_OK)
 		refuse_unsent(p, s, status, turn);
@@ -459,7 +333,7 @@ static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span 
 	key = requests_key(p->requests, buf_span(&p->key));
 	r = requests_add(p->requests, &key, &texts, turn->now_ms);
 	if (r) {
-		short_token_count(p, r->token, true);
+		tokens_opened(&p->tokens, r->token);
 		status = writer_stanza(turn->writer, s, &edit);
 	}
 	if (status == WRITER_OK) {
@@ -467,7 +341,7 @@ static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span 
 		return;
 	}
 	if (r) {
-		short_token_count(p, r->token, false);
+		tokens_closed(&p->tokens, r->token);
 		requests_forget(p->requests, r);
 	}
 	refuse_unsent(p, s, status, turn);
@@ -540,7 +414,7 @@ static void request_removed(void *context, struct request *r, int64_t now_ms)
 {
 	struct jatproxy *p = context;
 
-	short_token_count(p, r->token, false);
+	tokens_closed(&p->tokens, r->token);
 	marks_answered(p->marks, request_key(r), now_ms);
 }
 
@@ -599,7 +473,7 @@ static struct request_try *find_try(struct jatproxy *p, const struct stanza *s, 
 
 	*open = false;
 	if (!s->id.n || !jid_split(s->to, &to) || to.local.p || !to.resource.p ||
-		!span_equal(to.domain, p->own))
+		!span_equal(to.domain, p->tokens.own))
 		return NULL;
 	key = requests_key(p->requests, key_of_token(p, to.resource, s->id));
 	for (r = requests_find(p->requests, &key); r; r = requests_next(p->requests, r)) {
@@ -642,7 +516,7 @@ static void on_answer(struct jatproxy *p, const struct stanza *s, struct turn *t
 	note_life(p, s, turn->now_ms);
 	if (on_outbound_answer(p, s, turn))
 		return;
-	if (s->id.n && p->config.jat.encoding != JAT_PLAIN && jid_is_full(s->from) &&
+	if (s->id.n && p->tokens.jat.encoding != JAT_PLAIN && jid_is_full(s->from) &&
 		is_token(p, s, &token, &user, &asked)) {
 		/* what is open here is judged by the table alone */
 		if (open || !grace_answer(p, s, token, user, asked, turn))
@@ -727,7 +601,7 @@ static enum writer_status ping(void *context, const struct worker *w, struct tur
 {
 	const struct jatproxy *p = context;
 
-	writer_start(turn->writer, "iq", "get", span_of(w->ping_id), w->name, p->own);
+	writer_start(turn->writer, "iq", "get", span_of(w->ping_id), w->name, p->tokens.own);
 	writer_raw(turn->writer, "><ping xmlns='" NS_PING "'/></iq>");
 	return writer_end(turn->writer);
 }
@@ -799,7 +673,7 @@ static void on_user_message(struct jatproxy *p, const struct stanza *s, struct t
 	if (!token_for(p, s->to, s->from, turn->now_ms).p)
 		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 	else
-		send_message(p, s, to, buf_span(&p->address), turn);
+		send_message(p, s, to, buf_span(&p->tokens.address), turn);
 }
 
 static void on_message(struct jatproxy *p, const struct stanza *s, struct turn *turn)
@@ -828,7 +702,7 @@ static void on_message(struct jatproxy *p, const struct stanza *s, struct turn *
 
 static void on_presence(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
-	bool to_domain = span_equal(s->to, p->own);
+	bool to_domain = span_equal(s->to, p->tokens.own);
 	bool target = session_target(p->sessions, s->from) >= 0;
 
 	if (to_domain && session_presence(p->sessions, s, turn))
@@ -859,46 +733,22 @@ static void on_presence(struct jatproxy *p, const struct stanza *s, struct turn 
 
 /* The reply domain ------------------------------------------------------- */
 
-static bool has_reply_domain(const struct jatproxy *p)
-{
-	return !span_equal(p->own, p->served);
-}
-
 /* Nobody is to ask the reply domain, which may stand below the one that users ask. */
 static bool is_asked_wrongly(const struct jatproxy *p, struct span to)
 {
 	struct span domain = jid_domain(to);
 
-	return has_reply_domain(p) && to.p &&
-	       (span_equal(domain, p->own) || !is_at(domain, p->served));
+	return tokens_has_reply_domain(&p->tokens) && to.p &&
+	       (span_equal(domain, p->tokens.own) || !domain_is_at(domain, p->tokens.served));
 }
 
-static void route_ask(struct jatproxy *p, struct turn *turn)
+/* Whether s is of the reply domain itself, to which only the ping comes back. */
+static bool is_from_us(struct jatproxy *p, const struct stanza *s)
 {
-	char to[JID_MAX_BYTES];
-
-	snprintf(p->route_id, sizeof(p->route_id), "%016llx",
-		(unsigned long long)p->config.random(p->config.context));
-	snprintf(to, sizeof(to), "%.*s/%s", SPAN_ARG(p->own), p->route_id);
-	writer_start(turn->writer, "iq", "get", span_of(p->route_id), span_of(to), p->own);
-	writer_raw(turn->writer, "><ping xmlns='" NS_PING "'/></iq>");
-	p->route = ROUTE_ASKED;
-	p->route_until_ms = writer_end(turn->writer) == WRITER_OK
-				    ? turn->now_ms + p->config.timeout_ms
-				    : turn->now_ms;
-}
-
-/* Whether s is the ping from the reply domain to itself. */
-static bool route_answer(struct jatproxy *p, const struct stanza *s)
-{
-	if (!has_reply_domain(p) || !span_equal(s->from, p->own))
+	if (!tokens_has_reply_domain(&p->tokens) || !span_equal(s->from, p->tokens.own))
 		return false;
-	if (p->route == ROUTE_ASKED && stanza_is_request(s) && span_is(s->id, p->route_id)) {
-		p->route = ROUTE_PROVEN;
-		p->route_until_ms = DEADLINE_NEVER;
-	} else {
+	if (!route_answer(&p->route, s))
 		p->counters[COUNT_STRAY]++;
-	}
 	return true;
 }
 
@@ -906,16 +756,9 @@ static int on_stream_error(void *self, struct span condition)
 {
 	const struct jatproxy *p = self;
 
-	if (!has_reply_domain(p) || !span_is(condition, "invalid-from"))
+	if (!tokens_has_reply_domain(&p->tokens) || !span_is(condition, "invalid-from"))
 		return 0;
-	err_error("the server does not let this stream send from '%.*s'; on ejabberd a listener of "
-		  "its own is needed:",
-		SPAN_ARG(p->own));
-	err_error("  - port: PORT");
-	err_error("    module: ejabberd_service");
-	err_error("    global_routes: true");
-	err_error("    hosts: {\"%.*s\": {password: SECRET}, \"%.*s\": {password: SECRET}}",
-		SPAN_ARG(p->served), SPAN_ARG(p->own));
+	route_explain(&p->route, p->tokens.served);
 	return EXIT_CONFIG;
 }
 
@@ -951,14 +794,14 @@ static void on_stanza(void *self, const struct stanza *s, struct turn *turn)
 	struct jatproxy *p = self;
 	struct jid from;
 
-	if (p->config.passthrough ? !is_our_domain(p, s->to)
-				  : s->to.p && !is_our_domain(p, s->to)) {
+	if (p->config.passthrough ? !tokens_ours(&p->tokens, s->to)
+				  : s->to.p && !tokens_ours(&p->tokens, s->to)) {
 		if (!p->config.passthrough || s->refusal ||
 			writer_stanza(turn->writer, s, &STANZA_KEEP) != WRITER_OK)
 			p->counters[COUNT_FOREIGN]++;
 	} else if (!jid_split(s->from, &from)) {
 		p->counters[COUNT_NO_FROM]++;
-	} else if (route_answer(p, s)) {
+	} else if (is_from_us(p, s)) {
 		return;
 	} else if (s->kind == STANZA_IQ) {
 		on_iq(p, s, turn);
@@ -975,8 +818,9 @@ static void on_up(void *self, struct turn *turn)
 
 	marks_up(p->marks, turn->now_ms);
 	audience_up(p->audience, turn);
-	if (has_reply_domain(p) && p->route != ROUTE_PROVEN && !p->config.passthrough)
-		route_ask(p, turn);
+	if (tokens_has_reply_domain(&p->tokens) && !p->config.passthrough)
+		route_ask(
+			&p->route, p->config.random(p->config.context), p->config.timeout_ms, turn);
 	session_up(p->sessions, turn);
 }
 
@@ -986,7 +830,7 @@ static void on_down(void *self, struct turn *turn)
 
 	session_down(p->sessions, turn);
 	audience_down(p->audience);
-	p->route_until_ms = DEADLINE_NEVER;
+	route_forget(&p->route);
 }
 
 static int64_t on_deadline(const void *self)
@@ -995,7 +839,7 @@ static int64_t on_deadline(const void *self)
 	int64_t deadline_ms = requests_deadline(p->requests);
 	int64_t others[] = {session_deadline(p->sessions), balance_deadline(p->balance),
 		audience_deadline(p->audience), marks_deadline(p->marks), steps_deadline(p->steps),
-		steps_deadline(p->affinities), p->route_until_ms};
+		steps_deadline(p->affinities), p->route.deadline_ms};
 
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i] < deadline_ms)
@@ -1014,13 +858,8 @@ static void on_tick(void *self, struct turn *turn)
 	marks_tick(p->marks, turn->now_ms);
 	steps_tick(p->steps, turn->now_ms);
 	steps_tick(p->affinities, turn->now_ms);
-	if (p->route_until_ms <= turn->now_ms) {
-		p->route_until_ms = DEADLINE_NEVER;
-		err_error("a ping from '%.*s' to itself does not come back: does the listener have "
-			  "global_routes: true, and both '%.*s' and '%.*s' among its hosts?",
-			SPAN_ARG(p->own), SPAN_ARG(p->served), SPAN_ARG(p->own));
+	if (route_failed(&p->route, p->tokens.served, turn->now_ms))
 		p->config.unrouted(p->config.context);
-	}
 }
 
 static void on_drain(void *self, struct turn *turn)
@@ -1048,64 +887,6 @@ static size_t open_requests(const void *self)
 
 /* Metrics ---------------------------------------------------------------- */
 
-/* Labels of a session: its target and a number. */
-static void put_label(struct jatproxy *p, const struct worker *w)
-{
-	struct span target = p->config.targets[w->group];
-
-	buf_append_string(&p->labels, "target=\"");
-	for (size_t i = 0; i < target.n; i++) {
-		if (target.p[i] == '\\' || target.p[i] == '"')
-			buf_append_char(&p->labels, '\\');
-		buf_append_char(&p->labels, target.p[i]);
-	}
-	buf_printf(&p->labels, "\",session=\"%u\"", w->number);
-	buf_append_char(&p->labels, '\0');
-}
-
-static uint64_t session_value(const struct worker *w, int which)
-{
-	return which == 0   ? w->load
-	       : which == 1 ? w->suspect
-	       : which == 2 ? w->handed
-	       : which == 3 ? w->answered
-			    : w->timed_out;
-}
-
-static size_t session_metrics(const struct jatproxy *p, struct metric *out, size_t n, size_t max)
-{
-	static const struct metric kinds[] = {
-		{"session_open_requests", NULL, "requests in the hands of a session", METRIC_GAUGE,
-			0},
-		{"session_suspect", NULL, "1: no answer and no sign of life", METRIC_GAUGE, 0},
-		{"session_requests", NULL, "requests handed to a session", METRIC_COUNTER, 0},
-		{"session_answers", NULL, "answers of a session", METRIC_COUNTER, 0},
-		{"session_timeouts", NULL, "requests that a session let time out", METRIC_COUNTER,
-			0},
-	};
-	struct jatproxy *labels = (struct jatproxy *)p;
-	size_t count = balance_count(p->balance, TIER_THERE);
-
-	if (count > METRIC_SESSIONS)
-		count = METRIC_SESSIONS;
-	buf_reset(&labels->labels);
-	for (size_t i = 0; i < count; i++)
-		put_label(labels, balance_at(p->balance, TIER_THERE, i));
-	for (int kind = 0; kind < 5; kind++) {
-		const char *label = buf_string(&p->labels);
-
-		for (size_t i = 0; i < count; i++) {
-			struct metric m = kinds[kind];
-
-			m.labels = label;
-			m.value = session_value(balance_at(p->balance, TIER_THERE, i), kind);
-			n = metrics_add(out, n, max, &m, 1);
-			label += strlen(label) + 1;
-		}
-	}
-	return n;
-}
-
 static size_t metrics(const void *self, struct metric *out, size_t max)
 {
 	const struct jatproxy *p = self;
@@ -1117,14 +898,15 @@ static size_t metrics(const void *self, struct metric *out, size_t max)
 		{"pending_bytes", NULL, "memory held by open requests", METRIC_GAUGE,
 			requests_bytes(p->requests)},
 		{"handles", NULL, "addresses kept in the table", METRIC_GAUGE,
-			alias_count(p->aliases)},
+			alias_count(p->tokens.aliases)},
 		{"subscribers", NULL, "subscribers to our presence", METRIC_GAUGE,
 			audience_count(p->audience)},
 	};
 	size_t n = metrics_add(out, 0, max, gauges, sizeof(gauges) / sizeof(gauges[0]));
 
-	n = metrics_add_counters(out, n, max, counter_names, p->counters, COUNTERS);
-	return session_metrics(p, out, n, max);
+	n = counters_metrics(p->counters, out, n, max);
+	return session_metrics(
+		p->balance, p->config.targets, (struct buf *)&p->labels, out, n, max);
 }
 
 const struct service_ops jatproxy_ops = {.fold = true,
@@ -1160,11 +942,9 @@ static void name_own(struct jatproxy *p)
 {
 	const struct jatproxy_config *c = &p->config;
 
-	p->own = c->jat.domain;
-	p->served = c->jat.served.p ? c->jat.served : c->jat.domain;
 	p->own_names = xcalloc(c->targets_count + 2, sizeof(*p->own_names));
-	p->own_names[p->own_names_count++] = p->served;
-	p->own_names[p->own_names_count++] = p->own;
+	p->own_names[p->own_names_count++] = p->tokens.served;
+	p->own_names[p->own_names_count++] = p->tokens.own;
 	for (size_t i = 0; i < c->targets_count; i++)
 		p->own_names[p->own_names_count++] = jid_domain(c->targets[i]);
 }
@@ -1218,14 +998,6 @@ static void new_tables(struct jatproxy *p, const uint64_t seed[2])
 
 	p->steps = steps_new(&steps);
 	p->affinities = steps_new(&steps);
-	p->short_tokens = table_new(SIZE_MAX / 2, SIZE_MAX / 2, seed);
-	p->aliases = alias_table_new(&(struct alias_config){.max = c->max_handles,
-		.max_bytes = c->max_pending_bytes,
-		.life_ms = c->handle_ttl_ms,
-		.busy_ms = c->timeout_ms,
-		.seed = {seed[0], seed[1]},
-		.random = draw,
-		.random_context = p});
 	p->audience = audience_new(&(struct audience_config){.max = c->max_subscribers,
 		.max_bytes = c->max_pending_bytes,
 		.seed = {seed[0], seed[1]},
@@ -1252,20 +1024,28 @@ static struct reader *new_reader(enum reader_index index)
 struct jatproxy *jatproxy_new(const struct jatproxy_config *config)
 {
 	struct jatproxy *p = xcalloc(1, sizeof(*p));
+	struct alias_table *aliases;
 	uint64_t seed[2];
 
 	p->config = *config;
 	seed[0] = draw(p);
 	seed[1] = draw(p);
+	aliases = alias_table_new(&(struct alias_config){.max = config->max_handles,
+		.max_bytes = config->max_pending_bytes,
+		.life_ms = config->handle_ttl_ms,
+		.busy_ms = config->timeout_ms,
+		.seed = {seed[0], seed[1]},
+		.random = draw,
+		.random_context = p});
+	tokens_init(&p->tokens, &config->jat, aliases, seed);
+	p->route = (struct route)ROUTE_INIT(p->tokens.own);
 	name_own(p);
-	p->route_until_ms = DEADLINE_NEVER;
 	p->again = new_reader(READER_INDEX_ROOT);
 	p->deep = new_reader(READER_INDEX_ALL);
 	buf_init(&p->key, BUF_NO_MAX);
-	buf_init(&p->address, BUF_NO_MAX);
 	buf_init(&p->scratch, BUF_NO_MAX);
 	buf_init(&p->labels, BUF_NO_MAX);
-	p->sessions = session_table_new(&(struct session_config){.domain = p->own,
+	p->sessions = session_table_new(&(struct session_config){.domain = p->tokens.own,
 		.targets = config->targets,
 		.targets_count = config->targets_count,
 		.max_sessions = config->max_sessions,
@@ -1291,15 +1071,13 @@ void jatproxy_free(struct jatproxy *p)
 	balance_free(p->balance);
 	shares_free(p->shares);
 	session_table_free(p->sessions);
-	table_free(p->short_tokens);
-	alias_table_free(p->aliases);
+	tokens_free(&p->tokens);
 	audience_free(p->audience);
 	marks_free(p->marks);
 	reader_free(p->again);
 	reader_free(p->deep);
 	free(p->own_names);
 	buf_free(&p->key);
-	buf_free(&p->address);
 	buf_free(&p->scratch);
 	buf_free(&p->labels);
 	free(p);
@@ -1307,7 +1085,7 @@ void jatproxy_free(struct jatproxy *p)
 
 void jatproxy_rekey(struct jatproxy *p, struct jat_keys *keys)
 {
-	p->config.jat.keys = keys;
+	p->tokens.jat.keys = keys;
 }
 
 void jatproxy_resubscribe(struct jatproxy *p, struct turn *turn)

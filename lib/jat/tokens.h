@@ -1,0 +1,46 @@
+/* jat/tokens.h - the two domains of a proxy, and what stands behind them
+ *
+ * D is the domain that users ask, A where tokens stand (A/TOKEN): the same, unless the proxy has a
+ * reply domain. A user whose address fits no encoding gets a handle (jat/alias.h).
+ * In plain everything is a token: there one that does not look like a user's address is taken for
+ * a token only while a request with it is open.
+ */
+#ifndef OUTBOARD_JAT_TOKENS_H
+#define OUTBOARD_JAT_TOKENS_H
+
+#include "jat/alias.h"
+#include "jat/jat.h"
+
+struct tokens {
+	struct jat jat;
+	struct span own, served; /* A and D */
+	struct alias_table *aliases;
+	struct table *short_open; /* plain: open ones that do not look like a user's address */
+	struct buf address, text; /* see tokens_make(), tokens_read() */
+};
+
+/* What jat points to is borrowed until the end; aliases is taken over. */
+void tokens_init(struct tokens *t, const struct jat *jat, struct alias_table *aliases,
+	const uint64_t seed[2]);
+void tokens_free(struct tokens *t);
+
+/* Whether domain is this one or below it. */
+bool domain_is_at(struct span domain, struct span own);
+/* Whether an address is at D or A, or below. */
+bool tokens_ours(const struct tokens *t, struct span jid);
+/* Whether A is not D. */
+bool tokens_has_reply_domain(const struct tokens *t);
+
+/* A/TOKEN for a user who asked `asked` (absent: D) into t->address; returns the token in it.
+ * Absent: the table of handles is full. group: what the user counts under. */
+struct span tokens_make(
+	struct tokens *t, struct span group, struct span asked, struct span user, int64_t now_ms);
+/* What the token in an address A/TOKEN says. The spans point into t->text or the handles. False: it
+ * is none. */
+bool tokens_read(struct tokens *t, struct span address, struct span *token, struct span *user,
+	struct span *asked);
+/* A request with this token is open from now on, or no more. */
+void tokens_opened(struct tokens *t, struct span token);
+void tokens_closed(struct tokens *t, struct span token);
+
+#endif
