@@ -2,22 +2,6 @@
 
 #include "xmpp/jid.h"
 #include "xmpp/lexer.h"
-#include "xmpp/lexer.h"
-
-bool items_possible(const struct stanza *s)
-{
-	const char *p, *end;
-
-	if (s->type != TYPE_RESULT || s->refusal || !s->root)
-		return false;
-	/* few answers have a '#': memmem() for the name costs hundreds of instructions */
-	end = s->text + s->root->end;
-	for (p = s->text + s->root->open_end; (p = memchr(p, '#', (size_t)(end - p))); p++)
-		if (span_starts((struct span){p, (size_t)(end - p)}, SPAN("#items")) &&
-			p - (s->text + s->root->open_end) >= 5 && memcmp(p - 5, "disco", 5) == 0)
-			return true;
-	return false;
-}
 
 static bool is_targets(const struct items_config *config, struct span typed)
 {

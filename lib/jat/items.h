@@ -15,8 +15,6 @@ struct items_config {
 	struct span asked;
 };
 
-/* Whether s may be such a list, looked at only as text: it needs no more than its root indexed. */
-bool items_possible(const struct stanza *s);
 /* Append s with the items' addresses changed to out. False (what is in out is of no use): there is
  * nothing to change. deep reads everything of a stanza. */
 bool items_rewrite(const struct items_config *config, const struct stanza *s, struct reader *deep,

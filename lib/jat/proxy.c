@@ -13,6 +13,7 @@
 #include "jat/route.h"
 #include "jat/tokens.h"
 #include "xmpp/jid.h"
+#include "xmpp/peek.h"
 #include "xmpp/reader.h"
 #include "xmpp/requests.h"
 #include "xmpp/steps.h"
@@ -209,9 +210,10 @@ static struct worker *choose_by_payload(
 {
 	struct stanza deep;
 	const struct xml_node *payload;
+	unsigned flags = peek_payload(s);
 
 	*step = false;
-	if (!steps_possible(s) && !(p->best && p->best->caps))
+	if (!(flags & PEEK_ID) && !(flags & PEEK_DISCO && p->best && p->best->caps))
 		return NULL;
 	if (!reader_one(p->deep, s->raw, &deep))
 		return NULL;
@@ -231,7 +233,7 @@ static void note_step(struct jatproxy *p, const struct stanza *s, struct span us
 {
 	struct stanza deep;
 
-	if (steps_possible(s) && reader_one(p->deep, s->raw, &deep) &&
+	if (peek_payload(s) & PEEK_ID && reader_one(p->deep, s->raw, &deep) &&
 		steps_key(&deep, user, &p->key))
 		steps_note(p->steps, group_of(p, user), user, buf_span(&p->key), w, now_ms);
 }
@@ -369,7 +371,8 @@ static enum writer_status answer(
 
 	if (!span_equal(r->id, s->id))
 		edit.id = r->id;
-	if (r->tries_count && !p->config.keep_item_jids && items_possible(s)) {
+	if (r->tries_count && !p->config.keep_item_jids && s->type == TYPE_RESULT &&
+		peek_payload(s) & PEEK_DISCO) {
 		const struct items_config items = {.targets = p->config.targets,
 			.targets_count = p->config.targets_count,
 			.asked = r->asked};

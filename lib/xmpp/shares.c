@@ -10,6 +10,9 @@
 /* A user may have this part of the bytes in any case: requests differ much in size. */
 #define USER_BYTES_PART 8
 
+/* Parts without an entry that are kept, for a user who asks again. */
+#define KEPT 1024
+
 struct share_part {
 	size_t count, bytes;
 };
@@ -71,7 +74,7 @@ static struct share_part *part_of(struct table *t, struct span key)
 
 static void part_release(struct table *t, struct share_part *part)
 {
-	if (part && part->count == 0)
+	if (part && part->count == 0 && table_count(t) > KEPT)
 		table_remove(t, table_entry_of(part));
 }
 

@@ -133,29 +133,3 @@ bool steps_key(const struct stanza *s, struct span user, struct buf *key)
 	buf_append_span(key, value);
 	return true;
 }
-
-bool steps_possible(const struct stanza *s)
-{
-	struct span content, tag;
-	const char *start;
-	char quote = '\0';
-	size_t n;
-
-	if (s->refusal || !s->root || s->root->children_count == 0)
-		return false;
-	content = (struct span){s->text + s->root->open_end, s->root->end - s->root->open_end};
-	start = memchr(content.p, '<', content.n);
-	if (!start)
-		return false;
-	tag = span_from(content, (size_t)(start - content.p));
-	for (n = 1; n < tag.n && (quote || tag.p[n] != '>'); n++)
-		if (quote ? tag.p[n] == quote : tag.p[n] == '\'' || tag.p[n] == '"')
-			quote = quote ? '\0' : tag.p[n];
-	/* all three hold "si", and few other tags do: memmem() costs hundreds of instructions */
-	for (const char *p = tag.p; (p = memchr(p, 's', (size_t)(tag.p + n - p))); p++)
-		if (p + 1 < tag.p + n && p[1] == 'i')
-			return memmem(p, (size_t)(tag.p + n - p), "sid", 3) ||
-			       memmem(tag.p, n, "sessionid", 9) ||
-			       memmem(tag.p, n, "protocol/si", 11);
-	return false;
-}

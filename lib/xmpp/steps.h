@@ -34,10 +34,7 @@ void steps_tick(struct steps *t, int64_t now_ms);
 
 /* The key of the conversation that a request or result of user belongs to by its payload: a
  * sessionid (XEP-0050) or sid (XEP-0047, 0065, 0095, 0166). False if by none. s needs two levels
- * indexed. */
+ * indexed; if peek_payload() does not see PEEK_ID, it is false. */
 bool steps_key(const struct stanza *s, struct span user, struct buf *key);
-/* Whether steps_key() could be true of s, looked at only as text: s needs no more than its root
- * indexed. */
-bool steps_possible(const struct stanza *s);
 
 #endif
