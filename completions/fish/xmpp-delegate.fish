@@ -7,6 +7,7 @@ complete -c xmpp-delegate -l identity -x -d 'identity of our own (may be given s
 complete -c xmpp-delegate -l feature -x -d 'feature of our own (may be given several times)'
 complete -c xmpp-delegate -l delegation-version -x -a '1 2' -d 'version of urn:xmpp:delegation the entities speak, 1 or 2 (default 2)'
 complete -c xmpp-delegate -s w -l timeout -x -d 'how long a request may take (default 30)'
+complete -c xmpp-delegate -l try-timeout -x -d 'how long a managing client may show no life (default a third of --timeout)'
 complete -c xmpp-delegate -l json -d 'OTHERWISE reads and writes objects as of stanza-to-json'
 complete -c xmpp-delegate -s d -l domain -x -d 'the component\'s own domain'
 complete -c xmpp-delegate -s c -l connect -x -a '(__fish_print_hostnames)' -d 'the server\'s component port; without it a filter'

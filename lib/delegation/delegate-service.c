@@ -18,6 +18,7 @@ struct delegateservice {
 	struct delegate *delegate;
 	struct helper *helper; /* OTHERWISE, or NULL */
 	struct buf domain;
+	struct jid_list trusted;
 	struct disco_info own;
 	struct random_numbers random;
 };
@@ -320,8 +321,13 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 		.version = c->version + 1,
 		.own = &ds->own,
 		.timeout_ms = c->timeout_ms,
+		.try_timeout_ms = c->try_timeout_ms < 0 ? c->timeout_ms / 3 : c->try_timeout_ms,
 		.max_pending = (size_t)c->limits.pending,
 		.max_pending_bytes = buf_bytes(c->limits.pending_bytes),
+		.user_pending = (size_t)c->limits.user_pending,
+		.domain_pending = delegation_domain_pending(&c->limits),
+		.trusted = ds->trusted.jids,
+		.trusted_count = ds->trusted.count,
 		.passthrough = !service.connect,
 		.hand = otherwise ? helper_hand : NULL,
 		.over = helper_over,
@@ -358,6 +364,7 @@ int delegateservice_run(const struct delegateservice_config *config)
 	disco_init(&ds.own);
 	buf_init(&ds.domain, BUF_NO_MAX);
 	jid_normalise_domain(span_of(config->service.domain), &ds.domain);
+	jid_list_domains(&ds.trusted, config->limits.trusted.items, config->limits.trusted.count);
 	take_own(config, &ds.own);
 	rules_from_options(config, &rules);
 	if (config->config_file)
@@ -367,5 +374,6 @@ int delegateservice_run(const struct delegateservice_config *config)
 	delegate_rules_free(&rules);
 	disco_free(&ds.own);
 	buf_free(&ds.domain);
+	jid_list_free(&ds.trusted);
 	return status;
 }

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 
 #include "base/deadline.h"
 #include "base/utf8.h"
@@ -10,41 +11,13 @@
 #include "xmpp/jid.h"
 #include "loop/loop.h"
 #include "xmpp/reply.h"
+#include "xmpp/requests.h"
 #include "xmpp/session.h"
 #include "xmpp/stanza-error.h"
 
 #define NESTING_MIN_MS 1000
 #define NESTING_MAX_MS 60000
 #define MAX_SESSIONS 1000
-
-/* One managing entity: a component, one client, or whichever client of an account is online. */
-struct entity {
-	struct span jid;	 /* owned */
-	bool account;		 /* a bare JID with a localpart: its sessions manage */
-	struct session *session; /* account: the one that manages, held; NULL: none is there */
-	bool told;    /* it has been told of the delegations and has answered all queries */
-	bool changed; /* its delegations have changed since it was told */
-	int64_t next_ms, retry_ms; /* when to tell it (again) */
-};
-
-/* One delegated namespace. */
-struct rule {
-	struct span ns, *attributes; /* owned */
-	size_t attributes_count;
-	size_t entity;		      /* index */
-	struct disco_info host, bare; /* its answers to the nesting queries */
-	bool host_known, bare_known;
-};
-
-enum request_kind { REQUEST_ENVELOPE, REQUEST_NESTING, REQUEST_HANDLER };
-
-/* An open request: a user's at an entity or at OTHERWISE, or a nesting query. Texts in text. */
-struct request {
-	enum request_kind kind;
-	struct span asked_jid;	  /* the entity that must answer */
-	struct span user, to, id; /* the user's: from, to, id; nesting: id = the node */
-	char *text;
-};
 
 enum counter {
 	COUNT_REQUESTS,
@@ -62,6 +35,59 @@ enum counter {
 	COUNT_IGNORED,
 	COUNT_QUEUE_FULL,
 	COUNTERS,
+};
+
+/* Longer ids are refused: an error that mirrors one takes six times its bytes. */
+#define MAX_ID_BYTES 1023
+/* A client that answers nesting queries with an error is asked again after so long, doubling. */
+#define REFUSED_MIN_MS (60 * 1000)
+#define REFUSED_MAX_MS (60 * 60 * 1000)
+/* Nesting queries that may be open at once. */
+#define MAX_QUERIES 4096
+/* What an entity may announce for one namespace. */
+#define MAX_FEATURES 64
+#define MAX_IDENTITIES 16
+#define MAX_DISCO_BYTES (16 * 1024)
+#define NOT_AN_ACCOUNT SIZE_MAX
+
+/* One managing entity: a component, one client, or whichever client of an account is online. */
+struct entity {
+	struct span jid;	   /* owned */
+	bool client;		   /* not a component */
+	size_t account;		   /* index in accounts, or NOT_AN_ACCOUNT */
+	struct worker *manager;	   /* of an account: its client that manages, held; or NULL */
+	bool told;		   /* it knows what is delegated and has answered all */
+	bool changed;		   /* what is delegated to it is not what it was told */
+	int64_t next_ms, retry_ms; /* when to tell it (again) */
+	char *said;		   /* how it failed to answer nesting queries, as it was logged */
+};
+
+/* One delegated namespace. */
+struct rule {
+	struct span ns, *attributes; /* owned */
+	size_t attributes_count;
+	size_t entity;		      /* index */
+	struct disco_info host, bare; /* its answers to the nesting queries */
+	bool host_known, bare_known;
+};
+
+/* Whom a user's request was given to. */
+enum asked_kind { ASKED_ENTITY, ASKED_OTHERWISE };
+
+/* What a request holds beside its user, address and id. Its token is the address of an entity that
+ * is no account, its stanza the inner iq as it goes out, kept for another client of an account. */
+struct asked {
+	enum asked_kind kind;
+	size_t account;	  /* of its entity */
+	enum counter why; /* what an error of ours is counted as, when it was decided before */
+	struct request *request;
+	LIST_ENTRY(asked) others;
+};
+
+/* An open nesting query. Texts in text. */
+struct query {
+	struct span entity, node; /* whom it was sent to */
+	char *text;
 };
 
 static const struct metric_name counter_names[COUNTERS] = {
@@ -88,47 +114,26 @@ struct delegate {
 	size_t entities_count;
 	struct rule *rules;
 	size_t rules_count;
-	struct span *accounts; /* of the entities that are accounts: the targets of sessions */
+	struct disco_info host, bare; /* what is answered to disco#info, merged */
+	struct span *accounts;	      /* of the entities that are accounts: targets of sessions */
 	size_t accounts_count;
 	struct session_table *sessions; /* NULL: no entity is an account */
-	struct table *requests;
-	size_t open;   /* requests of users */
-	size_t handed; /* those at OTHERWISE */
-	struct buf node;
-	bool up, draining;
+	struct balance *balance;	/* their clients */
+	struct requests *requests;
+	struct shares *shares;
+	struct table *queries;
+	LIST_HEAD(, asked) asked;
+	size_t handed; /* requests at OTHERWISE */
+	struct buf node, spare;
+	bool draining;
 	uint64_t counters[COUNTERS];
 	struct err_limits junk; /* of the handler, that answers nothing */
+	struct err_limit too_late;
 };
 
 static struct span span_copy(struct span s)
 {
 	return s.p ? (struct span){xstrndup(s.p, s.n), s.n} : SPAN_NONE;
-}
-
-/* Life ------------------------------------------------------------------- */
-
-struct delegate *delegate_new(const struct delegate_config *config)
-{
-	struct delegate *d = xcalloc(1, sizeof(*d));
-	uint64_t seed[2];
-
-	d->config = *config;
-	seed[0] = config->random(config->random_context);
-	seed[1] = config->random(config->random_context);
-	/* nesting queries come on top of what users may have open */
-	d->requests = table_new(config->max_pending + 4096, config->max_pending_bytes, seed);
-	buf_init(&d->node, BUF_NO_MAX);
-	return d;
-}
-
-static void request_remove(struct delegate *d, struct request *r)
-{
-	d->open -= r->kind != REQUEST_NESTING;
-	d->handed -= r->kind == REQUEST_HANDLER;
-	if (r->kind == REQUEST_HANDLER)
-		d->config.over(d->config.helper, table_entry_of(r)->key);
-	free(r->text);
-	table_remove(d->requests, table_entry_of(r));
 }
 
 static void rules_free(struct rule *rules, size_t count)
@@ -146,48 +151,20 @@ static void rules_free(struct rule *rules, size_t count)
 	free(rules);
 }
 
-static void sessions_free(struct delegate *d, struct entity *entities, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		if (entities[i].session) {
-			session_release(entities[i].session);
-			entities[i].session = NULL;
-		}
-	session_table_free(d->sessions);
-	d->sessions = NULL;
-	free(d->accounts);
-	d->accounts = NULL;
-	d->accounts_count = 0;
-}
-
 static void entities_free(struct entity *entities, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		free((char *)entities[i].jid.p);
+		free(entities[i].said);
+	}
 	free(entities);
-}
-
-void delegate_free(struct delegate *d)
-{
-	struct table_entry *e;
-
-	if (!d)
-		return;
-	while ((e = table_earliest(d->requests)))
-		request_remove(d, table_record(e));
-	table_free(d->requests);
-	sessions_free(d, d->entities, d->entities_count);
-	rules_free(d->rules, d->rules_count);
-	entities_free(d->entities, d->entities_count);
-	buf_free(&d->node);
-	free(d);
 }
 
 static size_t delegate_open_requests(const void *self)
 {
 	const struct delegate *d = self;
 
-	return d->open;
+	return requests_count(d->requests);
 }
 
 static size_t delegate_handler_requests(const void *self)
@@ -201,7 +178,7 @@ static size_t delegate_metrics(const void *self, struct metric *out, size_t max)
 {
 	const struct delegate *d = self;
 	const struct metric pending = {"pending_requests", NULL,
-		"requests waiting for their answer", METRIC_GAUGE, d->open};
+		"requests waiting for their answer", METRIC_GAUGE, requests_count(d->requests)};
 	size_t n = metrics_add(out, 0, max, &pending, 1);
 
 	return metrics_add_counters(out, n, max, counter_names, d->counters, COUNTERS);
@@ -218,74 +195,116 @@ static struct span fresh_id(struct delegate *d, char id[33])
 	return (struct span){id, 32};
 }
 
-static struct request *request_add(struct delegate *d, enum request_kind kind, struct span key,
-	struct span asked_jid, struct span user, struct span to, struct span id, struct turn *turn)
+/* Writes where a stanza that did not fit waits: see requests_owe(). */
+static struct writer *spare_writer(struct delegate *d, struct writer *w)
 {
-	const struct span parts[] = {asked_jid, user, to, id};
-	struct table_entry *e = NULL;
-	struct request *r;
-	size_t n = 0;
-
-	if (kind == REQUEST_NESTING || d->open < d->config.max_pending)
-		e = table_add(d->requests, key, sizeof(*r), turn->now_ms + d->config.timeout_ms);
-	if (!e)
-		return NULL;
-	for (size_t i = 0; i < 4; i++)
-		n += parts[i].n;
-	if (!table_charge(d->requests, e, n)) {
-		table_remove(d->requests, e);
-		return NULL;
-	}
-	r = table_record(e);
-	struct span *const places[] = {&r->asked_jid, &r->user, &r->to, &r->id};
-
-	r->text = xmalloc(n + 1);
-	span_pack(r->text, parts, places, 4);
-	r->kind = kind;
-	d->open += kind != REQUEST_NESTING;
-	d->handed += kind == REQUEST_HANDLER;
-	return r;
+	buf_reset(&d->spare);
+	writer_init(w, &d->spare, WRITER_SOCKET, 0);
+	return w;
 }
 
 static void answer_stanza(struct delegate *d, const struct stanza *s, enum stanza_error e,
 	enum counter why, struct turn *turn)
 {
 	d->counters[why]++;
-	if (stanza_error_reply(turn->writer, s, e, NULL) != WRITER_OK)
-		d->counters[COUNT_QUEUE_FULL]++;
+	requests_refuse(d->requests, s, e, turn);
+}
+
+static struct request *request_add(struct delegate *d, enum asked_kind kind, struct span key,
+	const struct request *texts, struct turn *turn)
+{
+	const struct table_key hashed = requests_key(d->requests, key);
+	struct request *r = requests_add(d->requests, &hashed, texts, turn->now_ms);
+	struct asked *a;
+
+	if (!r)
+		return NULL;
+	a = request_extra(r);
+	*a = (struct asked){.kind = kind, .account = NOT_AN_ACCOUNT, .why = COUNTERS, .request = r};
+	LIST_INSERT_HEAD(&d->asked, a, others);
+	d->handed += kind == ASKED_OTHERWISE;
+	return r;
+}
+
+/* The open request of this kind under this id. */
+static struct request *request_open(const struct delegate *d, enum asked_kind kind, struct span id)
+{
+	const struct table_key key = requests_key(d->requests, id);
+	struct request *r = id.n ? requests_find(d->requests, &key) : NULL;
+	struct asked *a = r ? request_extra(r) : NULL;
+
+	return a && a->kind == kind && !r->owed ? r : NULL;
 }
 
 /* The request's one answer is an error of ours. */
-static void answer_error(struct delegate *d, struct request *r, enum stanza_error e,
+static void request_fail(struct delegate *d, struct request *r, enum stanza_error e,
 	enum counter why, struct turn *turn)
 {
-	if (r->kind != REQUEST_NESTING) {
-		d->counters[why]++;
-		if (stanza_error_send(turn->writer, "iq", r->user, r->to, r->id, e, NULL) !=
-			WRITER_OK)
-			d->counters[COUNT_QUEUE_FULL]++;
-	}
-	request_remove(d, r);
+	struct asked *a = request_extra(r);
+
+	a->why = why;
+	requests_fail(d->requests, r, END_NO_WORKER, e, turn);
 }
 
-/* s is the answer to r. */
-static void deliver(
-	struct delegate *d, struct request *r, const struct stanza *s, struct turn *turn)
+static enum writer_status answer(
+	void *context, struct request *r, const struct stanza *s, struct turn *turn)
 {
-	struct stanza_edit edit = {.to = r->user, .from = r->to, .id = r->id};
+	struct stanza_edit edit = {.to = r->user, .from = r->asked, .id = r->id};
 
-	switch (writer_stanza(turn->writer, s, &edit)) {
-	case WRITER_TOO_LARGE:
-		answer_error(d, r, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
-		return;
-	case WRITER_FULL:
-		answer_error(d, r, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
-		return;
-	case WRITER_OK:
-		break;
-	}
-	d->counters[COUNT_ANSWERS]++;
-	request_remove(d, r);
+	(void)context;
+	if (!turn->writer)
+		return WRITER_FULL;
+	writer_begin(turn->writer);
+	reply_copy(turn->writer, s, &edit, NULL);
+	return writer_end(turn->writer);
+}
+
+static enum writer_status error(
+	void *context, struct request *r, enum stanza_error e, struct turn *turn)
+{
+	(void)context;
+	/* an entity that has left is to the user what it is when it has never been there */
+	if (r->end == END_WORKER_LEFT)
+		e = ERROR_SERVICE_UNAVAILABLE;
+	return stanza_error_send(turn->writer, "iq", r->user, r->asked, r->id, e, NULL);
+}
+
+static void entity_forgets(struct delegate *d, struct entity *entity, struct turn *turn);
+static struct entity *entity_of(struct delegate *d, struct span jid);
+
+static void ending(void *context, struct request *r, enum request_end end, int64_t now_ms)
+{
+	static const enum counter counters[REQUEST_ENDS] = {[END_ANSWERED] = COUNT_ANSWERS,
+		[END_TIMEOUT] = COUNT_TIMEOUT,
+		[END_NO_WORKER] = COUNT_BOUNCED,
+		[END_WORKER_LEFT] = COUNT_BOUNCED,
+		[END_STOPPED] = COUNT_STOPPED,
+		[END_TOO_LARGE] = COUNT_TOO_LARGE,
+		[END_NO_ROOM] = COUNT_BUSY};
+	struct delegate *d = context;
+	struct asked *a = request_extra(r);
+	struct turn turn = {.now_ms = now_ms};
+
+	d->counters[a->why != COUNTERS ? a->why : counters[end]]++;
+	if (end == END_TIMEOUT && a->kind == ASKED_ENTITY)
+		entity_forgets(d,
+			entity_of(d, r->tries_count ? r->tries[0].worker->name : r->token), &turn);
+	if (end != END_ANSWERED && a->kind == ASKED_OTHERWISE)
+		d->config.over(d->config.helper, request_key(r));
+	if (end == END_TIMEOUT && a->kind == ASKED_OTHERWISE)
+		err_log_limited(&d->too_late, now_ms, ERR_WARNING,
+			"the handler has not answered a request in time; does it flush its output "
+			"after each answer?");
+}
+
+static void removed(void *context, struct request *r, int64_t now_ms)
+{
+	struct delegate *d = context;
+	struct asked *a = request_extra(r);
+
+	(void)now_ms;
+	d->handed -= a->kind == ASKED_OTHERWISE;
+	LIST_REMOVE(a, others);
 }
 
 /* Entities --------------------------------------------------------------- */
@@ -303,7 +322,8 @@ static struct entity *entity_of(struct delegate *d, struct span jid)
 {
 	for (size_t i = 0; i < d->entities_count; i++)
 		if (span_equal(d->entities[i].jid, jid) ||
-			(d->entities[i].account && span_equal(d->entities[i].jid, jid_bare(jid))))
+			(d->entities[i].account != NOT_AN_ACCOUNT &&
+				span_equal(d->entities[i].jid, jid_bare(jid))))
 			return &d->entities[i];
 	return NULL;
 }
@@ -311,7 +331,9 @@ static struct entity *entity_of(struct delegate *d, struct span jid)
 /* The address for its stanzas now; absent while none of an account's clients is online. */
 static struct span entity_address(const struct entity *entity)
 {
-	return !entity->account ? entity->jid : entity->session ? entity->session->jid : SPAN_NONE;
+	if (entity->account == NOT_AN_ACCOUNT)
+		return entity->jid;
+	return entity->manager ? entity->manager->name : SPAN_NONE;
 }
 
 /* Any address of the entity: what it asks itself is not handed back to it (4.2.1). */
@@ -337,7 +359,7 @@ static void entity_forgets(struct delegate *d, struct entity *entity, struct tur
 	}
 }
 
-static void send_advertisement(struct delegate *d, size_t index, struct turn *turn)
+static bool send_advertisement(struct delegate *d, size_t index, struct turn *turn)
 {
 	writer_start(turn->writer, "message", NULL, SPAN_NONE, entity_address(&d->entities[index]),
 		d->config.domain);
@@ -361,7 +383,29 @@ static void send_advertisement(struct delegate *d, size_t index, struct turn *tu
 			writer_raw(turn->writer, "</delegated>");
 	}
 	writer_raw(turn->writer, "</delegation></message>");
-	writer_end(turn->writer);
+	return writer_end(turn->writer) == WRITER_OK;
+}
+
+static bool query_add(
+	struct delegate *d, struct span id, struct span entity, struct span node, int64_t now_ms)
+{
+	const struct span parts[] = {entity, node};
+	struct table_entry *e =
+		table_add(d->queries, id, sizeof(struct query), now_ms + d->config.timeout_ms);
+	struct query *q;
+
+	if (!e)
+		return false;
+	q = table_record(e);
+	q->text = xmalloc(entity.n + node.n + 1);
+	span_pack(q->text, parts, (struct span *const[]){&q->entity, &q->node}, 2);
+	return true;
+}
+
+static void query_remove(struct delegate *d, struct query *q)
+{
+	free(q->text);
+	table_remove(d->queries, table_entry_of(q));
 }
 
 static void send_nesting(struct delegate *d, const struct rule *rule, bool bare, struct turn *turn)
@@ -374,14 +418,62 @@ static void send_nesting(struct delegate *d, const struct rule *rule, bool bare,
 
 	buf_reset(&d->node);
 	delegation_node_format(&node, &d->node);
-	if (!request_add(d, REQUEST_NESTING, id, address, SPAN_NONE, SPAN_NONE, buf_span(&d->node),
-		    turn))
+	if (!query_add(d, id, address, buf_span(&d->node), turn->now_ms))
 		return;
 	writer_start(turn->writer, "iq", "get", id, address, d->config.domain);
 	writer_raw(turn->writer, "><query xmlns='" NS_DISCO_INFO "'");
 	writer_attribute(turn->writer, "node", buf_span(&d->node));
 	writer_raw(turn->writer, "/></iq>");
 	writer_end(turn->writer);
+}
+
+/* Say how an entity fails to answer, once as long as it fails so. */
+static void entity_complains(
+	struct entity *entity, struct span ns, struct span condition, const char *meaning)
+{
+	struct buf line;
+
+	buf_init(&line, 4096);
+	buf_append_string(&line, "'");
+	buf_append_span(&line, entity->jid);
+	buf_append_string(&line, "' does not manage '");
+	buf_append_span(&line, ns);
+	buf_append_string(&line, "': ");
+	buf_append_span(&line, condition);
+	buf_append_string(&line, meaning);
+	if (!entity->said || strcmp(entity->said, buf_string(&line)) != 0) {
+		free(entity->said);
+		entity->said = xstrdup(buf_string(&line));
+		err_warn("%s", entity->said);
+	}
+	buf_free(&line);
+}
+
+/* Whether a condition comes from the entity's server, in place of one that is not there. */
+static bool is_absence(struct span condition, bool client)
+{
+	static const char *const absent[] = {"remote-server-not-found", "remote-server-timeout",
+		"recipient-unavailable", "gone", "host-unknown"};
+
+	for (size_t i = 0; i < sizeof(absent) / sizeof(absent[0]); i++)
+		if (span_is(condition, absent[i]))
+			return true;
+	return client && span_is(condition, "service-unavailable");
+}
+
+/* What the condition of an error means to an administrator. */
+static const char *meaning_of(const struct entity *entity, struct span condition)
+{
+	if (is_absence(condition, entity->client))
+		return " (it is not connected)";
+	if (span_is(condition, "forbidden") || span_is(condition, "not-allowed") ||
+		span_is(condition, "not-authorized"))
+		return " (it is forbidden: it must accept our domain as a host that delegates; "
+		       "xmpp-manage: --host)";
+	if (span_is(condition, "service-unavailable"))
+		return " (it is not connected, or does not know delegation)";
+	return " (it does not know delegation, or not of this namespace; xmpp-manage: "
+	       "--namespace)";
 }
 
 /* Whether it has answered all nesting queries. */
@@ -403,8 +495,10 @@ static void entity_tell(struct delegate *d, size_t index, struct turn *turn)
 	if (!entity_address(entity).p)
 		return;
 	entity->told = entity_answered(d, entity);
-	if (!entity->told || entity->changed)
-		send_advertisement(d, index, turn);
+	if ((!entity->told || entity->changed) && !send_advertisement(d, index, turn)) {
+		entity->next_ms = turn->now_ms + NESTING_MIN_MS;
+		return;
+	}
 	entity->changed = false;
 	if (entity->told)
 		return;
@@ -431,71 +525,191 @@ static void entity_begin(struct delegate *d, struct entity *entity, struct turn 
 	entity->next_ms = turn->now_ms;
 }
 
-/* Sessions of accounts --------------------------------------------------- */
+/* Clients of accounts ---------------------------------------------------- */
+
+static struct worker *client_of(
+	const struct delegate *d, size_t account, enum balance_tier tier, const struct request *r)
+{
+	for (size_t i = 0; i < balance_count(d->balance, tier); i++) {
+		struct worker *w = balance_at(d->balance, tier, i);
+
+		if (w->group == account && !(r && requests_tried(r, w)))
+			return w;
+	}
+	return NULL;
+}
+
+/* The client that manages stays until it has left or shows no life while another is well. */
+static void manager_update(struct delegate *d, struct entity *entity, int64_t now_ms)
+{
+	struct worker *now = entity->manager, *next = NULL;
+	bool there = now && now->state == WORKER_THERE && now->group == entity->account;
+
+	if (there && !now->suspect)
+		return;
+	next = client_of(d, entity->account, TIER_WELL, NULL);
+	if (!next && there)
+		return;
+	if (!next)
+		next = client_of(d, entity->account, TIER_THERE, NULL);
+	if (now)
+		worker_release(d->balance, now);
+	entity->manager = next;
+	if (!next)
+		return;
+	worker_hold(next);
+	if (there)
+		err_note("'%.*s' manages now: '%.*s' shows no life", SPAN_ARG(next->name),
+			SPAN_ARG(now->name));
+	entity_begin(d, entity, &(struct turn){.now_ms = now_ms});
+}
+
+static void managers_update(struct delegate *d, int64_t now_ms)
+{
+	for (size_t i = 0; i < d->entities_count; i++)
+		if (d->entities[i].account != NOT_AN_ACCOUNT)
+			manager_update(d, &d->entities[i], now_ms);
+}
+
+static void suspects_changed(void *context, struct worker *suspect, int64_t now_ms)
+{
+	struct delegate *d = context;
+
+	managers_update(d, now_ms);
+	if (suspect) {
+		requests_hedge(d->requests, suspect, now_ms);
+		return;
+	}
+	for (size_t i = 0; i < balance_count(d->balance, TIER_THERE); i++) {
+		struct worker *w = balance_at(d->balance, TIER_THERE, i);
+
+		if (w->suspect)
+			requests_hedge(d->requests, w, now_ms);
+	}
+}
+
+static enum writer_status ping(void *context, const struct worker *w, struct turn *turn)
+{
+	struct delegate *d = context;
+
+	writer_start(turn->writer, "iq", "get", span_of(w->ping_id), w->name, d->config.domain);
+	writer_raw(turn->writer, "><ping xmlns='urn:xmpp:ping'/></iq>");
+	return writer_end(turn->writer);
+}
+
+static void session_arrived(void *context, struct session *s, struct turn *turn)
+{
+	struct delegate *d = context;
+
+	s->owner = worker_add(d->balance, s->jid, s->target, turn->now_ms);
+	((struct worker *)s->owner)->owner = s;
+}
 
 static void session_left(void *context, struct session *s, bool link_down, struct turn *turn)
 {
 	struct delegate *d = context;
+	struct worker *w = s->owner;
 
-	(void)link_down;
-	(void)turn;
-	for (size_t i = 0; i < d->entities_count; i++)
-		if (d->entities[i].session == s) {
-			d->entities[i].session = NULL;
-			session_release(s);
-		}
+	if (!w)
+		return;
+	s->owner = NULL;
+	if (!link_down)
+		requests_worker_left(d->requests, w, turn->now_ms);
+	worker_leave(d->balance, w, link_down ? WORKER_LOST : WORKER_LEFT);
 }
 
-/* The first session online manages; when it has left, the next one. */
-static void sessions_changed(void *context, struct turn *turn)
+static void session_alive(void *context, struct session *s, struct turn *turn)
 {
 	struct delegate *d = context;
 
-	for (size_t i = 0; i < d->entities_count; i++) {
-		struct entity *entity = &d->entities[i];
-
-		if (!entity->account || entity->session)
-			continue;
-		for (size_t j = 0; j < session_count(d->sessions) && !entity->session; j++)
-			if (span_equal(jid_bare(session_at(d->sessions, j)->jid), entity->jid))
-				entity->session = session_at(d->sessions, j);
-		if (entity->session) {
-			session_hold(entity->session);
-			entity_begin(d, entity, turn);
-		}
-	}
+	if (s->owner)
+		worker_alive(d->balance, s->owner, turn->now_ms);
 }
 
-struct leaving {
-	const struct delegate *d;
-	struct span left; /* a session, or an account with all of them */
-};
-
-static bool is_gone(void *context, struct table_entry *e)
+static void sessions_changed(void *context, struct turn *turn)
 {
-	const struct leaving *l = context;
-	const struct request *r = table_record(e);
-
-	return (span_equal(r->asked_jid, l->left) || span_equal(jid_bare(r->asked_jid), l->left)) &&
-	       !session_find(l->d->sessions, r->asked_jid);
+	managers_update(context, turn->now_ms);
 }
 
-static bool is_handed(void *context, struct table_entry *e)
+/* Whether a client that had r has said that it leaves: what it had is answered. A client that was
+ * thought to be dead before that is another matter. */
+static bool left_in_order(const struct request *r)
+{
+	for (unsigned i = 0; i < r->tries_count; i++)
+		if (r->tries[i].worker->state == WORKER_LEFT && !r->tries[i].worker->suspect)
+			return true;
+	return false;
+}
+
+/* Another client of the account that r was given to. */
+static struct worker *choose(
+	void *context, const struct request *r, enum balance_tier tier, int64_t now_ms)
+{
+	const struct asked *a = request_extra((struct request *)r);
+
+	(void)now_ms;
+	return r->stanza.n && !left_in_order(r) ? client_of(context, a->account, tier, r) : NULL;
+}
+
+static enum writer_status hand(
+	void *context, struct request *r, struct worker *w, struct turn *turn)
+{
+	struct delegate *d = context;
+
+	delegation_begin(
+		turn->writer, d->config.version, "set", w->name, d->config.domain, request_key(r));
+	writer_raw_span(turn->writer, r->stanza);
+	return delegation_end(turn->writer);
+}
+
+static void doubted(void *context, struct worker *w, struct turn *turn)
+{
+	struct delegate *d = context;
+
+	worker_suspect(d->balance, w, turn->now_ms);
+	if (w->owner)
+		session_doubt(d->sessions, w->owner, turn);
+}
+
+static void again(void *context, struct request *r)
 {
 	(void)context;
-	return ((struct request *)table_record(e))->kind == REQUEST_HANDLER;
+	(void)r;
 }
 
-/* Answer all requests that `which` selects, because nobody else will. */
-static void fail_some(struct delegate *d, bool (*which)(void *context, struct table_entry *e),
-	void *context, enum stanza_error error, struct turn *turn)
-{
-	size_t count;
-	struct table_entry **list = table_gather(d->requests, which, context, &count);
+/* disco#info ------------------------------------------------------------- */
 
-	for (size_t i = 0; i < count; i++)
-		answer_error(d, table_record(list[i]), error, COUNT_BOUNCED, turn);
-	free(list);
+/* A feature of our own under a delegated namespace is the entity's to announce (7.2.1). */
+static bool is_delegated_feature(const struct delegate *d, struct span feature)
+{
+	for (size_t i = 0; i < d->rules_count; i++)
+		if (span_starts(feature, d->rules[i].ns))
+			return true;
+	return false;
+}
+
+static void merge_one(struct delegate *d, bool bare)
+{
+	const struct disco_info *own = d->config.own;
+	struct disco_info *info = bare ? &d->bare : &d->host;
+
+	disco_reset(info);
+	buf_append_span(&info->identities, buf_span(&own->identities));
+	buf_append_span(&info->forms, buf_span(&own->forms));
+	for (size_t i = 0; i < own->features_count; i++)
+		if (!is_delegated_feature(d, span_of(own->features[i])))
+			disco_add_feature(info, span_of(own->features[i]));
+	disco_add_feature(info, SPAN(NS_DISCO_INFO));
+	disco_add_feature(info, span_of(delegation_ns(d->config.version)));
+	for (size_t i = 0; i < d->rules_count; i++)
+		disco_add_all(info, bare ? &d->rules[i].bare : &d->rules[i].host);
+}
+
+/* Made whenever something in it changes, not for each question. */
+static void merge(struct delegate *d)
+{
+	merge_one(d, false);
+	merge_one(d, true);
 }
 
 /* Rules ------------------------------------------------------------------ */
@@ -537,54 +751,80 @@ static size_t entity_index(struct delegate *d, struct span jid)
 	entity = &d->entities[d->entities_count];
 	*entity = (struct entity){
 		.jid = span_copy(jid), .next_ms = DEADLINE_NEVER, .retry_ms = NESTING_MIN_MS};
-	entity->account = jid_split(jid, &parts) && parts.local.p && !parts.resource.p;
+	entity->client = jid_split(jid, &parts) && parts.local.p;
+	entity->account = entity->client && !parts.resource.p ? 0 : NOT_AN_ACCOUNT;
 	return d->entities_count++;
 }
 
-/* The accounts among the entities, and the table of their clients: the old one, if it is of the
- * same accounts. */
-static void sessions_begin(struct delegate *d, struct entity *old, size_t old_count)
+/* Whether the accounts among the entities are those whose clients are known. */
+static bool same_accounts(const struct delegate *d)
 {
-	struct session_config config = {.domain = d->config.domain,
-		.max_sessions = MAX_SESSIONS,
-		.left = session_left,
-		.changed = sessions_changed,
-		.context = d};
-	size_t kept = 0, accounts = 0;
+	size_t same = 0, accounts = 0;
 
 	for (size_t i = 0; i < d->entities_count; i++) {
-		struct entity *entity = &d->entities[i], *before;
-
-		accounts += entity->account;
-		before = entity->account ? entity_named(old, old_count, entity->jid) : NULL;
-		kept += before != NULL;
+		if (d->entities[i].account == NOT_AN_ACCOUNT)
+			continue;
+		accounts++;
+		for (size_t j = 0; j < d->accounts_count; j++)
+			same += span_equal(d->accounts[j], d->entities[i].jid);
 	}
-	if (d->sessions && kept == accounts && accounts == d->accounts_count) {
-		for (size_t i = 0; i < d->entities_count; i++) {
-			struct entity *entity = &d->entities[i];
-			struct entity *before = entity_named(old, old_count, entity->jid);
-			struct span jid = entity->jid;
+	return same == accounts && accounts == d->accounts_count;
+}
 
-			if (!entity->account || !before)
-				continue;
-			/* the table has the old one's text */
-			entity->jid = before->jid;
-			before->jid = jid;
-			entity->session = before->session;
-			before->session = NULL;
+static void sessions_free(struct delegate *d)
+{
+	/* what they have in hand is theirs to answer */
+	for (size_t i = 0; d->sessions && i < session_count(d->sessions); i++) {
+		struct session *session = session_at(d->sessions, i);
+
+		if (session->owner) {
+			((struct worker *)session->owner)->owner = NULL;
+			worker_leave(d->balance, session->owner, WORKER_LOST);
 		}
-		return;
 	}
-	sessions_free(d, old, old_count);
-	d->accounts = xcalloc(accounts + 1, sizeof(*d->accounts));
+	session_table_free(d->sessions);
+	d->sessions = NULL;
+	for (size_t i = 0; i < d->accounts_count; i++)
+		free((char *)d->accounts[i].p);
+	free(d->accounts);
+	d->accounts = NULL;
+	d->accounts_count = 0;
+}
+
+static void sessions_new(struct delegate *d)
+{
+	d->accounts = xcalloc(d->entities_count + 1, sizeof(*d->accounts));
 	for (size_t i = 0; i < d->entities_count; i++)
-		if (d->entities[i].account)
-			d->accounts[d->accounts_count++] = d->entities[i].jid;
-	if (!d->accounts_count)
-		return;
-	config.targets = d->accounts;
-	config.targets_count = d->accounts_count;
-	d->sessions = session_table_new(&config);
+		if (d->entities[i].account != NOT_AN_ACCOUNT)
+			d->accounts[d->accounts_count++] = span_copy(d->entities[i].jid);
+	if (d->accounts_count)
+		d->sessions = session_table_new(&(struct session_config){.domain = d->config.domain,
+			.targets = d->accounts,
+			.targets_count = d->accounts_count,
+			.max_sessions = MAX_SESSIONS,
+			.confirm_ms = d->config.timeout_ms,
+			.arrived = session_arrived,
+			.left = session_left,
+			.alive = session_alive,
+			.changed = sessions_changed,
+			.context = d});
+}
+
+/* The table of the accounts' clients: the one there is, if it is of the same accounts. True: it is
+ * a new one, which has not asked anybody yet. */
+static bool sessions_begin(struct delegate *d)
+{
+	bool fresh = !same_accounts(d);
+
+	if (fresh) {
+		sessions_free(d);
+		sessions_new(d);
+	}
+	for (size_t i = 0; i < d->entities_count; i++)
+		for (size_t j = 0; j < d->accounts_count; j++)
+			if (span_equal(d->accounts[j], d->entities[i].jid))
+				d->entities[i].account = j;
+	return fresh && d->sessions;
 }
 
 static void begin_all(struct delegate *d, struct turn *turn)
@@ -592,7 +832,7 @@ static void begin_all(struct delegate *d, struct turn *turn)
 	if (d->sessions)
 		session_up(d->sessions, turn);
 	for (size_t i = 0; i < d->entities_count; i++)
-		if (!d->entities[i].account) {
+		if (d->entities[i].account == NOT_AN_ACCOUNT) {
 			entity_begin(d, &d->entities[i], turn);
 			entity_tell(d, i, turn);
 		}
@@ -640,13 +880,41 @@ static void rules_inherit(
 	free(kept);
 }
 
+/* The clients that manage go on managing, and the requests of accounts know their places. */
+static void managers_inherit(
+	struct delegate *d, struct entity *old, size_t old_count, int64_t now_ms)
+{
+	struct asked *a;
+
+	for (size_t i = 0; i < old_count; i++) {
+		struct entity *entity = entity_named(d->entities, d->entities_count, old[i].jid);
+
+		if (!old[i].manager)
+			continue;
+		if (entity)
+			entity->manager = old[i].manager;
+		else
+			worker_release(d->balance, old[i].manager);
+	}
+	LIST_FOREACH(a, &d->asked, others)
+	{
+		const struct request *r = a->request;
+		const struct entity *entity =
+			r->tries_count ? entity_of(d, r->tries[0].worker->name) : NULL;
+
+		if (r->tries_count)
+			a->account = entity ? entity->account : NOT_AN_ACCOUNT;
+	}
+	managers_update(d, now_ms);
+}
+
 void delegate_rules(
 	struct delegate *d, const struct delegate_rule *rules, size_t count, struct turn *turn)
 {
 	struct entity *old_entities = d->entities;
 	struct rule *old_rules = d->rules;
-	const struct session_table *old_sessions = d->sessions;
 	size_t old_entities_count = d->entities_count, old_rules_count = d->rules_count;
+	bool fresh;
 
 	d->entities = NULL;
 	d->entities_count = d->rules_count = 0;
@@ -675,12 +943,14 @@ void delegate_rules(
 			entity->retry_ms = before->retry_ms;
 		}
 	}
-	sessions_begin(d, old_entities, old_entities_count);
+	fresh = sessions_begin(d);
+	managers_inherit(d, old_entities, old_entities_count, turn->now_ms);
+	merge(d);
 	rules_free(old_rules, old_rules_count);
 	entities_free(old_entities, old_entities_count);
 	if (!turn->writer)
 		return;
-	if (d->sessions && d->sessions != old_sessions)
+	if (fresh)
 		session_up(d->sessions, turn);
 	for (size_t i = 0; i < d->entities_count; i++)
 		if (d->entities[i].changed)
@@ -723,10 +993,24 @@ static const struct rule *find_rule(struct delegate *d, const struct stanza *s)
 	return NULL;
 }
 
+/* The inner iq as it goes out, in d->spare. */
+static struct span inner_text(struct delegate *d, const struct stanza *s)
+{
+	struct writer w;
+
+	spare_writer(d, &w);
+	writer_begin(&w);
+	writer_copy(&w, s, &STANZA_KEEP, NS_CLIENT);
+	return buf_span(&d->spare);
+}
+
 static void forward(
 	struct delegate *d, const struct rule *rule, const struct stanza *s, struct turn *turn)
 {
-	struct span address = entity_address(&d->entities[rule->entity]), id;
+	const struct entity *entity = &d->entities[rule->entity];
+	struct span address = entity_address(entity), id;
+	struct request texts = {
+		.user = s->from, .asked = s->to, .id = s->id, .set = s->type == TYPE_SET};
 	enum writer_status status;
 	struct request *r;
 	char text[33];
@@ -735,63 +1019,56 @@ static void forward(
 		answer_stanza(d, s, ERROR_SERVICE_UNAVAILABLE, COUNT_BOUNCED, turn);
 		return;
 	}
+	if (entity->manager)
+		texts.stanza = inner_text(d, s);
+	else
+		texts.token = address;
 	id = fresh_id(d, text);
-	r = request_add(d, REQUEST_ENVELOPE, id, address, s->from, s->to, s->id, turn);
+	r = request_add(d, ASKED_ENTITY, id, &texts, turn);
 	if (!r) {
 		answer_stanza(d, s, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
 		return;
 	}
+	((struct asked *)request_extra(r))->account = entity->account;
 	delegation_begin(turn->writer, d->config.version, "set", address, d->config.domain, id);
 	writer_copy(turn->writer, s, &STANZA_KEEP, NS_CLIENT);
 	status = delegation_end(turn->writer);
+	if (status == WRITER_OK && entity->manager)
+		requests_handed(d->requests, r, entity->manager, turn->now_ms);
 	if (status == WRITER_OK)
 		d->counters[COUNT_REQUESTS]++;
 	else
-		answer_error(d, r,
-			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
-						   : ERROR_RESOURCE_CONSTRAINT,
-			COUNT_TOO_LARGE, turn);
-}
-
-/* A feature of our own under a delegated namespace is the entity's to announce (7.2.1). */
-static bool is_delegated_feature(const struct delegate *d, struct span feature)
-{
-	for (size_t i = 0; i < d->rules_count; i++)
-		if (span_starts(feature, d->rules[i].ns))
-			return true;
-	return false;
+		requests_end(d->requests, r,
+			status == WRITER_TOO_LARGE ? END_TOO_LARGE : END_NO_ROOM, turn);
 }
 
 static void answer_disco(
 	struct delegate *d, const struct stanza *s, bool account, struct turn *turn)
 {
-	const struct disco_info *own = d->config.own;
-	struct disco_info info;
+	const struct disco_info *info = account ? &d->bare : &d->host;
+	struct writer spare;
 
-	disco_init(&info);
-	buf_append_span(&info.identities, buf_span(&own->identities));
-	buf_append_span(&info.forms, buf_span(&own->forms));
-	for (size_t i = 0; i < own->features_count; i++)
-		if (!is_delegated_feature(d, span_of(own->features[i])))
-			disco_add_feature(&info, span_of(own->features[i]));
-	disco_add_feature(&info, SPAN(NS_DISCO_INFO));
-	disco_add_feature(&info, span_of(delegation_ns(d->config.version)));
-	for (size_t i = 0; i < d->rules_count; i++)
-		disco_add_all(&info, account ? &d->rules[i].bare : &d->rules[i].host);
-	if (disco_answer(&info, s, SPAN_NONE, turn->writer) != WRITER_OK)
+	switch (disco_answer(info, s, SPAN_NONE, turn->writer)) {
+	case WRITER_TOO_LARGE:
 		answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
-	disco_free(&info);
+		break;
+	case WRITER_FULL:
+		disco_answer(info, s, SPAN_NONE, spare_writer(d, &spare));
+		requests_owe(d->requests, buf_span(&d->spare));
+		break;
+	case WRITER_OK:
+		break;
+	}
 }
 
-/* A request that is not delegated goes to OTHERWISE, passes through (a filter), or is refused. */
 static void on_rest(
 	struct delegate *d, const struct stanza *s, enum stanza_error none, struct turn *turn)
 {
 	if (d->config.hand && !d->draining) {
 		char text[33];
 		struct span id = fresh_id(d, text);
-		struct request *r =
-			request_add(d, REQUEST_HANDLER, id, SPAN_NONE, s->from, s->to, s->id, turn);
+		struct request *r = request_add(d, ASKED_OTHERWISE, id,
+			&(struct request){.user = s->from, .asked = s->to, .id = s->id}, turn);
 
 		if (!r)
 			answer_stanza(d, s, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
@@ -801,7 +1078,7 @@ static void on_rest(
 					 .deadline_ms = turn->now_ms + d->config.timeout_ms}))
 			d->counters[COUNT_HANDED]++;
 		else
-			answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BUSY, turn);
+			request_fail(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BUSY, turn);
 	} else if (d->config.hand) {
 		answer_stanza(d, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 	} else if (d->config.passthrough) {
@@ -838,86 +1115,173 @@ static void on_request(struct delegate *d, const struct stanza *s, struct turn *
 
 /* Answers of entities ---------------------------------------------------- */
 
-static void warn_answer(const struct request *r, const char *wrong)
+/* What is wrong with the answer to r in its envelope; NULL and *inner if nothing. */
+static const char *answer_wrong(
+	struct delegate *d, const struct request *r, const struct stanza *s, struct stanza *inner)
 {
-	err_warn("the answer of '%.*s' to a request of '%.*s' is wrong: %s", SPAN_ARG(r->asked_jid),
-		SPAN_ARG(r->user), wrong);
+	int version;
+	const char *wrong = s->refusal ? "over a limit" : delegation_unwrap(s, inner, &version);
+
+	if (!wrong && version != d->config.version)
+		wrong = "another version of delegation";
+	if (!wrong && !span_equal(inner->id, r->id))
+		wrong = "another inner id";
+	return wrong ? wrong : reply_wrong(inner, r->asked, r->user, true);
 }
 
-static void on_envelope_answer(
-	struct delegate *d, struct request *r, const struct stanza *s, struct turn *turn)
+/* An outer error. Of an account's client that may have come from its server, because the client is
+ * not there any more: then another one is tried. */
+static void on_bounce(struct delegate *d, struct request *r, struct request_try *try,
+	const struct stanza *s, struct turn *turn)
+{
+	enum bounce bounce = try ? requests_bounce_of(s, try->worker) : BOUNCE_NONE;
+	struct span condition = stanza_error_condition(s);
+
+	err_info("'%.*s' has not taken a request: %.*s", SPAN_ARG(s->from), SPAN_ARG(condition));
+	entity_forgets(d, entity_of(d, s->from), turn);
+	if (bounce != BOUNCE_NONE) {
+		requests_bounced(d->requests, try, bounce == BOUNCE_UNTOUCHED, turn);
+		return;
+	}
+	if (try)
+		worker_alive(d->balance, try->worker, turn->now_ms);
+	request_fail(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BOUNCED, turn);
+}
+
+static void on_envelope_answer(struct delegate *d, struct request *r, struct request_try *try,
+	const struct stanza *s, struct turn *turn)
 {
 	struct stanza inner;
 	const char *wrong;
-	int version;
 
 	if (s->type == TYPE_ERROR) {
-		struct span condition = stanza_error_condition(s);
-
-		err_info("'%.*s' has not taken a request: %.*s", SPAN_ARG(r->asked_jid),
-			SPAN_ARG(condition));
-		entity_forgets(d, entity_of(d, r->asked_jid), turn);
-		answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BOUNCED, turn);
+		on_bounce(d, r, try, s, turn);
 		return;
 	}
-	wrong = s->refusal ? "over a limit" : delegation_unwrap(s, &inner, &version);
-	if (!wrong && version != d->config.version)
-		wrong = "another version of delegation";
-	if (!wrong && !span_equal(inner.id, r->id))
-		wrong = "another inner id";
-	if (!wrong)
-		wrong = reply_wrong(&inner, r->to, r->user, true);
+	if (try)
+		worker_alive(d->balance, try->worker, turn->now_ms);
+	wrong = answer_wrong(d, r, s, &inner);
 	if (wrong) {
-		warn_answer(r, wrong);
-		answer_error(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BAD_ANSWER, turn);
-		return;
+		err_warn("the answer of '%.*s' to a request of '%.*s' is wrong: %s",
+			SPAN_ARG(s->from), SPAN_ARG(r->user), wrong);
+		request_fail(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BAD_ANSWER, turn);
+	} else if (try) {
+		requests_answered(d->requests, try, &inner, turn);
+	} else {
+		requests_deliver(d->requests, r, &inner, turn);
 	}
-	deliver(d, r, &inner, turn);
 }
 
-static void on_nesting_answer(struct delegate *d, struct request *r, const struct stanza *s)
+/* What an entity announces for a namespace, within the bounds; what is over them is dropped. */
+static void take_nesting(const struct rule *rule, struct disco_info *info, const struct entity *e,
+	const struct stanza *s, const struct xml_node *query)
+{
+	const struct disco_limits limits = {
+		.features = MAX_FEATURES, .identities = MAX_IDENTITIES, .bytes = MAX_DISCO_BYTES};
+
+	disco_reset(info);
+	if (!disco_add_query(info, s, query, &limits))
+		err_warn("'%.*s' announces more than %d features, %d identities or %d bytes for "
+			 "'%.*s': the rest is dropped",
+			SPAN_ARG(e->jid), MAX_FEATURES, MAX_IDENTITIES, MAX_DISCO_BYTES,
+			SPAN_ARG(rule->ns));
+}
+
+static void on_nesting_result(struct delegate *d, const struct query *q,
+	const struct delegation_node *node, const struct stanza *s, const struct xml_node *query)
+{
+	for (size_t i = 0; i < d->rules_count; i++) {
+		struct rule *rule = &d->rules[i];
+		struct entity *entity = &d->entities[rule->entity];
+
+		/* it may have been given to another entity since */
+		if (!span_equal(rule->ns, node->ns) ||
+			!span_equal(entity_address(entity), q->entity))
+			continue;
+		take_nesting(rule, node->bare ? &rule->bare : &rule->host, entity, s, query);
+		*(node->bare ? &rule->bare_known : &rule->host_known) = true;
+		if (entity_answered(d, entity)) {
+			entity->told = true;
+			entity->next_ms = DEADLINE_NEVER;
+			free(entity->said);
+			entity->said = NULL;
+		}
+		merge(d);
+	}
+}
+
+static void on_nesting_error(struct delegate *d, const struct query *q,
+	const struct delegation_node *node, const struct stanza *s, struct turn *turn)
+{
+	struct entity *entity = entity_of(d, q->entity);
+	struct span condition =
+		s->type == TYPE_ERROR ? stanza_error_condition(s) : SPAN("no answer to disco#info");
+
+	if (!entity)
+		return;
+	entity_complains(entity, node->ns, condition,
+		s->type == TYPE_ERROR ? meaning_of(entity, condition) : "");
+	if (!entity->client || is_absence(condition, true))
+		return;
+	if (entity->retry_ms < REFUSED_MIN_MS)
+		entity->retry_ms = REFUSED_MIN_MS;
+	/* one step for both queries of a round */
+	if (entity->next_ms < turn->now_ms + REFUSED_MIN_MS) {
+		entity->next_ms = turn->now_ms + entity->retry_ms;
+		entity->retry_ms = entity->retry_ms * 2 > REFUSED_MAX_MS ? REFUSED_MAX_MS
+									 : entity->retry_ms * 2;
+	}
+}
+
+static void on_nesting_answer(
+	struct delegate *d, struct query *q, const struct stanza *s, struct turn *turn)
 {
 	const struct xml_node *query = xml_child(s->root, NS_DISCO_INFO, "query");
+	struct worker *w = balance_find(d->balance, s->from);
 	struct delegation_node node;
 	struct span text = xml_attribute(query, "node");
 
-	if (s->type == TYPE_RESULT && !s->refusal && query && delegation_node_parse(r->id, &node) &&
-		(!text.p || span_equal(text, r->id)))
-		for (size_t i = 0; i < d->rules_count; i++) {
-			struct rule *rule = &d->rules[i];
-			struct disco_info *info = node.bare ? &rule->bare : &rule->host;
-			struct entity *entity = &d->entities[rule->entity];
-
-			/* it may have been given to another entity since */
-			if (!span_equal(rule->ns, node.ns) ||
-				!span_equal(entity_address(entity), r->asked_jid))
-				continue;
-			disco_reset(info);
-			disco_add_query(info, s, query);
-			*(node.bare ? &rule->bare_known : &rule->host_known) = true;
-			if (entity_answered(d, entity)) {
-				entity->told = true;
-				entity->next_ms = DEADLINE_NEVER;
-			}
-		}
+	if (!delegation_node_parse(q->node, &node))
+		return;
+	if (w && s->type == TYPE_RESULT)
+		worker_alive(d->balance, w, turn->now_ms);
+	if (s->type == TYPE_RESULT && !s->refusal && query &&
+		(!text.p || span_equal(text, q->node)))
+		on_nesting_result(d, q, &node, s, query);
 	else
-		err_info("'%.*s' has not told what it does about '%.*s'", SPAN_ARG(r->asked_jid),
-			SPAN_ARG(r->id));
-	request_remove(d, r);
+		on_nesting_error(d, q, &node, s, turn);
+}
+
+/* The try of r that the sender of s can answer; NULL. */
+static struct request_try *try_from(struct request *r, struct span from)
+{
+	for (unsigned i = 0; i < r->tries_count; i++)
+		if (span_equal(r->tries[i].worker->name, from))
+			return requests_try_of(r, r->tries[i].worker);
+	return NULL;
 }
 
 static void on_answer(struct delegate *d, const struct stanza *s, struct turn *turn)
 {
-	struct table_entry *e = s->id.n ? table_find(d->requests, s->id) : NULL;
-	struct request *r = e ? table_record(e) : NULL;
+	struct table_entry *e = s->id.n ? table_find(d->queries, s->id) : NULL;
+	struct query *q = e ? table_record(e) : NULL;
+	struct request *r = request_open(d, ASKED_ENTITY, s->id);
+	struct request_try *try = r ? try_from(r, s->from) : NULL;
+	struct worker *w = balance_find(d->balance, s->from);
 
-	if (!r || r->kind == REQUEST_HANDLER || !span_equal(r->asked_jid, s->from) ||
-		!span_equal(s->to, d->config.domain))
+	if (!span_equal(s->to, d->config.domain)) {
 		d->counters[COUNT_STRAY]++;
-	else if (r->kind == REQUEST_NESTING)
-		on_nesting_answer(d, r, s);
-	else
-		on_envelope_answer(d, r, s, turn);
+	} else if (q && span_equal(q->entity, s->from)) {
+		on_nesting_answer(d, q, s, turn);
+		query_remove(d, q);
+	} else if (try || (r && r->token.n && span_equal(r->token, s->from))) {
+		on_envelope_answer(d, r, try, s, turn);
+	} else if (w && worker_is_pong(w, s->id)) {
+		if (requests_bounce_of(s, w) == BOUNCE_NONE)
+			worker_alive(d->balance, w, turn->now_ms);
+	} else {
+		d->counters[COUNT_STRAY]++;
+	}
 }
 
 /* Everything that comes -------------------------------------------------- */
@@ -926,10 +1290,7 @@ static void on_presence(struct delegate *d, const struct stanza *s, struct turn 
 {
 	if (d->sessions && span_equal(s->to, d->config.domain) &&
 		session_presence(d->sessions, s, turn)) {
-		struct leaving leaving = {d, s->from};
-
-		if (s->type != TYPE_NONE)
-			fail_some(d, is_gone, &leaving, ERROR_SERVICE_UNAVAILABLE, turn);
+		requests_tick(d->requests, turn); /* what a client had that has left */
 		return;
 	}
 	if (d->config.passthrough)
@@ -971,7 +1332,7 @@ static void on_iq(struct delegate *d, const struct stanza *s, struct turn *turn)
 		on_answer(d, s, turn);
 	else if (s->refusal)
 		answer_stanza(d, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
-	else if (!stanza_iq_valid(s))
+	else if (!stanza_iq_valid(s) || s->id.n > MAX_ID_BYTES)
 		answer_stanza(d, s, ERROR_BAD_REQUEST, COUNT_BAD_REQUEST, turn);
 	else
 		on_request(d, s, turn);
@@ -1003,11 +1364,10 @@ static void delegate_stanza(void *self, const struct stanza *s, struct turn *tur
 static void handler_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
 	struct delegate *d = self;
-	struct table_entry *e = s->id.n ? table_find(d->requests, s->id) : NULL;
-	struct request *r = e ? table_record(e) : NULL;
+	struct request *r = request_open(d, ASKED_OTHERWISE, s->id);
 	const char *wrong;
 
-	if (!r || r->kind != REQUEST_HANDLER || s->kind != STANZA_IQ || !turn->writer) {
+	if (!r || s->kind != STANZA_IQ || stanza_is_request(s)) {
 		err_log_limited(err_limit_of(&d->junk, turn->now_ms, "", s->id.p, s->id.n),
 			turn->now_ms, ERR_WARNING,
 			"the handler wrote what answers no open request (id '%.*s')",
@@ -1015,52 +1375,52 @@ static void handler_stanza(void *self, const struct stanza *s, struct turn *turn
 		d->counters[COUNT_STRAY]++;
 		return;
 	}
-	wrong = reply_wrong(s, r->to, r->user, false);
+	wrong = reply_wrong(s, r->asked, r->user, false);
 	if (!wrong) {
-		deliver(d, r, s, turn);
+		requests_deliver(d->requests, r, s, turn);
 		return;
 	}
 	err_warn("the handler's reply to a request of '%.*s' is wrong: %s", SPAN_ARG(r->user),
 		wrong);
-	answer_error(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, turn);
+	request_fail(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, turn);
 }
 
 static bool handler_bad(void *self, struct span id, struct turn *turn)
 {
 	struct delegate *d = self;
-	struct table_entry *e = id.n ? table_find(d->requests, id) : NULL;
-	struct request *r = e ? table_record(e) : NULL;
+	struct request *r = request_open(d, ASKED_OTHERWISE, id);
 
-	if (!(r && r->kind == REQUEST_HANDLER && turn->writer)) {
+	if (!r) {
 		d->counters[COUNT_STRAY]++;
 		return false;
 	}
-	answer_error(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, turn);
+	request_fail(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, turn);
 	return true;
 }
 
 static void handler_died(void *self, struct turn *turn)
 {
 	struct delegate *d = self;
-	if (turn->writer)
-		fail_some(d, is_handed, NULL, ERROR_INTERNAL_SERVER_ERROR, turn);
+
+	for (struct asked *a = LIST_FIRST(&d->asked), *next; a; a = next) {
+		next = LIST_NEXT(a, others);
+		if (a->kind == ASKED_OTHERWISE && !a->request->owed)
+			request_fail(
+				d, a->request, ERROR_INTERNAL_SERVER_ERROR, COUNT_BOUNCED, turn);
+	}
 }
 
 /* Time ------------------------------------------------------------------- */
 
 static void delegate_up(void *self, struct turn *turn)
 {
-	struct delegate *d = self;
-
-	d->up = true;
-	begin_all(d, turn);
+	begin_all(self, turn);
 }
 
 static void delegate_down(void *self, struct turn *turn)
 {
 	struct delegate *d = self;
 
-	d->up = false;
 	if (d->sessions)
 		session_down(d->sessions, turn);
 	for (size_t i = 0; i < d->entities_count; i++)
@@ -1070,33 +1430,54 @@ static void delegate_down(void *self, struct turn *turn)
 static int64_t delegate_deadline(const void *self)
 {
 	const struct delegate *d = self;
-	int64_t deadline_ms = table_deadline(d->requests);
+	const int64_t others[] = {table_deadline(d->queries), balance_deadline(d->balance),
+		d->sessions ? session_deadline(d->sessions) : DEADLINE_NEVER};
+	int64_t deadline_ms = requests_deadline(d->requests);
 
-	if (d->sessions && session_deadline(d->sessions) < deadline_ms)
-		deadline_ms = session_deadline(d->sessions);
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (others[i] < deadline_ms)
+			deadline_ms = others[i];
 	for (size_t i = 0; i < d->entities_count; i++)
 		if (d->entities[i].next_ms < deadline_ms)
 			deadline_ms = d->entities[i].next_ms;
 	return deadline_ms;
 }
 
-static void delegate_tick(void *self, struct turn *turn)
+/* Nesting queries that nobody has answered. */
+static void queries_tick(struct delegate *d, int64_t now_ms)
 {
-	struct delegate *d = self;
 	struct table_entry *e;
 
-	while ((e = table_earliest(d->requests)) && e->deadline_ms <= turn->now_ms) {
-		struct request *r = table_record(e);
+	while ((e = table_earliest(d->queries)) && e->deadline_ms <= now_ms) {
+		struct query *q = table_record(e);
+		struct entity *entity = entity_of(d, q->entity);
+		struct delegation_node node;
 
-		if (r->kind == REQUEST_ENVELOPE)
-			entity_forgets(d, entity_of(d, r->asked_jid), turn);
-		answer_error(d, r, ERROR_REMOTE_SERVER_TIMEOUT, COUNT_TIMEOUT, turn);
+		if (entity && !entity->told && delegation_node_parse(q->node, &node))
+			entity_complains(entity, node.ns, SPAN("no answer"),
+				" (if its server is ejabberd 24.10 to 24.12 with mod_privilege: "
+				"leave that module out, it drops what components ask)");
+		query_remove(d, q);
 	}
-	if (d->sessions)
-		session_tick(d->sessions, turn);
+}
+
+static void entities_tick(struct delegate *d, struct turn *turn)
+{
 	for (size_t i = 0; i < d->entities_count; i++)
 		if (d->entities[i].next_ms <= turn->now_ms)
 			entity_tell(d, i, turn);
+}
+
+static void delegate_tick(void *self, struct turn *turn)
+{
+	struct delegate *d = self;
+
+	balance_tick(d->balance, turn);
+	requests_tick(d->requests, turn);
+	queries_tick(d, turn->now_ms);
+	if (d->sessions)
+		session_tick(d->sessions, turn);
+	entities_tick(d, turn);
 }
 
 static void delegate_drain(void *self, struct turn *turn)
@@ -1110,11 +1491,97 @@ static void delegate_drain(void *self, struct turn *turn)
 static void delegate_finish(void *self, struct turn *turn)
 {
 	struct delegate *d = self;
-	struct table_entry *e;
 
 	d->draining = true;
-	while ((e = table_earliest(d->requests)))
-		answer_error(d, table_record(e), ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
+	requests_finish(d->requests, turn);
+}
+
+/* Life ------------------------------------------------------------------- */
+
+static uint64_t draw(void *context)
+{
+	const struct delegate *d = context;
+
+	return d->config.random(d->config.random_context);
+}
+
+static void new_tables(struct delegate *d)
+{
+	const struct delegate_config *c = &d->config;
+	const uint64_t seed[2] = {c->random(c->random_context), c->random(c->random_context)};
+
+	d->balance = balance_new(&(struct balance_config){.policy = POLICY_ROUND_ROBIN,
+		.try_timeout_ms = c->try_timeout_ms,
+		.noun = "client",
+		.random = draw,
+		.ping = ping,
+		.changed = suspects_changed,
+		.context = d});
+	d->shares = shares_new(&(struct shares_config){.max = c->max_pending,
+		.max_bytes = c->max_pending_bytes,
+		.user_max = c->user_pending,
+		.domain_max = c->domain_pending,
+		.own = &d->config.domain,
+		.own_count = 1,
+		.trusted = c->trusted,
+		.trusted_count = c->trusted_count,
+		.seed = {seed[0], seed[1]}});
+	d->requests = requests_new(&(struct requests_config){.max = c->max_pending,
+		.max_bytes = c->max_pending_bytes,
+		.seed = {seed[0], seed[1]},
+		.timeout_ms = c->timeout_ms,
+		.extra_bytes = sizeof(struct asked),
+		.balance = d->balance,
+		.shares = d->shares,
+		.choose = choose,
+		.hand = hand,
+		.answer = answer,
+		.error = error,
+		.ending = ending,
+		.again = again,
+		.removed = removed,
+		.doubted = doubted,
+		.context = d});
+	d->queries = table_new(MAX_QUERIES, SIZE_MAX / 2, seed);
+}
+
+struct delegate *delegate_new(const struct delegate_config *config)
+{
+	struct delegate *d = xcalloc(1, sizeof(*d));
+
+	d->config = *config;
+	LIST_INIT(&d->asked);
+	new_tables(d);
+	disco_init(&d->host);
+	disco_init(&d->bare);
+	buf_init(&d->node, BUF_NO_MAX);
+	buf_init(&d->spare, BUF_NO_MAX);
+	return d;
+}
+
+void delegate_free(struct delegate *d)
+{
+	struct table_entry *e;
+
+	if (!d)
+		return;
+	requests_free(d->requests);
+	while ((e = table_earliest(d->queries)))
+		query_remove(d, table_record(e));
+	table_free(d->queries);
+	for (size_t i = 0; i < d->entities_count; i++)
+		if (d->entities[i].manager)
+			worker_release(d->balance, d->entities[i].manager);
+	sessions_free(d);
+	balance_free(d->balance);
+	shares_free(d->shares);
+	rules_free(d->rules, d->rules_count);
+	entities_free(d->entities, d->entities_count);
+	disco_free(&d->host);
+	disco_free(&d->bare);
+	buf_free(&d->node);
+	buf_free(&d->spare);
+	free(d);
 }
 
 const struct service_ops delegate_ops = {

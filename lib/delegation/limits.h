@@ -13,12 +13,20 @@ struct delegation_limits {
 
 #define DELEGATION_LIMITS_INIT                                                                     \
 	{                                                                                          \
-		.pending = 65536, .pending_bytes = 64 * 1024 * 1024, .user_pending = 256,          \
-		.domain_pending = {                                                                \
-			25,                                                                        \
-			true                                                                       \
-		}                                                                                  \
+		.pending = 65536, .pending_bytes = 64 * 1024 * 1024, .user_pending = 256           \
 	}
+
+/* Without --limit domain-pending: a quarter, but not less than one user may have. */
+static inline size_t delegation_domain_pending(const struct delegation_limits *l)
+{
+	static const struct opt_share quarter = {25, true};
+	int64_t most =
+		opt_share_of(l->domain_pending.n ? &l->domain_pending : &quarter, l->pending);
+
+	if (!l->domain_pending.n && most < l->user_pending)
+		most = l->user_pending < l->pending ? l->user_pending : l->pending;
+	return (size_t)most;
+}
 
 /* Rows of --limit; c is a struct delegation_limits lvalue with static storage. */
 #define DELEGATION_LIMITS(c)                                                                       \

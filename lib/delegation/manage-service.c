@@ -205,8 +205,7 @@ static struct manage *make_manage(struct manageservice *ms)
 		.max_pending = (size_t)c->limits.pending,
 		.max_pending_bytes = buf_bytes(c->limits.pending_bytes),
 		.user_pending = (size_t)c->limits.user_pending,
-		.domain_pending =
-			(size_t)opt_share_of(&c->limits.domain_pending, c->limits.pending),
+		.domain_pending = delegation_domain_pending(&c->limits),
 		.trusted = ms->trusted.jids,
 		.trusted_count = ms->trusted.count,
 		.handler_requests = c->handler_requests,

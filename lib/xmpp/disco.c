@@ -170,22 +170,35 @@ const char *disco_add_json(struct disco_info *info, struct json_object *object)
 
 /* Answers ---------------------------------------------------------------- */
 
-void disco_add_query(struct disco_info *info, const struct stanza *s, const struct xml_node *query)
+bool disco_add_query(struct disco_info *info, const struct stanza *s, const struct xml_node *query,
+	const struct disco_limits *limits)
 {
+	size_t identities = 0, bytes = 0;
+	bool whole = true;
+
 	for (const struct xml_node *n = query->first_child; n; n = n->next) {
 		struct writer w = piece_writer(&info->forms);
 		struct span var = xml_attribute(n, "var");
+		bool feature = xml_is(n, NS_DISCO_INFO, "feature") && var.n;
+		bool identity = xml_is(n, NS_DISCO_INFO, "identity");
 
-		if (xml_is(n, NS_DISCO_INFO, "feature")) {
-			if (var.n)
-				disco_add_feature(info, var);
-		} else if (xml_is(n, NS_DISCO_INFO, "identity")) {
+		if (!feature && !identity && !xml_is(n, "jabber:x:data", "x"))
+			continue;
+		bytes += n->end - n->start;
+		if (bytes > limits->bytes || (identity && ++identities > limits->identities) ||
+			(feature && info->features_count >= limits->features)) {
+			bytes -= n->end - n->start;
+			whole = false;
+		} else if (feature) {
+			disco_add_feature(info, var);
+		} else if (identity) {
 			put_identity(info, xml_attribute(n, "category"), xml_attribute(n, "type"),
 				xml_attribute(n, "name"));
-		} else if (xml_is(n, "jabber:x:data", "x")) {
+		} else {
 			writer_node(&w, s, n);
 		}
 	}
+	return whole;
 }
 
 void disco_add_all(struct disco_info *info, const struct disco_info *other)

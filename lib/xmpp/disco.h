@@ -27,8 +27,13 @@ bool disco_add_identity(struct disco_info *info, struct span text);
  * "c/t/n"],"features":["..."],"forms":[{"FORM_TYPE":"...", "field":"value" or ["value",...]}]}.
  * NULL, or what is wrong (static). */
 const char *disco_add_json(struct disco_info *info, struct json_object *object);
-/* Take over identity, feature and form elements of a query element (an answer to disco#info). */
-void disco_add_query(struct disco_info *info, const struct stanza *s, const struct xml_node *query);
+struct disco_limits {
+	size_t features, identities, bytes; /* bytes: of all as XML, about */
+};
+/* Take over identity, feature and form elements of a query element (an answer to disco#info). What
+ * is over a limit is left out: false. */
+bool disco_add_query(struct disco_info *info, const struct stanza *s, const struct xml_node *query,
+	const struct disco_limits *limits);
 void disco_add_all(struct disco_info *info, const struct disco_info *other);
 /* Answer a query of a node (absent: none). */
 enum writer_status disco_answer(const struct disco_info *info, const struct stanza *query,

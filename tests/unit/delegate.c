@@ -183,8 +183,12 @@ static void answer_that_does_not_fit(void)
 		asked(0), 0);
 	out.max = buf_length(&out) + 250;
 	comes(text, 30);
-	CHECK(strstr(buf_string(&out), "<resource-constraint"));
-	CHECK(strstr(buf_string(&out), "id='1'"));
+	CHECK(!strstr(buf_string(&out), "<iq type='result'"));
+	CHECK_EQ_INT(delegate_ops.open_requests(d), 1);
+	CHECK(delegate_ops.deadline(d) <= 30);
+	out.max = BUF_NO_MAX; /* there is room again */
+	delegate_ops.tick(d, at(31));
+	CHECK(strstr(buf_string(&out), "<iq type='result' id='1' from='host.test' to='u@h/r'"));
 	CHECK_EQ_INT(delegate_ops.open_requests(d), 0);
 	end();
 }
