@@ -789,3 +789,171 @@ delegation() { scenario delegation; }
 	exec {to}>&-
 	wait $!
 }
+
+# --- clients that manage
+
+@test "a managing client that shows no life: the next one manages at once, and its gets go there; it does not take over again" {
+	delegation <<-'END'
+		carol = 'carol@vhost.test'
+		def presence(r, type=''):
+		    return "<presence from='%s/%s' to='host.test'%s/>" % (carol, r, type and " type='%s'" % type)
+		with Delegate('--timeout', '6', '--try-timeout', '1', rules=('urn:test:one=' + carol,)) as p:
+		    p.expect("<presence type='subscribe' from='host.test' to='%s'/>" % carol)
+		    p.send("<presence type='subscribed' from='%s' to='host.test'/>" % carol)
+		    p.expect("<presence type='probe' from='host.test' to='%s'/>" % carol)
+		    p.send(presence('a'))
+		    p.tell(carol + '/a')
+		    p.send(presence('b'))
+		    get = p.asked('get', entity=carol + '/a')
+		    set_ = p.asked('set', type='set', entity=carol + '/a')
+		    got = [p.next() for i in range(4)]      # a second later
+		    again, = [s for s in got if s['type'] == 'set']
+		    assert again['to'] == carol + '/b' and inner_of(again)['id'] == 'get', again
+		    rest = [s for s in got if s['type'] != 'set']
+		    assert [s.name for s in rest] == ['message', 'iq', 'iq'] and all(s['to'] == carol + '/b' for s in rest), rest
+		    assert "shows no life" in p.stderr, p.stderr
+		    for q in rest[1:]:
+		        p.answer_nesting(q)
+		    p.reply(again, inner_of(again))
+		    p.result('get')
+		    p.served('new', entity=carol + '/b')
+		    p.reply(*get)      # too late, but life
+		    p.nothing()
+		    p.reply(*set_)     # a set waited
+		    p.result('set')
+		    p.served('still', entity=carol + '/b')
+		    p.send(presence('b', 'unavailable'))
+		    p.tell(carol + '/a')
+		    p.served('back', entity=carol + '/a')
+	END
+}
+
+@test "a managing client of which there is only one is never put aside; --try-timeout 0; no component is" {
+	delegation <<-'END'
+		carol = 'carol@vhost.test'
+		for options, clients in ((('--try-timeout', '0.3'), ('a',)), (('--try-timeout', '0'), ('a', 'b'))):
+		    with Delegate('--timeout', '2', *options, rules=('urn:test:one=' + carol,)) as p:
+		        p.expect("<presence type='subscribe' from='host.test' to='%s'/>" % carol)
+		        p.send("<presence type='subscribed' from='%s' to='host.test'/>" % carol)
+		        p.expect("<presence type='probe' from='host.test' to='%s'/>" % carol)
+		        p.send("<presence from='%s/a' to='host.test'/>" % carol)
+		        p.tell(carol + '/a')
+		        for r in clients[1:]:
+		            p.send("<presence from='%s/%s' to='host.test'/>" % (carol, r))
+		        p.asked('1', entity=carol + '/a')
+		        p.refused('1', 'wait/remote-server-timeout')
+		with Delegate('--timeout', '2', '--try-timeout', '0.3') as p:
+		    p.asked('1')
+		    p.refused('1', 'wait/remote-server-timeout')
+	END
+}
+
+@test "SIGHUP: an account that is new as managing entity is subscribed to, and one more, and another" {
+	delegation <<-'END'
+		import json, signal
+		def rules(**entities):
+		    with open('rules', 'w') as f:
+		        json.dump({'urn:test:' + ns: {'jid': jid} for ns, jid in entities.items()}, f)
+		rules(one='ent.test')
+		with Delegate('--config', 'rules', rules=()) as p:
+		    p.tell()
+		    known = []
+		    for n in range(6):
+		        account = 'u%d@vhost.test' % n
+		        rules(one='ent.test', **{'a%d' % n: account})
+		        p.signal(signal.SIGHUP)
+		        p.expect("<presence type='subscribe' from='host.test' to='%s'/>" % account)
+		        p.send("<presence type='subscribed' from='%s' to='host.test'/>" % account)
+		        p.expect("<presence type='probe' from='host.test' to='%s'/>" % account)
+		        p.send("<presence from='%s/r' to='host.test'/>" % account)
+		        p.tell(account + '/r', ns=('urn:test:a%d' % n,))
+		    p.nothing()
+	END
+}
+
+# --- what is wrong is said once
+
+@test "how an entity fails to answer nesting queries is said once, and what it means" {
+	delegation <<-'END'
+		for condition, words in (('auth/forbidden', '--host'), ('cancel/item-not-found', 'does not know delegation'),
+		                         ('wait/remote-server-timeout', 'it is not connected)'), ('cancel/remote-server-not-found', 'it is not connected)'),
+		                         ('cancel/service-unavailable', 'not connected, or does not know')):
+		    with Delegate(told=False) as p:
+		        for round_ in range(2):
+		            p.advertised(ENT, NS)
+		            for q in p.nesting(ENT):
+		                p.send("<iq type='error' id='%s' from='ent.test' to='host.test'>%s</iq>" % (q['id'], error(condition)))
+		            p.wait_stderr(words)
+		        assert p.stderr.count("'ent.test'") == 1 and condition.split('/')[1] in p.stderr and NS in p.stderr, p.stderr
+		with Delegate('--timeout', '0.5', told=False) as p:
+		    p.advertised(ENT, NS)
+		    p.nesting(ENT)
+		    p.wait_stderr('mod_privilege')
+		    p.drain()
+	END
+}
+
+@test "an OTHERWISE that answers too late is asked whether it flushes; ids over 1023 bytes are refused" {
+	delegation <<-'END'
+		with Delegate('--timeout', '1', '--', 'sh', '-c', 'cat >/dev/null; :') as p:
+		    p.request('1', ns='urn:other')
+		    p.refused('1', 'wait/remote-server-timeout')
+		    p.wait_stderr('flush')
+		    p.request('q' * 1024)
+		    p.refused('q' * 1024, 'modify/bad-request')
+		    p.served('q' * 1023)
+	END
+}
+
+# --- debts and shares
+
+@test "an entity's thousand requests that time out, an OTHERWISE that dies with thousands: each gets one answer" {
+	delegation <<-'END'
+		small = ('--max-queue-bytes', '65536', '--max-stanza-bytes', '2048', '--timeout', '3')
+		for ns, options, why in ((NS, (), 'wait/remote-server-timeout'),
+		                         ('urn:other', ('--', 'sh', '-c', 'head -n 4000 >/dev/null'), 'cancel/internal-server-error')):
+		    with Delegate(*small, *options) as p:
+		        ids = {'i%d' % i for i in range(4000)}
+		        for i in range(0, 4000, 100):
+		            p.send(*(ask('i%d' % n, from_='u%d@vhost.test/r' % (n % 20), to=HOSTD, ns=ns).replace(" xmlns='jabber:client'", "", 1)
+		                     for n in range(i, i + 100)))
+		        while ids:
+		            stanza = p.next()
+		            if stanza['to'].startswith('u'):
+		                assert stanza.error == why, stanza
+		                ids.remove(stanza['id'])
+		        assert p.counters()['open_requests'] == 0
+		        p.drain()
+	END
+}
+
+@test "shares: --limit user-pending, domain-pending, trusted" {
+	delegation <<-'END'
+		with Delegate('--timeout', '3', '--limit', 'user-pending=2', '--limit', 'domain-pending=3', '--limit', 'trusted=good.test') as p:
+		    p.asked('1'); p.asked('2')
+		    p.request('3')
+		    p.refused('3', 'wait/resource-constraint')
+		    p.asked('4', from_='bob@vhost.test/b')
+		    p.request('5', from_='dave@vhost.test/b')
+		    p.refused('5', 'wait/resource-constraint', to='dave@vhost.test/b')
+		    for i in range(10):
+		        p.asked('t', from_='u@good.test/r')
+		    for _ in range(13):
+		        assert p.next().error == 'wait/remote-server-timeout'
+		    p.drain()
+	END
+}
+
+@test "an entity may announce 64 features, 16 identities and 16 KiB; the merged answer is made once" {
+	delegation <<-'END'
+		many = "".join("<feature var='f%d'/>" % i for i in range(70)) + "".join("<identity category='c' type='t%d'/>" % i for i in range(20))
+		many += "<x xmlns='jabber:x:data' type='result'><field var='FORM_TYPE'><value>%s</value></field></x>" % ('x' * 20000)
+		with Delegate(told=False) as p:
+		    p.tell(host=many)
+		    info = p.info()
+		    assert sum(e.tag.endswith('feature') and e.get('var').startswith('f') for e in info) == 64
+		    assert sum(e.tag.endswith('identity') and e.get('category') == 'c' for e in info) == 16
+		    assert not any(e.tag.endswith('}x') for e in info)
+		    assert p.stderr.count('the rest is dropped') == 1, p.stderr
+	END
+}
