@@ -48,6 +48,10 @@
 #   --append LUA        lines at the end (more hosts)
 # ejabberd only:
 #   --yaml TEXT         lines at the end (top level)
+#   --listener 'D R'    one more component listener, on LISTENER_PORT, for these domains, of the form
+#                       that several xmpp-jat-proxy of one domain need (global_routes)
+#   --node NAME         a node that can be in a cluster, as a@127.0.0.1; after epmd_start DIR
+#   --join NAME         into the cluster of this node, which runs
 # Prosody with TLS also has tls.test (encryption required) and badcert.test (encryption offered
 # with vhost's certificate), both with the same accounts.
 # Component ports: `component_port DOMAIN` works for both (ejabberd has a separate listener for
@@ -282,7 +286,7 @@ _servers_options()
 	tls=on
 	privileges=off
 	log_level=info
-	lua_global='' lua_vhost='' lua_append='' yaml=''
+	lua_global='' lua_vhost='' lua_append='' yaml='' node='' join='' listener=''
 	local own_delegations=''
 	while (($#)); do
 		case $1 in
@@ -319,6 +323,9 @@ _servers_options()
 		--vhost) lua_vhost+=$2$'\n' ;;
 		--append) lua_append+=$2$'\n' ;;
 		--yaml) yaml+=$2$'\n' ;;
+		--node) node=$2 ;;
+		--join) join=$2 ;;
+		--listener) listener=$2 ;;
 		*) _servers_say "$1: no such option" && return 1 ;;
 		esac
 		shift 2
@@ -563,14 +570,14 @@ _ejabberd_add_user()
 
 _ejabberd_listener()
 {
-	local port=$1 check=$2 d
-	shift 2
+	local port=$1 check=$2 global=$3 d
+	shift 3
 	cat <<-END
 		  - port: $port
 		    ip: 127.0.0.1
 		    module: ejabberd_service
 		    access: all
-		    global_routes: false
+		    global_routes: $global
 		    check_from: $check
 		    shaper: none
 		    hosts:
@@ -601,7 +608,8 @@ _ejabberd_delegations()
 
 _ejabberd_configure()
 {
-	local dir=$1 c2s component open api d
+	local dir=$1 c2s component open api extra='' d
+	[[ -z $listener ]] || { server_free_port && extra=$FREE_PORT; }
 	server_free_port && c2s=$FREE_PORT
 	server_free_port && component=$FREE_PORT
 	server_free_port && open=$FREE_PORT
@@ -648,8 +656,10 @@ _ejabberd_configure()
 			    request_handlers:
 			      /api: mod_http_api
 		END
-		_ejabberd_listener "$component" true "${components[@]}"
-		_ejabberd_listener "$open" false "${open_components[@]}"
+		_ejabberd_listener "$component" true false "${components[@]}"
+		_ejabberd_listener "$open" false false "${open_components[@]}"
+		# shellcheck disable=SC2086
+		[[ -z $listener ]] || _ejabberd_listener "$extra" true true $listener
 		[[ $tls == on ]] && printf 'certfiles:\n  - %s\n  - %s\n' "$dir/$stem.crt" "$dir/$stem.key"
 		cat <<-END
 			modules:
@@ -681,25 +691,32 @@ _ejabberd_configure()
 	_servers_facts "$dir" SERVER_KIND=ejabberd XMPP_HOST="$host" C2S_PORT="$c2s" C2S_TLS_PORT='' \
 		COMPONENT_PORT="$component" OPEN_COMPONENT_PORT="$open" \
 		OPEN_COMPONENTS="${open_components[*]}" HTTP_API_PORT="$api" \
+		LISTENER_PORT="$extra" NODE="$node" JOIN="$join" EPMD_PORT="${EPMD_PORT:-}" \
 		TLS_CA="$([[ $tls == on ]] && echo "$dir/ca.pem")"
 }
 
 _ejabberd_launch()
 {
 	local dir=$1 deadline command
+	# No node name: no distribution, so no epmd and no cookie.
+	local distribution=() joining=
 	# shellcheck disable=SC1091
 	. "$dir/facts"
 	_servers_command ejabberd erl
+	[[ -z $NODE ]] || distribution=(-name "$NODE" -setcookie cluster -start_epmd false
+		-kernel inet_dist_use_interface '{127,0,0,1}')
+	[[ -z $JOIN ]] || joining="lists:member('$JOIN', mnesia:system_info(db_nodes)) orelse
+		(ok = ejabberd_cluster:join('$JOIN')),"
 	rm -f "$dir/ready"
-	# No node name: no distribution, so no epmd and no cookie.
-	_servers_spawn "$dir" env HOME="$dir" ERL_CRASH_DUMP="$dir/erl_crash.dump" \
+	_servers_spawn "$dir" env ERL_EPMD_PORT="$EPMD_PORT" HOME="$dir" ERL_CRASH_DUMP="$dir/erl_crash.dump" \
 		EJABBERD_CONFIG_PATH="$dir/ejabberd.yml" EJABBERD_LOG_PATH="$dir/server.log" \
-		"${command[@]}" -noinput +S 2:2 -mnesia dir "\"$dir/mnesia\"" \
+		"${command[@]}" "${distribution[@]}" -noinput +S 2:2 -mnesia dir "\"$dir/mnesia\"" \
 		-eval 'code:add_pathsz(filelib:wildcard("/usr/lib/*/*/ebin")).' -s ejabberd \
 		-eval "{ok, Us} = file:consult(\"$dir/users.terms\"),
-			[ejabberd_auth:try_register(U, H, P) || {U, H, P} <- Us],
+			[ejabberd_auth:try_register(U, H, P) || {U, H, P} <- Us], $joining
 			ok = file:write_file(\"$dir/ready\", <<>>)."
-	_servers_ready "$dir" "$C2S_PORT" "$COMPONENT_PORT" "$OPEN_COMPONENT_PORT" "$HTTP_API_PORT" ||
+	# shellcheck disable=SC2086
+	_servers_ready "$dir" "$C2S_PORT" "$COMPONENT_PORT" "$OPEN_COMPONENT_PORT" "$HTTP_API_PORT" $LISTENER_PORT ||
 		return 1
 	deadline=$((SECONDS + SERVERS_DEADLINE_S))
 	until [[ -e $dir/ready ]]; do
@@ -712,13 +729,26 @@ _ejabberd_launch()
 ejabberd_start()
 {
 	local dir host stem users components open_components privileged delegations privileges tls log_level
-	local lua_global lua_vhost lua_append yaml
+	local lua_global lua_vhost lua_append yaml node join listener
 	mkdir -p "$1" && dir=$(cd "$1" && pwd) || return 1
 	shift
 	_servers_options "$@" || return 1
 	_servers_prepare "$dir" || return 1
 	_servers_start ejabberd "$dir"
 }
+
+# epmd_start DIR: the port mapper of the nodes of a cluster; exports EPMD_PORT
+epmd_start()
+{
+	mkdir -p "$1"
+	server_free_port
+	export EPMD_PORT=$FREE_PORT
+	_servers_spawn "$1" epmd -address 127.0.0.1 -port "$EPMD_PORT"
+	_servers_ready "$1" "$EPMD_PORT" || _servers_failed epmd "$1"
+	_servers_watch "$1"
+}
+
+epmd_stop() { _servers_stop "$1"; }
 
 ejabberd_stop() { _servers_stop "$1"; }
 ejabberd_restart() { _servers_restart ejabberd "$1"; }
