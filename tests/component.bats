@@ -448,10 +448,10 @@ times_up() { [[ $(grep -c 'echo-service: up' echo.err) -ge $1 ]]; }
 # a queue that has room for a few hundred answers
 SMALL_QUEUE='--limit queue-bytes=64K --max-stanza-bytes 2K'
 
-@test "60000 answers that are due at once all leave, with an output queue for a few hundred" {
+@test "10000 answers that are due at once all leave, with an output queue for a few hundred" {
 	fake "up
-		repeat 60000 $REQUEST
-		count 60000 type='result' to=
+		repeat 10000 $REQUEST
+		count 10000 type='result' to=
 		silent 0.5 <iq
 		say answered
 		wait-close"
@@ -462,17 +462,17 @@ SMALL_QUEUE='--limit queue-bytes=64K --max-stanza-bytes 2K'
 	await fake
 }
 
-@test "60000 open requests at the end all get their error, with an output queue for a few hundred" {
+@test "10000 open requests at the end all get their error, with an output queue for a few hundred" {
 	fake "up
-		repeat 60000 $REQUEST
+		repeat 10000 $REQUEST
 		say given
-		count 60000 type='error'
+		count 10000 type='error'
 		expect </stream:stream>
 		end"
 	# shellcheck disable=SC2086
 	echo_service --delay 100 --drain-time 0.1 $SMALL_QUEUE
 	wait_for grep -q given fake.out
-	wait_for echo_counters open_requests=60000
+	wait_for echo_counters open_requests=10000
 	end echo
 	await fake
 }
@@ -480,33 +480,33 @@ SMALL_QUEUE='--limit queue-bytes=64K --max-stanza-bytes 2K'
 @test "a reader that takes the last words slowly gets them all" {
 	fake "deaf
 		up
-		repeat 20000 $REQUEST
+		repeat 12000 $REQUEST
 		say given
-		count 5000 type='error' ; pause 3 ; count 5000 type='error' ; pause 3
-		count 5000 type='error' ; pause 3 ; count 5000 type='error'
+		count 4000 type='error' ; pause 3 ; count 4000 type='error' ; pause 3
+		count 4000 type='error'
 		expect </stream:stream>
 		end"
 	# shellcheck disable=SC2086
 	echo_service --delay 100 --drain-time 0.1 $SMALL_QUEUE
 	wait_for grep -q given fake.out
-	wait_for echo_counters open_requests=20000
+	wait_for echo_counters open_requests=12000
 	end echo
 	await fake
 }
 
 @test "answers that became due while the stream was down all leave on the next one" {
 	fake "up
-		repeat 30000 $REQUEST
+		repeat 5000 $REQUEST
 		say given
 		wait-for go ; close" "pause 3
 		up
-		count 30000 type='result' to=
+		count 5000 type='result' to=
 		say answered
 		wait-close"
 	# shellcheck disable=SC2086
 	echo_service --delay 3 $SMALL_QUEUE
 	wait_for grep -q given fake.out
-	wait_for echo_counters open_requests=30000
+	wait_for echo_counters open_requests=5000
 	touch go
 	wait_for grep -q answered fake.out
 	end echo
