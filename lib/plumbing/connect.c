@@ -14,7 +14,8 @@
 #include "base/err.h"
 #include "xmpp/jid.h"
 #include "xmpp/jsonlines.h"
-#include "loop/link.h"
+#include "loop/sink.h"
+#include "loop/source.h"
 #include "plumbing/answers.h"
 #include "plumbing/command.h"
 #include "server/notify.h"
@@ -45,10 +46,9 @@ struct connect {
 	struct login *login;
 	struct notify *notify;
 
-	/* Two links, so that the end of one says nothing about the other: where stanzas come from,
-	 * and where they go to. Their other halves are /dev/null. */
-	struct link *source, *sink;
-	int null_in, null_out;
+	/* Where stanzas come from, and where they go to. */
+	struct source *source;
+	struct sink *sink;
 	const char *source_name;
 	bool sink_broken;
 	bool source_paused, login_paused;
@@ -192,7 +192,7 @@ static void put(struct connect *c, const struct stanza *s)
 
 	if (!c->sink || c->sink_broken)
 		return;
-	w = link_writer(c->sink);
+	w = sink_writer(c->sink);
 	if ((c->lines ? jsonlines_append(s, SPAN_NONE, BUF_NO_MAX, w->out)
 		      : writer_stanza(w, s, &STANZA_KEEP)) == WRITER_OK)
 		return;
@@ -271,8 +271,8 @@ static void balance(struct connect *c)
 	if (!c->source || c->phase >= STOPPING)
 		return;
 	hold_source = login_congested(c->login) || pending_full(c);
-	hold_login = link_congested(c->sink);
-	link_hold(c->source, &c->source_paused, hold_source);
+	hold_login = sink_congested(c->sink);
+	source_hold(c->source, &c->source_paused, hold_source);
 	if (pending_full(c) && c->phase == RUNNING && c->deadline.deadline_ms == DEADLINE_NEVER)
 		loop_timer_set(c->loop, &c->deadline, table_deadline(c->pending));
 	if (hold_login != c->login_paused) {
@@ -394,13 +394,10 @@ static void source_ended(void *context, enum link_end why, int error, const char
 	}
 }
 
-static void sink_ended(void *context, enum link_end why, int error, const char *text)
+static void sink_failed(void *context, int error)
 {
 	struct connect *c = context;
 
-	(void)text;
-	if (why != LINK_WRITE_ERROR)
-		return; /* the end of /dev/null */
 	c->sink_broken = true;
 	if (c->config->command) {
 		err_info("the command has closed its standard input");
@@ -408,19 +405,6 @@ static void sink_ended(void *context, enum link_end why, int error, const char *
 	}
 	err_error("cannot write standard output: %s", strerror(error));
 	stop(c, EXIT_IO);
-}
-
-static void nothing(void *context, const struct stanza *s)
-{
-	(void)context;
-	(void)s;
-}
-
-static void no_line(void *context, struct span line, size_t number)
-{
-	(void)context;
-	(void)line;
-	(void)number;
 }
 
 /* --- time */
@@ -519,14 +503,26 @@ static void send_presence(struct connect *c)
 	writer_end(w);
 }
 
-static struct link *one_way(struct connect *c, int in_fd, int out_fd, const struct link_ops *ops)
+static void pipes_open(struct connect *c)
 {
-	struct link_config config = {
-		.reader = c->limits, .max_queue_bytes = login_queue_bytes(&c->config->login)};
+	static const struct source_ops source_ops = {
+		.stanza = from_source, .line = from_json, .bad = source_bad, .ended = source_ended};
+	static const struct sink_ops sink_ops = {.failed = sink_failed};
+	const struct source_config source = {
+		.reader = c->limits,
+		.max_line_bytes =
+			c->lines ? jsonlines_max_bytes(c->config->login.max_stanza_bytes) : 0,
+	};
+	const struct sink_config sink = {
+		.kind = WRITER_PIPE,
+		.max_queue_bytes = login_queue_bytes(&c->config->login),
+		.stanza_bytes = c->limits.max_stanza_bytes,
+	};
+	bool command = c->config->command != NULL;
 
-	if (c->lines)
-		config.max_line_bytes = jsonlines_max_bytes(c->config->login.max_stanza_bytes);
-	return link_new(c->loop, in_fd, out_fd, &config, ops, c);
+	c->source = source_new(
+		c->loop, command ? c->command_out : STDIN_FILENO, &source, &source_ops, c);
+	c->sink = sink_new(c->loop, command ? c->command_in : STDOUT_FILENO, &sink, &sink_ops, c);
 }
 
 static struct answers *answers_make(const struct connect *c)
@@ -548,10 +544,6 @@ static struct answers *answers_make(const struct connect *c)
 
 static void up(void *context, const char *address)
 {
-	static const struct link_ops source_ops = {
-		.stanza = from_source, .line = from_json, .bad = source_bad, .ended = source_ended};
-	static const struct link_ops sink_ops = {
-		.stanza = nothing, .line = no_line, .ended = sink_ended};
 	struct connect *c = context;
 	int status = EXIT_DONE;
 
@@ -565,10 +557,7 @@ static void up(void *context, const char *address)
 		stop(c, status);
 		return;
 	}
-	c->source = one_way(
-		c, c->config->command ? c->command_out : STDIN_FILENO, c->null_out, &source_ops);
-	c->sink = one_way(
-		c, c->null_in, c->config->command ? c->command_in : STDOUT_FILENO, &sink_ops);
+	pipes_open(c);
 	send_presence(c);
 	notify_ready(c->notify);
 }
@@ -598,7 +587,7 @@ static void on_signal(void *context, int signal_number)
 	}
 	c->interrupted = true;
 	if (c->source)
-		link_free(c->source);
+		source_free(c->source);
 	c->source = NULL;
 	input_ended(
 		c, c->config->wait_ms < CONNECT_DRAIN_MS ? c->config->wait_ms : CONNECT_DRAIN_MS);
@@ -626,14 +615,14 @@ static void close_sink(struct connect *c, int64_t until_ms)
 {
 	if (!c->sink)
 		return;
-	if (!c->sink_broken && !link_flush(c->sink, until_ms) && !c->config->command &&
+	if (!c->sink_broken && !sink_flush(c->sink, until_ms) && !c->config->command &&
 		c->status == EXIT_DONE) {
 		err_error("cannot write standard output: %s",
-			link_write_error(c->sink) ? strerror(link_write_error(c->sink))
-						  : "it does not take more");
+			sink_error(c->sink) ? strerror(sink_error(c->sink))
+					    : "it does not take more");
 		c->status = EXIT_IO;
 	}
-	link_free(c->sink);
+	sink_free(c->sink);
 	c->sink = NULL;
 }
 
@@ -653,7 +642,7 @@ static void end_of_turn(void *context)
 	c->phase = CLOSED;
 	notify_stopping(c->notify);
 	loop_timer_clear(c->loop, &c->answers_due);
-	link_free(c->source);
+	source_free(c->source);
 	c->source = NULL;
 	if (c->answers) { /* that is: the login was done */
 		int status = login_close(c->login, until_ms);
@@ -727,8 +716,6 @@ int connect_run(struct connect_config *config)
 	random_bytes(seed, sizeof(seed));
 	c.loop = loop_new();
 	c.notify = notify_new((int)config->ready_fd);
-	c.null_in = io_open_null(O_RDONLY);
-	c.null_out = io_open_null(O_WRONLY);
 	c.pending = table_new((size_t)config->max_pending, PENDING_MAX_BYTES, seed);
 	buf_init(&c.key, BUF_NO_MAX);
 	loop_timer_init(&c.deadline, on_deadline, &c);
@@ -763,7 +750,5 @@ int connect_run(struct connect_config *config)
 	jsonlines_free(c.lines);
 	notify_free(c.notify);
 	loop_free(c.loop);
-	close_fd(&c.null_in);
-	close_fd(&c.null_out);
 	return status;
 }
