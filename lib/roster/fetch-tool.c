@@ -10,7 +10,8 @@
 #include "base/err.h"
 #include "base/json-reader.h"
 #include "xmpp/jid.h"
-#include "loop/link.h"
+#include "loop/sink.h"
+#include "loop/source.h"
 #include "roster/roster.h"
 #include "base/url-template.h"
 #include "base/io.h"
@@ -21,7 +22,8 @@
 struct fetchtool {
 	struct fetch_config config;
 	struct loop *loop;
-	struct link *link;
+	struct source *source; /* names; NULL: they are arguments */
+	struct sink *sink;
 	struct fetch *fetch;
 	char **users; /* operands that are left, or NULL */
 	bool input_ended, stopping;
@@ -75,7 +77,7 @@ static void on_record(void *context, struct span line)
 {
 	struct fetchtool *t = context;
 
-	link_send_raw(t->link, line);
+	sink_send_raw(t->sink, line);
 }
 
 static void on_line(void *context, struct span line, size_t number)
@@ -85,7 +87,7 @@ static void on_line(void *context, struct span line, size_t number)
 	fetch_user(t->fetch, number == 1 ? json_without_bom(line) : line);
 	if (fetch_full(t->fetch) && !t->held) {
 		t->held = true;
-		link_pause(t->link);
+		source_pause(t->source);
 	}
 }
 
@@ -98,7 +100,7 @@ static void on_bad(void *context, const char *what, size_t number)
 	err_error("stdin:%zu: %s", number, what);
 	buf_init(&record, BUF_NO_MAX);
 	roster_error_format(SPAN(""), "bad-user", what, &record);
-	link_send_raw(t->link, buf_span(&record));
+	sink_send_raw(t->sink, buf_span(&record));
 	buf_free(&record);
 }
 
@@ -109,13 +111,17 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 	(void)text;
 	t->input_ended = true;
 	if (why == LINK_READ_ERROR) {
-		/* the link has ended, so give up the names in hand, too */
 		err_error("cannot read standard input: %s", strerror(error));
 		loop_stop(t->loop, EXIT_IO);
-	} else if (why == LINK_WRITE_ERROR || why == LINK_STALLED) {
-		err_error("cannot write standard output: %s", strerror(error));
-		loop_stop(t->loop, EXIT_IO);
 	}
+}
+
+static void on_failed(void *context, int error)
+{
+	struct fetchtool *t = context;
+
+	err_error("cannot write standard output: %s", strerror(error));
+	loop_stop(t->loop, EXIT_IO);
 }
 
 static void on_stop(void *context, int signal_number)
@@ -128,7 +134,8 @@ static void on_stop(void *context, int signal_number)
 		return;
 	}
 	t->stopping = true;
-	link_pause(t->link);
+	if (t->source)
+		source_pause(t->source);
 	err_info("stopping: %zu rosters in hand", fetch_active(t->fetch));
 }
 
@@ -141,38 +148,45 @@ static void on_turn(void *context)
 	if (loop_stopped(t->loop))
 		return;
 	while (t->users && *t->users && !t->stopping && !fetch_full(t->fetch) &&
-		!link_congested(t->link)) {
+		!sink_congested(t->sink)) {
 		fetch_user(t->fetch, span_of(*t->users++));
 	}
 	if (t->held && !fetch_full(t->fetch)) {
 		t->held = false;
-		link_resume(t->link);
+		source_resume(t->source);
 	}
 	if (fetch_active(t->fetch) > 0 ||
 		!(t->stopping || (t->input_ended && !(t->users && *t->users))))
 		return;
-	if (link_flush(t->link, 0)) {
+	if (sink_flush(t->sink, 0)) {
 		loop_stop(t->loop, t->status);
-	} else if (link_write_error(t->link)) {
-		err_error("cannot write standard output: %s", strerror(link_write_error(t->link)));
+	} else if (sink_error(t->sink)) {
+		err_error("cannot write standard output: %s", strerror(sink_error(t->sink)));
 		loop_stop(t->loop, EXIT_IO);
 	}
 }
 
 /* Run -------------------------------------------------------------------- */
 
-static const struct link_ops link_ops = {.line = on_line, .bad = on_bad, .ended = on_ended};
-
-static int run(struct fetchtool *t, int in_fd)
+static int run(struct fetchtool *t)
 {
-	const struct link_config link = {
-		.reader = {.kind = READER_PIPE}, .max_line_bytes = FETCHTOOL_LINE_MAX_BYTES};
+	static const struct source_ops source_ops = {
+		.line = on_line, .bad = on_bad, .ended = on_ended};
+	static const struct sink_ops sink_ops = {.failed = on_failed};
 	uint64_t bad;
 
 	loop_turn(t->loop, on_turn, t);
-	t->link = link_new(t->loop, in_fd, STDOUT_FILENO, &link, &link_ops, t);
+	t->sink = sink_new(
+		t->loop, STDOUT_FILENO, &(struct sink_config){.kind = WRITER_PIPE}, &sink_ops, t);
+	if (!t->users)
+		t->source = source_new(t->loop, STDIN_FILENO,
+			&(struct source_config){.reader = {.kind = READER_PIPE},
+				.max_line_bytes = FETCHTOOL_LINE_MAX_BYTES,
+				.held_by = t->sink},
+			&source_ops, t);
+	t->input_ended = t->users != NULL;
 	/* Bounded by the jobs: names are read only while the output drains. */
-	link_lift_bound(t->link);
+	sink_lift_bound(t->sink);
 	loop_signal(t->loop, SIGTERM, on_stop, t);
 	loop_signal(t->loop, SIGINT, on_stop, t);
 	t->began_ms = loop_now_ms(t->loop);
@@ -189,7 +203,8 @@ static int run(struct fetchtool *t, int in_fd)
 		err_warn("%" PRIu64 " contacts were left out", fetch_counts(t->fetch)->skipped);
 	if (t->status == EXIT_DONE && bad)
 		t->status = EXIT_NO;
-	link_free(t->link);
+	source_free(t->source);
+	sink_free(t->sink);
 	return t->status;
 }
 
@@ -226,7 +241,7 @@ int fetchtool_run(const struct fetch_config *config)
 {
 	struct fetchtool t = {.config = *config, .users = config->users};
 	struct buf host;
-	int status, in_fd = STDIN_FILENO;
+	int status;
 
 	buf_init(&host, BUF_NO_MAX);
 	if (config->host) {
@@ -234,15 +249,11 @@ int fetchtool_run(const struct fetch_config *config)
 		t.config.host = buf_string(&host);
 	}
 	t.loop = loop_new();
-	if (config->users)
-		in_fd = io_open_null(O_RDONLY);
 	t.fetch = fetch_new(t.loop, &t.config, on_record, &t, &status);
 	if (t.fetch)
-		status = run(&t, in_fd);
+		status = run(&t);
 	fetch_free(t.fetch);
 	loop_free(t.loop);
-	if (config->users)
-		close(in_fd);
 	buf_free(&host);
 	return status;
 }
