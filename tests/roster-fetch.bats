@@ -287,6 +287,12 @@ roster-fetch: 2 contacts were left out"
 	assert_equal "$(jq -r .error <<<"$output")" timeout
 }
 
+@test "of two tokens the first is sent" {
+	(umask 077 && printf 'new\nold\n' >tokens)
+	run --separate-stderr from echo --token-file tokens
+	assert_equal "$(jq -r '.roster["authorization@h"].name' <<<"$output")" 'Bearer new'
+}
+
 @test "user and password; no proxy of the environment for loopback; a unix socket" {
 	(umask 077 && echo 'me:pa:ss' >login && echo nothing >bad)
 	run --separate-stderr from echo --basic-auth-file login

@@ -62,7 +62,9 @@ answers()
 	shift 3
 	ask "$@"
 	assert_equal "${output%% *} $(jq -r '"\(.updated) \(.errors)"' body)" "$want"
-	assert_equal "$(jq -r 'keys_unsorted | join(" ")' body)" "status message updated errors"
+	assert_equal "$(jq -r 'keys_unsorted | map(select(. != "failed" and . != "pending")) | join(" ")' body)" \
+		"status message updated errors"
+	assert_equal "$(jq -r '(.failed // {}) | length' body)" "${want##* }"
 	run grep -i '^content-type: application/json' header
 	assert_success
 }
@@ -163,12 +165,12 @@ answers()
 
 @test "a request whose end is not clear: 400, and nothing behind it is taken for another" {
 	listener -- ./worker
-	smuggled=$'["john"]GET /roster_admin/refresh/smuggled HTTP/1.1\r\nHost: x\r\n\r\n'
+	smuggled=$'["john"]GET /roster_admin/refresh/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n'
 	for header in $'Content-Length: 8\r\nContent-Length: 9' $'Content-Length : 8\r\nContent-Length: 8' \
 		'Content-Length : 8' $'Content-Length: 8\r\nTransfer-Encoding: chunked' \
 		'Transfer-Encoding: gzip, chunked' 'Transfer-Encoding: xchunked'; do
 		exec {fd}<>"/dev/tcp/127.0.0.1/$port"
-		printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n%s' "$header" "$smuggled" >&"$fd"
+		printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n%s' "$header" "$smuggled" >&"$fd"
 		run timeout 10 cat <&"$fd"
 		exec {fd}>&-
 		assert_line --index 0 $'HTTP/1.1 400 Bad Request\r'
@@ -185,7 +187,7 @@ answers()
 	head -c 2001 /dev/zero >beyond
 	answers 413 0 0 --data-binary @over "$url"
 	exec {fd}<>"/dev/tcp/127.0.0.1/$port"
-	printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n' >&"$fd"
+	printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n' >&"$fd"
 	read -r -t 10 line <&"$fd"
 	assert_equal "${line%$'\r'}" 'HTTP/1.1 413 Content Too Large' ||
 		assert_equal "${line%$'\r'}" 'HTTP/1.1 413 Payload Too Large'
@@ -289,8 +291,8 @@ answers()
 		fds+=("$fd")
 	done
 	printf 'POST /roster_ad' >&"${fds[0]}"
-	printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n["john"]' >&"${fds[1]}"
-	printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n["a' >&"${fds[2]}"
+	printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n["john"]' >&"${fds[1]}"
+	printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n["a' >&"${fds[2]}"
 	answers 200 1 0 --data '["marie"]' "$url"
 	for fd in "${fds[@]}"; do
 		run timeout 10 cat <&"$fd"
@@ -318,8 +320,8 @@ answers()
 	exec {gone}>&-
 	touch hold.marie
 	{
-		printf 'GET /x HTTP/1.1\r\nHost: x\r\n\r\n'
-		printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n["marie"]'
+		printf 'GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n'
+		printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n["marie"]'
 	} >requests
 	socat -t 20 - "TCP:127.0.0.1:$port" <requests >answers &
 	wait_for grep -q marie given
@@ -509,4 +511,288 @@ answers()
 	await one
 	assert_equal "$(jq .updated one.out)" 1
 	await listener
+}
+
+# raw REQUEST: the first line of the answer to these bytes
+raw()
+{
+	printf '%b' "$1" | timeout 10 socat -t 5 - "TCP:127.0.0.1:$port" | head -n 1 | tr -d '\r'
+}
+
+@test "what failed is said, by name and kind; without a spool 502 when all failed for what passes" {
+	cat >fails <<-'END'
+		#!/bin/bash
+		while read -r name; do
+			case $name in ok*) echo "{\"user\":\"$name\",\"status\":\"ok\"}" ;;
+			*) echo "{\"user\":\"$name\",\"status\":\"error\",\"error\":\"$name\"}" ;; esac
+		done
+	END
+	chmod +x fails
+	listener -- ./fails
+	ask --data '["http-503","ok","not-json"]' "$url"
+	assert_output '200 {"status":"ok","message":"some rosters could not be updated","updated":1,"errors":2,"failed":{"http-503":"http-503","not-json":"not-json"}}'
+	for error in timeout connect tls truncated server-timeout http-500 http-599 http-408 http-429; do
+		ask "$url/$error"
+		assert_equal "$error ${output%% *}" "$error 502"
+		assert_equal "$(jq -r ".failed[\"$error\"]" body)" "$error"
+	done
+	for error in http-404 rejected too-many-removals not-json forbidden; do
+		ask "$url/$error"
+		assert_equal "$error ${output%% *}" "$error 200"
+	done
+	ask --data '["http-503","http-404"]' "$url"
+	assert_equal "${output%% *}" 200
+	run cat listener.err
+	assert_output --partial "2 of 3 rosters were not updated, the first one of 'http-503': http-503"
+}
+
+@test "--spool: what passes stays and is tried again until it is done; all else leaves" {
+	cat >flaky <<-'END'
+		#!/bin/bash
+		while read -r name; do
+			echo "$name" >>given
+			if [[ $name == gone ]]; then
+				echo "{\"user\":\"$name\",\"status\":\"error\",\"error\":\"http-404\"}"
+			elif [[ -e down ]]; then
+				echo "{\"user\":\"$name\",\"status\":\"error\",\"error\":\"http-503\"}"
+			else
+				echo "{\"user\":\"$name\",\"status\":\"ok\"}"
+			fi
+		done
+	END
+	chmod +x flaky
+	touch down
+	listener --spool spool -- ./flaky
+	ask --data '["john","gone"]' "$url"
+	assert_output '200 {"status":"error","message":"some rosters could not be updated","updated":0,"errors":2,"failed":{"john":"http-503","gone":"http-404"},"pending":1}'
+	assert_equal "$(grep -ch '^+' spool/names.*)" 2
+	tried() { [ "$(grep -c john given)" -ge 2 ]; }
+	wait_for tried
+	rm down
+	emptied() { [ "$(cat spool/names.* | wc -c)" = 0 ]; }
+	wait_for emptied
+	assert_equal "$(grep -c gone given)" 1
+	end listener
+}
+
+@test "--give-up: after that time it leaves the spool, told once" {
+	printf '#!/bin/bash\nwhile read -r name; do echo "{\\"user\\":\\"$name\\",\\"status\\":\\"error\\",\\"error\\":\\"connect\\"}"; done' >down
+	chmod +x down
+	listener --spool spool --give-up 1 -- ./down
+	ask "$url/john"
+	assert_equal "$(jq -r .pending body)" 1
+	wait_for grep -q "the roster of 'john' is given up: connect" listener.err
+	emptied() { [ "$(cat spool/names.* | wc -c)" = 0 ]; }
+	wait_for emptied
+}
+
+@test "targets: absolute form, percent-encoded paths; a missing or second Host is 400" {
+	listener -- ./worker
+	assert_equal "$(raw "GET http://localhost:$port/roster_admin/refresh/a HTTP/1.1\r\nHost: x.example\r\nConnection: close\r\n\r\n")" 'HTTP/1.1 200 OK'
+	assert_equal "$(raw "GET http://x.example/roster_admin/refresh/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")" 'HTTP/1.1 403 Forbidden'
+	assert_equal "$(raw 'GET /%72oster%5Fadmin/refre%73h/a?x=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')" 'HTTP/1.1 200 OK'
+	assert_equal "$(raw 'GET /roster_admin%2Frefresh/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')" 'HTTP/1.1 404 Not Found'
+	assert_equal "$(raw 'GET /roster_admin/refresh/a HTTP/1.1\r\nConnection: close\r\n\r\n')" 'HTTP/1.1 400 Bad Request'
+	assert_equal "$(raw 'GET /roster_admin/refresh/a HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n')" 'HTTP/1.1 400 Bad Request'
+	assert_equal "$(raw 'GET /roster_admin/refresh/a HTTP/1.0\r\n\r\n' | cut -d' ' -f2)" 200
+	assert_equal "$(raw 'GET /roster_admin/refresh/a%2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')" 'HTTP/1.1 400 Bad Request'
+}
+
+@test "a header as large as is allowed, and one that is larger" {
+	listener -- ./worker
+	ask -H "X-A: $(head -c 15800 /dev/zero | tr '\0' x)" "$url/john"
+	assert_equal "${output%% *}" 200
+	headers=()
+	for i in {1..100}; do headers+=(-H "X-$i: $(head -c 140 /dev/zero | tr '\0' x)"); done
+	ask "${headers[@]}" "$url/john"
+	assert_equal "${output%% *}" 200
+	ask -H "X-A: $(head -c 16400 /dev/zero | tr '\0' x)" "$url/john"
+	assert_equal "${output%% *}" 431
+}
+
+@test "content codings are 415" {
+	listener -- ./worker
+	ask -H 'Content-Encoding: gzip' --data '["john"]' "$url"
+	assert_equal "${output%% *}" 415
+	ask -H 'Content-Encoding: identity' --data '["john"]' "$url"
+	assert_equal "${output%% *}" 200
+}
+
+@test "/health: while the worker lives; HEAD; without a token" {
+	(umask 077 && echo s3cret >token)
+	listener --token-file token -- ./worker
+	health=http://127.0.0.1:$port/health
+	ask "$health"
+	assert_output '200 ok'
+	ask --head "$health"
+	assert_equal "${output%% *}" 200
+	ask -X POST "$health"
+	assert_equal "${output%% *}" 405
+	end listener
+	printf '#!/bin/sh\nexit 1\n' >dies
+	chmod +x dies
+	listener -- ./dies
+	down() { ask "http://127.0.0.1:$port/health" && [[ $output == '503 down' ]]; }
+	wait_for down
+}
+
+@test "/health without a worker: while standard output is read" {
+	mkfifo out
+	exec 7<>out
+	# shellcheck disable=SC2016
+	start listener bash -c 'exec roster-refresh-listen -v --listen 127.0.0.1:0 >out 7>&-'
+	exec 6<out 7>&-
+	wait_for grep -q 'listening on' listener.err
+	port=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\)$/\1/p' listener.err)
+	ask "http://127.0.0.1:$port/health"
+	assert_output '200 ok'
+	# with nobody who takes the names it is no service any more
+	exec 6<&-
+	status=0
+	await listener || status=$?
+	assert_equal "$status" 74
+}
+
+@test "no request of a web page without a token, by whatever sign" {
+	listener -- ./worker
+	for method in "--data [\"john\"] $url" "$url/john"; do
+		for header in 'Origin: http://localhost:3000' 'Origin: null' 'Referer: http://evil.example/x' \
+			'Sec-Fetch-Site: cross-site' 'Sec-Fetch-Site: same-site' 'Host: evil.example' \
+			'Host: 127.0.0.1.evil.example' 'Host: evil.localhost.example:80'; do
+			# shellcheck disable=SC2086 # the words of method
+			ask -H "$header" $method
+			assert_equal "$header ${output%% *}" "$header 403"
+		done
+		for header in 'Host: localhost' 'Host: LOCALHOST:1' 'Host: 127.1.2.3' 'Host: [::1]:80' \
+			"Host: $(hostname)" 'Sec-Fetch-Site: none' "Referer: http://127.0.0.1:$port/"; do
+			# shellcheck disable=SC2086
+			ask -H "$header" $method
+			assert_equal "$header ${output%% *}" "$header 200"
+		done
+	done
+	assert_equal "$(wc -l <given)" 14
+	end listener
+	listener --allow-host app.example -- ./worker
+	ask -H 'Host: app.example:8080' "$url/john"
+	assert_equal "${output%% *}" 200
+	run -64 roster-refresh-listen --allow-host 'a/b' -- ./worker
+}
+
+@test "a unix socket has no Host of its own, but is for no web page either" {
+	start listener roster-refresh-listen -v --listen-unix sock -- ./worker
+	wait_for grep -q 'listening on' listener.err
+	ask --unix-socket sock http://anything.example/roster_admin/refresh/john
+	assert_equal "${output%% *}" 200
+	ask --unix-socket sock -H 'Origin: http://x' http://anything.example/roster_admin/refresh/john
+	assert_equal "${output%% *}" 403
+}
+
+@test "--allow-origin: exact, with a token only; the preflight is answered" {
+	(umask 077 && echo s3cret >token)
+	run -64 roster-refresh-listen --allow-origin http://app.example:8080 -- ./worker
+	for origin in '*' null http://app.example/ app.example ftp://app.example; do
+		run -64 roster-refresh-listen --token-file token --allow-origin "$origin" -- ./worker
+	done
+	listener --token-file token --allow-origin https://app.example:8443 --allow-origin http://b.example -- ./worker
+	ask -X OPTIONS -H 'Origin: https://app.example:8443' -H 'Access-Control-Request-Method: POST' "$url"
+	assert_equal "${output%% *}" 204
+	run cat header
+	assert_output --regexp 'Access-Control-Allow-Origin: https://app\.example:8443'
+	assert_output --regexp 'Access-Control-Allow-Headers: .*Authorization'
+	assert_output --regexp 'Vary: Origin'
+	ask -X OPTIONS -H 'Origin: https://app.example' -H 'Access-Control-Request-Method: POST' "$url"
+	assert_equal "${output%% *}" 403
+	refute grep -qi 'allow-origin' header
+	ask -H 'Origin: http://b.example' -H 'Authorization: Bearer s3cret' --data '["john"]' "$url"
+	assert_equal "${output%% *}" 200
+	assert grep -qi 'access-control-allow-origin: http://b.example' header
+	ask -H 'Origin: http://b.example' --data '["john"]' "$url"
+	assert_equal "${output%% *}" 401
+}
+
+@test "two tokens at once; clients use the first" {
+	(umask 077 && printf 'new\nold\n' >token)
+	listener --token-file token -- ./worker
+	for token in new old; do
+		ask -H "Authorization: Bearer $token" "$url/john"
+		assert_equal "$token ${output%% *}" "$token 200"
+	done
+	for token in '' n newold 'new old' x; do
+		ask -H "Authorization: Bearer $token" "$url/john"
+		assert_equal "$token ${output%% *}" "$token 401"
+	done
+}
+
+@test "--host: name@host is the name, any other @ is 400" {
+	listener --host Example.org -- ./worker
+	answers 200 1 0 --data '["john@example.org","john","john@EXAMPLE.org"]' "$url"
+	assert_equal "$(cat given)" john
+	answers 200 1 0 "$url/john%40example.org"
+	ask --data '["john@example.com"]' "$url"
+	assert_equal "${output%% *}" 400
+	ask "$url/john@example.com"
+	assert_equal "${output%% *}" 400
+}
+
+@test "--limit values: the body's JSON has a bound; a byte order mark is passed over" {
+	listener --limit values=3 -- ./worker
+	answers 200 2 0 --data '["a","b"]' "$url"
+	ask --data '["a","b","c"]' "$url"
+	assert_equal "${output%% *}" 400
+	printf '\xef\xbb\xbf["a"]' >bom
+	answers 200 1 0 --data-binary @bom "$url"
+}
+
+@test "380 idle sockets do not keep a POST waiting" {
+	listener -- ./worker
+	cat >idle.py <<-'END'
+		import socket, sys, time, urllib.request
+		port = int(sys.argv[1])
+		idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(380)]
+		for s in idle[::2]:
+		    s.send(b"POST /roster_admin/refresh HTTP/1.1\r\nHo")
+		begin = time.monotonic()
+		request = urllib.request.Request("http://127.0.0.1:%d/roster_admin/refresh" % port, b'["john"]')
+		print(urllib.request.urlopen(request, timeout=30).status)
+		print("%.1f" % (time.monotonic() - begin))
+	END
+	run python3 idle.py "$port"
+	assert_success
+	assert_line 200
+	echo "# behind 380 idle sockets: ${lines[1]} s" >&3
+	assert [ "${lines[1]%.*}" -lt 5 ]
+}
+
+@test "a spool that others can write is not believed" {
+	mkdir -m 777 spool
+	run -78 roster-refresh-listen --listen 127.0.0.1:0 --spool spool -- ./worker
+	assert_output --partial "'spool'"
+}
+
+@test "hostile bodies at the default limits: less than 160 MiB" {
+	listener -- ./worker
+	touch hold.x0
+	cat >flood.py <<-'END'
+		import socket, sys
+		port = int(sys.argv[1])
+		open_sockets = []
+		for i in range(250):
+		    body = ("[" + ",".join('"x%d"' % (n if n % 2 else n + 100000 * i) for n in range(32000)) + "]").encode()
+		    s = socket.create_connection(("127.0.0.1", port))
+		    s.sendall(b"POST /roster_admin/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+		    open_sockets.append(s)
+		big = b'["' + b"y" * 1000000
+		for i in range(250):
+		    try:
+		        s = socket.create_connection(("127.0.0.1", port), timeout=5)
+		        s.sendall(b"POST /roster_admin/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048570\r\n\r\n" + big)
+		        open_sockets.append(s)
+		    except OSError:
+		        pass
+	END
+	run timeout 60 python3 flood.py "$port"
+	kib=$(sed -n 's/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$listener_pid/status")
+	echo "# the endpoint's memory at most: $((kib / 1024)) MiB" >&3
+	assert [ "$kib" -lt $((160 * 1024)) ]
+	rm hold.x0
 }

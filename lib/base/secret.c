@@ -115,6 +115,16 @@ void secret_trim(struct buf *b)
 	buf_truncate(b, s.n);
 }
 
+void secret_first_line(struct buf *b)
+{
+	struct span s = buf_span(b);
+	const char *newline = s.n ? memchr(s.p, '\n', s.n) : NULL;
+
+	if (newline)
+		buf_truncate(b, (size_t)(newline + 1 - s.p));
+	secret_trim(b);
+}
+
 void secret_wipe(struct buf *b)
 {
 	if (b->capacity)

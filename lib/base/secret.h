@@ -26,6 +26,8 @@ int secret_read(const struct secret *secret, const char *what, struct buf *out);
 /* Whether any source is there at all. */
 bool secret_given(const struct secret *secret);
 void secret_trim(struct buf *b);
+/* Keep the first line, without its end: of a file with two tokens clients use the first. */
+void secret_first_line(struct buf *b);
 /* buf_free, but overwrite first (explicit_bzero). */
 void secret_wipe(struct buf *b);
 /* No core files and not dumpable by others, for processes that hold secrets. */

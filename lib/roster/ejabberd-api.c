@@ -752,7 +752,7 @@ static bool read_token(struct ejabberd_api *e)
 	buf_init(&token, SECRET_MAX_BYTES);
 	buf_init(&line, BUF_NO_MAX);
 	ok = secret_read(&e->config.token, "API token", &token) == EXIT_DONE;
-	secret_trim(&token);
+	secret_first_line(&token);
 	if (ok) {
 		e->has_token = true;
 		buf_append_string(&line, "Authorization: Bearer ");

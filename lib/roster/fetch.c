@@ -154,7 +154,7 @@ static int read_token(struct fetch *f)
 	if (!secret_given(&f->config->token))
 		return EXIT_DONE;
 	status = secret_read(&f->config->token, "token", &f->token);
-	secret_trim(&f->token);
+	secret_first_line(&f->token);
 	for (size_t i = 0; status == EXIT_DONE && i < buf_length(&f->token); i++) {
 		char c = buf_span(&f->token).p[i];
 

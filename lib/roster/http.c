@@ -9,45 +9,59 @@
 #include <nettle/memops.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <netdb.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/io.h"
+#include "roster/http-request.h"
 #include "roster/refresh.h"
 #include "roster/roster.h"
 
-#define REFRESH_PATH "/roster_admin/refresh"
+/* What a connection that does nothing has before it makes room for another one. */
+#define IDLE_MS 200
+#define PARTIAL_MS 3000
+#define ROOM_MS 100
+/* Connections that have been told to end may still be there when others are taken. */
+#define ENDING_MAX 256
 /* After an answer that came before the whole request: how long, and how much of it, is read and
  * thrown away. Closing at once would reset the connection, and the answer with it. */
 #define LINGER_MS 2000
 #define LINGER_BYTES ((size_t)4 * 1024 * 1024)
 #define LINGER_MAX 64
 #define FLUSH_ROUNDS 8
-/* libmicrohttpd keeps the answer's header in the same memory. */
-#define ANSWER_HEADER_BYTES 1024
+/* libmicrohttpd keeps a request's header in one piece of memory, with what it knows of each line,
+ * and the answer's header. */
+#define HEADER_MEMORY(bytes) (8 * (bytes) + 8192)
 
 struct connection {
-	struct connection *previous, *next;
+	LIST_ENTRY(connection) list;
 	struct http *owner;
 	struct MHD_Connection *mhd;
 	int fd;
 	bool forbidden; /* reached from beyond loopback while there is no token */
 	bool asleep;
-	bool some;   /* a request's line has come */
-	bool served; /* a request was whole */
+	bool some;	  /* a request's line has come */
+	bool served;	  /* a request was whole */
+	bool ending;	  /* makes room for another one */
+	int64_t since_ms; /* what it does now began then */
 	struct loop_timer limit;
 };
 
 struct http_request {
 	struct connection *connection;
-	struct buf path, body;
+	enum http_resource resource;
+	struct buf authority; /* of an absolute-form target, else empty */
+	struct buf user, body;
 	uint64_t body_bytes;
-	bool answered, headers_seen, whole, too_large;
+	size_t line_bytes;
+	bool answered, headers_seen, whole, too_large, too_much;
 };
 
 struct lingering {
-	struct lingering *next;
+	LIST_ENTRY(lingering) list;
 	struct http *owner;
 	int fd;
 	size_t left_bytes;
@@ -59,12 +73,16 @@ static const struct {
 	const char *label;
 } counted[] = {
 	{200, "status=\"200\""},
+	{204, "status=\"204\""},
 	{400, "status=\"400\""},
 	{401, "status=\"401\""},
 	{403, "status=\"403\""},
 	{404, "status=\"404\""},
 	{405, "status=\"405\""},
 	{413, "status=\"413\""},
+	{415, "status=\"415\""},
+	{431, "status=\"431\""},
+	{502, "status=\"502\""},
 	{503, "status=\"503\""},
 };
 #define COUNTED (sizeof(counted) / sizeof(counted[0]))
@@ -77,9 +95,14 @@ struct http {
 	struct MHD_Daemon *daemon;
 	int epoll_fd;
 	struct loop_timer run;
-	struct connection *connections;
+	LIST_HEAD(, connection) connections;
 	size_t connections_count, requests_count;
-	struct lingering *lingers;
+	size_t coming;	     /* handed to libmicrohttpd, which has not told of them yet */
+	size_t ending_count; /* connections that have been told to end */
+	size_t bodies_bytes;
+	struct loop_timer room;
+	char *names[2]; /* of this machine */
+	LIST_HEAD(, lingering) lingers;
 	size_t lingers_count;
 	bool draining, freeing, full;
 	uint64_t answers[COUNTED], accepted, unfinished;
@@ -102,11 +125,23 @@ static void run(struct http *h)
 {
 	MHD_run(h->daemon);
 	schedule(h);
-	if (h->full && http_has_room(h)) {
+	if (!h->full)
+		return;
+	if (http_has_room(h)) {
 		h->full = false;
+		loop_timer_clear(h->loop, &h->room);
 		if (h->ops.room)
 			h->ops.room(h->context);
+	} else {
+		/* one of those that are there may have had its time by then */
+		loop_timer_set(h->loop, &h->room, loop_now_ms(h->loop) + ROOM_MS);
 	}
+}
+
+static void on_room_timer(void *context, int64_t now_ms)
+{
+	(void)now_ms;
+	run(context);
 }
 
 static void on_epoll(void *context, int fd, short revents)
@@ -139,11 +174,7 @@ void http_flush(struct http *h)
 
 static void linger_free(struct lingering *l)
 {
-	struct lingering **at = &l->owner->lingers;
-
-	while (*at != l)
-		at = &(*at)->next;
-	*at = l->next;
+	LIST_REMOVE(l, list);
 	l->owner->lingers_count--;
 	loop_fd_remove(l->owner->loop, l->fd);
 	loop_timer_clear(l->owner->loop, &l->timer);
@@ -181,9 +212,8 @@ static void linger_new(struct http *h, int fd)
 	if (own < 0)
 		return;
 	l = xcalloc(1, sizeof(*l));
-	*l = (struct lingering){
-		.next = h->lingers, .owner = h, .fd = own, .left_bytes = LINGER_BYTES};
-	h->lingers = l;
+	*l = (struct lingering){.owner = h, .fd = own, .left_bytes = LINGER_BYTES};
+	LIST_INSERT_HEAD(&h->lingers, l, list);
 	h->lingers_count++;
 	loop_timer_init(&l->timer, on_linger_end, l);
 	loop_timer_set(h->loop, &l->timer, loop_now_ms(h->loop) + LINGER_MS);
@@ -208,6 +238,7 @@ static void on_limit(void *context, int64_t now_ms)
 
 static void limit_start(struct connection *c)
 {
+	c->since_ms = loop_now_ms(c->owner->loop);
 	loop_timer_set(c->owner->loop, &c->limit,
 		loop_now_ms(c->owner->loop) + c->owner->config.receive_ms);
 }
@@ -248,10 +279,8 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
 		c->mhd = mhd;
 		c->fd = info->connect_fd;
 		c->forbidden = !http_is_local(c->fd);
-		c->next = h->connections;
-		if (c->next)
-			c->next->previous = c;
-		h->connections = c;
+		h->coming -= h->coming > 0;
+		LIST_INSERT_HEAD(&h->connections, c, list);
 		h->connections_count++;
 		h->accepted++;
 		loop_timer_init(&c->limit, on_limit, c);
@@ -261,18 +290,59 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
 	}
 	if (!c)
 		return;
-	*(c->previous ? &c->previous->next : &h->connections) = c->next;
-	if (c->next)
-		c->next->previous = c->previous;
+	LIST_REMOVE(c, list);
 	h->connections_count--;
+	h->ending_count -= c->ending;
 	loop_timer_clear(h->loop, &c->limit);
 	free(c);
 	*socket_context = NULL;
 }
 
+/* The connection to end when another one is to be taken: the one that has been idle longest, or
+ * else the one whose request has not become whole for longest. NULL: all are at work, or have just
+ * come. */
+static struct connection *connection_to_end(const struct http *h)
+{
+	int64_t now_ms = loop_now_ms(h->loop);
+	struct connection *c, *idle = NULL, *partial = NULL;
+
+	if (h->ending_count >= ENDING_MAX)
+		return NULL;
+	LIST_FOREACH(c, &h->connections, list)
+	{
+		struct connection **worst = c->some ? &partial : &idle;
+
+		if (!c->asleep && !c->ending && (!*worst || c->since_ms < (*worst)->since_ms))
+			*worst = c;
+	}
+	if (idle && now_ms - idle->since_ms >= IDLE_MS)
+		return idle;
+	return partial && now_ms - partial->since_ms >= PARTIAL_MS ? partial : NULL;
+}
+
+static size_t connections_open(const struct http *h)
+{
+	return h->connections_count + h->coming - h->ending_count;
+}
+
 bool http_has_room(const struct http *h)
 {
-	return h->connections_count < h->config.max_connections;
+	return connections_open(h) < h->config.max_connections || connection_to_end(h);
+}
+
+static void make_room(struct http *h)
+{
+	struct connection *c =
+		connections_open(h) < h->config.max_connections ? NULL : connection_to_end(h);
+
+	if (!c)
+		return;
+	c->ending = true;
+	h->ending_count++;
+	if (!c->some && !c->served)
+		h->unfinished++;
+	err_info("a connection that does nothing makes room for another one");
+	shutdown(c->fd, SHUT_RDWR);
 }
 
 bool http_accept(struct http *h, int fd)
@@ -290,9 +360,13 @@ bool http_accept(struct http *h, int fd)
 	if (peer.ss_family == AF_INET || peer.ss_family == AF_INET6)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	io_nonblocking(fd);
+	make_room(h);
+	h->coming++;
 	taken = MHD_add_connection(h->daemon, fd, (struct sockaddr *)&peer, n) == MHD_YES;
-	if (!taken)
+	if (!taken) {
+		h->coming -= h->coming > 0;
 		err_warn("a connection was not taken: %s", strerror(errno));
+	}
 	h->full = !http_has_room(h);
 	run_soon(h);
 	return taken;
@@ -313,26 +387,54 @@ static void count_answer(struct http *h, unsigned status)
 		h->answers[i] += counted[i].status == status;
 }
 
+static const char *header_of(struct connection *c, const char *name)
+{
+	return MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, name);
+}
+
+/* The web page whose request this is, if its answers are for it to read. */
+static const char *allowed_origin(struct connection *c)
+{
+	const struct opt_list *list = c->owner->config.allow_origins;
+	const char *origin = list->count ? header_of(c, "Origin") : NULL;
+
+	for (size_t i = 0; origin && i < list->count; i++)
+		if (strcmp(origin, list->items[i]) == 0)
+			return origin;
+	return NULL;
+}
+
+static void add_origin(struct connection *c, struct MHD_Response *response, bool preflight)
+{
+	const char *origin = allowed_origin(c);
+
+	if (c->owner->config.allow_origins->count)
+		header_add(response, "Vary", "Origin");
+	if (origin)
+		header_add(response, "Access-Control-Allow-Origin", origin);
+	if (preflight) {
+		header_add(response, "Access-Control-Allow-Methods", "GET, POST");
+		header_add(response, "Access-Control-Allow-Headers", "Authorization, Content-Type");
+		header_add(response, "Access-Control-Max-Age", "600");
+	}
+}
+
 /* With one more header, or NULL. */
-static enum MHD_Result answer(struct http_request *r, unsigned status, bool ok, size_t updated,
-	size_t errors, const char *message, const char *name, const char *value)
+static enum MHD_Result send_answer(struct http_request *r, unsigned status, struct span body,
+	const char *type, const char *name, const char *value)
 {
 	struct connection *c = r->connection;
 	struct http *h = c->owner;
-	struct MHD_Response *response;
-	struct buf body;
+	struct MHD_Response *response =
+		MHD_create_response_from_buffer(body.n, (void *)body.p, MHD_RESPMEM_MUST_COPY);
 	enum MHD_Result result;
 
-	buf_init(&body, BUF_NO_MAX);
-	buf_printf(&body, "{\"status\":\"%s\",\"message\":\"%s\",\"updated\":%zu,\"errors\":%zu}\n",
-		ok ? "ok" : "error", message, updated, errors);
-	response = MHD_create_response_from_buffer(
-		buf_length(&body), (void *)buf_span(&body).p, MHD_RESPMEM_MUST_COPY);
-	buf_free(&body);
 	if (!response)
 		err_die(EXIT_TEMPORARY, "out of memory");
-	header_add(response, "Content-Type", "application/json");
+	if (type)
+		header_add(response, "Content-Type", type);
 	header_add(response, "Cache-Control", "no-store");
+	add_origin(c, response, status == 204);
 	if (name)
 		header_add(response, name, value);
 	if (h->draining)
@@ -350,15 +452,34 @@ static enum MHD_Result answer(struct http_request *r, unsigned status, bool ok, 
 	return result;
 }
 
+/* more: further members of the answer, or absent. */
+static enum MHD_Result answer(struct http_request *r, unsigned status,
+	const struct http_outcome *outcome, const char *name, const char *value)
+{
+	struct buf body;
+	enum MHD_Result result;
+
+	buf_init(&body, BUF_NO_MAX);
+	buf_printf(&body, "{\"status\":\"%s\",\"message\":\"%s\",\"updated\":%zu,\"errors\":%zu",
+		outcome->ok ? "ok" : "error", outcome->message, outcome->updated, outcome->errors);
+	buf_append_span(&body, outcome->more);
+	buf_append_string(&body, "}\n");
+	result = send_answer(r, status, buf_span(&body), "application/json", name, value);
+	buf_free(&body);
+	return result;
+}
+
 static enum MHD_Result refuse(struct http_request *r, unsigned status, const char *message,
 	const char *name, const char *value)
 {
-	return answer(r, status, false, 0, 0, message, name, value);
+	const struct http_outcome outcome = {.message = message};
+
+	return answer(r, status, &outcome, name, value);
 }
 
-void http_answer(struct http_request *r, size_t updated, size_t errors, const char *message)
+void http_answer(struct http_request *r, unsigned status, const struct http_outcome *outcome)
 {
-	answer(r, 200, updated > 0 || errors == 0, updated, errors, message, NULL, NULL);
+	answer(r, status, outcome, NULL, NULL);
 }
 
 void http_busy(struct http_request *r, unsigned retry_after_s, const char *message)
@@ -371,17 +492,27 @@ void http_busy(struct http_request *r, unsigned retry_after_s, const char *messa
 
 /* Requests ------------------------------------------------------------------------ */
 
-static bool token_matches(const struct http *h, struct MHD_Connection *mhd)
+/* Whether the bearer token given is one of the lines. All of them are compared. */
+static bool token_matches(const struct http *h, struct connection *c)
 {
-	const char *given = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Authorization");
-	struct span token = buf_span(h->config.token), text = span_of(given);
+	const char *given = header_of(c, "Authorization");
+	struct span tokens = buf_span(h->config.tokens), text = span_of(given);
+	bool matches = false;
 
-	if (token.n == 0 || text.n < 7 || strncasecmp(given, "Bearer ", 7) != 0)
+	if (text.n < 7 || strncasecmp(given, "Bearer ", 7) != 0)
 		return false;
 	text = span_from(text, 7);
 	while (text.n > 0 && *text.p == ' ')
 		text = span_from(text, 1);
-	return text.n == token.n && memeql_sec(text.p, token.p, token.n);
+	while (tokens.n > 0) {
+		const char *newline = memchr(tokens.p, '\n', tokens.n);
+		size_t n = newline ? (size_t)(newline - tokens.p) : tokens.n;
+		size_t end = n && tokens.p[n - 1] == '\r' ? n - 1 : n;
+
+		matches |= end > 0 && text.n == end && memeql_sec(text.p, tokens.p, end);
+		tokens = span_from(tokens, n + (newline != NULL));
+	}
+	return matches;
 }
 
 static enum MHD_Result count_length(
@@ -411,63 +542,176 @@ static bool length_clear(struct MHD_Connection *mhd)
 	return count <= 1 && (!coding || strcasecmp(coding, "chunked") == 0);
 }
 
-/* Check the header. False: the request has been answered. */
-static bool header_accepted(
-	struct http_request *r, const char *path, const char *method, enum MHD_Result *result)
+struct header_sum {
+	size_t bytes, hosts;
+};
+
+static enum MHD_Result sum_header(
+	void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	struct header_sum *sum = context;
+
+	(void)kind;
+	/* ": " and the line's end */
+	sum->bytes += strlen(name) + (value ? strlen(value) : 0) + 4;
+	sum->hosts += strcasecmp(name, "Host") == 0;
+	return MHD_YES;
+}
+
+static bool address_is(struct connection *c, struct span name)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t n = sizeof(address);
+	char text[INET6_ADDRSTRLEN] = "";
+
+	if (getsockname(c->fd, (struct sockaddr *)&address, &n) < 0)
+		return false;
+	if (address.ss_family == AF_INET)
+		inet_ntop(AF_INET, &((struct sockaddr_in *)(void *)&address)->sin_addr, text,
+			sizeof(text));
+	else if (address.ss_family == AF_INET6)
+		inet_ntop(AF_INET6, &((struct sockaddr_in6 *)(void *)&address)->sin6_addr, text,
+			sizeof(text));
+	return *text && span_is(name, text);
+}
+
+static bool same_name(struct span name, const char *own)
+{
+	size_t n = own ? strlen(own) : 0;
+
+	return n && n == name.n && strncasecmp(name.p, own, n) == 0;
+}
+
+/* Whether it is this machine that the name is for. */
+static bool host_is_own(struct connection *c, struct span authority)
+{
+	const struct http *h = c->owner;
+	struct span name = http_host_name(authority);
+
+	if (!name.p)
+		return false;
+	for (size_t i = 0; i < h->config.allow_hosts->count; i++)
+		if (same_name(name, h->config.allow_hosts->items[i]))
+			return true;
+	return http_host_is_loopback(name) || address_is(c, name) || same_name(name, h->names[0]) ||
+	       same_name(name, h->names[1]);
+}
+
+/* The Host that is asked for; absent if none is said. */
+static struct span host_of(struct http_request *r)
+{
+	return buf_length(&r->authority) ? buf_span(&r->authority)
+					 : span_of(header_of(r->connection, "Host"));
+}
+
+static bool is_unix(int fd)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t n = sizeof(address);
+
+	return getsockname(fd, (struct sockaddr *)&address, &n) == 0 &&
+	       address.ss_family == AF_UNIX;
+}
+
+/* Whether a browser may have sent it for a page of somebody else's: it says so itself, or it was
+ * made to believe that the page's own name leads here. */
+static bool from_web_page(struct http_request *r)
 {
 	struct connection *c = r->connection;
-	struct http *h = c->owner;
-	bool one = strncmp(path, REFRESH_PATH "/", strlen(REFRESH_PATH) + 1) == 0;
-	const char *user = one ? path + strlen(REFRESH_PATH) + 1 : "";
-	const char *length = MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, "Content-Length");
-	bool token = buf_length(h->config.token) > 0;
+	const char *referer = header_of(c, "Referer"), *site = header_of(c, "Sec-Fetch-Site");
+	struct span host = host_of(r);
 
-	if (!length_clear(c->mhd))
+	if (header_of(c, "Origin"))
+		return true;
+	if (referer && !(host.p && span_equal(http_url_authority(span_of(referer)), host)))
+		return true;
+	if (site && strcmp(site, "none") != 0 && strcmp(site, "same-origin") != 0)
+		return true;
+	return host.p && !is_unix(c->fd) && !host_is_own(c, host);
+}
+
+/* What is malformed about the header, for which there is an answer. False: it has been given. */
+static bool header_sound(struct http_request *r, const char *version, enum MHD_Result *result)
+{
+	struct connection *c = r->connection;
+	struct header_sum sum = {.bytes = r->line_bytes};
+
+	MHD_get_connection_values(c->mhd, MHD_HEADER_KIND, sum_header, &sum);
+	if (sum.bytes > c->owner->config.max_header_bytes)
+		*result = refuse(r, 431, "the header is too large", "Connection", "close");
+	else if (!length_clear(c->mhd))
 		*result = refuse(
 			r, 400, "it is not clear how long the body is", "Connection", "close");
-	else if (c->forbidden && !token)
-		*result = refuse(r, 403, "only from this machine, as no token is set", NULL, NULL);
-	else if (strcmp(path, REFRESH_PATH) != 0 && (!one || !*user || strchr(user, '/')))
-		*result = refuse(r, 404, "there is nothing here", NULL, NULL);
-	else if (strcmp(method, one ? "GET" : "POST") != 0)
-		*result = refuse(r, 405, "another method is needed", "Allow", one ? "GET" : "POST");
-	else if (token && !token_matches(h, c->mhd))
-		*result = refuse(r, 401, "a bearer token is needed", "WWW-Authenticate",
-			"Bearer realm=\"roster_admin\"");
-	else if (!one && !token && MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, "Origin"))
-		*result = refuse(r, 403, "not from web pages", NULL, NULL);
-	else if (length && strtoull(length, NULL, 10) > h->config.max_body_bytes)
-		*result = refuse(r, 413, "the body is too large", NULL, NULL);
+	else if (sum.hosts > 1 || (!sum.hosts && strcmp(version, MHD_HTTP_VERSION_1_1) == 0))
+		*result = refuse(r, 400, "one Host is needed", "Connection", "close");
 	else
 		return true;
 	return false;
 }
 
-static int hex_digit(char c)
+/* Preflight of a page that is allowed, and the state of the service: for both no token is asked.
+ * False: answered. */
+static bool header_simple(struct http_request *r, const char *method, enum MHD_Result *result)
 {
-	return c >= '0' && c <= '9'   ? c - '0'
-	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
-	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
-				      : -1;
-}
+	struct connection *c = r->connection;
+	struct http *h = c->owner;
 
-static bool percent_decode(const char *text, struct buf *out)
-{
-	for (; *text; text++) {
-		int high, low;
+	if (r->resource == HTTP_HEALTH) {
+		bool well = h->ops.healthy && h->ops.healthy(h->context);
 
-		if (*text != '%') {
-			buf_append_char(out, *text);
-			continue;
-		}
-		high = hex_digit(text[1]);
-		low = high < 0 ? -1 : hex_digit(text[2]);
-		if (low < 0)
-			return false;
-		buf_append_char(out, (char)(high * 16 + low));
-		text += 2;
+		if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+			*result = refuse(r, 405, "another method is needed", "Allow", "GET, HEAD");
+		else
+			*result = send_answer(r, well ? 200 : 503,
+				well ? SPAN("ok\n") : SPAN("down\n"), "text/plain", NULL, NULL);
+		return false;
+	}
+	if (strcmp(method, "OPTIONS") == 0 && h->config.allow_origins->count &&
+		(r->resource == HTTP_ALL || r->resource == HTTP_ONE)) {
+		*result = allowed_origin(c) ? send_answer(r, 204, SPAN(""), NULL, NULL, NULL)
+					    : refuse(r, 403, "not from this web page", NULL, NULL);
+		return false;
 	}
 	return true;
+}
+
+/* Check the header. False: the request has been answered. */
+static bool header_accepted(
+	struct http_request *r, const char *method, const char *version, enum MHD_Result *result)
+{
+	struct connection *c = r->connection;
+	struct http *h = c->owner;
+	bool one = r->resource == HTTP_ONE || r->resource == HTTP_BAD_NAME;
+	const char *length = header_of(c, "Content-Length");
+	const char *coding = header_of(c, "Content-Encoding");
+	bool token = buf_length(h->config.tokens) > 0;
+
+	if (!header_sound(r, version, result))
+		return false;
+	if (c->forbidden && !token)
+		*result = refuse(r, 403, "only from this machine, as no token is set", NULL, NULL);
+	else if (!header_simple(r, method, result))
+		return false;
+	else if (r->resource == HTTP_NOTHING)
+		*result = refuse(r, 404, "there is nothing here", NULL, NULL);
+	else if (strcmp(method, one ? "GET" : "POST") != 0)
+		*result = refuse(r, 405, "another method is needed", "Allow", one ? "GET" : "POST");
+	else if (token && !token_matches(h, c))
+		*result = refuse(r, 401, "a bearer token is needed", "WWW-Authenticate",
+			"Bearer realm=\"roster_admin\"");
+	else if (!token && from_web_page(r))
+		*result = refuse(
+			r, 403, "not from web pages, nor under a name of others", NULL, NULL);
+	else if (r->resource == HTTP_BAD_NAME)
+		*result = refuse(r, 400, "not a user name", NULL, NULL);
+	else if (coding && *coding && strcasecmp(coding, "identity") != 0)
+		*result = refuse(
+			r, 415, "no content coding is understood", "Accept-Encoding", "identity");
+	else if (length && strtoull(length, NULL, 10) > h->config.max_body_bytes)
+		*result = refuse(r, 413, "the body is too large", NULL, NULL);
+	else
+		return true;
+	return false;
 }
 
 /* Hand the names on; the connection sleeps unless the answer comes at once. */
@@ -496,22 +740,15 @@ static enum MHD_Result request_whole(struct http_request *r)
 		http_busy(r, 1, "stopping");
 		return MHD_YES;
 	}
-	if (buf_length(&r->path) > strlen(REFRESH_PATH)) {
-		struct buf user;
-		struct span name;
+	if (r->resource == HTTP_ONE) {
+		struct span name = buf_span(&r->user);
 
-		buf_init(&user, BUF_NO_MAX);
-		if (percent_decode(buf_string(&r->path) + strlen(REFRESH_PATH) + 1, &user) &&
-			roster_user_valid(buf_span(&user))) {
-			name = buf_span(&user);
-			result = ask(r, &name, 1);
-		} else {
-			result = refuse(r, 400, "not a user name", NULL, NULL);
-		}
-		buf_free(&user);
-		return result;
+		if (refresh_name_local(&name, h->config.host))
+			return ask(r, &name, 1);
+		return refuse(r, 400, "not a user name", NULL, NULL);
 	}
-	if (refresh_names_parse(buf_span(&r->body), ROSTER_MAX_VALUES, &names, &why))
+	if (refresh_names_parse(
+		    buf_span(&r->body), h->config.max_values, h->config.host, &names, &why))
 		result = ask(r, names.list, names.count);
 	else
 		result = refuse(r, 400, why, NULL, NULL);
@@ -527,46 +764,67 @@ static bool body_follows(struct MHD_Connection *mhd)
 	       MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Transfer-Encoding");
 }
 
+static void body_drop(struct http *h, struct http_request *r)
+{
+	h->bodies_bytes -= buf_length(&r->body);
+	buf_reset(&r->body);
+}
+
+/* A piece of the body. */
+static enum MHD_Result body_take(struct http_request *r, struct span piece)
+{
+	struct http *h = r->connection->owner;
+	size_t most = h->config.max_body_bytes > HTTP_BODIES_BYTES ? h->config.max_body_bytes
+								   : HTTP_BODIES_BYTES;
+
+	r->body_bytes += piece.n;
+	if (r->body_bytes > 2 * (uint64_t)h->config.max_body_bytes) {
+		err_info("a request with a body without end is closed");
+		return MHD_NO;
+	}
+	if (r->too_large || r->too_much)
+		return MHD_YES;
+	r->too_much = h->bodies_bytes + piece.n > most;
+	r->too_large = !r->too_much && !buf_append_span(&r->body, piece);
+	if (r->too_much || r->too_large)
+		body_drop(h, r);
+	else
+		h->bodies_bytes += piece.n;
+	return MHD_YES;
+}
+
 static enum MHD_Result on_request(void *context, struct MHD_Connection *mhd, const char *url,
 	const char *method, const char *version, const char *upload, size_t *upload_bytes,
 	void **request_context)
 {
 	struct http_request *r = *request_context;
-	struct http *h = context;
 	enum MHD_Result result;
 
-	(void)version;
+	(void)context;
+	(void)url;
 	if (!r->headers_seen) {
 		const union MHD_ConnectionInfo *info =
 			MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 
 		r->headers_seen = true;
 		r->connection = info->socket_context;
-		buf_append_string(&r->path, url);
 		/* An answer from here closes the connection, because of a body that may follow:
 		 * where none does, what the client has already sent after this request is answered,
 		 * too. */
-		if (!body_follows(mhd) || header_accepted(r, url, method, &result))
+		if (!body_follows(mhd) || header_accepted(r, method, version, &result))
 			return MHD_YES;
 		/* of others it reads the body itself */
 		if (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0)
-			linger_new(h, r->connection->fd);
+			linger_new(context, r->connection->fd);
 		return result;
 	}
 	if (r->answered)
 		return MHD_YES;
 	if (*upload_bytes > 0) {
-		r->body_bytes += *upload_bytes;
-		if (r->body_bytes > 2 * (uint64_t)h->config.max_body_bytes) {
-			err_info("a request with a body without end is closed");
-			return MHD_NO;
-		}
-		if (!r->too_large && !buf_append(&r->body, upload, *upload_bytes)) {
-			r->too_large = true;
-			buf_reset(&r->body);
-		}
+		struct span piece = {upload, *upload_bytes};
+
 		*upload_bytes = 0;
-		return MHD_YES;
+		return body_take(r, piece);
 	}
 	/* libmicrohttpd calls again, and by then waits for nothing more on this connection. If it
 	 * were put to sleep in the turn in which it was read, the first thing after waking would be
@@ -576,11 +834,18 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *mhd, con
 		r->whole = true;
 		return MHD_YES;
 	}
-	if (!body_follows(mhd) && !header_accepted(r, url, method, &result))
+	if (!body_follows(mhd) && !header_accepted(r, method, version, &result))
 		return result;
 	if (r->too_large)
 		return refuse(r, 413, "the body is too large", NULL, NULL);
-	return request_whole(r);
+	if (r->too_much) {
+		http_busy(r, 1, "too many bodies are being read");
+		return MHD_YES;
+	}
+	result = request_whole(r);
+	body_drop(context, r);
+	buf_free(&r->body);
+	return result;
 }
 
 /* libmicrohttpd calls this first for each request, with its request line. */
@@ -592,11 +857,13 @@ static void *on_request_line(void *context, const char *uri, struct MHD_Connecti
 		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 	struct connection *c = info ? info->socket_context : NULL;
 
-	(void)uri;
 	if (c)
 		c->some = true;
-	buf_init(&r->path, BUF_NO_MAX);
+	buf_init(&r->authority, BUF_NO_MAX);
+	buf_init(&r->user, BUF_NO_MAX);
 	buf_init(&r->body, h->config.max_body_bytes);
+	r->line_bytes = strlen(uri);
+	r->resource = http_target(span_of(uri), &r->authority, &r->user);
 	h->requests_count++;
 	return r;
 }
@@ -621,7 +888,9 @@ static void on_completed(void *context, struct MHD_Connection *mhd, void **reque
 			limit_start(r->connection);
 	}
 	h->requests_count--;
-	buf_free(&r->path);
+	body_drop(h, r);
+	buf_free(&r->authority);
+	buf_free(&r->user);
 	buf_free(&r->body);
 	free(r);
 	*request_context = NULL;
@@ -648,6 +917,23 @@ static void on_log(void *context, const char *format, va_list arguments)
 	err_info("http: %s", text);
 }
 
+/* The machine's name, and with its domain. */
+static void names_find(struct http *h)
+{
+	const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_flags = AI_CANONNAME};
+	struct addrinfo *found = NULL;
+	char name[256] = "";
+
+	if (gethostname(name, sizeof(name) - 1) < 0 || !*name)
+		return;
+	h->names[0] = xstrdup(name);
+	if (!strchr(name, '.') && getaddrinfo(name, NULL, &hints, &found) == 0 &&
+		found->ai_canonname)
+		h->names[1] = xstrdup(found->ai_canonname);
+	if (found)
+		freeaddrinfo(found);
+}
+
 struct http *http_new(struct loop *loop, const struct http_config *config,
 	const struct http_ops *ops, void *context, int *status)
 {
@@ -662,6 +948,8 @@ struct http *http_new(struct loop *loop, const struct http_config *config,
 	h->ops = *ops;
 	h->context = context;
 	loop_timer_init(&h->run, on_run, h);
+	loop_timer_init(&h->room, on_room_timer, h);
+	names_find(h);
 	if (config->cert) {
 		flags |= MHD_USE_TLS;
 		tls[0] =
@@ -674,8 +962,8 @@ struct http *http_new(struct loop *loop, const struct http_config *config,
 		MHD_OPTION_EXTERNAL_LOGGER, on_log, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
 		h, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_URI_LOG_CALLBACK,
 		on_request_line, h, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, h,
-		MHD_OPTION_CONNECTION_LIMIT, (unsigned)config->max_connections,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, config->max_header_bytes + ANSWER_HEADER_BYTES,
+		MHD_OPTION_CONNECTION_LIMIT, (unsigned)(config->max_connections + ENDING_MAX),
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_MEMORY(config->max_header_bytes),
 		MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
 	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
 	if (!info) {
@@ -699,11 +987,14 @@ void http_free(struct http *h)
 	h->freeing = true;
 	loop_fd_remove(h->loop, h->epoll_fd);
 	loop_timer_clear(h->loop, &h->run);
-	while (h->lingers)
+	loop_timer_clear(h->loop, &h->room);
+	while (!LIST_EMPTY(&h->lingers))
 		/* unlinked before it is freed, which the analyzer does not see */
 		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-		linger_free(h->lingers);
+		linger_free(LIST_FIRST(&h->lingers));
 	MHD_stop_daemon(h->daemon);
+	free(h->names[0]);
+	free(h->names[1]);
 	free(h);
 }
 
@@ -719,7 +1010,7 @@ size_t http_requests(const struct http *h)
 
 size_t http_connections(const struct http *h)
 {
-	return h->connections_count;
+	return h->connections_count + h->coming;
 }
 
 size_t http_metrics(const struct http *h, struct metric *out, size_t max)

@@ -2,12 +2,18 @@
  *
  *   POST /roster_admin/refresh         a JSON array of user names
  *   GET  /roster_admin/refresh/USER    one, percent-encoded
+ *   GET, HEAD /health                  200 while ops.healthy, else 503; no token
+ *   OPTIONS                            of web pages that allow_origins has (preflight)
+ *
+ * Web pages: a browser reaches loopback for every page, under every name that leads there. So
+ * without a token nothing that could come from one is taken, and the Host must be one of our own.
+ * With a token, pages of allow_origins may read the answers.
  *
  * Invariants: each request that was received whole gets exactly one JSON answer. What is wrong with
- * it is answered here (400, 401, 403, 404, 405, 413); for the rest http_ops.refresh is called and
- * the connection sleeps until http_answer() or http_busy(). A request that is not whole after
- * receive_ms, or whose body goes on beyond twice the limit, is closed, counted and logged. Answers
- * that are not read within receive_ms are dropped. All connections are ours to accept
+ * it is answered here (400, 401, 403, 404, 405, 413, 415, 431); for the rest http_ops.refresh is
+ * called and the connection sleeps until http_answer() or http_busy(). A request that is not whole
+ * after receive_ms, or whose body goes on beyond twice the limit, is closed, counted and logged.
+ * Answers that are not read within receive_ms are dropped. All connections are ours to accept
  * (http_accept()), so it does not matter who listened.
  *
  * libmicrohttpd runs without thread: its epoll descriptor is in our poll, its timeout is a timer.
@@ -16,6 +22,7 @@
 #define OUTBOARD_ROSTER_HTTP_H
 
 #include "base/buf.h"
+#include "base/opt.h"
 #include "loop/loop.h"
 #include "server/metrics.h"
 
@@ -23,6 +30,8 @@
 #define HTTP_MAX_HEADER_BYTES (16 * 1024)
 #define HTTP_MAX_CONNECTIONS 256
 #define HTTP_RECEIVE_MS 10000
+/* All bodies together: more is answered with 503. */
+#define HTTP_BODIES_BYTES ((size_t)32 * 1024 * 1024)
 
 struct http;
 struct http_request;
@@ -30,8 +39,11 @@ struct http_request;
 struct http_config {
 	size_t max_body_bytes, max_header_bytes, max_connections;
 	int64_t receive_ms;
-	const char *cert, *key;	 /* PEM texts, or NULL: borrowed */
-	const struct buf *token; /* empty: none is asked for. Borrowed, may change */
+	const char *cert, *key;	  /* PEM texts, or NULL: borrowed */
+	const struct buf *tokens; /* one a line; empty: none is asked for. Borrowed, may change */
+	size_t max_values;	  /* of a body's JSON */
+	const char *host;	  /* NAME@host is NAME; normalised, or NULL: any name is one */
+	const struct opt_list *allow_origins, *allow_hosts;
 };
 
 struct http_ops {
@@ -40,6 +52,7 @@ struct http_ops {
 		size_t count);
 	/* there is room for another connection again */
 	void (*room)(void *context);
+	bool (*healthy)(void *context);
 };
 
 /* NULL after logging; *status: EXIT_CONFIG, or EXIT_TEMPORARY without descriptors. */
@@ -56,8 +69,13 @@ bool http_is_local(int fd);
 /* From now on each new request is answered with 503, and connections are closed after an answer. */
 void http_drain(struct http *h);
 
-/* 200 with the counts; status "error" if all of some failed. message is a static text. */
-void http_answer(struct http_request *r, size_t updated, size_t errors, const char *message);
+struct http_outcome {
+	bool ok;
+	const char *message; /* static, without anything that JSON escapes */
+	size_t updated, errors;
+	struct span more; /* further members, a comma before each; or absent */
+};
+void http_answer(struct http_request *r, unsigned status, const struct http_outcome *outcome);
 /* 503 with Retry-After. */
 void http_busy(struct http_request *r, unsigned retry_after_s, const char *message);
 

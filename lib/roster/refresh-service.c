@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -12,10 +13,13 @@
 
 #include "base/deadline.h"
 #include "base/err.h"
+#include "base/json.h"
 #include "loop/handler.h"
 #include "loop/listen.h"
+#include "roster/http-request.h"
 #include "roster/refresh.h"
 #include "roster/spool.h"
+#include "xmpp/jid.h"
 #include "base/secret.h"
 #include "base/io.h"
 
@@ -39,8 +43,9 @@ struct refreshservice {
 	struct spool *spool;
 	struct handler *worker;
 	struct sink *out; /* stdout, without worker */
-	struct buf token, cert, key;
-	bool held, draining;
+	struct buf token, cert, key, host;
+	bool held, draining, worker_lives;
+	struct err_limit failed_said;
 	int status;
 	uint64_t updated, failed, late, logins, refused, stray, retried;
 };
@@ -60,24 +65,79 @@ static bool on_give(void *context, struct span name)
 	return true;
 }
 
+/* {"john":"http-503"}, and how many of them are tried again. */
+static void put_failures(
+	const struct refreshservice *rs, const struct refresh_result *result, struct buf *out)
+{
+	buf_append_string(out, ",\"failed\":{");
+	for (size_t i = 0; i < result->failures_count; i++) {
+		if (i)
+			buf_append_char(out, ',');
+		json_string(out, span_of(result->failures[i].name));
+		buf_append_char(out, ':');
+		json_string(out, span_of(result->failures[i].error));
+	}
+	buf_append_char(out, '}');
+	if (rs->spool)
+		buf_printf(out, ",\"pending\":%zu", result->pending);
+}
+
 static void on_answer(void *context, void *client, const struct refresh_result *result)
 {
 	struct refreshservice *rs = context;
+	struct http_outcome outcome = {.ok = result->updated > 0 || result->errors == 0,
+		.updated = result->updated,
+		.errors = result->errors,
+		.message = result->late	    ? "not all rosters were updated in time"
+			   : result->errors ? "some rosters could not be updated"
+			   : rs->worker	    ? "roster update complete"
+					    : "accepted"};
+	bool gateway = !rs->spool && !outcome.ok && result->passing && !result->late;
+	struct buf more;
 
 	rs->late += result->late;
-	http_answer(client, result->updated, result->errors,
-		result->late	 ? "not all rosters were updated in time"
-		: result->errors ? "some rosters could not be updated"
-		: rs->worker	 ? "roster update complete"
-				 : "accepted");
+	buf_init(&more, BUF_NO_MAX);
+	if (result->errors) {
+		put_failures(rs, result, &more);
+		outcome.more = buf_span(&more);
+		err_log_limited(&rs->failed_said, loop_now_ms(rs->loop), ERR_WARNING,
+			"%zu of %zu rosters were not updated, the first one of '%s': %s",
+			result->errors, result->errors + result->updated, result->failures[0].name,
+			result->failures[0].error);
+	}
+	http_answer(client, gateway ? 502 : 200, &outcome);
+	buf_free(&more);
 }
 
-static void on_settled(void *context, struct span name)
+static void on_settled(void *context, struct span name, const char *error)
 {
 	struct refreshservice *rs = context;
 
-	if (rs->spool)
-		spool_remove(rs->spool, name);
+	if (!rs->spool)
+		return;
+	if (error && refresh_passes(error))
+		err_warn("the roster of '%.*s' is given up: %s", SPAN_ARG(name), error);
+	spool_remove(rs->spool, name);
+}
+
+static bool on_keeps(void *context, struct span name)
+{
+	struct refreshservice *rs = context;
+
+	return rs->spool && spool_has(rs->spool, name);
+}
+
+static bool on_healthy(void *context)
+{
+	const struct refreshservice *rs = context;
+	struct pollfd out = {.fd = STDOUT_FILENO};
+
+	if (rs->connection >= 0)
+		return true;
+	if (rs->worker)
+		return rs->worker_lives;
+	return rs->out && !sink_error(rs->out) &&
+	       (poll(&out, 1, 0) <= 0 || !(out.revents & (POLLERR | POLLHUP | POLLNVAL)));
 }
 
 static void on_refresh(
@@ -113,8 +173,11 @@ static void on_left_behind(void *context, struct span name)
 static void worker_record(struct refreshservice *rs, const struct refresh_said *said)
 {
 	bool ok = refresh_said_ok(said);
+	const char *error = ok			       ? NULL
+			    : buf_length(&said->error) ? buf_string(&said->error)
+						       : "rejected";
 
-	if (!refresh_record(rs->refresh, buf_span(&said->user), ok)) {
+	if (!refresh_record(rs->refresh, buf_span(&said->user), error, loop_now_ms(rs->loop))) {
 		rs->stray++;
 		err_info("the worker has a record of '%s', for whom it was not asked",
 			buf_string(&said->user));
@@ -122,7 +185,7 @@ static void worker_record(struct refreshservice *rs, const struct refresh_said *
 	}
 	*(ok ? &rs->updated : &rs->failed) += 1;
 	if (!ok)
-		err_info("the roster of '%s' was not updated", buf_string(&said->user));
+		err_info("the roster of '%s' was not updated: %s", buf_string(&said->user), error);
 }
 
 static void worker_login(struct refreshservice *rs, struct span name)
@@ -162,6 +225,7 @@ static void on_worker_ready(void *context)
 {
 	struct refreshservice *rs = context;
 
+	rs->worker_lives = true;
 	if (rs->worker)
 		refresh_pump(rs->refresh);
 }
@@ -171,6 +235,7 @@ static void on_worker_died(void *context)
 	struct refreshservice *rs = context;
 	size_t lost = refresh_busy(rs->refresh), failed = refresh_worker_died(rs->refresh);
 
+	rs->worker_lives = false;
 	rs->retried += lost - failed;
 	rs->failed += failed;
 	if (failed)
@@ -222,7 +287,7 @@ static void on_turn(void *context)
 		refresh_pump(rs->refresh);
 	}
 	if (rs->connection >= 0 && http_connections(rs->http) == 0 &&
-		(refresh_users(rs->refresh) == 0 || rs->draining)) {
+		(refresh_unfinished(rs->refresh) == 0 || rs->draining)) {
 		rs->connection = -1;
 		service_stop(rs->service, EXIT_DONE);
 	}
@@ -379,8 +444,9 @@ static void address_say(int fd)
 static void on_attach(void *context, struct service *service, struct loop *loop)
 {
 	static const struct refresh_ops refresh_ops = {
-		.give = on_give, .answer = on_answer, .settled = on_settled};
-	static const struct http_ops http_ops = {.refresh = on_refresh, .room = on_room};
+		.give = on_give, .answer = on_answer, .settled = on_settled, .keeps = on_keeps};
+	static const struct http_ops http_ops = {
+		.refresh = on_refresh, .room = on_room, .healthy = on_healthy};
 	struct refreshservice *rs = context;
 	const struct refreshservice_config *c = rs->config;
 	const struct http_config http = {.max_body_bytes = (size_t)c->max_body_bytes,
@@ -389,11 +455,15 @@ static void on_attach(void *context, struct service *service, struct loop *loop)
 		.receive_ms = c->receive_ms,
 		.cert = c->cert ? buf_string(&rs->cert) : NULL,
 		.key = c->cert ? buf_string(&rs->key) : NULL,
-		.token = &rs->token};
+		.tokens = &rs->token,
+		.max_values = (size_t)c->max_values,
+		.host = c->host ? buf_string(&rs->host) : NULL,
+		.allow_origins = &c->allow_origins,
+		.allow_hosts = &c->allow_hosts};
 
 	rs->service = service;
 	rs->loop = loop;
-	rs->refresh = refresh_new((size_t)c->max_pending, &refresh_ops, rs);
+	rs->refresh = refresh_new((size_t)c->max_pending, c->give_up_ms, &refresh_ops, rs);
 	rs->http = http_new(loop, &http, &http_ops, rs, &rs->status);
 	if (!rs->http) {
 		service_stop(service, rs->status);
@@ -486,6 +556,7 @@ static void on_tick(void *self, struct turn *turn)
 	struct refreshservice *rs = self;
 
 	refresh_tick(rs->refresh, turn->now_ms);
+	refresh_pump(rs->refresh);
 }
 
 static bool on_reload(void *context, struct turn *turn)
@@ -563,7 +634,20 @@ static int secrets_read(struct refreshservice *rs)
 
 const char *refreshservice_check(const struct refreshservice_config *config)
 {
-	return !config->cert != !config->key ? "--tls-cert and --tls-key go together" : NULL;
+	if (!config->cert != !config->key)
+		return "--tls-cert and --tls-key go together";
+	if (config->host && !jid_is_domain(config->host))
+		return "--host is not a domain";
+	if (config->allow_origins.count && !secret_given(&config->token))
+		return "--allow-origin needs --token-file";
+	for (size_t i = 0; i < config->allow_origins.count; i++)
+		if (!http_origin_valid(span_of(config->allow_origins.items[i])))
+			return "--allow-origin takes scheme://host:port";
+	for (size_t i = 0; i < config->allow_hosts.count; i++)
+		if (!span_equal(http_host_name(span_of(config->allow_hosts.items[i])),
+			    span_of(config->allow_hosts.items[i])))
+			return "--allow-host takes a host's name";
+	return NULL;
 }
 
 int refreshservice_run(struct refreshservice_config *config)
@@ -578,6 +662,11 @@ int refreshservice_run(struct refreshservice_config *config)
 	int status;
 
 	config->service.detached = true;
+	buf_init(&rs.host, BUF_NO_MAX);
+	if (config->host) {
+		jid_normalise_domain(span_of(config->host), &rs.host);
+		config->service.host = buf_string(&rs.host);
+	}
 	buf_init(&rs.token, SECRET_MAX_BYTES);
 	buf_init(&rs.cert, PEM_MAX_BYTES);
 	buf_init(&rs.key, SECRET_MAX_BYTES);
@@ -602,6 +691,7 @@ int refreshservice_run(struct refreshservice_config *config)
 	spool_free(rs.spool);
 	secret_wipe(&rs.token);
 	secret_wipe(&rs.key);
+	buf_free(&rs.host);
 	buf_free(&rs.cert);
 	free(config->listen.items);
 	return status;

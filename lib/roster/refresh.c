@@ -1,52 +1,71 @@
 #include "roster/refresh.h"
 
 #include <search.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 
+#include "base/backoff.h"
+#include "base/deadline.h"
 #include "base/err.h"
 #include "base/json-reader.h"
 #include "roster/roster.h"
+#include "xmpp/jid.h"
 
 /* An object of objects of arrays is as deep as a record goes. */
 #define LINE_MAX_DEPTH 16
 #define BODY_DEPTH 4
+/* How many requests may wait for each of the users that there is room for, on average. */
+#define WAITS_PER_USER 4
 
 struct request;
 
 /* One request waits for one user. */
 struct wait {
+	LIST_ENTRY(wait) list;
 	struct request *request;
-	struct wait **at, *next; /* in the user's list; at NULL: over */
+	struct user *user; /* NULL: over */
 };
+LIST_HEAD(waits, wait);
 
 struct request {
-	struct request *previous, *next; /* by deadline */
+	TAILQ_ENTRY(request) list; /* by deadline */
 	void *client;
 	int64_t deadline_ms;
 	size_t count, open;
 	struct refresh_result result;
+	struct refresh_failure *failures;
+	size_t failures_size;
 	struct wait waits[];
+};
+
+enum user_state {
+	USER_QUEUED,  /* asked for */
+	USER_WAITING, /* has failed, and is to be tried again, behind all that are asked for */
+	USER_BUSY,    /* at the worker */
+	USER_RESTING, /* has failed, until its time */
 };
 
 struct user {
 	struct span name; /* owned; first, see compare() */
-	struct user *previous, *next;
-	bool busy, again, retried;
-	struct wait *now, *later; /* the requests that wait for this run, and for the next */
+	TAILQ_ENTRY(user) list;
+	enum user_state state;
+	bool again;   /* asked for while busy */
+	bool retried; /* one worker has died with it */
+	struct backoff backoff;
+	int64_t begun_ms, due_ms; /* of what fails: since when; when it is tried again */
+	struct waits now, later;  /* for this run, and for the next */
 };
-
-struct user_list {
-	struct user *first, *last;
-	size_t count;
-};
+TAILQ_HEAD(users, user);
 
 struct refresh {
 	struct refresh_ops ops;
 	void *context;
-	size_t max_users, users, requests_count;
+	size_t max_users, users, requests_count, waits_count, busy_count;
+	int64_t give_up_ms;
 	void *tree;
-	struct user_list queue, busy;
-	struct request *first, *last;
+	struct users lists[4]; /* by enum user_state; resting: by due_ms */
+	TAILQ_HEAD(requests, request) requests;
 };
 
 static int compare(const void *a, const void *b)
@@ -54,120 +73,168 @@ static int compare(const void *a, const void *b)
 	return span_compare(*(const struct span *)a, *(const struct span *)b);
 }
 
-static void list_add(struct user_list *list, struct user *u)
+/* Users ---------------------------------------------------------------------------- */
+
+static void user_leave(struct refresh *r, struct user *u)
 {
-	u->previous = list->last;
-	u->next = NULL;
-	/* unlinked before it is freed, which the analyzer does not see */
-	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-	*(list->last ? &list->last->next : &list->first) = u;
-	list->last = u;
-	list->count++;
+	TAILQ_REMOVE(&r->lists[u->state], u, list);
+	r->busy_count -= u->state == USER_BUSY;
 }
 
-static void list_remove(struct user_list *list, struct user *u)
+static void user_enter(struct refresh *r, struct user *u, enum user_state state)
 {
-	*(u->previous ? &u->previous->next : &list->first) = u->next;
-	*(u->next ? &u->next->previous : &list->last) = u->previous;
-	list->count--;
+	u->state = state;
+	r->busy_count += state == USER_BUSY;
+	TAILQ_INSERT_TAIL(&r->lists[state], u, list);
 }
 
-static void wait_add(struct wait **list, struct wait *w)
+static void user_move(struct refresh *r, struct user *u, enum user_state state)
 {
-	w->at = list;
-	w->next = *list;
-	if (w->next)
-		w->next->at = &w->next;
-	*list = w;
+	user_leave(r, u);
+	user_enter(r, u, state);
 }
 
-static void wait_remove(struct wait *w)
+/* Rests end in nearly the order in which they begin. */
+static void user_rest(struct refresh *r, struct user *u, int64_t due_ms)
 {
-	if (!w->at)
-		return;
-	*w->at = w->next;
-	if (w->next)
-		w->next->at = w->at;
-	w->at = NULL;
-}
+	struct user *before = TAILQ_LAST(&r->lists[USER_RESTING], users);
 
-static void wait_move(struct wait **to, struct wait **from)
-{
-	while (*from) {
-		struct wait *w = *from;
-
-		wait_remove(w);
-		wait_add(to, w);
-	}
-}
-
-struct refresh *refresh_new(size_t max_users, const struct refresh_ops *ops, void *context)
-{
-	struct refresh *r = xcalloc(1, sizeof(*r));
-
-	r->max_users = max_users;
-	r->ops = *ops;
-	r->context = context;
-	return r;
+	u->due_ms = due_ms;
+	while (before && before->due_ms > due_ms)
+		before = TAILQ_PREV(before, users, list);
+	user_leave(r, u);
+	u->state = USER_RESTING;
+	if (before)
+		TAILQ_INSERT_AFTER(&r->lists[USER_RESTING], before, u, list);
+	else
+		TAILQ_INSERT_HEAD(&r->lists[USER_RESTING], u, list);
 }
 
 static void user_free(struct refresh *r, struct user *u)
 {
+	user_leave(r, u);
 	tdelete(&u->name, &r->tree, compare);
 	r->users--;
 	free((char *)u->name.p);
 	free(u);
 }
 
+static void wait_end(struct refresh *r, struct wait *w)
+{
+	if (!w->user)
+		return;
+	LIST_REMOVE(w, list);
+	w->user = NULL;
+	r->waits_count--;
+}
+
+static void waits_move(struct waits *to, struct waits *from)
+{
+	while (!LIST_EMPTY(from)) {
+		struct wait *w = LIST_FIRST(from);
+
+		LIST_REMOVE(w, list);
+		LIST_INSERT_HEAD(to, w, list);
+	}
+}
+
+struct refresh *refresh_new(
+	size_t max_users, int64_t give_up_ms, const struct refresh_ops *ops, void *context)
+{
+	struct refresh *r = xcalloc(1, sizeof(*r));
+
+	r->max_users = max_users;
+	r->give_up_ms = give_up_ms;
+	r->ops = *ops;
+	r->context = context;
+	for (int i = 0; i < 4; i++)
+		TAILQ_INIT(&r->lists[i]);
+	TAILQ_INIT(&r->requests);
+	return r;
+}
+
+static void request_free(struct request *q)
+{
+	for (size_t i = 0; i < q->result.failures_count; i++)
+		free(q->failures[i].name);
+	free(q->failures);
+	free(q);
+}
+
 void refresh_free(struct refresh *r)
 {
-	struct user_list *lists[] = {&r->queue, &r->busy};
+	for (int i = 0; i < 4; i++)
+		while (!TAILQ_EMPTY(&r->lists[i]))
+			user_free(r, TAILQ_FIRST(&r->lists[i]));
+	while (!TAILQ_EMPTY(&r->requests)) {
+		struct request *q = TAILQ_FIRST(&r->requests);
 
-	for (int i = 0; i < 2; i++) {
-		while (lists[i]->first) {
-			struct user *u = lists[i]->first;
-
-			list_remove(lists[i], u);
-			user_free(r, u);
-		}
-	}
-	while (r->first) {
-		struct request *next = r->first->next;
-
-		free(r->first);
-		r->first = next;
+		TAILQ_REMOVE(&r->requests, q, list);
+		request_free(q);
 	}
 	free(r);
 }
 
 bool refresh_has_room(const struct refresh *r, size_t count)
 {
-	return count <= r->max_users - r->users;
+	return count <= r->max_users - r->users &&
+	       count <= WAITS_PER_USER * r->max_users - r->waits_count;
 }
 
 /* Requests ------------------------------------------------------------------------ */
 
-static void request_answer(struct refresh *r, struct request *q)
+static void failure_add(struct request *q, struct span name, const char *error)
 {
-	*(q->previous ? &q->previous->next : &r->first) = q->next;
-	*(q->next ? &q->next->previous : &r->last) = q->previous;
-	r->requests_count--;
-	for (size_t i = 0; i < q->count; i++)
-		wait_remove(&q->waits[i]);
-	q->result.late = q->open;
-	q->result.errors += q->open;
-	r->ops.answer(r->context, q->client, &q->result);
-	free(q);
+	if (q->result.failures_count == q->failures_size) {
+		q->failures_size = q->failures_size ? q->failures_size * 2 : 4;
+		q->failures = xrealloc(q->failures, q->failures_size * sizeof(*q->failures));
+	}
+	q->failures[q->result.failures_count] =
+		(struct refresh_failure){.name = xstrndup(name.p, name.n)};
+	snprintf(q->failures[q->result.failures_count].error, sizeof(q->failures[0].error), "%s",
+		error);
+	q->result.failures_count++;
+	q->result.errors++;
+	q->result.passing &= refresh_passes(error);
 }
 
-static void waits_done(struct refresh *r, struct wait **list, bool ok)
+static bool is_kept(const struct refresh *r, struct span name)
 {
-	while (*list) {
-		struct wait *w = *list;
+	return r->ops.keeps && r->ops.keeps(r->context, name);
+}
+
+static void request_answer(struct refresh *r, struct request *q)
+{
+	TAILQ_REMOVE(&r->requests, q, list);
+	r->requests_count--;
+	for (size_t i = 0; i < q->count; i++) {
+		struct wait *w = &q->waits[i];
+
+		if (!w->user)
+			continue;
+		failure_add(q, w->user->name, "timeout");
+		q->result.late++;
+		q->result.pending += is_kept(r, w->user->name);
+		wait_end(r, w);
+	}
+	q->result.failures = q->failures;
+	r->ops.answer(r->context, q->client, &q->result);
+	request_free(q);
+}
+
+/* error: NULL, or why not; pending: it is tried again. */
+static void waits_done(struct refresh *r, struct waits *list, const char *error, bool pending)
+{
+	while (!LIST_EMPTY(list)) {
+		struct wait *w = LIST_FIRST(list);
 		struct request *q = w->request;
 
-		wait_remove(w);
-		*(ok ? &q->result.updated : &q->result.errors) += 1;
+		if (error)
+			failure_add(q, w->user->name, error);
+		else
+			q->result.updated++;
+		q->result.pending += pending;
+		wait_end(r, w);
 		if (--q->open == 0)
 			request_answer(r, q);
 	}
@@ -177,50 +244,69 @@ static struct user *user_get(struct refresh *r, struct span name)
 {
 	struct user *u, **found = tfind(&name, &r->tree, compare);
 
-	if (found)
-		return *found;
+	if (found) {
+		u = *found;
+		/* what is asked for anew is new */
+		if (u->state == USER_RESTING || u->state == USER_WAITING)
+			user_move(r, u, USER_QUEUED);
+		return u;
+	}
 	u = xcalloc(1, sizeof(*u));
 	u->name = (struct span){xstrndup(name.p, name.n), name.n};
+	u->backoff = (struct backoff){
+		.first_ms = REFRESH_RETRY_FIRST_MS, .max_ms = REFRESH_RETRY_MAX_MS};
+	u->begun_ms = DEADLINE_NEVER;
 	if (!tsearch(&u->name, &r->tree, compare))
 		err_die(EXIT_TEMPORARY, "out of memory");
 	r->users++;
-	list_add(&r->queue, u);
+	user_enter(r, u, USER_QUEUED);
 	return u;
+}
+
+static struct request *request_new(
+	struct refresh *r, void *client, size_t count, int64_t deadline_ms)
+{
+	struct request *q = xcalloc(1, sizeof(*q) + count * sizeof(q->waits[0]));
+	struct request *before;
+
+	q->client = client;
+	q->deadline_ms = deadline_ms;
+	q->count = q->open = count;
+	q->result.passing = true;
+	TAILQ_FOREACH_REVERSE(before, &r->requests, requests, list)
+	if (before->deadline_ms <= deadline_ms)
+		break;
+	if (before)
+		TAILQ_INSERT_AFTER(&r->requests, before, q, list);
+	else
+		TAILQ_INSERT_HEAD(&r->requests, q, list);
+	r->requests_count++;
+	r->waits_count += count;
+	return q;
 }
 
 bool refresh_ask(struct refresh *r, void *client, const struct span *names, size_t count,
 	int64_t deadline_ms)
 {
-	struct request *q = NULL, *after = r->last;
+	struct request *q;
 
 	if (!refresh_has_room(r, count)) {
 		size_t new = 0;
 
 		for (size_t i = 0; i < count; i++)
 			new += !tfind(&names[i], &r->tree, compare);
-		if (!refresh_has_room(r, new))
+		if (new > r->max_users - r->users ||
+			(client && count > WAITS_PER_USER * r->max_users - r->waits_count))
 			return false;
 	}
-	if (client) {
-		q = xcalloc(1, sizeof(*q) + count * sizeof(q->waits[0]));
-		q->client = client;
-		q->deadline_ms = deadline_ms;
-		q->count = q->open = count;
-		while (after && after->deadline_ms > deadline_ms)
-			after = after->previous;
-		q->previous = after;
-		q->next = after ? after->next : r->first;
-		*(q->previous ? &q->previous->next : &r->first) = q;
-		*(q->next ? &q->next->previous : &r->last) = q;
-		r->requests_count++;
-	}
+	q = client ? request_new(r, client, count, deadline_ms) : NULL;
 	for (size_t i = 0; i < count; i++) {
 		struct user *u = user_get(r, names[i]);
 
-		u->again = u->busy;
+		u->again = u->state == USER_BUSY;
 		if (q) {
-			q->waits[i] = (struct wait){.request = q};
-			wait_add(&u->later, &q->waits[i]);
+			q->waits[i] = (struct wait){.request = q, .user = u};
+			LIST_INSERT_HEAD(&u->later, &q->waits[i], list);
 		}
 	}
 	if (q && count == 0)
@@ -230,107 +316,146 @@ bool refresh_ask(struct refresh *r, void *client, const struct span *names, size
 
 /* Runs ---------------------------------------------------------------------------- */
 
-void refresh_pump(struct refresh *r)
+static bool give_from(struct refresh *r, enum user_state state)
 {
-	while (r->queue.first) {
-		struct user *u = r->queue.first;
+	struct user *u;
 
+	while ((u = TAILQ_FIRST(&r->lists[state]))) {
 		if (!r->ops.give(r->context, u->name))
-			return;
-		list_remove(&r->queue, u);
-		list_add(&r->busy, u);
-		u->busy = true;
+			return false;
+		user_move(r, u, USER_BUSY);
 		u->again = false;
-		wait_move(&u->now, &u->later);
+		waits_move(&u->now, &u->later);
 	}
+	return true;
 }
 
-static void user_done(struct refresh *r, struct user *u, bool ok, bool settled)
+void refresh_pump(struct refresh *r)
 {
-	list_remove(&r->busy, u);
-	u->busy = u->retried = false;
+	if (give_from(r, USER_QUEUED))
+		give_from(r, USER_WAITING);
+}
+
+/* Whether a failure of this kind passes by itself. */
+bool refresh_passes(const char *error)
+{
+	static const char *const passing[] = {"timeout", "connect", "tls", "truncated",
+		"server-timeout", "http-408", "http-429", NULL};
+
+	for (size_t i = 0; passing[i]; i++)
+		if (strcmp(error, passing[i]) == 0)
+			return true;
+	return strncmp(error, "http-5", 6) == 0;
+}
+
+/* A failure is tried again as long as the user is kept for it. False: no more. */
+static bool try_again(struct refresh *r, struct user *u, const char *error, int64_t now_ms)
+{
+	if (!refresh_passes(error) || !is_kept(r, u->name))
+		return false;
+	if (u->begun_ms == DEADLINE_NEVER)
+		u->begun_ms = now_ms;
+	if (now_ms - u->begun_ms >= r->give_up_ms)
+		return false;
+	user_rest(r, u, now_ms + backoff_next_ms(&u->backoff));
+	return true;
+}
+
+static void user_done(
+	struct refresh *r, struct user *u, const char *error, bool settled, int64_t now_ms)
+{
+	u->retried = false;
+	if (!error) {
+		u->backoff.times = 0;
+		u->begun_ms = DEADLINE_NEVER;
+	}
 	if (u->again) {
 		u->again = false;
-		list_add(&r->queue, u);
-		waits_done(r, &u->now, ok);
+		user_move(r, u, USER_QUEUED);
+		waits_done(r, &u->now, error, error && is_kept(r, u->name));
 		return;
 	}
-	/* before the answer, so that whoever gets it finds it done */
+	if (error && settled && try_again(r, u, error, now_ms)) {
+		waits_done(r, &u->now, error, true);
+		return;
+	}
+	/* before the answer: who hears it finds it so */
 	if (settled)
-		r->ops.settled(r->context, u->name);
-	waits_done(r, &u->now, ok);
+		r->ops.settled(r->context, u->name, error);
+	waits_done(r, &u->now, error, false);
 	user_free(r, u);
 }
 
-bool refresh_record(struct refresh *r, struct span name, bool ok)
+bool refresh_record(struct refresh *r, struct span name, const char *error, int64_t now_ms)
 {
 	struct user **found = name.p ? tfind(&name, &r->tree, compare) : NULL;
 
-	if (!found || !(*found)->busy)
+	if (!found || (*found)->state != USER_BUSY)
 		return false;
-	user_done(r, *found, ok, true);
+	user_done(r, *found, error, true, now_ms);
 	return true;
 }
 
 void refresh_all_done(struct refresh *r)
 {
-	for (size_t left = r->busy.count; left > 0; left--)
-		user_done(r, r->busy.first, true, true);
+	for (size_t left = r->busy_count; left > 0; left--)
+		user_done(r, TAILQ_FIRST(&r->lists[USER_BUSY]), NULL, true, 0);
 }
 
 size_t refresh_worker_died(struct refresh *r)
 {
-	struct user_list again = {0};
+	struct users again = TAILQ_HEAD_INITIALIZER(again);
+	struct user *u;
 	size_t failed = 0;
 
-	while (r->busy.first) {
-		struct user *u = r->busy.first;
-
+	while ((u = TAILQ_FIRST(&r->lists[USER_BUSY]))) {
 		if (u->retried) {
 			failed++;
-			user_done(r, u, false, false);
+			user_done(r, u, "worker-died", false, 0);
 			continue;
 		}
-		list_remove(&r->busy, u);
-		list_add(&again, u);
-		u->busy = u->again = false;
+		user_leave(r, u);
+		TAILQ_INSERT_TAIL(&again, u, list);
+		u->state = USER_QUEUED;
+		u->again = false;
 		u->retried = true;
-		/* the next run serves all requests that come before it begins */
-		wait_move(&u->later, &u->now);
+		/* the next run serves all that have asked until it begins */
+		waits_move(&u->later, &u->now);
 	}
 	/* they have waited longest */
-	while (again.last) {
-		struct user *u = again.last;
-
-		/* unlinked before it is freed, which the analyzer does not see */
-		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-		list_remove(&again, u);
-		u->previous = NULL;
-		u->next = r->queue.first;
-		*(u->next ? &u->next->previous : &r->queue.last) = u;
-		r->queue.first = u;
-		r->queue.count++;
+	while ((u = TAILQ_LAST(&again, users))) {
+		TAILQ_REMOVE(&again, u, list);
+		TAILQ_INSERT_HEAD(&r->lists[USER_QUEUED], u, list);
 	}
 	return failed;
 }
 
 int64_t refresh_deadline_ms(const struct refresh *r)
 {
-	return r->first ? r->first->deadline_ms : INT64_MAX;
+	const struct request *q = TAILQ_FIRST(&r->requests);
+	const struct user *u = TAILQ_FIRST(&r->lists[USER_RESTING]);
+	int64_t deadline_ms = q ? q->deadline_ms : DEADLINE_NEVER;
+
+	return u && u->due_ms < deadline_ms ? u->due_ms : deadline_ms;
 }
 
 void refresh_tick(struct refresh *r, int64_t now_ms)
 {
-	while (r->first && r->first->deadline_ms <= now_ms)
-		request_answer(r, r->first);
+	struct request *q;
+	struct user *u;
+
+	while ((q = TAILQ_FIRST(&r->requests)) && q->deadline_ms <= now_ms)
+		request_answer(r, q);
+	while ((u = TAILQ_FIRST(&r->lists[USER_RESTING])) && u->due_ms <= now_ms)
+		user_move(r, u, USER_WAITING);
 }
 
 void refresh_finish(struct refresh *r)
 {
-	while (r->first)
-		/* unlinked before it is freed, which the analyzer does not see */
-		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-		request_answer(r, r->first);
+	struct request *q;
+
+	while ((q = TAILQ_FIRST(&r->requests)))
+		request_answer(r, q);
 }
 
 size_t refresh_requests(const struct refresh *r)
@@ -343,9 +468,19 @@ size_t refresh_users(const struct refresh *r)
 	return r->users;
 }
 
+size_t refresh_unfinished(const struct refresh *r)
+{
+	size_t resting = 0;
+	const struct user *u;
+
+	TAILQ_FOREACH(u, &r->lists[USER_RESTING], list)
+	resting++;
+	return r->users - resting;
+}
+
 size_t refresh_busy(const struct refresh *r)
 {
-	return r->busy.count;
+	return r->busy_count;
 }
 
 /* JSON ---------------------------------------------------------------------------- */
@@ -379,8 +514,27 @@ static void names_once(struct refresh_names *names)
 	free(places);
 }
 
+bool refresh_name_local(struct span *name, const char *host)
+{
+	const char *at = name->n ? memrchr(name->p, '@', name->n) : NULL;
+	struct buf domain;
+	bool same;
+
+	if (at && host) {
+		buf_init(&domain, BUF_NO_MAX);
+		same = jid_normalise_domain(
+			       span_from(*name, (size_t)(at - name->p) + 1), &domain) &&
+		       span_is(buf_span(&domain), host);
+		buf_free(&domain);
+		name->n = (size_t)(at - name->p);
+		if (!same || memchr(name->p, '@', name->n))
+			return false;
+	}
+	return roster_user_valid(*name);
+}
+
 /* The strings of an array, each with a NUL, one behind the other in out->texts. */
-static const char *names_read(struct json_reader *r, struct refresh_names *out)
+static const char *names_read(struct json_reader *r, const char *host, struct refresh_names *out)
 {
 	enum json_token token = json_reader_next(r);
 	const char *why = NULL;
@@ -388,9 +542,11 @@ static const char *names_read(struct json_reader *r, struct refresh_names *out)
 	if (token != JSON_READ_ARRAY)
 		why = "the body is not an array of user names";
 	while (!why && (token = json_reader_next(r)) == JSON_READ_STRING) {
-		if (!roster_user_valid(r->text))
+		struct span name = r->text;
+
+		if (!refresh_name_local(&name, host))
 			break;
-		buf_append_span(&out->texts, r->text);
+		buf_append_span(&out->texts, name);
 		buf_append_char(&out->texts, '\0');
 		out->count++;
 	}
@@ -403,8 +559,8 @@ static const char *names_read(struct json_reader *r, struct refresh_names *out)
 					    : "the body is not JSON";
 }
 
-bool refresh_names_parse(
-	struct span body, size_t max_values, struct refresh_names *out, const char **why)
+bool refresh_names_parse(struct span body, size_t max_values, const char *host,
+	struct refresh_names *out, const char **why)
 {
 	struct json_reader reader;
 	const char *at;
@@ -412,7 +568,7 @@ bool refresh_names_parse(
 	*out = (struct refresh_names){0};
 	buf_init(&out->texts, BUF_NO_MAX);
 	json_reader_init(&reader, body, BODY_DEPTH, max_values);
-	*why = names_read(&reader, out);
+	*why = names_read(&reader, host, out);
 	json_reader_free(&reader);
 	if (*why)
 		return false;

@@ -5,8 +5,9 @@
  * go out in the order in which they were asked for. Each request is answered exactly once: when all
  * its users are done, or at its deadline. A deadline changes nothing for the users: they stay busy
  * until their record, or the worker's end, comes, and a late record answers nobody. When the worker
- * dies its names are given once to the next; those that see it die twice have failed. Pure: no I/O,
- * no clock.
+ * dies its names are given once to the next; those that see it die twice have failed. A user whose
+ * failure passes, and which the owner keeps (in a spool), rests and is tried again behind all that
+ * are asked for: after 1 s, then after twice as long, up to 5 minutes. Pure: no I/O, no clock.
  */
 #ifndef OUTBOARD_ROSTER_REFRESH_H
 #define OUTBOARD_ROSTER_REFRESH_H
@@ -17,21 +18,39 @@
 
 struct refresh;
 
+struct refresh_failure {
+	char *name;
+	char error[32]; /* the record's, or "timeout", "worker-died" */
+};
+
 struct refresh_result {
 	size_t updated, errors; /* users; the sum is what was asked for */
 	size_t late;		/* of the errors: no record until the deadline */
+	size_t pending;		/* of the errors: tried again */
+	bool passing;		/* all errors are of kinds that pass */
+	const struct refresh_failure *failures;
+	size_t failures_count;
 };
+
+/* Between the tries of a user whose failure passes. */
+#define REFRESH_RETRY_FIRST_MS 1000
+#define REFRESH_RETRY_MAX_MS (5 * 60 * 1000)
 
 struct refresh_ops {
 	/* Hand a name to the worker; false: not now (refresh_pump() tries again). */
 	bool (*give)(void *context, struct span name);
 	void (*answer)(void *context, void *client, const struct refresh_result *result);
-	/* A user's record came, and nobody has asked for the user since: may be forgotten. */
-	void (*settled)(void *context, struct span name);
+	/* A user's record came, nobody has asked for the user since, and it is not tried again: may
+	 * be forgotten. error: NULL, or what it has failed with for good. */
+	void (*settled)(void *context, struct span name, const char *error);
+	/* Whether a user that has failed is tried again. NULL: none is. */
+	bool (*keeps)(void *context, struct span name);
 };
 
 /* *ops is copied. */
-struct refresh *refresh_new(size_t max_users, const struct refresh_ops *ops, void *context);
+/* give_up_ms: how long a user is tried again. */
+struct refresh *refresh_new(
+	size_t max_users, int64_t give_up_ms, const struct refresh_ops *ops, void *context);
 /* Answers nobody. */
 void refresh_free(struct refresh *r);
 /* Whether there is room for `count` more users. */
@@ -42,15 +61,18 @@ bool refresh_ask(struct refresh *r, void *client, const struct span *names, size
 	int64_t deadline_ms);
 /* Give what is queued for as long as the worker takes it. */
 void refresh_pump(struct refresh *r);
-/* The worker's record of a user; false: it was not asked for that one. */
-bool refresh_record(struct refresh *r, struct span name, bool ok);
+/* The worker's record of a user, error NULL: its roster is right; false: it was not asked for that
+ * one. */
+bool refresh_record(struct refresh *r, struct span name, const char *error, int64_t now_ms);
+/* Whether an error is of a kind that passes: the network, or the web application, is down. */
+bool refresh_passes(const char *error);
 /* Count each user at the worker as done (for a worker that only takes names). */
 void refresh_all_done(struct refresh *r);
 /* The worker is gone, with all its names. Returns how many have failed by that. */
 size_t refresh_worker_died(struct refresh *r);
-/* Of the request that ends first; INT64_MAX: none. */
+/* Of the request that ends first, and the user to be tried again first; DEADLINE_NEVER: none. */
 int64_t refresh_deadline_ms(const struct refresh *r);
-/* Answer the requests whose deadline has passed. */
+/* Answer the requests whose deadline has passed, and queue users whose rest is over. */
 void refresh_tick(struct refresh *r, int64_t now_ms);
 /* Answer all. */
 void refresh_finish(struct refresh *r);
@@ -58,6 +80,8 @@ void refresh_finish(struct refresh *r);
 size_t refresh_requests(const struct refresh *r);
 /* Users known, and those of them that are at the worker. */
 size_t refresh_users(const struct refresh *r);
+/* Users that are queued or at the worker: those that rest are not among them. */
+size_t refresh_unfinished(const struct refresh *r);
 size_t refresh_busy(const struct refresh *r);
 
 /* The names of a request body: a JSON array of strings, each a user name (roster_user_valid()), in
@@ -68,8 +92,11 @@ struct refresh_names {
 	struct buf texts; /* private */
 };
 /* False: `why` (static) says what is wrong. Free the names in any case. */
-bool refresh_names_parse(
-	struct span body, size_t max_values, struct refresh_names *out, const char **why);
+bool refresh_names_parse(struct span body, size_t max_values, const char *host,
+	struct refresh_names *out, const char **why);
+/* Make name@HOST the localpart, where a host (normalised) is given. False: not a user name, or of
+ * another host. */
+bool refresh_name_local(struct span *name, const char *host);
 void refresh_names_free(struct refresh_names *names);
 
 /* The content of a worker's line. */

@@ -278,6 +278,7 @@ struct spool *spool_open(const char *dir, int *status)
 {
 	struct spool *s = xcalloc(1, sizeof(*s));
 	uint64_t random;
+	const char *wrong;
 	int error = 0;
 
 	s->fd = -1;
@@ -289,11 +290,14 @@ struct spool *spool_open(const char *dir, int *status)
 	s->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->dir_fd < 0 && !error)
 		error = -errno;
+	wrong = error ? NULL : io_folder_wrong(dir);
+	if (wrong)
+		error = -EPERM;
 	if (!error)
 		error = take_over(s);
 	if (!error)
 		return s;
-	err_error("cannot use the spool '%s': %s", dir, strerror(-error));
+	err_error("cannot use the spool '%s': %s", dir, wrong ? wrong : strerror(-error));
 	*status = io_error_status(
 		error, error == -ENOSPC || error == -EDQUOT ? EXIT_IO : EXIT_CONFIG);
 	spool_free(s);
@@ -357,6 +361,11 @@ void spool_remove(struct spool *s, struct span name)
 		}
 	}
 	buf_free(&line);
+}
+
+bool spool_has(const struct spool *s, struct span name)
+{
+	return tfind(&name, &s->tree, compare) != NULL;
 }
 
 size_t spool_count(const struct spool *s)

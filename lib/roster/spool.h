@@ -27,6 +27,7 @@ void spool_each(struct spool *s, void (*fn)(void *context, struct span name), vo
 bool spool_add(struct spool *s, const struct span *names, size_t count);
 /* Done with it. */
 void spool_remove(struct spool *s, struct span name);
+bool spool_has(const struct spool *s, struct span name);
 size_t spool_count(const struct spool *s);
 
 #endif

@@ -14,7 +14,7 @@ static void body(struct span text)
 	struct refresh_names names;
 	const char *why = NULL;
 
-	if (refresh_names_parse(text, 1000, &names, &why)) {
+	if (refresh_names_parse(text, 1000, NULL, &names, &why)) {
 		for (size_t i = 0; i < names.count; i++) {
 			REQUIRE(roster_user_valid(names.list[i]));
 			REQUIRE(!memchr(names.list[i].p, '\n', names.list[i].n));

@@ -30,10 +30,11 @@ static void on_answer(void *context, void *client, const struct refresh_result *
 		result->errors, result->late);
 }
 
-static void on_settled(void *context, struct span name)
+static void on_settled(void *context, struct span name, const char *error)
 {
 	struct worker *w = context;
 
+	(void)error;
 	buf_printf(&w->log, "settled %.*s\n", SPAN_ARG(name));
 }
 
@@ -43,7 +44,7 @@ static void begin(struct worker *w, size_t max_users)
 {
 	buf_init(&w->log, BUF_NO_MAX);
 	w->room = SIZE_MAX;
-	w->refresh = refresh_new(max_users, &ops, w);
+	w->refresh = refresh_new(max_users, 10000, &ops, w);
 }
 
 static void end(struct worker *w)
@@ -76,7 +77,7 @@ static bool ask(struct worker *w, const char *client, const char *names, int64_t
 
 static bool record(struct worker *w, const char *name, bool ok)
 {
-	return refresh_record(w->refresh, span_of(name), ok);
+	return refresh_record(w->refresh, span_of(name), ok ? NULL : "http-404", 0);
 }
 
 static void names_go_out_in_order(void)
@@ -180,7 +181,7 @@ static void records_of_others(void)
 
 	begin(&w, 10);
 	CHECK(!record(&w, "a", true));
-	CHECK(!refresh_record(w.refresh, SPAN_NONE, true));
+	CHECK(!refresh_record(w.refresh, SPAN_NONE, NULL, 0));
 	CHECK(ask(&w, "1", "a", 100));
 	CHECK(!record(&w, "a", true)); /* asked for, but not given yet */
 	CHECK(!record(&w, "b", true));
@@ -336,6 +337,97 @@ static void at_the_end_all_are_answered(void)
 	end(&w);
 }
 
+static bool keep_all(void *context, struct span name)
+{
+	(void)context;
+	(void)name;
+	return true;
+}
+
+/* What passes is tried again: after 1 s, 2 s, ..., behind what is new, until it is given up. */
+static void failures_that_pass(void)
+{
+	struct worker w;
+	struct refresh_ops keeping = ops;
+
+	keeping.keeps = keep_all;
+	buf_init(&w.log, BUF_NO_MAX);
+	w.room = SIZE_MAX;
+	w.refresh = refresh_new(10, 10000, &keeping, &w);
+	CHECK(ask(&w, "1", "a b c", 60000));
+	refresh_pump(w.refresh);
+	CHECK(refresh_record(w.refresh, SPAN("a"), "http-503", 1000));
+	CHECK(refresh_record(w.refresh, SPAN("b"), "http-404", 1000));
+	CHECK(refresh_record(w.refresh, SPAN("c"), "connect", 1000));
+	/* for good: only b */
+	HAPPENED(&w, "give a\ngive b\ngive c\nsettled b\nanswer 1 0/3/0\n");
+	CHECK_EQ_INT(refresh_users(w.refresh), 2);
+	CHECK_EQ_INT(refresh_deadline_ms(w.refresh), 2000);
+	refresh_tick(w.refresh, 1999);
+	refresh_pump(w.refresh);
+	HAPPENED(&w, "");
+	refresh_tick(w.refresh, 2000);
+	CHECK(ask(&w, "2", "d", 60000));
+	refresh_pump(w.refresh);
+	HAPPENED(&w, "give d\ngive a\ngive c\n");
+	CHECK(refresh_record(w.refresh, SPAN("a"), NULL, 2000));
+	CHECK(refresh_record(w.refresh, SPAN("c"), "timeout", 2000));
+	HAPPENED(&w, "settled a\n");
+	CHECK_EQ_INT(refresh_deadline_ms(w.refresh), 4000);
+	/* asked for anew it is new */
+	CHECK(ask(&w, "3", "c", 60000));
+	refresh_pump(w.refresh);
+	HAPPENED(&w, "give c\n");
+	CHECK(refresh_record(w.refresh, SPAN("c"), "server-timeout", 10999));
+	HAPPENED(&w, "answer 3 0/1/0\n");
+	refresh_tick(w.refresh, 15000);
+	refresh_pump(w.refresh);
+	CHECK(refresh_record(w.refresh, SPAN("c"), "http-500", 15000));
+	HAPPENED(&w, "give c\nsettled c\n"); /* since 1000 it is 10 s and more */
+	CHECK_EQ_INT(refresh_users(w.refresh), 1);
+	CHECK(refresh_passes("http-599") && refresh_passes("http-408") &&
+		refresh_passes("http-429"));
+	CHECK(!refresh_passes("http-404") && !refresh_passes("rejected") &&
+		!refresh_passes("too-many-removals") && !refresh_passes("not-json"));
+	end(&w);
+}
+
+/* A request for many names waits for each: that has a bound, too. */
+static void waits_have_a_bound(void)
+{
+	struct worker w;
+
+	begin(&w, 2);
+	for (int i = 0; i < 4; i++)
+		CHECK(ask(&w, "1", "a b", 100));
+	CHECK(!refresh_has_room(w.refresh, 1));
+	CHECK(!ask(&w, "1", "a", 100));
+	CHECK(ask(&w, NULL, "a", 100));
+	refresh_pump(w.refresh);
+	record(&w, "a", true);
+	CHECK(ask(&w, "1", "a", 100));
+	end(&w);
+}
+
+static void names_of_a_host(void)
+{
+	static const struct {
+		const char *name, *local;
+	} cases[] = {{"john@example.org", "john"}, {"john@EXAMPLE.org.", "john"}, {"john", "john"},
+		{"john@example.com", NULL}, {"a@b@example.org", NULL}, {"@example.org", NULL},
+		{"john@", NULL}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct span name = span_of(cases[i].name);
+		bool ok = refresh_name_local(&name, "example.org");
+
+		CHECK_MSG(ok == (cases[i].local != NULL), "%s", cases[i].name);
+		CHECK(!ok || span_is(name, cases[i].local));
+	}
+	struct span any = SPAN("john@example.com");
+	CHECK(refresh_name_local(&any, NULL) && span_is(any, "john@example.com"));
+}
+
 static void nobody_waits(void)
 {
 	struct worker w;
@@ -395,10 +487,11 @@ static void walk_answer(void *context, void *client, const struct refresh_result
 	w->wrong += result->late > result->errors;
 }
 
-static void walk_settled(void *context, struct span name)
+static void walk_settled(void *context, struct span name, const char *error)
 {
 	struct walk *w = context;
 
+	(void)error;
 	w->wrong += w->at_worker[*name.p - 'a']; /* its record has come */
 }
 
@@ -425,7 +518,8 @@ static void walk_record(struct walk *w)
 	bool was = w->at_worker[user];
 
 	w->at_worker[user] = false;
-	w->wrong += refresh_record(w->refresh, (struct span){&name, 1}, below(w, 2)) != was;
+	w->wrong += refresh_record(w->refresh, (struct span){&name, 1},
+			    below(w, 2) ? NULL : "http-404", 0) != was;
 }
 
 static void a_random_walk(void)
@@ -437,7 +531,7 @@ static void a_random_walk(void)
 	int64_t now_ms = 0;
 
 	w = (struct walk){.state = 42};
-	w.refresh = refresh_new(USERS - 1, &walk_ops, &w);
+	w.refresh = refresh_new(USERS - 1, 10000, &walk_ops, &w);
 	while (next < CLIENTS) {
 		size_t busy = 0;
 
@@ -514,7 +608,7 @@ static void bodies(void)
 		struct refresh_names names;
 		struct buf text;
 		const char *why = NULL;
-		bool ok = refresh_names_parse(span_of(cases[i].body), 100, &names, &why);
+		bool ok = refresh_names_parse(span_of(cases[i].body), 100, NULL, &names, &why);
 
 		buf_init(&text, BUF_NO_MAX);
 		CHECK_MSG(ok == (cases[i].names != NULL), "%s", cases[i].body);
@@ -587,6 +681,9 @@ int main(void)
 	TEST(a_worker_dies_while_more_is_asked);
 	TEST(who_only_takes_names_is_done_with_them);
 	TEST(at_the_end_all_are_answered);
+	TEST(failures_that_pass);
+	TEST(waits_have_a_bound);
+	TEST(names_of_a_host);
 	TEST(nobody_waits);
 	TEST(a_random_walk);
 	TEST(bodies);

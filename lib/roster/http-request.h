@@ -1,0 +1,35 @@
+/* roster/http-request.h - what a request's first lines mean: targets, hosts, web pages (RFC 9110,
+ * 9112)
+ *
+ * Pure: texts in, decisions out.
+ */
+#ifndef OUTBOARD_ROSTER_HTTP_REQUEST_H
+#define OUTBOARD_ROSTER_HTTP_REQUEST_H
+
+#include "base/buf.h"
+#include "base/span.h"
+
+enum http_resource {
+	HTTP_NOTHING,  /* there is none at this target */
+	HTTP_ALL,      /* /roster_admin/refresh */
+	HTTP_ONE,      /* /roster_admin/refresh/USER */
+	HTTP_HEALTH,   /* /health */
+	HTTP_BAD_NAME, /* /roster_admin/refresh/USER, of which the percent-encoding is malformed */
+};
+
+/* The resource of a target, in origin form ("/path") or absolute form ("http://host/path"), with or
+ * without a query. authority: what an absolute form says instead of the Host header; user: decoded,
+ * any bytes. Both are appended to. */
+enum http_resource http_target(struct span target, struct buf *authority, struct buf *user);
+
+/* The name in "name", "name:port", "[::1]:port", without brackets, or absent if it is malformed. */
+struct span http_host_name(struct span authority);
+/* Whether the name is one under which only this machine is meant: localhost, *.localhost, a
+ * loopback address. */
+bool http_host_is_loopback(struct span name);
+/* Whether scheme://host[:port] is an origin as browsers write it. */
+bool http_origin_valid(struct span origin);
+/* The "host:port" of a URL; absent if it is none. */
+struct span http_url_authority(struct span url);
+
+#endif
