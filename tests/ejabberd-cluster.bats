@@ -8,7 +8,6 @@ load tools/scenario
 
 setup_file()
 {
-	local node
 	epmd_start "$BATS_FILE_TMPDIR/epmd"
 	ejabberd_start "$BATS_FILE_TMPDIR/a" --tls off --no-delegate --node a@127.0.0.1 \
 		--listener 'cluster.test r1.test'

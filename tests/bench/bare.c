@@ -7,6 +7,7 @@
  *
  *     bare PORT SECRET     scenario jat; one target, impl@vhost.test/r1
  *     bare -               the same from standard input to standard output
+ *     bare answer PORT SECRET   a component that answers each request itself
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -39,6 +40,7 @@ struct bare {
 	int64_t in_at;	 /* stream offset of in[0] */
 	int64_t keep_at; /* of the open stanza's first byte after its tag, or of the next stanza */
 	unsigned depth;
+	bool answers;
 	char kind; /* first letter of the root's local name: i, p, m, h */
 	struct attr to, from, id, type;
 };
@@ -137,6 +139,19 @@ static void answer_iq(struct bare *b, int64_t end)
 	put(b, b->in + (b->keep_at - b->in_at), (size_t)(end - b->keep_at));
 }
 
+/* The answer of an implementing client has the payload of the request. */
+static void answer_self(struct bare *b, int64_t end)
+{
+	put_string(b, "<iq type='result' id='");
+	put(b, b->id.p, b->id.n);
+	put_string(b, "' to='");
+	put(b, b->from.p, b->from.n);
+	put_string(b, "' from='");
+	put(b, b->to.p, b->to.n);
+	put_string(b, "'>");
+	put(b, b->in + (b->keep_at - b->in_at), (size_t)(end - b->keep_at));
+}
+
 static void XMLCALL on_end(void *user, const char *name)
 {
 	struct bare *b = user;
@@ -145,11 +160,15 @@ static void XMLCALL on_end(void *user, const char *name)
 	(void)name;
 	if (--b->depth != 1)
 		return;
-	if (b->kind == 'h')
+	if (b->answers) {
+		if (b->kind == 'i' && b->type.n == 3)
+			answer_self(b, end);
+	} else if (b->kind == 'h') {
 		put_string(
 			b, "<presence type='subscribe' from='proxy.test' to='impl@vhost.test'/>");
-	if (b->kind == 'i')
+	} else if (b->kind == 'i') {
 		answer_iq(b, end);
+	}
 	b->keep_at = end;
 }
 
@@ -240,14 +259,15 @@ int main(int argc, char **argv)
 	static struct bare b;
 	bool pipe = argc == 2 && strcmp(argv[1], "-") == 0;
 
-	if (argc != 3 && !pipe) {
-		fputs("usage: bare PORT SECRET | bare -\n", stderr);
+	b.answers = argc == 4 && strcmp(argv[1], "answer") == 0;
+	if (argc != 3 && !pipe && !b.answers) {
+		fputs("usage: bare PORT SECRET | bare - | bare answer PORT SECRET\n", stderr);
 		return 64;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	b.secret = argc == 3 ? argv[2] : "";
+	b.secret = pipe ? "" : argv[argc - 1];
 	b.parser = XML_ParserCreateNS(NULL, ' ');
 	XML_SetUserData(b.parser, &b);
 	XML_SetElementHandler(b.parser, on_start, on_end);
-	return pipe ? filter(&b) : component(&b, argv[1]);
+	return pipe ? filter(&b) : component(&b, argv[argc - 2]);
 }

@@ -413,7 +413,7 @@ static void report(const struct load *l)
 
 	printf("round_trips=%" PRIu64 " rate=%.0f cpu_us=%.3f rss_kib=%lu server_us=%.3f "
 	       "server_rss_kib=%lu clients_us=%.3f\n",
-		l->round_trips, n / s, (double)l->program.cpu_ns / 1e3 / n,
+		l->round_trips, n / s, (double)(l->program.cpu_ns + l->program.tree_ns) / 1e3 / n,
 		status_kib(l->program.pid, "VmHWM"),
 		(double)(l->server.cpu_ns + l->server.tree_ns) / 1e3 / n,
 		status_kib(l->server.pid, "VmHWM"),
