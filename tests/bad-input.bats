@@ -48,12 +48,13 @@ load tools/scenario
 	printf '%s\n' $'\xef\xbb\xbf<?xml version="1.0" encoding="UTF-8"?>' "<message from='a@vhost.test/a' id='1'/>" \
 		'<!-- two' "<message from='a@vhost.test/a' id='no'/>" 'lines --> <?pi > ?>' \
 		$'\xef\xbb\xbf<message from=\'a@vhost.test/a\' id=\'2\'/><!---->' >in
-	{ printf '<!--%65529s-->' && echo "<message from='a@vhost.test/a' id='3'/>"; } >>in
+	{ printf '<!--%65529s-->' '' && echo "<message from='a@vhost.test/a' id='3'/>"; } >>in
 	run --separate-stderr jat-encode --domain proxy.test --encoding plain --stanza <in
 	assert_equal "$status" 0
+	# shellcheck disable=SC2154 # stderr: run
 	assert_equal "$stderr" ''
 	assert_equal "$(grep -o "id='.*'" <<<"$output" | grep -o "id='[^']*'" | tr '\n' ' ')" "id='1' id='2' id='3' "
-	{ printf '<!--%65530s-->' && echo "<message from='a@vhost.test/a' id='4'/>"; } >>in
+	{ printf '<!--%65530s-->' '' && echo "<message from='a@vhost.test/a' id='4'/>"; } >>in
 	echo "<message from='a@vhost.test/a' id='5'/>" >>in
 	run --separate-stderr jat-encode --domain proxy.test --encoding plain --stanza <in
 	assert_equal "$status" 65

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154 # echo_pid: start
+# shellcheck disable=SC2154,SC2153,SC2034 # echo_pid: start; FREE_PORT: servers; FAKE_PORT: stream
 # The component stream against a server that misbehaves on command.
 
 load lib

@@ -185,7 +185,7 @@ fails()
 said()
 {
 	local url
-	url=$app/body/%s?$(printf %s "$1" | jq -Rrs '@uri' | sed 's/%/%%/g')
+	url="$app/body/%s?$(printf %s "$1" | jq -Rrs '@uri' | sed 's/%/%%/g')"
 	shift
 	roster-fetch --url "$url" "$@" john
 }
@@ -271,9 +271,9 @@ roster-fetch: 2 contacts were left out"
 @test "a validator is kept only when what it stands for is older than 2 seconds" {
 	for kind in fresh aged; do
 		from "$kind" --cache cache >/dev/null
-		from "$kind" --cache cache >"$kind"
+		from "$kind" --cache cache >"$kind.out"
 	done
-	assert_equal "$(jq -r .status fresh aged)" $'ok\nunchanged'
+	assert_equal "$(jq -r .status fresh.out aged.out)" $'ok\nunchanged'
 	refute grep -q 'fresh.*if-' requests
 	assert grep -q 'aged.*if-none-match=.*if-modified-since' requests
 }
