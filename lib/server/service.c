@@ -193,8 +193,6 @@ static void tell_drain(struct service *s)
 
 static void service_finish(struct service *s, int status)
 {
-	struct link *link = service_link(s);
-
 	if (s->phase >= PHASE_ENDING)
 		return;
 	s->phase = PHASE_ENDING;
@@ -203,15 +201,13 @@ static void service_finish(struct service *s, int status)
 	loop_timer_clear(s->loop, &s->tick);
 	loop_timer_clear(s->loop, &s->drain);
 	loop_timer_clear(s->loop, &s->end);
-	/* Who filters a file may read the end of the output when he likes. */
+	/* The reader of a filter's output may be arbitrarily slow. */
 	if (!s->input_ended)
 		loop_timer_set(s->loop, &s->end, service_now_ms(s) + LAST_WORDS_MS);
 	s->last_words_max_ms = service_now_ms(s) + LAST_WORDS_MAX_MS;
 	if (transport_is_up(s->transport)) {
 		struct turn turn = service_turn(s);
 
-		if (link)
-			link_lift_bound(link);
 		/* What comes in from here on is not waited for either. */
 		tell_drain(s);
 		if (s->ops.finish)
