@@ -227,6 +227,28 @@ told() { grep "<message" alice.out | grep -F "<subject>$1</subject>" | grep -qF 
 	done
 }
 
+# --- asking
+
+@test "ping and version of many addresses" {
+	for kind in prosody ejabberd; do
+		on "$kind"
+		client impl
+		{
+			echo example.org
+			echo impl@example.org/a
+			for ((i = 0; i < 1000; i++)); do echo "nobody$i@example.org/x"; done
+		} >"$R/var/lib/outboard/jids"
+		part 'ASKING: Ping and version of many addresses.1' >pings
+		assert_equal "$(wc -l <pings)" 1002
+		assert_file_contains pings "^example.org	ok$"
+		assert_equal "$(grep -c '^nobody.*	service-unavailable$' pings)" 1000
+		part 'ASKING: Ping and version of many addresses.2' >versions
+		assert_file_contains versions "^impl@example.org/a	name lives in a client$"
+		assert_file_contains versions "^example.org	.*name "
+		end impl || true
+	done
+}
+
 # --- watching
 
 @test "wait until a user comes online" {
