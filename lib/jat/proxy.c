@@ -385,6 +385,17 @@ static enum writer_status answer(
 	return writer_stanza(turn->writer, s, &edit);
 }
 
+/* A successor is not to take another answer to this request on its token. */
+static void mark_key(struct jatproxy *p, struct span key)
+{
+	char mark[MARK_CHARS + 1];
+
+	if (!p->config.marked)
+		return;
+	mark_of(key, mark);
+	p->config.marked(p->config.context, mark);
+}
+
 static void ending(void *context, struct request *r, enum request_end end, int64_t now_ms)
 {
 	static const enum counter counters[REQUEST_ENDS] = {
@@ -397,14 +408,12 @@ static void ending(void *context, struct request *r, enum request_end end, int64
 		[END_NO_ROOM] = COUNT_CONSTRAINT,
 	};
 	struct jatproxy *p = context;
-	char mark[MARK_CHARS + 1];
 
 	(void)now_ms;
 	p->counters[counters[end]]++;
-	if (end == END_ANSWERED || !p->config.marked || r->tries_count == 0)
-		return;
-	mark_of(request_key(r), mark);
-	p->config.marked(p->config.context, mark);
+	/* a session may answer yet: ours was an error, or another one had the request, too */
+	if (r->tries_count >= (end == END_ANSWERED ? 2 : 1))
+		mark_key(p, request_key(r));
 }
 
 static void handed_again(void *context, struct request *r)
@@ -451,6 +460,8 @@ static bool grace_answer(struct jatproxy *p, const struct stanza *s, struct span
 	if (token.p[0] == ALIAS_MARK ||
 		!marks_take(p->marks, key_of_token(p, token, s->id), turn->now_ms))
 		return false;
+	/* another session may have had the request, too, and this process may crash as well */
+	mark_key(p, buf_span(&p->key));
 	p->counters[COUNT_ANSWERS]++;
 	if (s->refusal || writer_stanza(turn->writer, s, &edit) != WRITER_OK)
 		requests_refuse(p->requests, &request, ERROR_POLICY_VIOLATION, turn);
