@@ -15,7 +15,7 @@
 
 #define NO_SLOT SIZE_MAX
 
-/* A descriptor has a place for who reads it and one for who writes it. */
+/* A descriptor can have one watcher for its input and one for its output. */
 enum side { SIDE_IN, SIDE_OUT };
 
 struct watch {

@@ -14,8 +14,8 @@
 #include "loop/sink.h"
 
 #define READ_BYTES (64 * 1024)
-/* After a deadline: more than a pipe or socket holds, so that one who writes for ever does not win.
- */
+/* Reads after the deadline: more than a pipe or socket holds, and still a bound for a peer that
+ * writes for ever. */
 #define LATE_READS 128
 
 struct source {

@@ -1,22 +1,22 @@
 /* server/component.h - a component's stream to its server (XEP-0114)
  *
- * Connects (loop/dial.h), opens the stream in
- * jabber:component:accept, authenticates with SHA-1 of stream id and secret
- * (XEP-0114 3), hands over stanzas, and connects again with capped exponential
+ * Connects (loop/dial.h), opens the stream in jabber:component:accept, authenticates with SHA-1 of
+ * stream id and secret (XEP-0114 3), hands over stanzas, and connects again with capped exponential
  * backoff and jitter when the stream ends (on loopback at most 5 s, but for conflict and unknown
- * domain). TCP_NODELAY and keepalives are on. Stream errors
- * (RFC 6120 4.9) are logged by name; the secret never is. What the server had not taken when a
- * stream was lost is logged in bytes.
+ * domain). Stream errors (RFC 6120 4.9) are logged by name; the secret never is. What the server
+ * had not taken when a stream was lost is logged in bytes.
  *
  * Ends for good (gave_up):
- *   EXIT_DENIED       bad secret (not-authorized before the handshake). ejabberd answers the same
- * for a domain that it does not know EXIT_CONFIG       a domain the server does not know
- * (host-unknown, also invalid-namespace and improper-addressing) on the first stream; later, when
- * it once was known, the server is being set up anew: long backoff EXIT_UNAVAILABLE  retries (more
- * than 0) used up, and no connection was ever made EXIT_PROTOCOL     retries used up, the peer
- * broke the protocol each time in the row EXIT_TEMPORARY    retries used up otherwise conflict
- * (another component holds the domain) keeps trying with long backoff: a standby waits and takes
- * over.
+ *   EXIT_DENIED       bad secret (not-authorized before the handshake). ejabberd answers the
+ *                     same for a domain that it does not know
+ *   EXIT_CONFIG       a domain the server does not know (host-unknown, also invalid-namespace
+ *                     and improper-addressing) on the first stream; later, when it once was
+ *                     known, the server is being set up anew: long backoff
+ *   EXIT_UNAVAILABLE  retries (more than 0) used up, and no connection was ever made
+ *   EXIT_PROTOCOL     retries used up, the peer broke the protocol each time in the row
+ *   EXIT_TEMPORARY    retries used up otherwise
+ * conflict (another component holds the domain) keeps trying with long backoff: a standby waits
+ * and takes over.
  *
  * A stream on which nothing was written for COMPONENT_SPACE_MS gets a space (RFC 6120 4.6.1). With
  * ping_interval_ms a stream on which nothing was read that long gets a ping to ourselves

@@ -171,7 +171,7 @@ int service_run(const struct service_config *config, const struct service_ops *o
 struct turn service_turn(const struct service *s);
 /* Whether ops.finish is being called, or was. */
 bool service_ending(const struct service *s);
-/* Whether the link is down or its output congested: who produces output had better wait. */
+/* Whether the link is down or its output congested: whatever produces output should wait. */
 bool service_congested(const struct service *s);
 /* Whether the link is left unread (a handler's pipe is full), also the next one after a reconnect.
  */

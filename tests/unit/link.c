@@ -653,6 +653,86 @@ static void files_are_just_read_and_written(void)
 	unlink(out_name);
 }
 
+/* Halves ---------------------------------------------------------------------- */
+
+static void on_sink_failed(void *context, int error)
+{
+	struct probe *p = context;
+
+	p->ended++;
+	p->error = error;
+	loop_stop(p->loop, 0);
+}
+
+static void sink_alone_learns_that_nobody_reads(void)
+{
+	static const struct sink_ops sink_ops = {.failed = on_sink_failed};
+	struct probe p;
+	struct sink *sink;
+	char got[3] = "";
+	int fds[2];
+
+	if (pipe(fds) < 0)
+		abort();
+	probe_begin(&p);
+	sink = sink_new(p.loop, fds[1], &(struct sink_config){.kind = WRITER_PIPE}, &sink_ops, &p);
+	sink_send_raw(sink, SPAN("ab"));
+	CHECK(sink_flush(sink, 0));
+	CHECK(read(fds[0], got, 2) == 2 && strcmp(got, "ab") == 0);
+	close(fds[0]);
+	probe_run(&p);
+	CHECK_EQ_INT(p.ended, 1);
+	CHECK_EQ_INT(p.error, EPIPE);
+	CHECK_EQ_INT(sink_error(sink), EPIPE);
+	sink_free(sink);
+	probe_end(&p);
+	close(fds[1]);
+}
+
+static void on_source_line(void *context, struct span line, size_t number)
+{
+	struct probe *p = context;
+
+	buf_printf(&p->ids, "%zu:%.*s ", number, SPAN_ARG(line));
+}
+
+static void source_alone_waits_for_the_sink_that_holds_it(void)
+{
+	static const struct source_ops source_ops = {.line = on_source_line, .ended = on_ended};
+	static const struct sink_ops sink_ops = {.failed = on_sink_failed};
+	static char much[3 << 20];
+	struct probe p;
+	struct sink *sink;
+	struct source *source;
+	int fds[4];
+
+	two_pipes(fds, fds + 2);
+	probe_begin(&p);
+	sink = sink_new(p.loop, fds[3],
+		&(struct sink_config){.kind = WRITER_PIPE, .max_queue_bytes = 1 << 20}, &sink_ops,
+		&p);
+	source = source_new(p.loop, fds[0],
+		&(struct source_config){.max_line_bytes = 100, .held_by = sink}, &source_ops, &p);
+	sink_send_raw(sink, (struct span){much, sizeof(much)});
+	put(fds[1], "one\ntwo\nlast");
+	close(fds[1]);
+	CHECK(sink_congested(sink));
+	loop_timer_set(p.loop, &p.patience, loop_now_ms(p.loop) + 50);
+	loop_run(p.loop);
+	CHECK(p.in_vain && p.ended == 0 && buf_length(&p.ids) == 0);
+	p.in_vain = false;
+	sink_discard(sink);
+	loop_timer_set(p.loop, &p.patience, loop_now_ms(p.loop) + 20000);
+	probe_run(&p);
+	CHECK_EQ_STR(buf_string(&p.ids), "1:one 2:two 3:last ");
+	CHECK_EQ_INT(p.why, LINK_EOF);
+	source_free(source);
+	sink_free(sink);
+	probe_end(&p);
+	close(fds[0]);
+	close_all(fds + 2, 2);
+}
+
 int main(int argc, char **argv)
 {
 	(void)argc;
@@ -675,5 +755,7 @@ int main(int argc, char **argv)
 	TEST(hard_maximum_can_be_lifted);
 	TEST(waits_for_the_end);
 	TEST(files_are_just_read_and_written);
+	TEST(sink_alone_learns_that_nobody_reads);
+	TEST(source_alone_waits_for_the_sink_that_holds_it);
 	return check_done();
 }
