@@ -1341,3 +1341,106 @@ y"
 		    assert c['pending_requests'] == 0, c
 	END
 }
+
+# --- handlers that speak first, and what is said once
+
+@test "--handler-messages: messages from DOMAIN, its accounts and resources; not from others, not without to, no errors" {
+	delegation <<-'END'
+		h = Handler()
+		with Manage('--handler-messages', handler=h) as p:
+		    for from_ in (None, D, 'news@' + D, D + '/news'):
+		        h.send("<message to='%s' id='m'%s><event xmlns='urn:e'><x xmlns=''/></event></message>" % (ALICE, from_ and " from='%s'" % from_ or ''))
+		        p.expect("<message to='%s' id='m' from='%s'><event xmlns='urn:e'><x xmlns=''/></event></message>" % (ALICE, from_ or D))
+		    for bad, why in (("<message><a/></message>", 'without a valid to'), ("<message to='%s' type='error'/>" % ALICE, 'of type error'),
+		                     ("<message to='%s' from='alice@vhost.test'/>" % ALICE, 'handler-messages=users'),
+		                     ("<message to='%s' from='evil.test'/>" % ALICE, 'not ours'), ("<message to='%s' from='x@%s/r'/>" % (ALICE, D), 'not ours')):
+		        h.send(bad)
+		        p.wait_stderr(why)
+		    p.send("<message type='error' from='%s' to='%s'><error type='cancel'><gone xmlns='%s'/></error></message>" % (ALICE, D, STANZAS))
+		    p.send(envelope(ask()))
+		    h.answer(h.next())
+		    p.result('o1')
+		h = Handler('none')
+		with Manage(handler=h) as p:
+		    h.send("<message to='%s'/>" % ALICE, "<message to='%s'/>" % ALICE)
+		    p.wait_stderr('--handler-messages is not given')
+		    p.nothing()
+		    assert p.stderr.count('\n') == 1, p.stderr
+		h = JsonHandler('json')
+		with Manage('--handler-messages', '--json', handler=h) as p:
+		    h.send(json.dumps(dict(kind='message', to=ALICE)))
+		    p.expect("<message to='%s' from='%s'/>" % (ALICE, D))
+	END
+}
+
+@test "--handler-messages=users: wrapped where it is granted; held for the grant, then refused with the lines to add" {
+	delegation <<-'END'
+		grant = ("<message from='%s' to='%s'><privilege xmlns='urn:xmpp:privilege:%d'><perm access='message' type='outgoing'/></privilege></message>")
+		message = "<message to='bob@far.test' from='alice@vhost.test' id='m'><event xmlns='urn:e'/></message>"
+		for version in (1, 2):
+		    h = Handler('h%d' % version)
+		    with Manage('--handler-messages=users', handler=h) as p:
+		        h.send(message)
+		        p.nothing()
+		        p.send(grant % ('evil.test', D, version))
+		        p.nothing()
+		        p.send(grant % (HOST, D, version))
+		        for _ in range(2):
+		            p.expect("<message to='%s' from='%s'><privilege xmlns='urn:xmpp:privilege:%d'><forwarded xmlns='urn:xmpp:forward:0'>"
+		                     "<message xmlns='jabber:client' to='bob@far.test' from='alice@vhost.test' id='m'><event xmlns='urn:e'/></message>"
+		                     "</forwarded></privilege></message>" % (HOST, D, version))
+		            h.send(message)
+		        p.next()
+		        h.send(message.replace('vhost.test', 'vhost.test/r'), message.replace('vhost.test', 'other.test'))
+		        p.wait_stderr('neither ours nor a bare JID')
+		        p.nothing()
+		h = Handler('never')
+		with Manage('--handler-messages=users', handler=h) as p:
+		    h.send(message)
+		    p.wait_stderr('Prosody, Component')
+		    for line in ('has not granted', 'privileged_entities = { ["%s"] = { message = "outgoing" } }' % D, 'mod_privilege: message: outgoing'):
+		        assert line in p.stderr, p.stderr
+		    p.nothing()
+	END
+}
+
+@test "a host that is no --host, in an envelope or an announcement, is named with the option to add" {
+	delegation <<-'END'
+		for stanza in (envelope(ask(to='new.test', from_='u@new.test/r'), from_='new.test'),
+		               "<message from='new.test' to='%s'><delegation xmlns='urn:xmpp:delegation:2'><delegated namespace='%s'/></delegation></message>" % (D, NS),
+		               "<iq type='get' id='n' from='new.test' to='%s'><query xmlns='%s' node='urn:xmpp:delegation:1::%s'/></iq>" % (D, DISCO, NS)):
+		    with Manage(handler=('cat',)) as p:
+		        p.send(stanza, stanza, stanza)
+		        p.wait_stderr('add --host new.test')
+		        p.drain()
+		        assert p.stderr.count('--host new.test') == 1, p.stderr
+	END
+}
+
+@test "nobody announces anything: the lines of both servers; a --namespace that is not announced: its name" {
+	secret_file
+	fake "up
+		wait-for told
+		end"
+	start manage manage --host other.test -- cat
+	wait_for grep -q 'ejabberd: mod_delegation' manage.err
+	: >told
+	grep -q 'no host has told that it delegates anything' manage.err
+	grep -qF 'Prosody, VirtualHost "vhost.test": modules_enabled = { "delegation" }; delegations = { ["urn:test:one"] = { jid = "deleg.test" } }' manage.err
+	grep -qF 'Prosody, VirtualHost "other.test"' manage.err
+	grep -qF 'Prosody, Component "deleg.test": modules_enabled = { "delegation" }' manage.err
+	grep -q 'mod_privilege' manage.err
+	await fake
+	end manage
+	rm -f told
+	fake "up
+		send <message from='vhost.test' to='deleg.test'><delegation xmlns='urn:xmpp:delegation:2'><delegated namespace='urn:test:one'/></delegation></message>
+		wait-for told
+		end"
+	start manage manage --namespace urn:test:two -- cat
+	wait_for grep -q "delegates 'urn:test:two'" manage.err
+	: >told
+	refute grep -q "no host has told that it delegates 'urn:test:one'" manage.err
+	await fake
+	end manage
+}

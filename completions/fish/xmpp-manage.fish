@@ -11,6 +11,7 @@ complete -c xmpp-manage -s p -l per-request -d 'run HANDLER once for each reques
 complete -c xmpp-manage -s j -l jobs -x -d 'most handlers at once with --per-request (default 8)'
 complete -c xmpp-manage -s w -l timeout -x -d 'how long a request may take (default 25)'
 complete -c xmpp-manage -l handler-requests -d 'let the handler send requests to the hosts and their accounts'
+complete -c xmpp-manage -l handler-messages -a 'users' -d 'let the handler send messages from DOMAIN, or also from the hosts\' users'
 complete -c xmpp-manage -l json -d 'the handler reads and writes objects as of stanza-to-json'
 complete -c xmpp-manage -s d -l domain -x -d 'the component\'s own domain'
 complete -c xmpp-manage -s c -l connect -x -a '(__fish_print_hostnames)' -d 'the server\'s component port; without it a filter'

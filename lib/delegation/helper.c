@@ -62,9 +62,11 @@ struct helper *helper_new(const struct helper_config *config)
 	h->max_reply_bytes = config->json ? jsonlines_max_bytes(limits->max_stanza_bytes)
 					  : (size_t)limits->max_stanza_bytes;
 	if (config->json)
-		h->json = jsonlines_new(&replies, !config->messages);
+		h->json = jsonlines_new(&replies, true);
 	else
 		h->replies = reader_new(&replies);
+	if (config->json && config->messages)
+		jsonlines_take_messages(h->json);
 	loop_timer_init(&h->again, turn_again, h);
 	return h;
 }
@@ -335,6 +337,7 @@ static void on_turn(void *context)
 	if (fairqueue_count(h->queue))
 		feed(h);
 	service_hold(h->service, is_congested(h));
+	wait |= h->ops.full && h->ops.full(h->self);
 	if (h->handler)
 		handler_hold(h->handler, wait);
 	if (h->pipe)

@@ -33,6 +33,8 @@ struct helper_ops {
 	void (*reply)(void *self, struct span id, const struct stanza *reply, struct turn *turn);
 	/* The handler that stays has died: what it held is lost. */
 	void (*died)(void *self, struct turn *turn);
+	/* Whether it is to be left unread for now; may be NULL. */
+	bool (*full)(const void *self);
 };
 
 struct helper_config {

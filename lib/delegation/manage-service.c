@@ -188,6 +188,8 @@ const char *manageservice_check(const struct manageservice_config *c)
 		return "a HANDLER is needed";
 	if (c->per_request && c->handler_requests)
 		return "--handler-requests needs a persistent handler";
+	if (c->per_request && c->handler_messages)
+		return "--handler-messages needs a persistent handler";
 	if (c->service.connect && !secret_given(&c->service.secret))
 		return "--connect needs --secret-file";
 	return NULL;
@@ -209,6 +211,8 @@ static struct manage *make_manage(struct manageservice *ms)
 		.trusted = ms->trusted.jids,
 		.trusted_count = ms->trusted.count,
 		.handler_requests = c->handler_requests,
+		.messages = c->handler_messages != NULL,
+		.users_messages = c->handler_messages && *c->handler_messages,
 		.stays = !c->per_request,
 		.passthrough = !c->service.connect,
 		.hand = helper_hand,
@@ -228,6 +232,7 @@ static int run(struct manageservice *ms)
 		.per_request = c->per_request,
 		.jobs = (size_t)c->jobs,
 		.json = c->json,
+		.messages = c->handler_messages != NULL,
 		.timeout_ms = c->timeout_ms,
 		.max_pending = (size_t)c->limits.pending,
 		.max_pending_bytes = buf_bytes(c->limits.pending_bytes),

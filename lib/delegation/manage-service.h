@@ -17,6 +17,7 @@ struct manageservice_config {
 	size_t namespaces_count;
 	const char *disco_file;
 	bool per_request, handler_requests;
+	const char *handler_messages; /* NULL: none; "" or "users" */
 	bool json; /* the handler reads and writes objects, our own pipe too if it is the handler */
 	int64_t jobs, timeout_ms;
 	struct delegation_limits limits;

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "delegation/announced.h"
 #include "delegation/delegation.h"
+#include "delegation/outgoing.h"
 #include "xmpp/jid.h"
 #include "xmpp/reader.h"
 #include "xmpp/reply.h"
@@ -75,6 +76,7 @@ struct manage {
 	struct requests *requests;
 	struct shares *shares;
 	struct announced *announced;
+	struct outgoing *outgoing; /* NULL: without --handler-messages */
 	LIST_HEAD(, delegated) delegated;
 	uint64_t serial;
 	char run[17]; /* makes the serials of this run unlike those of another */
@@ -310,6 +312,11 @@ struct manage *manage_new(const struct manage_config *config)
 	LIST_INIT(&m->delegated);
 	new_requests(m);
 	m->announced = announced_new(&m->config);
+	if (config->messages)
+		m->outgoing = outgoing_new(&(struct outgoing_config){.domain = config->domain,
+			.hosts = config->hosts,
+			.hosts_count = config->hosts_count,
+			.users = config->users_messages});
 	snprintf(m->run, sizeof(m->run), "%016llx",
 		(unsigned long long)config->random(config->random_context));
 	buf_init(&m->spare, BUF_NO_MAX);
@@ -326,6 +333,7 @@ void manage_free(struct manage *m)
 	requests_free(m->requests);
 	shares_free(m->shares);
 	announced_free(m->announced);
+	outgoing_free(m->outgoing);
 	buf_free(&m->spare);
 	disco_free(&m->own);
 	free(m);
@@ -343,8 +351,16 @@ static size_t manage_metrics(const void *self, struct metric *out, size_t max)
 	const struct manage *m = self;
 	const struct metric pending = {"pending_requests", NULL,
 		"requests waiting for their answer", METRIC_GAUGE, requests_count(m->requests)};
+	struct metric messages[] = {
+		{"handler_messages", NULL, "messages of the handler sent", METRIC_COUNTER, 0},
+		{"handler_messages_refused", NULL, "messages of the handler not sent",
+			METRIC_COUNTER, 0}};
 	size_t n = metrics_add(out, 0, max, &pending, 1);
 
+	if (m->outgoing) {
+		outgoing_counts(m->outgoing, &messages[0].value, &messages[1].value);
+		n = metrics_add(out, n, max, messages, 2);
+	}
 	return metrics_add_counters(out, n, max, counter_names, m->counters, COUNTERS);
 }
 
@@ -555,6 +571,9 @@ static void manage_stanza(void *self, const struct stanza *s, struct turn *turn)
 		on_iq(m, s, turn);
 	} else if (s->kind == STANZA_MESSAGE && s->type != TYPE_ERROR && is_delegation(s)) {
 		on_advertisement(m, s, turn);
+	} else if (m->outgoing && s->kind == STANZA_MESSAGE && host_of(m, s->from).p &&
+		   outgoing_granted(m->outgoing, s, turn)) {
+		return;
 	} else {
 		m->counters[COUNT_IGNORED]++;
 	}
@@ -614,12 +633,27 @@ static void on_handler_request(struct manage *m, const struct stanza *s, struct 
 	tell_error(m, s->to, s->id, ERROR_RESOURCE_CONSTRAINT);
 }
 
+/* A message of the handler's own (--handler-messages). */
+static void on_handler_message(struct manage *m, const struct stanza *s, struct turn *turn)
+{
+	const char *wrong = m->outgoing ? outgoing_message(m->outgoing, s, turn)
+					: "--handler-messages is not given";
+
+	if (!wrong)
+		return;
+	err_log_limited(err_limit_of(&m->junk, turn->now_ms, wrong, NULL, 0), turn->now_ms,
+		ERR_WARNING, "a message of the handler is not sent: %s", wrong);
+	m->counters[COUNT_STRAY]++;
+}
+
 static void handler_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
 	struct manage *m = self;
 	struct request *r = request_at_handler(m, s->id);
 
-	if (stanza_is_request(s)) {
+	if (s->kind == STANZA_MESSAGE) {
+		on_handler_message(m, s, turn);
+	} else if (stanza_is_request(s)) {
 		on_handler_request(m, s, turn);
 	} else if (r && s->kind == STANZA_IQ) {
 		on_reply(m, r, s, turn);
@@ -684,13 +718,25 @@ static void manage_up(void *self, struct turn *turn)
 	announced_up(m->announced, turn->now_ms);
 }
 
+static void manage_down(void *self, struct turn *turn)
+{
+	struct manage *m = self;
+
+	(void)turn;
+	if (m->outgoing)
+		outgoing_down(m->outgoing);
+}
+
 static int64_t manage_deadline(const void *self)
 {
 	const struct manage *m = self;
 	int64_t open_ms = requests_deadline(m->requests);
 	int64_t announced_ms = announced_deadline(m->announced);
+	int64_t outgoing_ms = m->outgoing ? outgoing_deadline(m->outgoing) : DEADLINE_NEVER;
 
-	return open_ms < announced_ms ? open_ms : announced_ms;
+	if (announced_ms < open_ms)
+		open_ms = announced_ms;
+	return outgoing_ms < open_ms ? outgoing_ms : open_ms;
 }
 
 static void manage_tick(void *self, struct turn *turn)
@@ -699,6 +745,8 @@ static void manage_tick(void *self, struct turn *turn)
 
 	requests_tick(m->requests, turn);
 	announced_tick(m->announced, turn);
+	if (m->outgoing)
+		outgoing_tick(m->outgoing, turn);
 }
 
 static void manage_drain(void *self, struct turn *turn)
@@ -720,6 +768,7 @@ static void manage_finish(void *self, struct turn *turn)
 const struct service_ops manage_ops = {
 	.fold = true,
 	.up = manage_up,
+	.down = manage_down,
 	.stanza = manage_stanza,
 	.tick = manage_tick,
 	.deadline = manage_deadline,
@@ -730,5 +779,16 @@ const struct service_ops manage_ops = {
 	.handler_requests = manage_open_requests,
 };
 
-const struct helper_ops manage_helper_ops = {
-	.stanza = handler_stanza, .bad = handler_bad, .reply = job_reply, .died = handler_died};
+static bool handler_full(const void *self)
+{
+	const struct manage *m = self;
+
+	return m->outgoing && outgoing_full(m->outgoing);
+}
+
+const struct helper_ops manage_helper_ops = {.full = handler_full,
+
+	.stanza = handler_stanza,
+	.bad = handler_bad,
+	.reply = job_reply,
+	.died = handler_died};

@@ -30,8 +30,10 @@ struct manage_config {
 	const struct span *trusted;
 	size_t trusted_count;
 	bool handler_requests;
-	bool stays;	  /* the handler: not one for each request */
-	bool passthrough; /* filter: what is not addressed to the domain is copied */
+	bool messages;	     /* --handler-messages */
+	bool users_messages; /* --handler-messages=users */
+	bool stays;	     /* the handler: not one for each request */
+	bool passthrough;    /* filter: what is not addressed to the domain is copied */
 	/* The handler: see helper_hand(), helper_over(), helper_tell(). */
 	bool (*hand)(void *helper, const struct helper_request *request);
 	void (*over)(void *helper, struct span id);

@@ -8,7 +8,7 @@
 #define GROWTH 16
 
 struct jsonlines {
-	bool only_iq;
+	bool only_iq, messages;
 	size_t max_stanza_bytes;
 	struct reader *reader;
 	struct buf xml, id;
@@ -56,6 +56,11 @@ struct jsonlines *jsonlines_new(const struct reader_config *limits, bool only_iq
 	return j;
 }
 
+void jsonlines_take_messages(struct jsonlines *j)
+{
+	j->messages = true;
+}
+
 void jsonlines_free(struct jsonlines *j)
 {
 	if (!j)
@@ -88,5 +93,7 @@ const char *jsonlines_read(
 	if (!reader_one(j->reader, buf_span(&j->xml), s))
 		return "a start tag that is too large";
 	s->line = number;
+	if (j->messages && s->kind == STANZA_MESSAGE)
+		return NULL;
 	return j->only_iq && s->kind != STANZA_IQ ? "not an iq" : NULL;
 }

@@ -21,6 +21,8 @@ struct jsonlines;
 
 /* *limits is copied. only_iq: an object without a kind is an iq, and other kinds are refused. */
 struct jsonlines *jsonlines_new(const struct reader_config *limits, bool only_iq);
+/* Of only_iq: messages are taken as well. */
+void jsonlines_take_messages(struct jsonlines *j);
 void jsonlines_free(struct jsonlines *j);
 /* Read the object that is the whole text, as line `number`. A text with more values than the
  * largest stanza has is refused unread: they would take hundreds of times its bytes. NULL, and *s
