@@ -206,7 +206,7 @@ forged=(
 	done
 	lies+="send <message from='vhost.test' id='@1'><wrong xmlns='urn:q'/></message>
 		send <iq type='get' from='vhost.test' to='d.test' id='@1'><wrong xmlns='urn:q'/></iq>
-		expect <iq type=.error. id=.[^>]* to=.vhost.test. from=.d.test.><error type=.cancel.><service-unavailable
+		expect <iq type=.error. id=.[^>]* to=.vhost.test. from=.d.test.><error type=.wait.><recipient-unavailable
 		send <iq type='nothing' from='vhost.test' id='@1'><wrong xmlns='urn:q'/></iq>"
 	fake "up
 		take 1
@@ -396,7 +396,7 @@ delayed='up
 	take 3
 	send <iq type="result" from="vhost.test" id="@3"/>
 	send <iq type="get" from="vhost.test" to="d.test" id="p"><x/></iq>
-	expect service-unavailable
+	expect recipient-unavailable
 	say looked-at
 	wait-for go
 	send <iq type="result" from="vhost.test" id="@2"/>

@@ -343,7 +343,7 @@ static int64_t reply_timeout_ms(const struct iq_config *config)
 
 static void send_request(struct iq *q, struct slot *slot, const struct stanza *s)
 {
-	struct stanza_edit edit = {.to = s->to.n ? SPAN_NONE : span_of(slot->to)};
+	struct stanza_edit edit = {.to = s->to.n || !buf_length(&q->to) ? SPAN_NONE : buf_span(&q->to)};
 	char id[64];
 
 	snprintf(id, sizeof(id), "%016" PRIx64 "%016" PRIx64 "-%" PRIu64, q->run[0], q->run[1],
@@ -370,7 +370,7 @@ static void send_request(struct iq *q, struct slot *slot, const struct stanza *s
 static void take_stanza(void *context, const struct stanza *s)
 {
 	struct iq *q = context;
-	struct span to = s->to.n ? s->to : buf_span(&q->to);
+	struct span to = s->to.n ? s->to : span_of(q->config->to);
 	struct span from = s->from;
 	const char *wrong;
 	struct buf expected;
