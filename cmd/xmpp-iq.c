@@ -22,7 +22,10 @@ static const struct opt options[] = {
 		&config.json},
 	{"batch", 'b', OPT_FLAG, NULL, "requests on standard input, the reply of each out",
 		&config.batch},
-	{"unordered", 'u', OPT_FLAG, NULL, "print replies as they come, with --batch",
+	{"each", 0, OPT_FLAG, NULL,
+		"JIDs on standard input, the payload to each, and out: JID, TAB, reply",
+		&config.each},
+	{"unordered", 'u', OPT_FLAG, NULL, "print replies as they come, with --batch and --each",
 		&config.unordered},
 	{"reply-timeout", 'w', OPT_SECONDS, "SECONDS",
 		"how long a reply may take (default: as --timeout)", &config.reply_timeout_ms,
@@ -32,7 +35,7 @@ static const struct opt options[] = {
 static const struct opt login_options[] = {LOGIN_OPTIONS(config.login), {0}};
 static const struct opt limits[] = {
 	{"pending", 0, OPT_INT, NULL,
-		"most requests read and not answered in print, with --batch (default 1000)",
+		"most requests read and not answered in print, of many (default 1000)",
 		&config.max_pending, .min = 1, .max = 1000000},
 	STREAM_LIMITS(config.login),
 	{0},
@@ -42,6 +45,7 @@ static const struct opt *const tables[] = {options, login_options, NULL};
 static const char *const usage[] = {
 	"--domain DOMAIN --secret-file FILE --to JID [OPTION...] [PAYLOAD|-]",
 	"--jid JID --password-file FILE --to JID [OPTION...] [PAYLOAD|-]",
+	"--jid JID --password-file FILE --each [OPTION...] [PAYLOAD]",
 	NULL,
 };
 static const struct opt_program program = {

@@ -689,3 +689,61 @@ time.sleep(float(sys.argv[2]))' "$1" "$2"
 	await fake
 	assert_equal "$(ids_of asking.out)" "$(seq 300 | paste -sd,)"
 }
+
+# --- one payload to each address
+
+asks_each()
+{
+	printf '%s\n' "$XMPP_HOST" '' " ${XMPP_HOST^^} " "nobody@$XMPP_HOST/x" '@' >jids
+	run -65 --separate-stderr "$who" --ping --each <jids
+	assert_line --index 0 "$XMPP_HOST"$'\t'
+	assert_line --index 1 "${XMPP_HOST^^}"$'\t'
+	assert_line --index 2 "nobody@$XMPP_HOST/x"$'\tservice-unavailable'
+	assert_line --index 3 $'@\tbad-request'
+	assert_equal "${#lines[@]}" 4
+	assert_equal "$stderr" "xmpp-iq: stdin:5: 'to' is no address"
+	head -n 4 jids >good
+	run -1 "$who" --each --version-of <good
+	assert_line --index 0 --regexp "^$XMPP_HOST"$'\t'"<query .*jabber:iq:version.*</query>$"
+	run -1 "$who" --each --version-of --json <good
+	assert_equal "$(jq -r '.from + " " + .type' <<<"$output" | tr '[:upper:]' '[:lower:]')" \
+		"$XMPP_HOST result"$'\n'"$XMPP_HOST result"$'\n'"nobody@$XMPP_HOST/x error"
+	run -1 "$who" --each --stanza "<ping xmlns='urn:xmpp:ping'/>" <good
+	assert_line --index 0 --regexp "^$XMPP_HOST"$'\t'"<iq .*type='result'"
+	run -0 "$who" --each --ping </dev/null
+	assert_output ''
+	# many, and without order
+	yes "$XMPP_HOST" | head -n 3000 >many
+	run -0 "$who" --each --ping --unordered <many
+	assert_equal "$(sort <<<"$output" | uniq -c | xargs)" "3000 $XMPP_HOST"
+}
+@test "--each: one payload to each JID, a line for each (prosody)" { server_facts "$BATS_FILE_TMPDIR/prosody" && both asks_each; }
+@test "--each: one payload to each JID, a line for each (ejabberd)" { server_facts "$BATS_FILE_TMPDIR/ejabberd" && both asks_each; }
+
+@test "--each goes with a payload, and not with what else says whom to ask" {
+	for wrong in '--each' '--each -' '--each --to a.test --ping' '--each --batch --ping' '--batch --ping'; do
+		# shellcheck disable=SC2086
+		run -64 xmpp-iq --domain d.test --secret-file secret $wrong </dev/null
+	done
+	assert_line --index 0 --partial '--each sends one payload'
+}
+
+@test "--each: what nobody answers in time, and a wrong address is told at -v" {
+	fake "up
+		take 2
+		send <iq type='result' id='@1' from='other.test' to='d.test'/>
+		send <iq type='result' id='@2' from='b.test' to='d.test'/>
+		wait-close"
+	run -1 --separate-stderr ask_each --reply-timeout 0.5 -v < <(printf 'a.test\nb.test\n')
+	assert_equal "$output" $'a.test\tremote-server-timeout\nb.test\t'
+	assert_regex "$stderr" "right id from a wrong address: from 'other.test', asked was 'a.test'"
+	await fake
+	fake "up
+		take 1
+		send <iq type='result' id='@1' from='other.test' to='d.test'/>
+		send <iq type='result' id='@1' from='a.test' to='d.test'/>
+		wait-close"
+	run -0 --separate-stderr ask_each <<<a.test
+	assert_equal "$stderr" ''
+}
+ask_each() { limit="timeout 60" xmpp-iq --domain d.test --connect "127.0.0.1:$FAKE_PORT" --secret-file secret --each --ping "$@"; }

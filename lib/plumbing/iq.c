@@ -13,7 +13,8 @@
 #include "base/utf8.h"
 #include "xmpp/jid.h"
 #include "xmpp/jsonlines.h"
-#include "loop/link.h"
+#include "loop/sink.h"
+#include "loop/source.h"
 #include "base/table.h"
 #include "xmpp/stanza-error.h"
 #include "base/random.h"
@@ -25,6 +26,8 @@
 #define DRAIN_MS 5000
 #define PAYLOAD_MAX_BYTES (16 * 1024 * 1024)
 #define READ_BYTES 65536
+/* A longer line is no address. */
+#define JID_LINE_BYTES 4096
 /* Own errors carry what a stanza brought, escaped: `'` becomes six bytes. */
 #define ESCAPED_STANZAS 8
 /* What large replies have taught wears off by this part with each smaller one. */
@@ -34,6 +37,7 @@
 struct slot {
 	struct slot *next;
 	char *id;	       /* the user's; NULL: none */
+	char *typed;	       /* --each: the line */
 	char *from, *to;       /* who must answer (to), whom (from); NULL: absent */
 	char *expected;	       /* `to`, normalised: the answer's from; NULL: the own account */
 	struct table_entry *e; /* NULL: answered, or not sent */
@@ -46,14 +50,15 @@ struct iq {
 	struct loop *loop;
 	struct loop_timer timer;
 	struct login *login;
-	int null_in, null_out;
 
-	struct link *in; /* --batch: stdin; NULL before the login and when no more is read */
+	struct source
+		*in; /* --batch, --each: stdin; NULL before the login and when no more is read */
 	struct jsonlines *objects; /* --batch --json: lines that are objects */
 	struct reader *stanzas;	   /* and those that are none */
 	struct buf line;
-	struct buf to;	    /* --to, normalised; empty: none */
-	struct buf request; /* else: the one request, as a stream of one stanza */
+	struct buf request;	    /* else: the one request, as a stream of one stanza */
+	struct reader *each_reader; /* --each: that has it as a stanza */
+	struct stanza each;
 
 	struct table *open;
 	/* What is to be printed: in order each request from when it was read, else what is
@@ -62,7 +67,7 @@ struct iq {
 	size_t slots_count, held_bytes, max_held_bytes;
 	size_t reply_bytes;    /* what the next reply may well be as large as */
 	struct reader *errors; /* to read our own with */
-	struct link *out;
+	struct sink *out;
 	uint64_t serial;
 	uint64_t run[2];
 
@@ -81,6 +86,12 @@ struct iq {
 	bool failed, timed_out, bad;
 	int status;
 };
+
+/* Whether there are many requests, of which each has its line out. */
+static bool is_many(const struct iq *q)
+{
+	return q->config->batch || q->config->each;
+}
 
 static void stop(struct iq *q, int status)
 {
@@ -127,6 +138,7 @@ static struct slot *slot_of(struct table_entry *e)
 static void slot_free(struct slot *slot)
 {
 	free(slot->id);
+	free(slot->typed);
 	free(slot->from);
 	free(slot->to);
 	free(slot->expected);
@@ -134,11 +146,19 @@ static void slot_free(struct slot *slot)
 	free(slot);
 }
 
+static struct span condition_of(const struct stanza *s)
+{
+	struct span condition = stanza_error_condition(s);
+
+	return condition.n ? condition : SPAN("undefined-condition");
+}
+
 /* The reply as it is to be seen: with the user's id. False if it is larger than max_bytes then. */
 static bool format(struct iq *q, struct slot *slot, const struct stanza *s, size_t max_bytes)
 {
 	struct stanza seen = *s;
 	struct stanza_edit edit = STANZA_KEEP;
+	const struct xml_node *payload;
 	struct writer w;
 	bool fits = true;
 
@@ -148,29 +168,32 @@ static bool format(struct iq *q, struct slot *slot, const struct stanza *s, size
 		seen.id = span_of(slot->id);
 		edit.id = slot->id ? seen.id : SPAN("");
 	}
-	if (q->config->json) {
-		fits = jsonlines_append(&seen, SPAN_NONE, max_bytes, &slot->out) == WRITER_OK;
-	} else if (q->config->stanza || q->config->batch) {
-		fits = writer_stanza(&w, s, &edit) == WRITER_OK;
-	} else if (s->type == TYPE_RESULT) {
-		for (const struct xml_node *n = stanza_payload(s); n && fits; n = n->next) {
-			writer_begin(&w);
-			writer_node(&w, s, n);
-			fits = writer_end(&w) == WRITER_OK;
-		}
+	if (q->config->json)
+		return jsonlines_append(&seen, SPAN_NONE, max_bytes, &slot->out) == WRITER_OK;
+	if (slot->typed)
+		fits = buf_append_string(&slot->out, slot->typed) &&
+		       buf_append_char(&slot->out, '\t');
+	if (q->config->stanza || q->config->batch)
+		return fits && writer_stanza(&w, s, &edit) == WRITER_OK;
+	payload = s->type == TYPE_RESULT ? stanza_payload(s) : NULL;
+	if (payload) {
+		writer_begin(&w);
+		writer_node(&w, s, payload);
+		return fits && writer_end(&w) == WRITER_OK;
 	}
-	return fits;
+	if (slot->typed && s->type == TYPE_ERROR)
+		fits = fits && buf_append_span(&slot->out, condition_of(s));
+	return fits && (!slot->typed || buf_append_char(&slot->out, '\n'));
 }
 
 static void say_error(const struct stanza *s)
 {
-	struct span condition = stanza_error_condition(s);
 	struct buf words;
 
 	buf_init(&words, 4096);
 	stanza_error_text(s, &words);
-	err_error("%.*s%s%s", SPAN_ARG(condition.n ? condition : SPAN("undefined-condition")),
-		buf_length(&words) ? ": " : "", buf_string(&words));
+	err_error("%.*s%s%s", SPAN_ARG(condition_of(s)), buf_length(&words) ? ": " : "",
+		buf_string(&words));
 	buf_free(&words);
 }
 
@@ -198,7 +221,7 @@ static void answered(struct iq *q, struct slot *slot, const struct stanza *s)
 	if (s->type != TYPE_ERROR)
 		return;
 	q->failed = true;
-	if (!q->config->batch)
+	if (!is_many(q))
 		say_error(s);
 }
 
@@ -218,9 +241,9 @@ static void answer_error(struct iq *q, struct slot *slot, enum stanza_error erro
 /* Whether standard output takes more. */
 static bool out_takes_more(struct iq *q)
 {
-	if (link_congested(q->out))
-		link_flush(q->out, 0);
-	return !link_congested(q->out);
+	if (sink_congested(q->out))
+		sink_flush(q->out, 0);
+	return !sink_congested(q->out);
 }
 
 /* Print what may be printed, while it is taken. */
@@ -230,7 +253,7 @@ static void print(struct iq *q)
 	while (q->first && !q->first->e && out_takes_more(q)) {
 		struct slot *slot = q->first;
 
-		link_send_raw(q->out, buf_span(&slot->out));
+		sink_send_raw(q->out, buf_span(&slot->out));
 		q->first = slot->next;
 		if (!q->first)
 			q->last = &q->first;
@@ -270,8 +293,14 @@ static void on_stanza(void *context, const struct stanza *s)
 	}
 	e = stanza_is_answer(s) && s->id.n ? table_find(q->open, s->id) : NULL;
 	slot = e ? slot_of(e) : NULL;
-	if (!slot || !from_expected(q, slot, s))
+	if (!slot)
 		return;
+	if (!from_expected(q, slot, s)) {
+		err_info("dropped a reply with the right id from a wrong address: from '%.*s', "
+			 "asked was '%s'",
+			SPAN_ARG(s->from), slot->to ? slot->to : "the own account");
+		return;
+	}
 	if (!s->refusal && format(q, slot, s, q->max_held_bytes)) {
 		answered(q, slot, s);
 	} else {
@@ -284,7 +313,7 @@ static void on_stanza(void *context, const struct stanza *s)
 
 static void report(struct iq *q, const char *what, size_t line)
 {
-	if (q->config->batch)
+	if (is_many(q))
 		err_error("stdin:%zu: %s", line, what);
 	else
 		err_error("the payload: %s", what);
@@ -302,7 +331,7 @@ static bool is_full(const struct iq *q)
 {
 	size_t replies = table_count(q->open) + 1;
 
-	if (login_congested(q->login) || link_congested(q->out) ||
+	if (login_congested(q->login) || sink_congested(q->out) ||
 		q->slots_count >= (size_t)q->config->max_pending)
 		return true;
 	if (q->slots_count == 0)
@@ -317,7 +346,7 @@ static void hold_input(struct iq *q)
 	if (!q->in || q->in_paused || !is_full(q))
 		return;
 	q->in_paused = true;
-	link_pause(q->in);
+	source_pause(q->in);
 }
 
 /* What is wrong with a request, NULL if nothing; then *expected is the normalised `to`, absent
@@ -343,7 +372,8 @@ static int64_t reply_timeout_ms(const struct iq_config *config)
 
 static void send_request(struct iq *q, struct slot *slot, const struct stanza *s)
 {
-	struct stanza_edit edit = {.to = s->to.n || !buf_length(&q->to) ? SPAN_NONE : buf_span(&q->to)};
+	/* what was typed for the stanza is sent as it is normalised */
+	struct stanza_edit edit = {.to = s->to.n ? SPAN_NONE : span_of(slot->expected)};
 	char id[64];
 
 	snprintf(id, sizeof(id), "%016" PRIx64 "%016" PRIx64 "-%" PRIu64, q->run[0], q->run[1],
@@ -366,28 +396,20 @@ static void send_request(struct iq *q, struct slot *slot, const struct stanza *s
 	}
 }
 
-/* Each iq of type get or set gets one answer, whatever is wrong with it. */
-static void take_stanza(void *context, const struct stanza *s)
+/* One answer for each, whatever is wrong with it. */
+static void take_request(struct iq *q, struct slot *slot, const struct stanza *s, size_t line)
 {
-	struct iq *q = context;
-	struct span to = s->to.n ? s->to : span_of(q->config->to);
-	struct span from = s->from;
-	const char *wrong;
+	struct span to = span_of(slot->to);
 	struct buf expected;
-	struct slot *slot;
+	const char *wrong;
 
-	if (!stanza_is_request(s)) {
-		report(q, "no iq of type get or set", s->line);
-		return;
-	}
-	slot = slot_new(q, s->id, from.n ? from : span_of(q->address), to);
 	buf_init(&expected, BUF_NO_MAX);
 	wrong = request_wrong(q, s, to, &expected);
 	if (to.n && !wrong)
 		slot->expected = copy(buf_span(&expected));
 	buf_free(&expected);
 	if (wrong) {
-		report(q, wrong, s->line);
+		report(q, wrong, line);
 		answer_error(
 			q, slot, s->refusal ? ERROR_POLICY_VIOLATION : ERROR_BAD_REQUEST, wrong);
 	} else if (q->ending || !login_writer(q->login)) {
@@ -396,6 +418,40 @@ static void take_stanza(void *context, const struct stanza *s)
 		send_request(q, slot, s);
 	}
 	hold_input(q);
+}
+
+static void take_stanza(void *context, const struct stanza *s)
+{
+	struct iq *q = context;
+	struct span to = s->to.n ? s->to : span_of(q->config->to);
+	struct span from = s->from.n ? s->from : span_of(q->address);
+
+	if (stanza_is_request(s))
+		take_request(q, slot_new(q, s->id, from, to), s, s->line);
+	else
+		report(q, "no iq of type get or set", s->line);
+}
+
+/* --each ----------------------------------------------------------------- */
+
+/* The one payload to the address on the line. */
+static void take_address(struct iq *q, struct span line, size_t number)
+{
+	struct span to = line;
+	struct slot *slot;
+
+	while (to.n && strchr(" \t\r", to.p[to.n - 1]))
+		to.n--;
+	while (to.n && strchr(" \t", *to.p))
+		to = span_from(to, 1);
+	if (!to.n)
+		return;
+	slot = slot_new(q, SPAN_NONE, span_of(q->address), to);
+	slot->typed = xstrndup(to.p, to.n);
+	for (char *c = slot->typed; *c; c++)
+		if (*c == '\t')
+			*c = ' '; /* the columns are ours */
+	take_request(q, slot, &q->each, number);
 }
 
 /* --batch ---------------------------------------------------------------- */
@@ -427,6 +483,10 @@ static void on_line(void *context, struct span line, size_t number)
 	const char *wrong;
 	size_t blank = 0;
 
+	if (q->config->each) {
+		take_address(q, line, number);
+		return;
+	}
 	buf_reset(&q->line);
 	while (blank < line.n && (line.p[blank] == ' ' || line.p[blank] == '\t'))
 		blank++;
@@ -466,17 +526,19 @@ static void on_in_ended(void *context, enum link_end why, int error, const char 
 
 static void batch_begin(struct iq *q)
 {
-	static const struct link_ops ops = {
+	static const struct source_ops ops = {
 		.stanza = take_stanza, .line = on_line, .bad = on_in_bad, .ended = on_in_ended};
-	struct link_config config = {.reader = login_limits(&q->config->login)};
+	struct source_config config = {.reader = login_limits(&q->config->login)};
 
 	config.reader.kind = READER_PIPE;
-	if (q->config->json) {
+	if (q->config->each) {
+		config.max_line_bytes = JID_LINE_BYTES;
+	} else if (q->config->json) {
 		q->objects = jsonlines_new(&config.reader, true);
 		q->stanzas = reader_new(&config.reader);
 		config.max_line_bytes = jsonlines_max_bytes(q->config->login.max_stanza_bytes);
 	}
-	q->in = link_new(q->loop, 0, q->null_out, &config, &ops, q);
+	q->in = source_new(q->loop, 0, &config, &ops, q);
 }
 
 /* What has been read and not looked at is not lost: its requests were not sent. */
@@ -485,8 +547,8 @@ static void batch_end(struct iq *q)
 	if (q->stanzas)
 		take_stanzas(q);
 	if (q->in) {
-		link_wait_end(q->in, 0);
-		link_free(q->in);
+		source_read_to_end(q->in, 0);
+		source_free(q->in);
 	}
 	q->in = NULL;
 	q->in_paused = false;
@@ -586,10 +648,22 @@ static void request_send(struct iq *q)
 	q->input_over = true;
 }
 
+/* Of --each, too, the payload is looked at once. */
+static void each_begin(struct iq *q)
+{
+	q->each_reader = request_reader(q);
+	one_stanza(q->each_reader, &q->request, &q->each, false);
+	batch_begin(q);
+}
+
+static bool has_own_payload(const struct iq_config *c)
+{
+	return c->ping || c->version_of || c->disco_info || c->disco_items;
+}
+
 static bool payload_is_read(const struct iq_config *c)
 {
-	return !c->batch && !c->ping && !c->version_of && !c->disco_info && !c->disco_items &&
-	       (!c->payload || strcmp(*c->payload, "-") == 0);
+	return !c->batch && !has_own_payload(c) && (!c->payload || strcmp(*c->payload, "-") == 0);
 }
 
 /* Turns and ends --------------------------------------------------------- */
@@ -597,7 +671,7 @@ static bool payload_is_read(const struct iq_config *c)
 /* Nothing more is sent, what is open will not be answered. */
 static void end(struct iq *q, int status, const char *why)
 {
-	if (!q->config->batch || !q->up) {
+	if (!is_many(q) || !q->up) {
 		stop(q, status);
 		return;
 	}
@@ -630,7 +704,7 @@ static void expire(struct iq *q)
 		struct slot *slot = slot_of(e);
 
 		q->timed_out = true;
-		if (q->config->batch) {
+		if (is_many(q)) {
 			answer_error(q, slot, ERROR_REMOTE_SERVER_TIMEOUT, "no reply");
 		} else {
 			err_error("no reply");
@@ -667,7 +741,7 @@ static void balance(struct iq *q)
 		q->in_paused = false;
 		if ((!q->stanzas || take_stanzas(q)) && q->in_ended)
 			q->input_over = q->news = true;
-		link_resume(q->in); /* perhaps it has been paused once more */
+		source_resume(q->in); /* perhaps it has been paused once more */
 	}
 	hold_input(q);
 }
@@ -682,7 +756,7 @@ static void set_timer(struct iq *q)
 		deadline_ms += q->unread_ms;
 	if (q->drain_deadline_ms < deadline_ms)
 		deadline_ms = q->drain_deadline_ms;
-	if (q->news && !link_congested(q->out))
+	if (q->news && !sink_congested(q->out))
 		deadline_ms = 0;
 	loop_timer_set(q->loop, &q->timer, deadline_ms);
 }
@@ -708,10 +782,10 @@ static void on_turn(void *context)
 	give_up_first(q);
 	if (q->in || q->login_paused)
 		balance(q);
-	if (q->input_over && q->slots_count == 0 && link_flush(q->out, 0))
+	if (q->input_over && q->slots_count == 0 && sink_flush(q->out, 0))
 		stop(q, q->status);
-	if (link_write_error(q->out))
-		cannot_write(q, link_write_error(q->out));
+	if (sink_error(q->out))
+		cannot_write(q, sink_error(q->out));
 	else if (q->drain_deadline_ms <= loop_now_ms(q->loop) && !q->stopping)
 		cannot_write(q, 0);
 	set_timer(q);
@@ -723,17 +797,9 @@ static void on_timer(void *context, int64_t now_ms)
 	(void)now_ms;
 }
 
-static void on_out_ended(void *context, enum link_end why, int error, const char *text)
+static void on_out_failed(void *context, int error)
 {
-	(void)text;
-	if (why != LINK_EOF)
-		cannot_write(context, error);
-}
-
-static void ignore(void *context, const struct stanza *s)
-{
-	(void)context;
-	(void)s;
+	cannot_write(context, error);
 }
 
 static void on_up(void *context, const char *address)
@@ -742,7 +808,9 @@ static void on_up(void *context, const char *address)
 
 	q->address = address;
 	q->up = true;
-	if (q->config->batch)
+	if (q->config->each)
+		each_begin(q);
+	else if (q->config->batch)
 		batch_begin(q);
 	else
 		request_send(q);
@@ -829,12 +897,18 @@ const char *iq_check(const struct iq_config *c)
 	if (c->node && !c->disco_info && !c->disco_items)
 		return "--node needs --disco-info or --disco-items";
 	if (c->batch && (own || c->payload || c->type))
-		return "--batch takes stanzas from standard input and no payload";
-	if (c->unordered && !c->batch)
-		return "--unordered needs --batch";
+		return "--batch takes whole stanzas from standard input: --each sends one payload "
+		       "to each JID there";
+	if (c->each && (c->batch || c->to))
+		return "--each takes JIDs from standard input: --batch and --to do not go with it";
+	if (c->each && payload_is_read(c))
+		return "--each needs a payload: PAYLOAD, --ping, --disco-info, --disco-items or "
+		       "--version-of";
+	if (c->unordered && !c->batch && !c->each)
+		return "--unordered needs --batch or --each";
 	if (c->stanza && c->json)
 		return "only one of --stanza and --json";
-	if (!c->to && !c->batch && c->login.domain)
+	if (!c->to && !c->batch && !c->each && c->login.domain)
 		return "--to is needed";
 	if (c->node && !utf8_xml_valid(span_of(c->node)))
 		return "--node is no text that XML can hold";
@@ -844,22 +918,21 @@ const char *iq_check(const struct iq_config *c)
 static void iq_init(struct iq *q)
 {
 	const struct iq_config *c = q->config;
-	struct link_config out = {
-		.reader = login_limits(&c->login), .max_queue_bytes = login_queue_bytes(&c->login)};
+	const struct sink_config out = {.kind = WRITER_PIPE,
+		.max_queue_bytes = login_queue_bytes(&c->login),
+		.stanza_bytes = (size_t)c->login.max_stanza_bytes};
 	const struct reader_config errors = {.kind = READER_PIPE,
 		.max_stanza_bytes = buf_bytes(ESCAPED_STANZAS * c->login.max_stanza_bytes),
 		.index = READER_INDEX_ALL};
-	static const struct link_ops out_ops = {.stanza = ignore, .ended = on_out_ended};
+	static const struct sink_ops out_ops = {.failed = on_out_failed};
 	uint64_t seed[2];
 
 	q->loop = loop_new();
-	/* before the links': what is printed in a turn is written in it */
+	/* before the sink's: what is printed in a turn is written in it */
 	loop_turn(q->loop, on_turn, q);
 	loop_timer_init(&q->timer, on_timer, q);
 	loop_signal(q->loop, SIGTERM, on_terminate, q);
 	loop_signal(q->loop, SIGINT, on_terminate, q);
-	q->null_in = io_open_null(O_RDONLY);
-	q->null_out = io_open_null(O_WRONLY);
 	q->last = &q->first;
 	q->drain_deadline_ms = DEADLINE_NEVER;
 	q->close_ms = CLOSE_MS;
@@ -869,19 +942,15 @@ static void iq_init(struct iq *q)
 	q->open = table_new((size_t)c->max_pending + 1, SIZE_MAX / 4, seed);
 	q->errors = reader_new(&errors);
 	buf_init(&q->line, BUF_NO_MAX);
-	buf_init(&q->to, BUF_NO_MAX);
-	if (c->to)
-		jid_normalise(span_of(c->to), &q->to);
 	buf_init(&q->request, PAYLOAD_MAX_BYTES);
-	out.reader.kind = READER_PIPE;
-	q->out = link_new(q->loop, q->null_in, 1, &out, &out_ops, q);
-	link_lift_bound(q->out); /* print() minds it */
+	q->out = sink_new(q->loop, 1, &out, &out_ops, q);
+	sink_lift_bound(q->out); /* print() minds it */
 }
 
 static void iq_free(struct iq *q)
 {
-	link_free(q->in);
-	link_free(q->out);
+	source_free(q->in);
+	sink_free(q->out);
 	login_free(q->login);
 	while (table_count(q->open)) {
 		struct slot *slot = slot_of(table_earliest(q->open));
@@ -899,14 +968,12 @@ static void iq_free(struct iq *q)
 	table_free(q->open);
 	reader_free(q->errors);
 	jsonlines_free(q->objects);
+	reader_free(q->each_reader);
 	reader_free(q->stanzas);
 	buf_free(&q->line);
-	buf_free(&q->to);
 	buf_free(&q->request);
 	loop_timer_clear(q->loop, &q->timer);
 	loop_free(q->loop);
-	close(q->null_in);
-	close(q->null_out);
 }
 
 int iq_run(const struct iq_config *config)
@@ -926,10 +993,10 @@ int iq_run(const struct iq_config *config)
 	if (q.up)
 		login_close(q.login, io_now_ms() + q.close_ms);
 	if (status == EXIT_DONE)
-		status = q.bad				 ? EXIT_DATA
-			 : q.timed_out && !config->batch ? EXIT_TIMED_OUT
-			 : q.failed || q.timed_out	 ? EXIT_NO
-							 : EXIT_DONE;
+		status = q.bad			       ? EXIT_DATA
+			 : q.timed_out && !is_many(&q) ? EXIT_TIMED_OUT
+			 : q.failed || q.timed_out     ? EXIT_NO
+						       : EXIT_DONE;
 	iq_free(&q);
 	return status;
 }

@@ -5,8 +5,8 @@
  * has it), with the id it was sent under, which nobody can guess, and once. The
  * user's own ids, whatever they are, never leave, and are restored.
  *
- * Of a batch each iq of type get or set that was read is answered by exactly one
- * line: its reply, or an error of ours
+ * Of a batch each iq of type get or set that was read (with `each`: each address on a line) is
+ * answered by exactly one line: its reply, or an error of ours
  *   remote-server-timeout   no reply within reply_timeout_ms
  *   recipient-unavailable   the connection was lost, a signal came; text "not sent": or before
  *   policy-violation        request or reply over a limit
@@ -32,7 +32,7 @@ struct iq_config {
 	const char *node;
 	bool ping, disco_info, disco_items, version_of; /* payloads of our own */
 	bool stanza, json;				/* what is printed */
-	bool batch, unordered;
+	bool batch, each, unordered;
 	int64_t reply_timeout_ms; /* 0: as login.timeout_ms */
 	int64_t max_pending;
 };
