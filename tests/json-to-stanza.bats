@@ -24,6 +24,111 @@ teardown() { stop_all; }
 	refused '{"kind":"iq","type":"error","error":"conflict"}'
 }
 
+@test "body, subject and thread of a message, show, status and priority of a presence" {
+	to_stanza '{"kind":"message","to":"a@b","body":"x < y","subject":"s","thread":"t"}' \
+		"<message to='a@b'><subject>s</subject><body>x &lt; y</body><thread>t</thread></message>"
+	to_stanza '{"kind":"message","body":""}' "<message><body></body></message>"
+	to_stanza '{"kind":"message","body":"two\nlines","ns":"urn:x","name":"x"}' \
+		"<message><body>two&#10;lines</body><x xmlns='urn:x'/></message>"
+	to_stanza '{"kind":"message","type":"error","body":"x","error":{"condition":"gone"}}' \
+		"<message type='error'><body>x</body><error type='cancel'><gone xmlns='$stanzas'/></error></message>"
+	to_stanza '{"kind":"presence","show":"away","status":"gone for a walk","priority":-5}' \
+		"<presence><show>away</show><status>gone for a walk</status><priority>-5</priority></presence>"
+	to_stanza '{"kind":"presence","priority":"7"}' "<presence><priority>7</priority></presence>"
+	for wrong in '"message","body":1' '"message","subject":["a"]' '"message","thread":"\u0001"' \
+		'"presence","show":true' '"presence","priority":1.5' '"presence","priority":{}'; do
+		refused "{\"kind\":$wrong}"
+	done
+	# payload wins; what is said beside it must be what it says
+	body='"payload":["t",{"name":"body","children":["x","y"]}]'
+	to_stanza '{"kind":"message","body":"xy",'"$body}" "<message>t<body>xy</body></message>"
+	refused '{"kind":"message","body":"x",'"$body}"
+	refused '{"kind":"message","subject":"xy",'"$body}"
+	refused '{"kind":"message","body":"x","payload":[{"name":"body","ns":"urn:other","children":["x"]}]}'
+}
+
+@test "what means nothing is told with its line; in an element it is bad input" {
+	run -0 --separate-stderr json-to-stanza < <(
+		echo '{"kind":"message"}'
+		echo '{"kind":"message","Body":"x","to":"a@b","foo":{"bar":1}}'
+		echo '{"kind":"presence","body":"x"}'
+		echo '{"kind":"iq","type":"result","show":"away"}'
+		echo '{"kind":"message","to":null,"body":null,"subject":"s"}'
+	)
+	assert_output "<message/>
+<message to='a@b'/>
+<presence/>
+<iq type='result'/>
+<message><subject>s</subject></message>"
+	assert_equal "$stderr" "json-to-stanza: stdin:2: a member that means nothing: 'Body', 'foo'
+json-to-stanza: stdin:3: a member that means nothing: 'body'
+json-to-stanza: stdin:4: a member that means nothing: 'show'
+json-to-stanza: stdin:5: a member that means nothing: 'body'"
+	refused '{"kind":"message","payload":[{"name":"body","text":"x"}]}'
+	refused '{"kind":"message","payload":[{"name":"a","children":[{"name":"b","xmlns":"x"}]}]}'
+	refused '{"kind":"message","type":"error","error":{"condition":"gone","code":"404"}}'
+}
+
+@test "an iq get or set without payload is bad input" {
+	for type in get set; do
+		run -65 json-to-stanza <<<"{\"kind\":\"iq\",\"type\":\"$type\",\"query\":\"x\"}"
+		assert_line "json-to-stanza: stdin:1: a member that means nothing: 'query'"
+		assert_line 'json-to-stanza: stdin:1: an iq of type get or set without payload'
+		refused "{\"kind\":\"iq\",\"type\":\"$type\"}"
+		refused "{\"kind\":\"iq\",\"type\":\"$type\",\"payload\":[]}"
+		refused "{\"kind\":\"iq\",\"type\":\"$type\",\"payload\":[\"text\"]}"
+	done
+	to_stanza '{"kind":"iq","type":"set","payload":[{"name":"a"}]}' "<iq type='set'><a/></iq>"
+	to_stanza '{"kind":"iq","type":"result"}' "<iq type='result'/>"
+}
+
+@test "objects may stand on several lines" {
+	for shape in . --tab '--indent 7'; do
+		# shellcheck disable=SC2086
+		echo '{"kind":"iq","type":"get","payload":[{"name":"q","ns":"urn:{","attrs":{"a":"}\\\""},"children":["[",{"name":"b"}]}]}' |
+			jq ${shape#.} . >pretty
+		run -0 json-to-stanza < <(cat pretty pretty)
+		assert_line --index 0 "<iq type='get'><q xmlns='urn:{' a='}\\\"'>[<b/></q></iq>"
+		assert_line --index 1 "${lines[0]}"
+		assert_equal "${#lines[@]}" 2
+	done
+	# the line of what is wrong is where its object begins
+	run -65 --separate-stderr json-to-stanza < <(
+		printf '{\n "kind":"message",\n "x": 1\n}\n'
+		printf '{\n "kind":"nothing"\n}\n'
+	)
+	assert_output '<message/>'
+	assert_equal "$stderr" "json-to-stanza: stdin:1: a member that means nothing: 'x'
+json-to-stanza: stdin:5: 'kind' is none of iq, message, presence"
+}
+
+@test "an object that is not closed ends where the next one begins" {
+	run -65 --separate-stderr json-to-stanza < <(
+		printf '{"kind":"message","id":"1"}\n'
+		printf '{"kind":"message",\n "id":"2",\n'
+		printf '{"kind":"message","id":"3"}\n'
+		printf '{"kind":"message","id":"4\n "more":[\n'
+		printf '{"kind":"message","id":"5"}\n'
+		printf ' {"kind":"message","id":"6"}\n'
+		printf '{"kind":\n'
+	)
+	assert_output "<message id='1'/>
+<message id='3'/>
+<message id='5'/>
+<message id='6'/>"
+	assert_equal "$stderr" "json-to-stanza: stdin:2: an object that is not closed
+json-to-stanza: stdin:5: not JSON
+json-to-stanza: stdin:9: an object that is not closed"
+	# larger than a line may be, on many lines
+	run -65 --separate-stderr json-to-stanza --limit line-bytes=2000 < <(
+		printf '{"kind":"message",\n'
+		for _ in {1..100}; do printf '    "id":\n  \n"%020d",\n' 1; done
+		printf '}\n{"kind":"presence"}\n'
+	)
+	assert_output '<presence/>'
+	assert_equal "$stderr" 'json-to-stanza: stdin:1: an object too large'
+}
+
 @test "payload wins, and what contradicts it is bad input" {
 	to_stanza '{"kind":"iq","payload":[{"name":"a","ns":"x"}]}' "<iq><a xmlns='x'/></iq>"
 	to_stanza '{"kind":"iq","ns":"x","name":"a","payload":["t",{"name":"a","ns":"x"},{"name":"b"}]}' "<iq>t<a xmlns='x'/><b/></iq>"
@@ -71,7 +176,7 @@ teardown() { stop_all; }
 		refused "$bad"
 	done
 	# only JSON's white space counts as such
-	to_stanza '  { "kind" : "iq" , "x": [1, {"y": null}] }  ' "<iq/>"
+	to_stanza '  { "kind" : "iq" , "payload": [ ] , "attrs":{ } }  ' "<iq/>"
 	# the last line needs no newline
 	run -0 json-to-stanza < <(printf '{"kind":"iq"}')
 	assert_output "<iq/>"

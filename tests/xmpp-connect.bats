@@ -1156,7 +1156,7 @@ signals_end_it()
 	assert_failure 76
 	assert_line "<message id='first'/>"
 	assert_line "xmpp-connect: dropped a stanza from '': stanza too deep"
-	assert_line "<message id='xml'><xml:b xml:lang='x'><a xmlns=''/></xml:b></message>"
+	assert_line "<message id='xml'><xml:b xmlns='jabber:client' xml:lang='x'><a xmlns=''/></xml:b></message>"
 	assert_line "xmpp-connect: 127.0.0.1:$FREE_PORT sent what is not XMPP"
 }
 

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "xmpp/jid.h"
 #include "xmpp/jsonlines.h"
+#include "xmpp/jsonobjects.h"
 #include "loop/sink.h"
 #include "loop/source.h"
 #include "plumbing/answers.h"
@@ -55,6 +56,7 @@ struct connect {
 
 	struct reader_config limits; /* of all readers here */
 	struct jsonlines *lines;     /* --json, or NULL */
+	struct jsonobjects objects;  /* with it */
 
 	struct command *command; /* NULL: none, or it has ended */
 	int command_in, command_out;
@@ -356,17 +358,33 @@ static void from_source(void *context, const struct stanza *s)
 	send_stanza(context, s);
 }
 
-static void from_json(void *context, struct span line, size_t number)
+static void from_object(struct connect *c, struct span object, size_t number)
 {
-	struct connect *c = context;
 	struct stanza s;
 	struct span id;
-	const char *wrong = jsonlines_read(c->lines, line, number, &s, &id);
+	const char *wrong = jsonlines_read(c->lines, object, number, &s, &id);
 
+	if (jsonlines_unknown(c->lines))
+		err_warn("%s:%zu: a member that means nothing: %s", c->source_name, number,
+			jsonlines_unknown(c->lines));
 	if (wrong)
 		bad_line(c, number, wrong);
 	else
 		send_stanza(c, &s);
+}
+
+static void from_json(void *context, struct span line, size_t number)
+{
+	struct connect *c = context;
+	struct span object;
+	const char *why;
+	size_t broken;
+	bool whole = jsonobjects_line(&c->objects, line, number, &object, &broken, &why);
+
+	if (broken)
+		bad_line(c, broken, why);
+	if (whole)
+		from_object(c, object, c->objects.first);
 }
 
 static void input_ended(struct connect *c, int64_t wait_ms)
@@ -380,8 +398,12 @@ static void input_ended(struct connect *c, int64_t wait_ms)
 static void source_ended(void *context, enum link_end why, int error, const char *text)
 {
 	struct connect *c = context;
+	const char *what;
+	size_t broken = jsonobjects_end(&c->objects, &what);
 
 	(void)text;
+	if (broken)
+		bad_line(c, broken, what);
 	if (why == LINK_READ_ERROR) {
 		err_error("cannot read %s: %s",
 			c->config->command ? "the command's output" : "standard input",
@@ -733,6 +755,7 @@ int connect_run(struct connect_config *config)
 	c.limits.kind = READER_PIPE;
 	if (config->json)
 		c.lines = jsonlines_new(&c.limits, false);
+	jsonobjects_init(&c.objects, jsonlines_max_bytes(config->login.max_stanza_bytes));
 
 	c.login = login_new(c.loop, &config->login, &ops, &c, &status);
 	if (c.login) {
@@ -748,6 +771,7 @@ int connect_run(struct connect_config *config)
 	table_free(c.pending);
 	buf_free(&c.key);
 	jsonlines_free(c.lines);
+	jsonobjects_free(&c.objects);
 	notify_free(c.notify);
 	loop_free(c.loop);
 	return status;

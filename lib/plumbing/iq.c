@@ -13,6 +13,7 @@
 #include "base/utf8.h"
 #include "xmpp/jid.h"
 #include "xmpp/jsonlines.h"
+#include "xmpp/jsonobjects.h"
 #include "loop/sink.h"
 #include "loop/source.h"
 #include "base/table.h"
@@ -54,6 +55,7 @@ struct iq {
 	struct source
 		*in; /* --batch, --each: stdin; NULL before the login and when no more is read */
 	struct jsonlines *objects; /* --batch --json: lines that are objects */
+	struct jsonobjects gather; /* of which an object may have several */
 	struct reader *stanzas;	   /* and those that are none */
 	struct buf line;
 	struct buf request;	    /* else: the one request, as a stream of one stanza */
@@ -474,14 +476,28 @@ static bool take_stanzas(struct iq *q)
 	return false;
 }
 
+static void take_object(struct iq *q, struct span object, size_t number)
+{
+	struct stanza s;
+	struct span id;
+	const char *wrong = jsonlines_read(q->objects, object, number, &s, &id);
+
+	if (jsonlines_unknown(q->objects))
+		err_warn("stdin:%zu: a member that means nothing: %s", number,
+			jsonlines_unknown(q->objects));
+	if (wrong)
+		report(q, wrong, number);
+	else
+		take_stanza(q, &s);
+}
+
 /* The reader of stanzas gets the newlines of objects, too: it counts lines. */
 static void on_line(void *context, struct span line, size_t number)
 {
 	struct iq *q = context;
-	struct stanza s;
-	struct span id;
-	const char *wrong;
-	size_t blank = 0;
+	struct span object;
+	const char *why;
+	size_t blank = 0, broken;
 
 	if (q->config->each) {
 		take_address(q, line, number);
@@ -490,14 +506,16 @@ static void on_line(void *context, struct span line, size_t number)
 	buf_reset(&q->line);
 	while (blank < line.n && (line.p[blank] == ' ' || line.p[blank] == '\t'))
 		blank++;
-	if (reader_inside(q->stanzas) || blank == line.n || line.p[blank] != '{') {
+	if (!jsonobjects_inside(&q->gather) &&
+		(reader_inside(q->stanzas) || blank == line.n || line.p[blank] != '{')) {
 		buf_append_span(&q->line, line);
 	} else {
-		wrong = jsonlines_read(q->objects, line, number, &s, &id);
-		if (wrong)
-			report(q, wrong, number);
-		else
-			take_stanza(q, &s);
+		bool whole = jsonobjects_line(&q->gather, line, number, &object, &broken, &why);
+
+		if (broken)
+			report(q, why, broken);
+		if (whole)
+			take_object(q, object, q->gather.first);
 	}
 	buf_append_char(&q->line, '\n');
 	reader_feed(q->stanzas, buf_span(&q->line).p, buf_length(&q->line));
@@ -512,12 +530,16 @@ static void on_in_bad(void *context, const char *what, size_t line)
 static void on_in_ended(void *context, enum link_end why, int error, const char *text)
 {
 	struct iq *q = context;
+	const char *what;
+	size_t broken;
 
 	(void)text;
 	if (why != LINK_EOF) { /* what has been sent is waited for all the same */
 		err_error("cannot read standard input: %s", strerror(error));
 		q->status = EXIT_IO;
 	}
+	if ((broken = jsonobjects_end(&q->gather, &what)))
+		report(q, what, broken);
 	if (q->stanzas)
 		reader_end(q->stanzas);
 	q->in_ended = true;
@@ -943,6 +965,7 @@ static void iq_init(struct iq *q)
 	q->errors = reader_new(&errors);
 	buf_init(&q->line, BUF_NO_MAX);
 	buf_init(&q->request, PAYLOAD_MAX_BYTES);
+	jsonobjects_init(&q->gather, jsonlines_max_bytes(c->login.max_stanza_bytes));
 	q->out = sink_new(q->loop, 1, &out, &out_ops, q);
 	sink_lift_bound(q->out); /* print() minds it */
 }
@@ -972,6 +995,7 @@ static void iq_free(struct iq *q)
 	reader_free(q->stanzas);
 	buf_free(&q->line);
 	buf_free(&q->request);
+	jsonobjects_free(&q->gather);
 	loop_timer_clear(q->loop, &q->timer);
 	loop_free(q->loop);
 }

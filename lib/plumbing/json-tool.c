@@ -3,6 +3,7 @@
 #include "base/deadline.h"
 #include "base/err.h"
 #include "xmpp/jsonlines.h"
+#include "xmpp/jsonobjects.h"
 
 /* From stanzas: a filter as the others are, only that what leaves is JSON. */
 
@@ -31,12 +32,14 @@ int jsontool_from_stanzas(struct jsontool_config *config)
 	return status == EXIT_DONE && config->bad ? EXIT_DATA : status;
 }
 
-/* To stanzas: lines in, stanzas out. */
+/* To stanzas: objects in, stanzas out. */
 
 struct to_stanzas {
 	const struct jsontool_config *config;
 	struct loop *loop;
 	struct link *link;
+	struct jsonobjects objects;
+	struct buf unknown; /* members of the last one */
 	bool bad;
 };
 
@@ -46,18 +49,36 @@ static void report(struct to_stanzas *t, const char *what, size_t line)
 	t->bad = true;
 }
 
-static void on_line(void *context, struct span line, size_t number)
+static void on_object(struct to_stanzas *t, struct span object, size_t number)
 {
-	struct to_stanzas *t = context;
+	const struct stanza_json_aside aside = {.unknown = &t->unknown};
 	enum writer_status status = WRITER_OK;
-	const char *wrong = stanza_json_excess(line, (size_t)t->config->service.max_stanza_bytes);
+	const char *wrong = stanza_json_excess(object, (size_t)t->config->service.max_stanza_bytes);
 
+	buf_reset(&t->unknown);
 	if (!wrong)
-		wrong = stanza_json_write(line, link_writer(t->link), &status);
+		wrong = stanza_json_write(object, NULL, &aside, link_writer(t->link), &status);
+	if (buf_length(&t->unknown))
+		err_warn("stdin:%zu: a member that means nothing: %s", number,
+			buf_string(&t->unknown));
 	if (wrong)
 		report(t, wrong, number);
 	else if (status != WRITER_OK)
 		report(t, "stanza too large", number);
+}
+
+static void on_line(void *context, struct span line, size_t number)
+{
+	struct to_stanzas *t = context;
+	struct span object;
+	const char *why;
+	size_t broken;
+	bool whole = jsonobjects_line(&t->objects, line, number, &object, &broken, &why);
+
+	if (broken)
+		report(t, why, broken);
+	if (whole)
+		on_object(t, object, t->objects.first);
 }
 
 static void on_bad(void *context, const char *what, size_t line)
@@ -68,8 +89,12 @@ static void on_bad(void *context, const char *what, size_t line)
 static void on_ended(void *context, enum link_end why, int error, const char *text)
 {
 	struct to_stanzas *t = context;
+	const char *what;
+	size_t broken = jsonobjects_end(&t->objects, &what);
 
 	(void)text;
+	if (broken)
+		report(t, what, broken);
 	if (why == LINK_READ_ERROR)
 		err_error("cannot read standard input: %s", strerror(error));
 	else if (why != LINK_EOF)
@@ -90,6 +115,8 @@ int jsontool_to_stanzas(const struct jsontool_config *config)
 	struct to_stanzas t = {.config = config, .loop = loop_new()};
 	int status;
 
+	jsonobjects_init(&t.objects, (size_t)config->max_line_bytes);
+	buf_init(&t.unknown, BUF_NO_MAX);
 	t.link = link_new(t.loop, 0, 1, &link, &ops, &t);
 	status = loop_run(t.loop);
 	if (status == EXIT_DONE && !link_flush(t.link, DEADLINE_NEVER)) {
@@ -98,6 +125,8 @@ int jsontool_to_stanzas(const struct jsontool_config *config)
 	}
 	link_free(t.link);
 	loop_free(t.loop);
+	jsonobjects_free(&t.objects);
+	buf_free(&t.unknown);
 	if (status == EXIT_DONE && t.bad)
 		status = EXIT_DATA;
 	return status;

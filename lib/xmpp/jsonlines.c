@@ -11,7 +11,7 @@ struct jsonlines {
 	bool only_iq, messages;
 	size_t max_stanza_bytes;
 	struct reader *reader;
-	struct buf xml, id;
+	struct buf xml, id, unknown;
 	struct writer writer;
 };
 
@@ -52,6 +52,7 @@ struct jsonlines *jsonlines_new(const struct reader_config *limits, bool only_iq
 	 */
 	buf_init(&j->xml, jsonlines_max_bytes((int64_t)j->max_stanza_bytes));
 	buf_init(&j->id, BUF_NO_MAX);
+	buf_init(&j->unknown, BUF_NO_MAX);
 	writer_init(&j->writer, &j->xml, WRITER_PIPE, 0);
 	return j;
 }
@@ -68,22 +69,30 @@ void jsonlines_free(struct jsonlines *j)
 	reader_free(j->reader);
 	buf_free(&j->xml);
 	buf_free(&j->id);
+	buf_free(&j->unknown);
 	free(j);
+}
+
+const char *jsonlines_unknown(const struct jsonlines *j)
+{
+	return buf_length(&j->unknown) ? buf_string(&j->unknown) : NULL;
 }
 
 const char *jsonlines_read(
 	struct jsonlines *j, struct span text, size_t number, struct stanza *s, struct span *id)
 {
+	const struct stanza_json_aside aside = {.id = &j->id, .unknown = &j->unknown};
 	enum writer_status status = WRITER_OK;
 	const char *wrong;
 
 	buf_reset(&j->xml);
 	buf_reset(&j->id);
+	buf_reset(&j->unknown);
 	*id = SPAN_NONE;
 	wrong = stanza_json_excess(text, j->max_stanza_bytes);
 	if (wrong)
 		return wrong;
-	wrong = stanza_json_write_as(text, j->only_iq ? "iq" : NULL, &j->id, &j->writer, &status);
+	wrong = stanza_json_write(text, j->only_iq ? "iq" : NULL, &aside, &j->writer, &status);
 	if (buf_length(&j->id))
 		*id = buf_span(&j->id);
 	if (wrong)

@@ -30,5 +30,8 @@ void jsonlines_free(struct jsonlines *j);
  * far as it is an object with one, else SPAN_NONE; also valid until the next call. */
 const char *jsonlines_read(
 	struct jsonlines *j, struct span text, size_t number, struct stanza *s, struct span *id);
+/* The names of members of the last object that mean nothing there ("'a', 'b'"), NULL if it has
+ * none; to be told. */
+const char *jsonlines_unknown(const struct jsonlines *j);
 
 #endif

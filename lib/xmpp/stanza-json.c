@@ -333,6 +333,24 @@ static struct json_object *get(struct json_object *o, const char *name)
 	return json_object_object_get_ex(o, name, &value) ? value : NULL;
 }
 
+static bool is_one_of(const char *name, const char *const *names)
+{
+	while (*names && strcmp(name, *names) != 0)
+		names++;
+	return *names != NULL;
+}
+
+static bool only_known(struct json_object *o, const char *const *names)
+{
+	json_object_object_foreach(o, name, value)
+	{
+		(void)value;
+		if (!is_one_of(name, names))
+			return false;
+	}
+	return true;
+}
+
 /* Where a child stands: in an element of the namespace `parent`, SPAN_NONE for that of the stanza;
  * without a prefix it would be in `fallback`. */
 struct scope {
@@ -357,9 +375,12 @@ static bool has_content(struct json_object *list)
 static const char *write_element(struct writer *w, struct json_object *element, struct scope scope)
 {
 	struct span name = json_text(get(element, "name")), ns = json_text(get(element, "ns"));
+	static const char *const known[] = {"name", "ns", "attrs", "children", NULL};
 	struct json_object *children = get(element, "children");
 	const char *wrong, *prefix = "";
 
+	if (!only_known(element, known))
+		return "an element with a member that is none of name, ns, attrs, children";
 	if (!is_name(name))
 		return "an element without a name that can be one";
 	if ((get(element, "ns") && !ns.p) || (ns.p && !utf8_xml_valid(ns)) || span_is(ns, NS_XMLNS))
@@ -442,13 +463,16 @@ static void text_in(struct json_object *list, struct buf *out)
 		buf_append_span(out, json_text(json_object_array_get_idx(list, i)));
 }
 
+static bool in_stanza_ns(struct span ns)
+{
+	return ns.n == 0 || xml_is_stanza_ns(ns);
+}
+
 /* The <error/> of a stanza, as stanza_error_child() has it. */
 static bool is_error(struct json_object *element)
 {
-	struct span ns = json_text(get(element, "ns"));
-
 	return span_is(json_text(get(element, "name")), "error") &&
-	       (ns.n == 0 || xml_is_stanza_ns(ns));
+	       in_stanza_ns(json_text(get(element, "ns")));
 }
 
 /* Whether 'error' says what the element says that it is made of (as error_member()). */
@@ -503,9 +527,120 @@ static const char *contradiction(struct json_object *o, struct json_object *payl
 	return NULL;
 }
 
+/* The elements that may be members of the object, in the order in which they are written. */
+static const char *const message_texts[] = {"subject", "body", "thread", NULL};
+static const char *const presence_texts[] = {"show", "status", "priority", NULL};
+static const char *const no_texts[] = {NULL};
+
+static const char *const *texts_of(struct span kind)
+{
+	return span_is(kind, "message")	   ? message_texts
+	       : span_is(kind, "presence") ? presence_texts
+					   : no_texts;
+}
+
+/* A priority is a number to those who write JSON. */
+static struct span member_text(struct json_object *value, const char *name)
+{
+	if (json_object_is_type(value, json_type_int) && strcmp(name, "priority") == 0)
+		return span_of(json_object_get_string(value));
+	return json_text(value);
+}
+
+static const char *write_texts(struct writer *w, struct json_object *o, struct span kind)
+{
+	for (const char *const *name = texts_of(kind); *name; name++) {
+		struct json_object *value = get(o, *name);
+		struct span text = member_text(value, *name);
+
+		if (!value)
+			continue;
+		if (!text.p || !utf8_xml_valid(text))
+			return "subject, body, thread, show and status are strings of XML "
+			       "characters, priority is a whole number";
+		writer_raw(w, "<");
+		writer_raw(w, *name);
+		writer_raw(w, ">");
+		writer_text(w, text);
+		writer_raw(w, "</");
+		writer_raw(w, *name);
+		writer_raw(w, ">");
+	}
+	return NULL;
+}
+
+/* Whether an element of the payload is what the member says. */
+static bool has_text(struct json_object *payload, const char *name, struct span text)
+{
+	size_t at = 0;
+	struct json_object *element;
+
+	while ((element = next_element(payload, &at))) {
+		struct buf words;
+		bool same;
+
+		if (!span_is(json_text(get(element, "name")), name) ||
+			!in_stanza_ns(json_text(get(element, "ns"))))
+			continue;
+		buf_init(&words, BUF_NO_MAX);
+		text_in(get(element, "children"), &words);
+		same = span_equal(buf_span(&words), text);
+		buf_free(&words);
+		if (same)
+			return true;
+	}
+	return false;
+}
+
+static bool texts_agree(struct json_object *o, struct json_object *payload, struct span kind)
+{
+	for (const char *const *name = texts_of(kind); *name; name++) {
+		struct json_object *value = get(o, *name);
+
+		if (value && !has_text(payload, *name, member_text(value, *name)))
+			return false;
+	}
+	return true;
+}
+
+static bool has_texts(struct json_object *o, struct span kind)
+{
+	const char *const *name = texts_of(kind);
+
+	while (*name && !get(o, *name))
+		name++;
+	return *name != NULL;
+}
+
+static void append_unknown(struct buf *unknown, struct json_object *o, struct span kind)
+{
+	static const char *const known[] = {"v", "kind", "type", "id", "from", "to", "lang",
+		"attrs", "ns", "name", "payload", "error", NULL};
+
+	json_object_object_foreach(o, name, value)
+	{
+		/* a text that is null has been lost on the way here */
+		if (is_one_of(name, known) || (value && is_one_of(name, texts_of(kind))))
+			continue;
+		buf_printf(unknown, "%s'%s'", buf_length(unknown) ? ", " : "", name);
+	}
+}
+
+/* RFC 6120 8.2.3 wants exactly one; the rest of it is the server's to judge. */
+static bool lacks_payload(struct json_object *o, struct json_object *payload, struct span kind)
+{
+	struct span type = json_text(get(o, "type"));
+	size_t at = 0;
+
+	if (!span_is(kind, "iq") || !(span_is(type, "get") || span_is(type, "set")))
+		return false;
+	return payload ? !next_element(payload, &at) : !get(o, "name");
+}
+
 /* Without payload: an error element, or an empty one of ns and name. */
 static const char *write_short(struct writer *w, struct json_object *o)
 {
+	static const char *const error_members[] = {"type", "condition", "text", "app", NULL};
 	struct json_object *error = get(o, "error");
 	struct span name = json_text(get(o, "name")), ns = json_text(get(o, "ns"));
 	struct span type, condition, text;
@@ -522,6 +657,8 @@ static const char *write_short(struct writer *w, struct json_object *o)
 	}
 	if (!error)
 		return NULL;
+	if (!only_known(error, error_members))
+		return "an 'error' with a member that is none of type, condition, text, app";
 	type = json_text(get(error, "type"));
 	condition = json_text(get(error, "condition"));
 	text = json_text(get(error, "text"));
@@ -563,7 +700,13 @@ static const char *write_stanza(struct writer *w, struct json_object *o, const c
 	if (get(o, "error") && (!json_object_is_type(get(o, "error"), json_type_object) ||
 				       !span_is(json_text(get(o, "type")), "error")))
 		return "'error' is no object, or in a stanza whose type is another";
+	/* who takes nothing but iqs gives this one its answer */
+	if (!unsaid && lacks_payload(o, payload, kind))
+		return "an iq of type get or set without payload";
 	wrong = payload ? contradiction(o, payload) : NULL;
+	if (!wrong && payload && !texts_agree(o, payload, kind))
+		wrong = "subject, body, thread, show, status or priority is not that of the "
+			"payload";
 	if (wrong)
 		return wrong;
 	writer_raw(w, "<");
@@ -580,13 +723,15 @@ static const char *write_stanza(struct writer *w, struct json_object *o, const c
 	if (wrong)
 		return wrong;
 	if (payload ? !has_content(payload)
-		    : !get(o, "name") && !get(o, "ns") && !get(o, "error")) {
+		    : !get(o, "name") && !get(o, "ns") && !get(o, "error") && !has_texts(o, kind)) {
 		writer_raw(w, "/>");
 		return NULL;
 	}
 	writer_raw(w, ">");
 	wrong = payload ? write_children(w, payload, (struct scope){SPAN_NONE, SPAN_NONE})
-			: write_short(w, o);
+			: write_texts(w, o, kind);
+	if (!wrong && !payload)
+		wrong = write_short(w, o);
 	writer_raw(w, "</");
 	writer_raw_span(w, kind);
 	writer_raw(w, ">");
@@ -618,8 +763,8 @@ const char *stanza_json_excess(struct span line, size_t max_stanza_bytes)
 	return NULL;
 }
 
-const char *stanza_json_write_as(struct span line, const char *kind, struct buf *id,
-	struct writer *w, enum writer_status *status)
+const char *stanza_json_write(struct span line, const char *kind,
+	const struct stanza_json_aside *aside, struct writer *w, enum writer_status *status)
 {
 	struct json_object *o = NULL;
 	const char *wrong = NULL;
@@ -643,8 +788,11 @@ const char *stanza_json_write_as(struct span line, const char *kind, struct buf 
 	if (!wrong && !json_object_is_type(o, json_type_object))
 		wrong = "not an object";
 	if (!wrong) {
-		if (id)
-			buf_append_span(id, json_text(get(o, "id")));
+		if (aside && aside->id)
+			buf_append_span(aside->id, json_text(get(o, "id")));
+		if (aside && aside->unknown)
+			append_unknown(aside->unknown, o,
+				get(o, "kind") ? json_text(get(o, "kind")) : span_of(kind));
 		writer_begin(w);
 		wrong = write_stanza(w, o, kind);
 		if (wrong)
@@ -654,9 +802,4 @@ const char *stanza_json_write_as(struct span line, const char *kind, struct buf 
 	}
 	json_object_put(o);
 	return wrong;
-}
-
-const char *stanza_json_write(struct span line, struct writer *w, enum writer_status *status)
-{
-	return stanza_json_write_as(line, NULL, NULL, w, status);
 }

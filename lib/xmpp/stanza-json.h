@@ -9,6 +9,9 @@
  * none. Foreign attributes are "{namespace}local". ns and name at the top are those of
  * the first element of the payload. An error stanza also has
  * "error":{"type","condition","text","app"}. Every value is a string.
+ *
+ * On input body, subject and thread of a message, and show, status and priority (also a number) of
+ * a presence may be members of the object: they are the elements of these names.
  */
 #ifndef OUTBOARD_XMPP_STANZA_JSON_H
 #define OUTBOARD_XMPP_STANZA_JSON_H
@@ -22,12 +25,15 @@ bool stanza_json_format(const struct stanza *s, struct buf *out);
 /* What is wrong with a line that holds more values than come of the largest stanza, NULL if it does
  * not. To be asked before the line is parsed: they would take hundreds of times its bytes. */
 const char *stanza_json_excess(struct span line, size_t max_stanza_bytes);
-/* Write the stanza that a line of JSON says. NULL if all is well and *status is what writer_end()
- * said; else what is wrong with it (static), and nothing is written. */
-const char *stanza_json_write(struct span line, struct writer *w, enum writer_status *status);
-/* The same with a kind for an object that does not say its own (NULL: it must), and the id that the
- * object has appended to *id, whatever else is wrong with it. */
-const char *stanza_json_write_as(struct span line, const char *kind, struct buf *id,
-	struct writer *w, enum writer_status *status);
+/* What an object says beside its stanza; each is appended to, NULL: not wanted. */
+struct stanza_json_aside {
+	struct buf *id;	     /* the id it has, whatever else is wrong with it */
+	struct buf *unknown; /* the names of members that mean nothing, "a, b" */
+};
+/* Write the stanza that an object in JSON says. kind: that of an object which does not say its own
+ * (NULL: it must, and a request without payload is wrong). NULL if all is well and *status is what
+ * writer_end() said; else what is wrong with it (static), and nothing is written. */
+const char *stanza_json_write(struct span line, const char *kind,
+	const struct stanza_json_aside *aside, struct writer *w, enum writer_status *status);
 
 #endif

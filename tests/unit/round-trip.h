@@ -36,7 +36,7 @@ static const char *round_trip_line(struct span json, struct buf *xml, struct buf
 	const char *wrong;
 
 	writer_init(&w, xml, WRITER_PIPE, 0);
-	wrong = stanza_json_write(json, &w, &status);
+	wrong = stanza_json_write(json, NULL, NULL, &w, &status);
 	if (wrong) {
 		ROUND_TRIP_CHECK(buf_length(xml) == 0);
 		return wrong;
