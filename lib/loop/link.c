@@ -73,8 +73,8 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 
 /* Output --------------------------------------------------------------------------- */
 
-/* What a peer said before it went explains more than our EPIPE. A program that ends hangs up on
- * both sides at once. */
+/* Read what the peer said before it went: it explains more than our EPIPE. A program that ends
+ * closes both sides at once. */
 static void on_failed(void *context, int error)
 {
 	struct link *l = context;

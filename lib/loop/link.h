@@ -18,7 +18,7 @@ struct link_config {
 	size_t max_queue_bytes;	     /* 0: LINK_MAX_QUEUE_BYTES */
 	int64_t stall_ms;	     /* 0: never */
 	size_t max_line_bytes;	     /* not 0: the input is lines of at most this, not stanzas */
-	/* Both ends are one program, which answers on the one what it gets on the other; see
+	/* Both ends lead to one program, which answers on one what it gets on the other; see
 	 * source.h. Producers outside hold back when the link is congested. */
 	bool partner;
 	struct link_counts *counts; /* borrowed, or NULL */
@@ -43,7 +43,7 @@ struct link;
 struct link *link_new(struct loop *loop, int in_fd, int out_fd, const struct link_config *config,
 	const struct link_ops *ops, void *context);
 void link_free(struct link *link);
-/* The halves, for all that concerns one of them. */
+/* The halves, for functions that concern only one of them. */
 struct source *link_source(struct link *link);
 struct sink *link_sink(const struct link *link);
 /* Read on (callbacks are called) until the input ends or deadline_ms (a time that has passed: what

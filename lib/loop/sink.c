@@ -14,7 +14,7 @@
 
 /* A terminal says it is writable when 256 characters fit. */
 #define TERMINAL_PIECE_BYTES 256
-/* Room above max_queue_bytes, in stanzas of the largest size: a stanza grows on its way. */
+/* Room above max_queue_bytes, in stanzas of the largest size: a stanza can grow on its way. */
 #define QUEUE_SLACK_STANZAS 8
 #define STANZA_BYTES ((size_t)1024 * 1024)
 /* Not watched by the loop. */
@@ -37,7 +37,7 @@ struct sink {
 
 	bool over;
 	bool blocked; /* it does not take more at the moment */
-	bool quiet;   /* errors are kept, not told */
+	bool quiet;   /* keep an error instead of calling back */
 	int error;
 	size_t lost_bytes; /* queued when it failed */
 	unsigned busy;	   /* our own functions on the stack */
@@ -50,8 +50,8 @@ struct sink {
 
 static void on_fd(void *context, int fd, short revents);
 
-/* Without events: to learn that the reader of our output is gone. A descriptor whose events nobody
- * wants is not watched at all: a hang-up that cannot be acted on would turn the loop without end.
+/* Events 0 show that the reader of our output has gone. A descriptor of which no event is wanted is
+ * not watched at all: a hang-up that nobody handles would keep the loop turning.
  */
 static void sink_watch(struct sink *s)
 {
@@ -106,7 +106,7 @@ static void on_turn(void *context)
 	else if (buf_length(&s->out) > 0 && !s->blocked)
 		sink_write(s);
 	if (!s->freed) {
-		/* what holds back because of it may have looked already */
+		/* callers that hold back may have looked already in this turn */
 		if (congested && !sink_congested(s))
 			loop_timer_set(s->loop, &s->again, 0);
 		sink_count(s);
@@ -115,7 +115,7 @@ static void on_turn(void *context)
 	sink_leave(s);
 }
 
-/* Only for the turn that it brings about. */
+/* Only causes another turn. */
 static void on_again(void *context, int64_t now_ms)
 {
 	(void)context;
@@ -178,7 +178,7 @@ void sink_free(struct sink *s)
 	loop_turn_remove(s->loop, on_turn, s);
 	if (s->ours >= 0)
 		close(s->ours);
-	s->counts = &s->own_counts; /* the owner's may be gone before we are */
+	s->counts = &s->own_counts; /* the owner's callback may free us */
 	if (s->busy)
 		s->freed = true;
 	else
@@ -311,7 +311,7 @@ static void sink_write(struct sink *s)
 			s->progress_ms = s->written_ms = loop_now_ms(s->loop);
 			buf_consume(&s->out, (size_t)n);
 		}
-		/* less than asked for: it is full (or it is a disk, and the next write says why) */
+		/* less than asked for: it is full, or it is a disk, and the next write tells why */
 		if (n < 0 || ((size_t)n < bytes.n && s->kind != FD_PIECES && s->kind != FD_READY))
 			sink_block(s);
 	}
@@ -363,7 +363,7 @@ static void on_fd(void *context, int fd, short revents)
 
 	(void)fd;
 	sink_enter(s);
-	/* of a socket that is read, too, the write says what is wrong */
+	/* for a socket that is also read, the write tells what is wrong */
 	if ((revents & POLLOUT) || (hung_up && s->config.is_read))
 		s->blocked = false;
 	if (hung_up && !s->config.is_read)

@@ -22,7 +22,7 @@ struct sink_config {
 	enum writer_kind kind;
 	size_t max_send_bytes;	    /* see writer.h; pipes: 0 */
 	size_t max_queue_bytes;	    /* 0: LINK_MAX_QUEUE_BYTES */
-	size_t stanza_bytes;	    /* the largest stanza that is brought about at once; 0: 1 MiB */
+	size_t stanza_bytes;	    /* the largest stanza that one input can cause; 0: 1 MiB */
 	int64_t stall_ms;	    /* 0: never */
 	bool is_read;		    /* a socket that a source reads, too: that notices its end */
 	struct link_counts *counts; /* borrowed, or NULL */
@@ -51,19 +51,19 @@ size_t sink_queued_bytes(const struct sink *s);
 /* Whether more than half of max_queue_bytes waits: what produces output should hold back. Look at
  * the end of a turn; there is one more when it no longer is so. */
 bool sink_congested(const struct sink *s);
-/* Whether the descriptor takes no more for now: the loop has another turn when it does. */
+/* Whether the descriptor takes no more for now. The loop has another turn when it does again. */
 bool sink_blocked(const struct sink *s);
 /* Whether more than max_queue_bytes waits. */
 bool sink_full(const struct sink *s);
 void sink_lift_bound(struct sink *s);
 /* Drop what waits. */
 void sink_discard(struct sink *s);
-/* Nothing is written or told any more. */
+/* Stop for good: nothing is written, and no callback is called. */
 void sink_stop(struct sink *s);
 /* The time until a stall begins anew. */
 void sink_progress(struct sink *s);
 /* Try to write all now, waiting up to deadline_ms (for exits; a time that has passed: without
- * waiting). True if nothing is left; a failure is not told but kept. */
+ * waiting). True if nothing is left; a failure is kept, without a callback. */
 bool sink_flush(struct sink *s, int64_t deadline_ms);
 /* errno of the write that failed, 0 if none has. */
 int sink_error(const struct sink *s);

@@ -25,9 +25,9 @@ struct source {
 	void *context;
 	struct reader *reader; /* stanzas, or: */
 	struct buf lines;
-	size_t line;	 /* number of the one that begins lines */
+	size_t line;	 /* number of the line at the front of lines */
 	size_t searched; /* bytes of lines without a newline */
-	bool skipping;	 /* to the next newline: it was too long */
+	bool skipping;	 /* discard up to the next newline: the line was too long */
 	struct link_counts *counts, own_counts;
 
 	int fd, ours; /* what we use: the caller's, or reopened; reopened, or -1 */
@@ -36,7 +36,7 @@ struct source {
 
 	bool hungry; /* the reader has given all it had */
 	bool eof;    /* no more bytes will come */
-	bool over;   /* the owner knows of the end */
+	bool over;   /* the owner has been told of the end */
 	bool unheld; /* read whatever holds it */
 	unsigned pauses;
 	unsigned busy; /* our own functions on the stack */
@@ -73,8 +73,8 @@ static bool wants_input(const struct source *s)
 
 static void on_fd(void *context, int fd, short revents);
 
-/* A descriptor whose events nobody wants is not watched at all: a hang-up that cannot be acted on
- * would turn the loop without end. */
+/* Do not watch a descriptor when no event of it is wanted: a hang-up that nobody handles would keep
+ * the loop turning. */
 static void source_watch(struct source *s)
 {
 	bool watch = wants_input(s);
@@ -115,8 +115,8 @@ static void on_turn(void *context)
 	if (!s->over && is_held(s))
 		s->heard_ms = loop_now_ms(s->loop);
 	source_watch(s);
-	/* Stanzas that were left when it was held. Not from here: what they bring about elsewhere
-	 * is to be written this turn too. */
+	/* Hand over stanzas that were left while the source was held. Not from here: their results
+	 * must still be written in this turn. */
 	if (!s->hungry && may_read(s))
 		loop_timer_set(s->loop, &s->kick, 0);
 }
@@ -165,7 +165,7 @@ void source_free(struct source *s)
 	loop_turn_remove(s->loop, on_turn, s);
 	if (s->ours >= 0)
 		close(s->ours);
-	s->counts = &s->own_counts; /* the owner's may be gone before we are */
+	s->counts = &s->own_counts; /* the owner's callback may free us */
 	if (s->busy)
 		s->freed = true;
 	else
@@ -237,7 +237,7 @@ static void source_wants_more(struct source *s)
 		source_end(s, LINK_EOF, 0, NULL);
 }
 
-/* Hand over the lines there are. */
+/* Hand over the complete lines. */
 static void pump_lines(struct source *s)
 {
 	while (may_read(s)) {
@@ -278,7 +278,7 @@ static void give_stanza(struct source *s, const struct stanza *stanza)
 	s->ops.stanza(s->context, stanza);
 }
 
-/* Hand over what the reader has. Stops where more output than stanzas would come of it. */
+/* Hand over what the reader has. Stops when the output is congested. */
 static void source_pump(struct source *s)
 {
 	struct stanza stanza;
@@ -314,7 +314,8 @@ static void source_pump(struct source *s)
 }
 
 /* A server with Nagle's algorithm (Prosody) holds the rest of a large stanza back until we
- * acknowledge, which by itself takes 40 ms. The kernel forgets this soon: say it each time. */
+ * acknowledge, which by itself takes 40 ms. The kernel forgets the option soon, so set it each
+ * time. */
 static void acknowledge(int fd)
 {
 	int on = 1;
@@ -376,7 +377,7 @@ bool source_read_to_end(struct source *s, int64_t deadline_ms)
 			source_pump(s);
 			continue;
 		}
-		/* what is there already counts, however late it is */
+		/* bytes that have come already count, however late it is */
 		if (left_ms <= 0 && late_reads++ == LATE_READS)
 			break;
 		if (poll(&p, 1, left_ms > 60000 ? 60000 : left_ms > 0 ? (int)left_ms : 0) > 0)

@@ -19,8 +19,8 @@ struct source_config {
 	struct reader *reader_ready;
 	size_t max_line_bytes;	    /* not 0: the input is lines of at most this, not stanzas */
 	const struct sink *held_by; /* borrowed, or NULL */
-	/* The sink leads to the program that we read: it must be listened to while it takes
-	 * nothing, or both would wait for each other for ever. */
+	/* The sink leads to the program that we read. Read it also while it takes nothing, or both
+	 * would wait for each other for ever. */
 	bool partner;
 	struct link_counts *counts; /* borrowed, or NULL */
 };
@@ -53,15 +53,15 @@ void source_resume(struct source *s);
 /* Pause or resume once; *held is the caller's record of which. */
 void source_hold(struct source *s, bool *held, bool hold);
 bool source_paused(const struct source *s);
-/* Nothing is read or told any more. */
+/* Stop for good: nothing is read, and no callback is called. */
 void source_stop(struct source *s);
 /* Read on, whatever holds it, until the input ends or deadline_ms (a time that has passed: what
  * there is, without waiting). True if the input has ended. */
 bool source_read_to_end(struct source *s, int64_t deadline_ms);
 /* After LINK_BROKEN: the kind of what the reader said. */
 enum reader_fault source_fault(const struct source *s);
-/* When bytes were last read, or could have been if it had been read: what is paused or held hears
- * nothing, so its time stands still. */
+/* When bytes were last read, or could have been if it had been read: the time stands still while it
+ * is paused or held. */
 int64_t source_heard_ms(const struct source *s);
 
 #endif

@@ -22,8 +22,8 @@ struct lastwords {
 void lastwords_init(struct lastwords *l);
 /* To be called from component_ops.late: true if it is a request, which will be answered. */
 bool lastwords_note(struct lastwords *l, const struct stanza *s);
-/* End the stream, and as many further ones as it takes. Runs the loop, in which nothing else may
- * be left; SIGTERM gives up. What got no answer has been logged. */
+/* End the stream, and as many further ones as it takes. Runs the loop, in which nothing else may be
+ * left; SIGTERM gives up. Requests without an answer have been logged. */
 void lastwords_say(struct lastwords *l, struct loop *loop, struct component *component);
 
 #endif

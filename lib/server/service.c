@@ -19,16 +19,16 @@
 #define HEAP_KEPT_BYTES (4 * 1024 * 1024)
 #define METRICS_MAX 1024
 #define METRICS_LINE_BYTES (16 * 1024)
-/* How often a supervisor hears how we are, if it changes. */
+/* How often a changed status is sent to a supervisor at most. */
 #define STATUS_INTERVAL_MS 5000
-/* The last words may take this long after a SIGTERM, and the end of the stream too; longer as long
- * as something of them is taken. */
+/* How long the last answers may take after a SIGTERM, and the end of the stream; longer while the
+ * peer still takes some of them. */
 #define LAST_WORDS_MS 5000
 #define LAST_WORDS_MAX_MS 60000
 enum phase {
 	PHASE_SERVING,
 	PHASE_DRAINING, /* waiting for open requests */
-	PHASE_ENDING,	/* all is said, the output is to be written */
+	PHASE_ENDING,	/* all answers are in the output, which has yet to be written */
 };
 
 struct service {
@@ -43,7 +43,7 @@ struct service {
 	enum phase phase;
 	int status;
 	bool drain_told, input_ended, ready, stopping;
-	bool impatient;		   /* several signals: what is not taken is given up */
+	bool impatient;		   /* after several signals: output that is not taken is given up */
 	int64_t last_words_max_ms; /* by when they must have been taken */
 	bool held;		   /* the link is paused, and so will the next one be */
 	int64_t tick_ms;	   /* what the timer is set to */
@@ -167,7 +167,7 @@ static void log_counters(const struct service *s)
 
 	buf_init(&line, METRICS_LINE_BYTES);
 	metrics_line(metrics, service_metrics(s, metrics), &line);
-	/* Somebody asked: also with -q. */
+	/* Somebody has asked for it, so write it also with -q. */
 	err_log(err_shows(ERR_NOTICE) ? ERR_NOTICE : ERR_ERROR, "%s", buf_string(&line));
 	buf_free(&line);
 }
@@ -208,7 +208,7 @@ static void service_finish(struct service *s, int status)
 	if (transport_is_up(s->transport)) {
 		struct turn turn = service_turn(s);
 
-		/* What comes in from here on is not waited for either. */
+		/* Input that comes from here on is not awaited either. */
 		tell_drain(s);
 		if (s->ops.finish)
 			s->ops.finish(s->self, &turn);
@@ -225,7 +225,7 @@ static bool service_owes(const struct service *s)
 	return s->ops.tick && s->ops.deadline && s->ops.deadline(s->self) <= service_now_ms(s);
 }
 
-/* All that waits for its turn to end: finish, or stop if all is written. */
+/* Work for the end of a turn: finish, or stop if all is written. */
 static void on_end(void *context, int64_t now_ms)
 {
 	struct service *s = context;
@@ -236,7 +236,7 @@ static void on_end(void *context, int64_t now_ms)
 		service_finish(s, s->status);
 		return;
 	}
-	/* The time for the last words is over, if none of them is being taken. */
+	/* The time for the last answers has passed, unless the peer is still taking some. */
 	until_ms = link ? sink_written_ms(link_sink(link)) + LAST_WORDS_MS : 0;
 	if (until_ms > now_ms && now_ms < s->last_words_max_ms && !s->impatient) {
 		loop_timer_set(s->loop, &s->end, until_ms);
@@ -279,7 +279,7 @@ static void on_terminate(void *context, int signal_number)
 		service_finish(s, EXIT_DONE);
 		break;
 	case PHASE_ENDING:
-		/* A first signal gives the slow reader some time yet. */
+		/* After the first signal a slow reader still gets some time. */
 		s->impatient = s->end.deadline_ms != DEADLINE_NEVER;
 		loop_timer_set(s->loop, &s->end, s->impatient ? 0 : now_ms + LAST_WORDS_MS);
 		break;
@@ -309,7 +309,7 @@ static void on_tick(void *context, int64_t now_ms)
 		s->ops.tick(s->self, &turn);
 }
 
-/* All is said, or is said as soon as there is room. */
+/* All answers are in the output, or will be as soon as there is room. */
 static void ending_turn(struct service *s)
 {
 	if (!transport_is_up(s->transport) || !service_owes(s)) {
@@ -320,8 +320,8 @@ static void ending_turn(struct service *s)
 	}
 }
 
-/* At the end of each turn: only timers are set here, for what is said in them is to be written at
- * the end of a turn as well. */
+/* At the end of each turn: only set timers here. Their output must be written at the end of a turn,
+ * too. */
 static void on_turn(void *context)
 {
 	struct service *s = context;
@@ -579,7 +579,7 @@ int service_run(const struct service_config *config, const struct service_ops *o
 	write_metrics(s);
 	if (s->hooks.detach)
 		s->hooks.detach(s->hooks.context);
-	/* what has been let go of is not asked any more */
+	/* do not call what has been detached */
 	s->ops = (struct service_ops){.stanza = ignore_stanza};
 	service_close(s);
 	return s->status;

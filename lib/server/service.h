@@ -66,7 +66,7 @@ struct service_config {
 #define SERVICE_OPTIONS(c)                                                                         \
 	SERVICE_OPTIONS_SAYING(c, "the server's component port; without it a filter",              \
 		"reconnects in a row before giving up, -1 for ever (default -1)")
-/* The same for programs of which --connect and --retries say something else. */
+/* The same for programs whose help for --connect and --retries differs. */
 #define SERVICE_OPTIONS_SAYING(c, connect_words, retries_words)                                    \
 	{"domain", 'd', OPT_STRING, "DOMAIN", "the component's own domain", &(c).domain},          \
 		{"connect", 'c', OPT_SERVER, "HOST:PORT", connect_words, &(c).connect,             \
@@ -91,7 +91,7 @@ struct service_config {
 			&(c).max_send_bytes, .min = 0, .max = 1 << 30                              \
 	}
 
-/* Of these the ones of every daemon, whatever it serves: --drain-time --ready-fd --metrics
+/* Those of these rows that every daemon has: --drain-time --ready-fd --metrics
  * --metrics-interval */
 #define SERVICE_DAEMON_OPTIONS(c)                                                                  \
 	{"drain-time", 0, OPT_SECONDS, "SECONDS",                                                  \
@@ -123,8 +123,8 @@ struct service;
  * passed, and go on in the next tick, which comes as soon as the link is no longer congested.
  */
 struct service_ops {
-	/* to and from of stanzas are compared with addresses: they are folded (jid_fold()), for not
-	 * every server has normalised them */
+	/* fold to and from of stanzas (jid_fold()): the program compares them with addresses, and
+	 * not every server normalises them */
 	bool fold;
 	/* link up: after each handshake; once at the start of a filter */
 	void (*up)(void *self, struct turn *turn);
@@ -135,15 +135,15 @@ struct service_ops {
 	/* when deadline() has passed */
 	void (*tick)(void *self, struct turn *turn);
 	int64_t (*deadline)(const void *self); /* DEADLINE_NEVER: none */
-	/* from now on answer new requests yourself */
+	/* answer new requests yourself from now on */
 	void (*drain)(void *self, struct turn *turn);
 	/* Answer each open request now. What does not fit stays owed and goes on in tick; the
 	 * program ends when deadline is in the future or nobody takes the output. */
 	void (*finish)(void *self, struct turn *turn);
 	/* open requests: drained when 0 */
 	size_t (*open_requests)(const void *self);
-	/* Those of them that a handler is going to answer: a filter whose input has ended waits for
-	 * them (to their deadlines) before finish. NULL: none. */
+	/* Those that a handler is going to answer. A filter whose input has ended waits for them,
+	 * up to their deadlines, before finish. NULL: none. */
 	size_t (*handler_requests)(const void *self);
 	/* Fill up to max metrics, return how many. */
 	size_t (*metrics)(const void *self, struct metric *out, size_t max);
@@ -159,8 +159,8 @@ struct service_hooks {
 	bool (*reload)(void *context, struct turn *turn);
 	/* other inputs and outputs: called once, before the loop runs */
 	void (*attach)(void *context, struct service *service, struct loop *loop);
-	/* called once if attach was, after the loop has run and all output is written: let go of
-	 * what is in the loop */
+	/* called once if attach was, after the loop has run and all output is written: remove
+	 * everything from the loop */
 	void (*detach)(void *context);
 };
 
@@ -173,7 +173,8 @@ struct turn service_turn(const struct service *s);
 bool service_ending(const struct service *s);
 /* Whether the link is down or its output congested: whatever produces output should wait. */
 bool service_congested(const struct service *s);
-/* Whether the link is left unread (a handler's pipe is full), also the next one after a reconnect.
+/* Leave the link unread (a handler's pipe is full), also the next one after a reconnect, or read it
+ * again.
  */
 void service_hold(struct service *s, bool hold);
 /* Stop with this status (after flush). */

@@ -383,7 +383,7 @@ size_t transport_metrics(const struct transport *t, struct metric *out, size_t m
 			link ? link_queued_bytes(link) : 0},
 	};
 
-	/* what has no stream says nothing about it, rather than that it is down */
+	/* a daemon without a stream has no metric of it, rather than one that says "down" */
 	if (t->kind == &detached_kind)
 		return 0;
 	return metrics_add(out, 0, max, own, sizeof(own) / sizeof(own[0]));

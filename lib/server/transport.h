@@ -1,4 +1,4 @@
-/* server/transport.h - what a service's stanzas come and go by
+/* server/transport.h - the way a service's stanzas come and go
  *
  * Three instances: a component's stream (XEP-0114), a filter between standard input and output, and
  * none at all, for a daemon that serves something else (detached: it is up, without a writer).
@@ -11,7 +11,7 @@
 
 struct service_config;
 
-/* What the service is told. */
+/* Callbacks to the service. */
 struct transport_ops {
 	void (*up)(void *context);
 	void (*down)(void *context);
@@ -30,30 +30,30 @@ struct transport_ops {
 
 struct transport;
 
-/* The one that the configuration wants; NULL after logging, *status says how. */
+/* The instance that the configuration asks for; NULL after logging, with *status set. */
 struct transport *transport_new(struct loop *loop, const struct service_config *config,
 	const struct transport_ops *ops, void *context, int *status);
-/* Calls up where there is nothing to wait for. */
+/* Calls up() at once where there is nothing to wait for. */
 void transport_start(struct transport *t);
 bool transport_is_up(const struct transport *t);
 /* NULL while it is not up, and if it is none. */
 struct link *transport_link(const struct transport *t);
 const struct link_counts *transport_counts(const struct transport *t);
-/* For STATUS=: how it is, appended. */
+/* Append its state, for STATUS=. */
 void transport_describe(
 	const struct transport *t, bool stopping, size_t open_requests, struct buf *out);
 size_t transport_metrics(const struct transport *t, struct metric *out, size_t max);
 /* SIGHUP: secrets are read again. */
 void transport_reload(struct transport *t);
-/* A drain begins: tell the other side if that can be said. */
+/* A drain begins: tell the other side, where the protocol can. */
 void transport_draining(struct transport *t);
-/* Write on at the end. True when all is written that is to be waited for, or nothing more can be:
- * then *status may have changed. */
+/* Go on writing at the end. True when all that must be written is, or when nothing more can be
+ * written: then *status may have changed. */
 bool transport_finish(struct transport *t, int *status);
-/* The status of output that was not taken, and of bad input. */
+/* The exit status, given output that was not taken and bad input. */
 int transport_lost_status(const struct transport *t);
 int transport_end_status(const struct transport *t, int status);
-/* The end, after the loop: the end of a stream is said and waited for. Frees it. */
+/* After the loop: end the stream and wait for the peer's end. Frees the transport. */
 void transport_close(struct transport *t);
 
 #endif

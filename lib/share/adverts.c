@@ -77,7 +77,7 @@ static const struct xml_node *advertised(const struct stanza *message)
 		       : NULL;
 }
 
-/* What this one takes the place of. */
+/* The advertisement that this one replaces. */
 static struct advert *older(struct adverts *a, struct span host, struct span text, bool privilege)
 {
 	struct advert *advert;

@@ -16,7 +16,7 @@ struct adverts *adverts_new(void);
 void adverts_free(struct adverts *a);
 /* Keep a message if it is an advertisement; whether it is one. */
 bool adverts_note(struct adverts *a, const struct stanza *message);
-/* Forget all: the server will say them anew. */
+/* Forget all: the server will send them again. */
 void adverts_clear(struct adverts *a);
 /* Those that are kept, oldest first. */
 void adverts_each(

@@ -20,7 +20,7 @@
 #define OWN_ID_CHARS 32
 /* RFC 6120 leaves the length open; an id stands in each error that we write. */
 #define ID_MAX_BYTES 1023
-/* Messages of instances whose errors find their way back. */
+/* How many messages of instances are remembered, so that their errors reach the sender. */
 #define SENT_MS (5 * 60 * 1000)
 #define SENT_MAX 20000
 #define SENT_MAX_BYTES (16 * 1024 * 1024)
@@ -127,7 +127,7 @@ static struct span key_of(struct hub *h, struct span a, struct span b, struct sp
 	return buf_span(&h->key);
 }
 
-/* As a server would have normalised it; in *out where that differs. */
+/* The address as a server would normalise it; in *out if that differs. */
 static struct span folded(struct span jid, struct buf *out)
 {
 	buf_reset(out);
@@ -150,7 +150,7 @@ static enum writer_status write_to_server(
 
 /* Instances ----------------------------------------------------------------- */
 
-/* Write to an instance. An output that takes no more is that of an instance that does not read. */
+/* Write to an instance. A full output means that the instance does not read. */
 static enum writer_status write_to(
 	struct hub_member *m, const struct stanza *stanza, const struct stanza_edit *edit)
 {
@@ -215,8 +215,7 @@ static struct hub_member *choose_sticky(struct hub *h, const struct stanza *stan
 	return choose(h, &choice, now_ms);
 }
 
-/* Why no instance can be chosen: none is there (to begin something new), or all have too much to
- * write. */
+/* Why no instance can be chosen: none takes new work, or the outputs of all are too full. */
 static void refuse_unchosen(struct hub *h, const struct stanza *stanza, struct turn *turn)
 {
 	struct hub_member *m;
@@ -513,7 +512,7 @@ static void hand_presence(struct hub *h, const struct stanza *stanza, struct hub
 		h->counters[COUNT_UNDELIVERED]++;
 }
 
-/* To each instance that has sent presence to that address: it knows whom it has subscribed to. */
+/* To each instance that has sent presence to that address, because it may have subscribed there. */
 static void on_presence(struct hub *h, const struct stanza *stanza, struct turn *turn)
 {
 	struct table_entry *e;
@@ -763,7 +762,8 @@ enum hub_verdict hub_stanza_of(
 
 /* Life ------------------------------------------------------------------------------ */
 
-/* A component answers a ping to its own domain; from an address that is nobody else's. */
+/* A component answers a ping to its own domain. The ping comes from an address that nobody else
+ * has. */
 static enum writer_status ping(void *context, const struct worker *w, struct turn *turn)
 {
 	struct hub *h = context;

@@ -52,7 +52,7 @@ extern const struct service_ops hub_ops;
  * (hub_config.congested). It is told the advertisements of delegation and privilege that the
  * server has sent so far. */
 struct hub_member *hub_join(struct hub *h, struct writer *writer, void *port, struct turn *turn);
-/* It has left: what it had in hand goes to others or to its end; its own requests are forgotten. */
+/* It has left: its open requests go to others or get an error; its own requests are forgotten. */
 void hub_part(struct hub *h, struct hub_member *m, struct turn *turn);
 unsigned hub_number(const struct hub_member *m);
 
@@ -72,9 +72,9 @@ enum hub_verdict hub_stanza_of(
 bool hub_is_ending(const struct hub_member *m);
 /* Requests it has in hand, and own ones that wait for their answer. */
 size_t hub_load(const struct hub_member *m);
-/* Whether something did not fit its output any more: it does not read, its stream is to end. */
+/* Whether something did not fit its output: the instance does not read, so end its stream. */
 bool hub_is_stuck(const struct hub_member *m);
-/* Whether SIGTERM has come: new instances are not taken. */
+/* SIGTERM has come: take no new instances. */
 bool hub_is_draining(const struct hub *h);
 
 #endif

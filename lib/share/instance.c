@@ -120,7 +120,7 @@ void instance_end(struct instance *i, const char *condition)
 	instance_free(i);
 }
 
-/* It ends for a reason of its own. */
+/* The instance itself has ended the stream. */
 static void end_and_tell(struct instance *i, const char *condition)
 {
 	say_end(i, condition);
@@ -173,7 +173,7 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 
 static const struct link_ops link_ops = {.stanza = on_stanza, .bad = on_bad, .ended = on_ended};
 
-/* The reader stands behind the handshake and goes over to the link. */
+/* The reader is behind the handshake; the link takes it over. */
 static void come_up(struct instance *i)
 {
 	struct link_config link = i->config.link;
@@ -265,7 +265,7 @@ static void new_reader(struct instance *i, enum reader_kind kind)
 	i->reader = reader_new(&reader);
 }
 
-/* A byte of the beginning. True: the stream or the stanzas that it begins are to be read. */
+/* Take a byte of the beginning. True: a stream or stanzas begin here and must be read. */
 static bool begin(struct instance *i, char c)
 {
 	size_t n = strlen(i->begin);
