@@ -816,3 +816,278 @@ roster_has() { roster_of "$1" | grep -q "$2"; }
 		--on-behalf_needs_--via_privilege --host h --via ejabberd-api --api http://127.0.0.1/api --on-behalf
 	END
 }
+
+# --- what the users have asked for themselves
+
+# asks USER CONTACT: send a request
+asks()
+{
+	printf '%s\n' '<presence/>' "<presence type='subscribe' to='$2@vhost.test'/>" \
+		"<iq type='get' id='r1'><query xmlns='jabber:iq:roster'/></iq>" |
+		xmpp-connect -q --jid "$1@vhost.test/ask" --connect "127.0.0.1:$C2S_PORT" --tls off \
+			--password-file "$PASSWORD_FILE" --wait 20 | grep -m 1 "id=.r1"
+}
+
+# asked USER: what users see at login of requests
+asked()
+{
+	printf '%s\n' '<presence/>' "<iq type='get' id='r1'><query xmlns='jabber:iq:roster'/></iq>" |
+		xmpp-connect -q --jid "$1@vhost.test/look" --connect "127.0.0.1:$C2S_PORT" --tls off \
+			--password-file "$PASSWORD_FILE" --wait 1 | grep -e 'type=.subscribe' -e 'ask='
+}
+
+requests()
+{
+	server "$1"
+	# both records make them friends
+	asks "$a" "$b"
+	run asked "$b"
+	assert_output --partial subscribe
+	run -0 apply < <(record "$a" "$b" && record "$b" "$a")
+	for user in "$a" "$b"; do
+		run asked "$user"
+		assert_output ''
+	done
+	for user in "$a" "$b"; do
+		run roster_of "$user"
+		assert_output --regexp 'subscription=.both'
+	done
+	run -0 apply < <(record "$a" "$b" && record "$b" "$a")
+	assert_line "$(changes "$a" 0 0 0)"
+	assert_line "$(changes "$b" 0 0 0)"
+	# they are no contacts, says the web application: the request has gone as well
+	asks "$a" "$c"
+	run -0 apply < <(record "$a" "$b")
+	assert_output "$(changes "$a" 0 0 1)"
+	for user in "$a" "$c"; do
+		run asked "$user"
+		assert_output ''
+	done
+	# the one who was asked alone: nobody is asked again
+	asks "$b" "$c"
+	run -0 apply < <(record "$c" "$b")
+	assert_output "$(changes "$c" 1 0 0)"
+	run asked "$c"
+	assert_output ''
+	assert_equal "$(apply < <(record "$c" "$b"))" "$(changes "$c" 0 0 0)"
+	# only a name is wanted: the request goes, the contact is there
+	asks "$c" "$a"
+	run -0 apply < <(record "$c" "$b" "$a=A==none")
+	assert_output "$(changes "$c" 0 1 0)"
+	run asked "$a"
+	assert_output ''
+	run asked "$c"
+	assert_output ''
+	assert_equal "$(apply < <(record "$c" "$b" "$a=A==none"))" "$(changes "$c" 0 0 0)"
+}
+
+@test "Prosody: requests are answered by what the records say" { requests prosody; }
+@test "ejabberd: requests are answered by what the records say" { requests ejabberd; }
+
+@test "ejabberd: a request that comes in hides a contact with subscription none: added once" {
+	server ejabberd
+	asks "$a" "$b"
+	run -0 apply < <(record "$b" "$a=A==none")
+	assert_output "$(changes "$b" 1 0 0)"
+	assert_equal "$(apply < <(record "$b" "$a=A==none"))" "$(changes "$b" 0 0 0)"
+}
+
+@test "ejabberd: a user's own item with a resource never costs the bare contact" {
+	server ejabberd
+	apply < <(record "$a" "$b=Bob") >/dev/null
+	echo "<iq type='set' id='s'><query xmlns='jabber:iq:roster'><item jid='$b@vhost.test/x'/></query></iq>" |
+		xmpp-connect -q --jid "$a@vhost.test/own" --connect "127.0.0.1:$C2S_PORT" --tls off \
+			--password-file "$PASSWORD_FILE" --wait 20 | grep -m 1 result
+	# it has taken the place of the bare one, which comes back, and stays
+	apply < <(record "$a" "$b=Bob") >/dev/null
+	run -0 apply < <(record "$a" "$b=Bob")
+	assert_output "$(changes "$a" 0 0 0)"
+	run roster_of "$a"
+	assert_output --partial "name='Bob'"
+}
+
+@test "ejabberd: the other side is put back on another host of the same server, too" {
+	server ejabberd
+	api() { curl -fsS "http://127.0.0.1:$HTTP_API_PORT/api/$1" -d "$2"; }
+	api register "{\"user\":\"$b\",\"host\":\"second.test\",\"password\":\"pw\"}" >/dev/null
+	theirs() { api get_roster "{\"user\":\"$b\",\"host\":\"second.test\"}" | jq -r '.[].subscription'; }
+	roster="{\"$b@second.test\":{}}"
+	for also in '' second.test; do
+		apply < <(jq -nc --arg u "$a" --argjson r "$roster" '{user: $u, status: "ok", roster: $r}') >/dev/null
+		group='"group":""'
+		api add_rosteritem "{\"localuser\":\"$b\",\"localhost\":\"second.test\",\"user\":\"$a\",\"host\":\"vhost.test\",\"nick\":\"\",\"subs\":\"both\",$group}" >/dev/null ||
+			api add_rosteritem "{\"localuser\":\"$b\",\"localhost\":\"second.test\",\"user\":\"$a\",\"host\":\"vhost.test\",\"nick\":\"\",\"subs\":\"both\",\"groups\":[]}" >/dev/null
+		assert_equal "$(theirs)" both
+		run -0 apply ${also:+--also-host "$also"} < <(record "$a")
+		assert_output "$(changes "$a" 0 0 1)"
+		[[ -z $also ]] || assert_equal "$(theirs)" both
+	done
+	run -64 apply --also-host @ </dev/null
+}
+
+# --- what stays
+
+stays()
+{
+	server "$1"
+	apply < <(record "$a" "$b=Bob=Team" "$c=Carol" d1 d2 d3) >/dev/null
+	# keys that are no contacts: nothing is removed, what is to be added is
+	record "$a" new | jq -c '.roster.error = "database is down"' >doubtful
+	run -1 apply <doubtful
+	assert_equal "$(jq -c '[.error, .added, .removed, .withheld, .skipped]' <<<"${lines[-1]}")" \
+		'["removals-withheld",1,0,5,1]'
+	# what is kept, by each way to say it, and users that are left alone
+	run -0 apply --keep "$c@vhost.test" --keep '*.test' < <(record "$a")
+	assert_output "$(changes "$a" 0 0 0)"
+	run -0 apply --keep vhost.test < <(record "$a" "$b=Other")
+	assert_output "$(changes "$a" 0 0 0)"
+	run -0 apply --skip-user "$a" < <(record "$a")
+	assert_output "{\"user\":\"$a\",\"status\":\"ok\",\"added\":0,\"updated\":0,\"removed\":0,\"left\":\"skip-user\"}"
+	run -0 apply --keep-group Team --keep "$c@vhost.test" < <(record "$a")
+	assert_output "$(changes "$a" 0 0 4)"
+	assert_equal "$(apply < <(record "$a" "$b=Bob=Team" "$c=Carol"))" "$(changes "$a" 0 0 0)"
+	# more than half of more than ten
+	apply < <(many "$a" 12) >/dev/null
+	run -1 apply < <(many "$a" 5)
+	assert_equal "$(jq -c '[.error, .withheld]' <<<"$output")" '["too-many-removals",7]'
+	run -0 apply < <(many "$a" 5 | jq -c '.removals = "all"')
+	assert_output "$(changes "$a" 0 0 7)"
+	for wrong in x 5% 101% -1 '' 1%%; do
+		[[ $wrong == 5% ]] || run -64 apply --max-removals "$wrong" </dev/null
+	done
+}
+
+@test "Prosody: what is doubtful, kept or too much is not removed" { stays prosody; }
+@test "ejabberd: what is doubtful, kept or too much is not removed" { stays ejabberd; }
+
+# --- servers that are told how to be
+
+# fake_api CODE: an API whose answer to COMMAND and BODY (bytes) the Python code makes: status, text
+fake_api()
+{
+	cat >fake.py <<-END
+		import http.server, json
+		def answer(command, body):
+		$(sed 's/^/    /' <<<"$1")
+		class Api(http.server.BaseHTTPRequestHandler):
+		    protocol_version = 'HTTP/1.1'
+		    def do_POST(self):
+		        body = self.rfile.read(int(self.headers['Content-Length']))
+		        print(self.path, body.decode(), flush=True)
+		        status, text = answer(self.path, body)
+		        self.send_response(status)
+		        self.send_header('Content-Length', str(len(text)))
+		        self.end_headers()
+		        self.wfile.write(text)
+		    def log_message(self, *_): pass
+		server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Api)
+		print(server.server_port, flush=True)
+		server.serve_forever()
+	END
+	start api python3 fake.py
+	wait_for test -s api.out
+	api=http://127.0.0.1:$(head -n 1 api.out)
+}
+
+through() { timeout 20 roster-apply -q --host vhost.test --via ejabberd-api --api "$@"; }
+
+@test "an API that says anything but 0 has refused: nothing is removed" {
+	fake_api "$(printf '%s\n' 'if "check_account" in command: return 200, b"0"' \
+		'if "get_roster" in command: return 200, b"[{\"jid\":\"old@vhost.test\",\"nick\":\"\",\"subscription\":\"both\",\"ask\":\"none\",\"group\":\"\"}]"' \
+		'return 200, b"1"')"
+	run -1 through "$api/api" < <(record alice bob)
+	assert_equal "$(jq -c '[.error, .message, .withheld]' <<<"$output")" '["rejected","bob@vhost.test: HTTP 200: 1",1]'
+}
+
+@test "how the API wants to be asked is found out" {
+	old='if "/v" in command: return 400, b"{\"status\":\"error\",\"code\":40,\"message\":\"Missing command name.\"}"
+if b"\"groups\"" in body: return 400, b"\"Request have unknown arguments: [groups]\""'
+	new='if command.startswith("/api/v"): return 400, b"\"unknown_command\""
+if b"\"group\"" in body: return 400, b"\"Request have unknown arguments: [group]\""'
+	both='if b"\"groups\"" in body and "/v1" not in command: return 400, b"\"Request have unknown arguments: [groups]\""
+if b"\"group\"" in body and "/v1" in command: return 400, b"\"Request have unknown arguments: [group]\""'
+	rest='if "get_roster" in command: return 200, b"[]"
+return 200, b"0"'
+	for how in old new both; do
+		fake_api "${!how}
+$rest"
+		for path in /api /api/v1 /api/; do
+			: >api.out.before
+			run -0 through "$api$path" < <(record alice bob=B=G)
+			assert_output "$(changes alice 1 0 0)"
+		done
+		end api || true
+	done
+	run cat api.out
+	assert_output --partial '"groups":["G"]'
+	assert_output --partial '/api/add_rosteritem/v1'
+}
+
+@test "access to the API that is missing is said as the lines to add: 78" {
+	while IFS='|' read -r status text line; do
+		fake_api "return $status, b'$text'"
+		run -78 through "$api/api" < <(record alice bob)
+		assert_output --partial "$line"
+		assert_output --partial '"status":"error"'
+		end api || true
+	done <<-'END'
+		404|{"code":40,"message":"Endpoint not found.","status":"error"}|mod_admin_extra
+		404|<html><body>404</body></html>|request_handlers: { /api: mod_http_api }
+		403|{"status":"error","code":32,"message":"AccessRules: Account does not have the right to perform the operation."}|api_permissions
+		401|{"code":10,"message":"Oauth Token is invalid or expired.","status":"error"}|api_permissions
+	END
+}
+
+# fake_server STEP...: a component port; see its help
+fake_server()
+{
+	start fake "$TESTS/servers/fake-component-server.py" --timeout 20 "$*"
+	wait_for grep -q ^port fake.out
+	fake_port=$(sed -n 's/^port //p' fake.out)
+	(umask 077 && echo secret >secret)
+}
+component_apply() { timeout 20 roster-apply --host vhost.test --domain rosters.test --connect "127.0.0.1:$fake_port" --secret-file secret "$@"; }
+
+@test "a server that stores every subscription as none is told of: 78" {
+	to="to='rosters.test'"
+	query="<query xmlns='jabber:iq:roster'>"
+	fake_server "up ; send <message from='vhost.test' $to><privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='both'/></privilege></message>" \
+		"; reply <iq type='result' id='%i' from='alice@vhost.test' $to>$query</query></iq>" \
+		"; reply <iq type='result' id='%i' from='alice@vhost.test' $to/>" \
+		"; reply <iq type='result' id='%i' from='alice@vhost.test' $to>$query<item jid='bob@vhost.test' subscription='none'/></query></iq> ; wait-close"
+	run -78 component_apply < <(record alice bob)
+	assert_output --partial 'use --via ejabberd-api'
+}
+
+@test "exactly the permission that is missing is said, for the server that is there" {
+	to="to='rosters.test'"
+	has="up ; send <message from='vhost.test' $to><privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='both'/></privilege></message>"
+	version() { echo "; reply <iq type='result' id='%i' from='vhost.test' $to><query xmlns='jabber:iq:version'><name>$1</name></query></iq> ; wait-close"; }
+	fake_server "$has" "$(version Prosody)"
+	run -78 component_apply --on-behalf < <(record alice bob)
+	assert_output --partial 'privileged_entities = { ["rosters.test"] = { presence = "managed_entity"; } }'
+	refute_output --partial 'roster = '
+	refute_output --partial ejabberd
+	end fake || true
+	fake_server "$has" "$(version ejabberd)"
+	run -78 component_apply --login-events < <(record alice bob)
+	assert_output --partial 'managed_entity: component'
+	refute_output --partial Prosody
+}
+
+@test "hostile records at the default limits take less than 200 MiB" {
+	python3 - >hostile <<-'END'
+		print('{"user":"a","status":"ok","roster":{"a@b":{"x":[' + ",".join(["{}"] * 399000) + ']}}}')
+		print('{"user":"b","status":"ok","roster":{' + ",".join('"u%d@b":{"name":"%s"}' % (i, "n" * 600) for i in range(19999)) + '}}')
+		print('{"user":"c","status":"ok","roster":{' + ",".join('"u%d@b":{"groups":[%s]}' % (i, ",".join('"g%d"' % g for g in range(17))) for i in range(19999)) + '}}')
+		print('{"user":"d","status":"ok","roster":{},"skipped":[' + ",".join('{"contact":"u%d@b","why":"w"}' % i for i in range(130000)) + ']}')
+	END
+	fake_api 'return 200, b"1"'
+	for i in 1 2 3 4; do cat hostile; done >many
+	run python3 -c 'import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdin=open("many"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)' \
+		timeout 60 roster-apply -q --host vhost.test --via ejabberd-api --api "$api/api"
+	echo "# hostile records: $((output / 1024)) MiB" >&3
+	assert [ "$output" -lt $((200 * 1024)) ]
+}

@@ -595,6 +595,8 @@ int applyservice_run(const struct applyservice_config *config)
 		status = service_run(&service, &ops, &as,
 			&(struct service_hooks){
 				.context = &as, .attach = on_attach, .detach = on_detach});
+		if (as.refused)
+			status = EXIT_CONFIG;
 		if (as.io_failed)
 			status = EXIT_IO;
 		if (status == EXIT_DONE && as.bad)

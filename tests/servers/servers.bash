@@ -616,7 +616,7 @@ _ejabberd_configure()
 	server_free_port && api=$FREE_PORT
 	{
 		cat <<-END
-			hosts: ["$host"]
+			hosts: ["$host", "second.test"]
 			loglevel: $log_level
 			auth_method: [internal]
 			auth_password_format: plain
