@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -126,9 +127,9 @@ static bool others_write(const struct stat *st)
 const char *io_folder_wrong(const char *path)
 {
 	const char *wrong = NULL;
-	char *real = realpath(path, NULL);
+	char real[PATH_MAX]; /* ours, so that no memory is wanted */
 	struct stat st;
-	if (!real)
+	if (!realpath(path, real))
 		return strerror(errno);
 	if (stat(real, &st) < 0)
 		wrong = strerror(errno);
@@ -145,7 +146,6 @@ const char *io_folder_wrong(const char *path)
 		else if (others_write(&st) && !(st.st_mode & S_ISVTX))
 			wrong = "others can replace it: they can write a folder above it";
 	}
-	free(real);
 	return wrong;
 }
 
