@@ -1214,10 +1214,38 @@ static bool lexer_may(struct reader *r)
 	return false;
 }
 
-enum reader_event reader_next(struct reader *r, struct stanza *out)
+/* Read on with expat. READER_MORE with *again: what is in `in` is to be looked at anew. */
+static enum reader_event judge(struct reader *r, struct stanza *out, bool *again)
 {
+	enum resync_answer boundary = RESYNC_NO;
+	size_t limit = buf_length(&r->in);
 	enum reader_event event;
+	enum XML_Status status;
 
+	if (r->level == 0 && r->fed == 0) {
+		if (!begins_stream(buf_span(&r->in)))
+			return bad(r, no_stream, 0, 0);
+		if (limit < 2)
+			limit = 0;
+	}
+	if (r->resync.strict_end > 0)
+		limit = resync_boundary(&r->resync, buf_span(&r->in), r->fed > 1 ? r->fed - 1 : 0,
+			r->ended, &boundary);
+	if (!step(r, smaller(limit, feed_limit(r)), &status)) {
+		event = waiting(r, boundary == RESYNC_YES);
+		*again = r->mode != MODE_READING;
+		return event;
+	}
+	*again = true;
+	if (status == XML_STATUS_ERROR)
+		return parse_failed(r);
+	r->suspended = status == XML_STATUS_SUSPENDED;
+	return r->suspended ? deliver(r, out) : READER_MORE;
+}
+
+/* What was given out by the last call is over. */
+static void go_on(struct reader *r)
+{
 	if (r->deliver_bytes) {
 		drop(r, r->deliver_bytes);
 		r->deliver_bytes = 0;
@@ -1227,11 +1255,15 @@ enum reader_event reader_next(struct reader *r, struct stanza *out)
 	}
 	if (r->restart)
 		parser_begin(r);
-	while (!r->dead) {
-		enum XML_Status status;
-		enum resync_answer boundary = RESYNC_NO;
-		size_t limit;
+}
 
+enum reader_event reader_next(struct reader *r, struct stanza *out)
+{
+	enum reader_event event = READER_MORE;
+	bool again = true;
+
+	go_on(r);
+	while (!r->dead && event == READER_MORE && again) {
 		if (r->mode == MODE_SKIPPING && !skip(r))
 			return READER_MORE;
 		if (r->mode == MODE_PASSING)
@@ -1247,35 +1279,7 @@ enum reader_event reader_next(struct reader *r, struct stanza *out)
 					return event;
 			}
 		}
-		limit = buf_length(&r->in);
-		if (r->level == 0 && r->fed == 0) {
-			if (!begins_stream(buf_span(&r->in)))
-				return bad(r, no_stream, 0, 0);
-			if (limit < 2)
-				limit = 0;
-		}
-		if (r->resync.strict_end > 0)
-			limit = resync_boundary(&r->resync, buf_span(&r->in),
-				r->fed > 1 ? r->fed - 1 : 0, r->ended, &boundary);
-		limit = smaller(limit, feed_limit(r));
-		if (!step(r, limit, &status)) {
-			event = waiting(r, boundary == RESYNC_YES);
-			if (event != READER_MORE)
-				return event;
-			if (r->mode == MODE_READING)
-				return READER_MORE;
-			continue;
-		}
-		if (status == XML_STATUS_SUSPENDED) {
-			r->suspended = true;
-			event = deliver(r, out);
-		} else if (status == XML_STATUS_ERROR) {
-			event = parse_failed(r);
-		} else {
-			event = READER_MORE;
-		}
-		if (event != READER_MORE)
-			return event;
+		event = judge(r, out, &again);
 	}
-	return READER_MORE;
+	return event;
 }
