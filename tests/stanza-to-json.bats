@@ -32,6 +32,25 @@ teardown() { stop_all; }
 	to_stanza '{"kind":"message","payload":[{"name":"a","ns":""},{"name":"b"}]}' "<message><a xmlns=''/><b/></message>"
 }
 
+@test "the answer is the same before and behind a filter" {
+	cat >mixed <<-'END'
+		<message xmlns='jabber:client' to='a@b'><body>x</body><thread/></message>
+		<n:message xmlns:n='jabber:client' to='a@b'><n:body>x</n:body><y xmlns='urn:y'><n:z/></y></n:message>
+		<message xmlns='jabber:component:accept'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><body>x</body></message></forwarded></message>
+		<?xml version='1.0'?><presence><show xmlns=''>away</show><c xmlns='urn:c' x:a='1' xmlns:x='urn:x'/></presence>
+		<!-- between --><iq type='result' xmlns='jabber:client'><q xmlns='jabber:client'><r/></q></iq>
+	END
+	printf '\xef\xbb\xbf' | cat - mixed >input
+	run -0 stanza-to-json <input
+	before=$output
+	assert_equal "${#lines[@]}" 5
+	jat-encode --create-key --key-file keys
+	run -0 bash -o pipefail -c 'jat-encode --domain d.test --key-file keys --stanza <input | stanza-to-json'
+	assert_equal "$output" "$before"
+	run -0 bash -o pipefail -c 'stanza-to-json <input | json-to-stanza | stanza-to-json'
+	assert_equal "$output" "$before"
+}
+
 @test "foreign attributes are {namespace}local, xml:lang is lang at the root" {
 	json='{"v":1,"kind":"message","lang":"de","attrs":{"{urn:x}from":"1"},"ns":"","name":"a","payload":[{"name":"a","attrs":{"{http://www.w3.org/XML/1998/namespace}lang":"en","{u}b}c":"2"},"children":[]}]}'
 	to_json "<message xmlns:x='urn:x' x:from='1' xml:lang='de'><a xml:lang='en' xmlns:y='u}b' y:c='2'/></message>" "$json"

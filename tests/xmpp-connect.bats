@@ -629,7 +629,7 @@ user_sends_too_much()
 	assert_output 'result urn:q'
 	# the same with bad lines and with stanzas that are answered here
 	big=$(head -c 3000 /dev/zero | tr '\0' x)
-	printf '%s\n' '{"kind":' '<presence/>' '{"kind":"other"}' >bad
+	printf '%s\n' '<presence/>' '{"kind":' '{"kind":"other"}' >bad
 	jq -nc --arg big "$big" '{kind: "iq", type: "set", id: "s1", to: "bob@vhost.test", payload: [{name: "q", ns: "urn:q", children: [$big]}]}' >>bad
 	as_component jat.test --json --max-send-bytes 2000 <bad >answers 2>err || status=$?
 	assert_equal "$status" 65

@@ -490,7 +490,7 @@ static void command_ended(void *context, int status, int wait_status)
 /* An exit status. */
 static int start_command(struct connect *c, const char *address)
 {
-	char *domain = strchr(login_bare(c->login), '@');
+	const char *domain = strchr(login_bare(c->login), '@');
 	int status;
 
 	setenv("PROTO", "XMPP", 1);

@@ -285,7 +285,8 @@ static void on_stream_error(struct component *c, const struct stanza *s)
 	}
 	if (span_is(condition, "conflict")) {
 		failure = FAILED_CONFLICT;
-		meaning = ": the domain is taken, by another component or by the server itself";
+		meaning = ": the domain is taken, by another component or by the server itself "
+			  "(a program in the shell wants a domain of its own)";
 	} else if (c->state == STATE_UP || c->state == STATE_CLOSING) {
 		if (c->state == STATE_UP && c->ops.stream_error)
 			c->final_status = c->ops.stream_error(c->context, condition);
