@@ -26,15 +26,6 @@ void io_sanitise(bool ignore_sigpipe)
 		signal(SIGPIPE, SIG_IGN);
 }
 
-int io_open_null(int access)
-{
-	int fd = open("/dev/null", access | O_CLOEXEC);
-
-	if (fd < 0)
-		err_die(EXIT_TEMPORARY, "cannot open '/dev/null': %s", strerror(errno));
-	return fd;
-}
-
 int io_nonblocking(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);

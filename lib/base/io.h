@@ -14,8 +14,6 @@
  * that using them still fails), ignore SIGPIPE where `ignore_sigpipe`. Call early in main(). */
 void io_sanitise(bool ignore_sigpipe);
 
-/* /dev/null, close-on-exec, for O_RDONLY, O_WRONLY or O_RDWR; exits 75 when out of descriptors. */
-int io_open_null(int access);
 int io_nonblocking(int fd);
 int io_cloexec(int fd);
 
