@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154,SC2317 # variables that start sets, functions that others call
-# Runs the displays of a section-7 page as somebody would who has only the manuals; loaded after lib.
+# Runs the displays of a section-7 page, as a reader of the manuals would; loaded after lib.
 #
 #   displays_begin PAGE     in setup_file: the programs are installed in $R as `make install` does, and the
 #                           displays of PAGE are files in $R/text, each with the name of its section

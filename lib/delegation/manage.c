@@ -56,7 +56,7 @@ static const struct metric_name counter_names[COUNTERS] = {
 	[COUNT_QUEUE_FULL] = {"dropped", "reason=\"queue-full\"", "stanzas dropped"},
 };
 
-/* Who waits for the answer to an open request. */
+/* What waits for the answer to an open request. */
 enum asker { ASKER_HOST, ASKER_HANDLER };
 
 /* What a request holds beside the inner iq's addresses and id (struct request: user, asked, id).

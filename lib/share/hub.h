@@ -74,7 +74,7 @@ bool hub_is_ending(const struct hub_member *m);
 size_t hub_load(const struct hub_member *m);
 /* Whether something did not fit its output: the instance does not read, so end its stream. */
 bool hub_is_stuck(const struct hub_member *m);
-/* SIGTERM has come: take no new instances. */
+/* Whether SIGTERM has come: then no new instances are taken. */
 bool hub_is_draining(const struct hub *h);
 
 #endif

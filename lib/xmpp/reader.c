@@ -33,7 +33,7 @@ extern XML_Bool XML_SetReparseDeferralEnabled(XML_Parser parser, XML_Bool enable
  * where a stanza may begin. Passing: a stanza over a limit, up to its end. */
 enum mode { MODE_READING, MODE_SKIPPING, MODE_PASSING };
 
-/* Who reads the stanza at the front of `in`. */
+/* What reads the stanza at the front of `in`. */
 enum judge {
 	JUDGE_LEXER,
 	JUDGE_EXPAT, /* the lexer doubts: expat has it from its first byte */

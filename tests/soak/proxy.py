@@ -134,7 +134,7 @@ class Soak:
         return id
 
     def note(self, what):
-        """For who looks for the reason of a fault."""
+        """Print what helps to find the reason of a fault."""
         print("%.3f %d %s" % (now(), self.number, what), file=self.notes, flush=True)
 
     def turn(self, limit=sys.maxsize):

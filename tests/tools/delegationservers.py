@@ -599,7 +599,7 @@ def delegate_forged():
         mallory.settle()
         ent.reply(outer, inner)
         check(answered(alice, "q"), "<iq type='result' id='q' from='proxy.test' to='%s'>%s</iq>" % (alice.jid, ANSWER))
-        # his own envelope is a request like any other: nobody's
+        # an envelope of the user's own is an ordinary request that nobody handles
         mallory.send(envelope(delegation.ask(from_=ALICE), "e", mallory.jid, P))
         assert answered(mallory, "e").error == "cancel/service-unavailable"
 

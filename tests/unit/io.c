@@ -386,7 +386,7 @@ static void secret_descriptors(void)
 	close(fds[1]);
 	check_secret((struct secret_case){{NULL, fds[0], NULL}, "S3cret\n", NULL});
 	close(fds[0]);
-	/* a FIFO that everybody could read, had he the bytes */
+	/* a FIFO that everybody could read */
 	REQUIRE(mkfifo("fifo", 0666) == 0 && chmod("fifo", 0666) == 0);
 	fflush(NULL);
 	pid_t pid = fork();
