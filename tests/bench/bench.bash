@@ -24,6 +24,7 @@ bench_begin()
 	trap 'exit 130' INT TERM
 	(umask 077 && echo "$SECRET" >"$TMP/secret")
 	PATH=$BUILD/bin:$PATH
+	FIGURES=$TMP/figures
 }
 
 bench_machine()
@@ -83,6 +84,9 @@ used()
 		return 1
 	}
 }
+
+# figure LABEL MEASURED TO-REACH [1: less is better]: a line of what tests/bench/draw draws
+figure() { printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "${4:-}" >>"$FIGURES"; }
 
 ratio_of() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a / b }'; }
 
