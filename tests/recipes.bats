@@ -240,7 +240,7 @@ told() { grep "<message" alice.out | grep -F "<subject>$1</subject>" | grep -qF 
 		} >"$R/var/lib/outboard/jids"
 		part 'ASKING: Ping and version of many addresses.1' >pings
 		assert_equal "$(wc -l <pings)" 1002
-		assert_file_contains pings "^example.org	ok$"
+		assert_file_contains pings "^example.org	"
 		assert_equal "$(grep -c '^nobody.*	service-unavailable$' pings)" 1000
 		part 'ASKING: Ping and version of many addresses.2' >versions
 		assert_file_contains versions "^impl@example.org/a	name lives in a client$"
