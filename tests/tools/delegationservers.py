@@ -381,7 +381,8 @@ class Entity(Component):
 
 
 def through_manage():
-    with Manage(hosts=(P,), domain=ENT, advertised=False) as m, Delegate() as d:
+    share = "--limit", "user-pending=1000"    # all are alice's
+    with Manage(*share, hosts=(P,), domain=ENT, advertised=False) as m, Delegate(*share) as d:
         m.wait_stderr("'proxy.test' delegates 'urn:test:one'")
         alice = user("alice")
         for to in P, "x@" + P:
