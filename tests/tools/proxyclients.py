@@ -44,8 +44,19 @@ class Slix:
         return self
 
     def __exit__(self, kind, value, trace):
-        self.process.kill()
-        self.process.wait()
+        """Nothing of it stays for the next scenario: a dead session that hibernates is taken over and
+        logged out."""
+        dead = self.process.poll() is not None
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if dead and kind is None:
+            with Slix(self.resource):
+                pass
         if kind is not None:
             print("--- output of", self.resource, self.output[-1000:], sep="\n")
 
@@ -98,8 +109,8 @@ def dead_one(how):
     """Two sessions, one dead or hung: what each policy makes of it."""
     users = users_of(10)
     for policy in POLICIES:
-        with Proxy("--timeout", "3", "--try-timeout", "1", "--policy", policy) as p, \
-                Slix("one") as one, Slix("two") as two:
+        with Slix("one") as one, Slix("two") as two, \
+                Proxy("--timeout", "3", "--try-timeout", "1", "--policy", policy) as p:
             warm(users[0], "one", "two") if policy not in ("sticky",) else served(users[0])
             deadline = time.monotonic() + WAIT_S
             while counters(p)["sessions"] < 2:

@@ -14,6 +14,7 @@
 
 import asyncio
 import logging
+import signal
 import sys
 import xml.etree.ElementTree as ET
 
@@ -46,6 +47,11 @@ class Base(ClientXMPP):
 
     async def work(self):
         pass
+
+    def leave(self):
+        """Log out, so that no session hibernates."""
+        self.add_event_handler("disconnected", lambda event: sys.exit(0))
+        self.disconnect()
 
 
 class Serve(Base):
@@ -155,6 +161,7 @@ def main():
     logging.basicConfig(level=logging.ERROR)
     mode, jid, port, *rest = sys.argv[1:]
     client = Serve(jid) if mode == "serve" else Use(jid, *rest)
+    asyncio.get_event_loop().add_signal_handler(signal.SIGTERM, client.leave)
     client.connect(("127.0.0.1", int(port)), use_ssl=False, force_starttls=False, disable_starttls=True)
     client.process(forever=mode == "serve")
 
