@@ -181,7 +181,7 @@ static void merge_repeated(struct roster *r)
 
 /* get_roster's answer: a list of {jid, nick, subscription, ask, group}; a contact in several groups
  * may be listed once for each. */
-static bool read_roster(struct span text, struct roster *out)
+bool ejabberd_api_roster(struct span text, struct roster *out)
 {
 	const struct json_bounds bounds = {.depth = 16, .values = (size_t)1 << 21};
 	struct json_object *list, *entry;
@@ -392,7 +392,8 @@ static void call_done(struct call *call, const char *error, const char *message)
 	if (message)
 		buf_append_string(&words, message);
 	roster_init(&roster);
-	if (!error && step == STEP_ROSTER && !read_roster(buf_span(&call->response), &roster)) {
+	if (!error && step == STEP_ROSTER &&
+		!ejabberd_api_roster(buf_span(&call->response), &roster)) {
 		error = "rejected";
 		buf_append_string(&words, NO_LIST);
 	}
@@ -512,7 +513,7 @@ static void call_next(struct call *call)
 			call_done(call, "rejected", "no such user");
 		return;
 	case STEP_BEFORE:
-		if (read_roster(response, &call->contact))
+		if (ejabberd_api_roster(response, &call->contact))
 			delete_item(call, STEP_DELETE, user, contact_of(call));
 		else
 			call_done(call, "rejected", NO_LIST);
@@ -522,7 +523,7 @@ static void call_next(struct call *call)
 		after_delete(call);
 		return;
 	case STEP_AFTER:
-		if (read_roster(response, &after))
+		if (ejabberd_api_roster(response, &after))
 			mend(call, roster_find(&after, buf_string(&call->job->jid)));
 		else
 			call_done(call, "rejected", NO_LIST);

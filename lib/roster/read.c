@@ -435,6 +435,7 @@ static bool settle(struct reading *g)
 {
 	struct roster *r = g->out;
 	size_t kept = 0;
+	bool distinct = true;
 
 	roster_sort(r);
 	for (size_t i = 0; i < r->count; i++) {
@@ -444,8 +445,7 @@ static bool settle(struct reading *g)
 			r->items[kept++] = r->items[i];
 			continue;
 		}
-		if (!same_key(g->keys[last->place], g->keys[r->items[i].place]))
-			return false;
+		distinct &= same_key(g->keys[last->place], g->keys[r->items[i].place]);
 		if (last->place < r->items[i].place) {
 			struct roster_item swap = *last;
 
@@ -455,7 +455,7 @@ static bool settle(struct reading *g)
 		roster_item_free(&r->items[i]);
 	}
 	r->count = kept;
-	return !skips_index(g->skips, r);
+	return !skips_index(g->skips, r) && distinct;
 }
 
 static enum roster_status read_object(struct reading *g, struct buf *message)

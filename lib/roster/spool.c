@@ -161,30 +161,43 @@ static int names_add(struct spool *s, const struct span *names, size_t count)
 	return error;
 }
 
+void spool_parse(
+	struct span text, void (*fn)(void *context, bool added, struct span name), void *context)
+{
+	while (text.n > 0) {
+		const char *newline = memchr(text.p, '\n', text.n);
+		struct span name;
+
+		if (!newline)
+			return;
+		name = (struct span){text.p + 1, (size_t)(newline - text.p)};
+		name.n -= name.n > 0;
+		if (*text.p == '+' && roster_user_valid(name))
+			fn(context, true, name);
+		else if (*text.p == '-')
+			fn(context, false, name);
+		text = span_from(text, (size_t)(newline + 1 - text.p));
+	}
+}
+
+static void journal_line(void *context, bool added, struct span name)
+{
+	if (added)
+		set_add(context, name);
+	else
+		set_remove(context, name);
+}
+
 /* Read a journal into an empty set. A line without newline was never promised to anyone. */
 static int journal_read(struct spool *set, int fd)
 {
 	struct buf text;
-	struct span left;
 	int error;
 
 	buf_init(&text, JOURNAL_MAX_BYTES);
 	error = io_read_fd(fd, JOURNAL_MAX_BYTES, &text);
-	left = buf_span(&text);
-	while (!error && left.n > 0) {
-		const char *newline = memchr(left.p, '\n', left.n);
-		struct span name;
-
-		if (!newline)
-			break;
-		name = (struct span){left.p + 1, (size_t)(newline - left.p)};
-		name.n -= name.n > 0;
-		if (*left.p == '+' && roster_user_valid(name))
-			set_add(set, name);
-		else if (*left.p == '-')
-			set_remove(set, name);
-		left = span_from(left, (size_t)(newline + 1 - left.p));
-	}
+	if (!error)
+		spool_parse(buf_span(&text), journal_line, set);
 	buf_free(&text);
 	return error;
 }

@@ -30,4 +30,9 @@ void spool_remove(struct spool *s, struct span name);
 bool spool_has(const struct spool *s, struct span name);
 size_t spool_count(const struct spool *s);
 
+/* Call fn for each line of a journal: a name was added, or is done. What has no newline was never
+ * promised. Pure. */
+void spool_parse(
+	struct span text, void (*fn)(void *context, bool added, struct span name), void *context);
+
 #endif

@@ -445,9 +445,105 @@ static void skipped_stay(void)
 	buf_free(&server);
 }
 
+/* Bodies that are no rosters: error envelopes of common frameworks, HTML, other JSON, answers that
+ * are cut or wrapped, and partial ones with an error beside real contacts. */
+static const char *const no_rosters[] = {"{\"success\":false}", "{\"error\":\"database is down\"}",
+	"{\"errors\":[{\"status\":\"500\",\"title\":\"Internal Server Error\"}]}",
+	"{\"timestamp\":\"2026-11-21\",\"status\":500,\"error\":\"x\",\"path\":\"/contacts/a\"}",
+	"{\"type\":\"about:blank\",\"title\":\"x\",\"status\":503,\"detail\":\"x\"}",
+	"{\"message\":\"Server Error\"}", "{\"detail\":\"Not found.\"}", "{\"data\":null}",
+	"{\"data\":{\"a@h\":{}}}", "{\"contacts\":{\"a@h\":{}},\"total\":1}",
+	"{\"error.message\":\"x\"}", "{\"error.message\":{\"name\":\"x\",\"code\":1}}",
+	"{\"error.code\":{}}", "{\"a.b\":[]}", "null", "true", "0", "\"\"", "[1]", "[\"a@h\"]",
+	"[{\"jid\":\"a@h\"}]", "<html></html>", "", "{", "{\"a@h\":{}", "{\"a@h\":{}}}",
+	"{\"a\":{\"name\":\"A\"}}", "{\"\":\"\"}", "{\"a@h/x\":{}}",
+	"{\"user\":\"a\",\"status\":\"error\"}",
+	"{\"exception\":\"x\",\"trace\":[{\"file\":\"x\",\"line\":1}]}",
+	"{\"_embedded\":{\"contacts\":[]},\"_links\":{}}", "{\"odata.error\":{\"code\":\"x\"}}"};
+#define NO_ROSTERS (sizeof(no_rosters) / sizeof(no_rosters[0]))
+
+static uint32_t chance(uint32_t below)
+{
+	static uint32_t state = 4711;
+
+	state = state * 1664525 + 1013904223;
+	return (state >> 8) % below;
+}
+
+/* One of them, changed a little. *contacts: whether real contacts are in it. */
+static void make_body(struct buf *body, bool *contacts)
+{
+	const char *base = no_rosters[chance(NO_ROSTERS)];
+
+	buf_reset(body);
+	*contacts = false;
+	switch (chance(4)) {
+	case 0: /* cut */
+		buf_append(body, base, strlen(base) - chance((uint32_t)strlen(base) + 1));
+		break;
+	case 1: /* wrapped */
+		buf_printf(body, "{\"response%u\":%s}", chance(9), *base ? base : "1");
+		break;
+	case 2: /* an error beside some of the contacts */
+		*contacts = true;
+		buf_append_string(body, "{\"c0@h\":{}");
+		if (chance(2))
+			buf_append_string(body, ",\"c1@h\":\"\"");
+		buf_printf(body, ",\"%s\":%s}", chance(2) ? "error" : "warning.text",
+			chance(2) ? "\"x\"" : "{\"message\":\"x\"}");
+		break;
+	default:
+		buf_append_string(body, base);
+	}
+}
+
+/* Whatever the body: nobody loses a contact, and one without contacts changes nothing at all. */
+static void nobody_loses(void)
+{
+	const char *server = "{\"c0@h\":{},\"c1@h\":{},\"c2@h\":{},\"c3@h\":{},\"c4@h\":{}}";
+	struct roster_rules rules = ROSTER_RULES_INIT;
+	struct buf body, message;
+	size_t taken = 0;
+
+	buf_init(&body, BUF_NO_MAX);
+	buf_init(&message, BUF_NO_MAX);
+	for (int round = 0; round < 2000; round++) {
+		struct roster_record record = {.user = strdup("a"), .status = RECORD_OK};
+		bool contacts;
+
+		make_body(&body, &contacts);
+		buf_reset(&message);
+		/* {} and [] are rosters, and so is what one of them is when it is cut */
+		if (roster_parse(buf_span(&body), &rules, &record.roster, &record.skips,
+			    &message) != ROSTER_OK ||
+			span_is(buf_span(&body), "{}") || span_is(buf_span(&body), "[]") ||
+			span_is(buf_span(&body), "{\"a@h\":{}}")) {
+			roster_record_free(&record);
+			continue;
+		}
+		CHECK_MSG(contacts, "taken: %s", buf_string(&body));
+		taken++;
+		begin(-1, false);
+		apply_up(apply, at(0));
+		apply_take(apply, &record, NULL, at(0));
+		got(jobs[0], server);
+		while (apply_count(apply) && jobs[0]->answered < jobs[0]->sent)
+			apply_changed(
+				jobs[0], &jobs[0]->changes[jobs[0]->answered], NULL, NULL, at(0));
+		CHECK_MSG(!strstr(buf_string(&asked), "2 c"), "%s: %s", buf_string(&body),
+			buf_string(&asked));
+		CHECK(apply_count(apply) == 0);
+		end();
+	}
+	CHECK(taken > 100);
+	buf_free(&body);
+	buf_free(&message);
+}
+
 int main(void)
 {
 	err_init("apply");
+	err_verbosity(-2);
 	TEST(serial_and_pipelined);
 	TEST(owed_goes_on);
 	TEST(refused_removes_nothing);
@@ -456,6 +552,7 @@ int main(void)
 	TEST(kept_stay);
 	TEST(requests_differ);
 	TEST(failures);
+	TEST(nobody_loses);
 	TEST(touched_waits);
 	TEST(dry_run_and_bounds);
 	TEST(skipped_stay);

@@ -135,6 +135,8 @@ static void what_is_no_roster(void)
 	expect("[[]]", ROSTER_INVALID, "not an object of contacts");
 	expect("{\"a@b\":{},\"A@b\":{}}", ROSTER_INVALID, "two contacts are the same address");
 	expect("{\"a@b\":{},\"a@b.\":\"x\"}", ROSTER_INVALID, "two contacts are the same address");
+	expect("{\"c@b\":{},\"c@b\":{},\"a@b\":{},\"A@b\":{},\"d@b\":{}}", ROSTER_INVALID,
+		"two contacts are the same address");
 	expect("{\"a@b\":{},\"A@b\":7}", ROSTER_INVALID, "two contacts are the same address");
 	expect("{\"a@b\":\"\\u0000\"}", ROSTER_INVALID, "U+0000 in a string");
 	expect("{\"a\\u0000@b\":{}}", ROSTER_INVALID, "U+0000 in a string");
