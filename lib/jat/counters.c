@@ -3,32 +3,24 @@
 /* Sessions with metrics of their own. */
 #define METRIC_SESSIONS 100
 
-#define ERRORS(reason)                                                                             \
-	{                                                                                          \
-		"errors", "reason=\"" reason "\"", "requests answered with an error"               \
-	}
-#define DROPPED(reason)                                                                            \
-	{                                                                                          \
-		"dropped", "reason=\"" reason "\"", "stanzas dropped"                              \
-	}
 static const struct metric_name counter_names[COUNTERS] = {
 	[COUNT_REQUESTS] = {"requests", NULL, "IQ requests handed on"},
 	[COUNT_ANSWERS] = {"answers", NULL, "answers handed back"},
 	[COUNT_RETRIES] = {"retries", NULL, "requests handed to another session"},
 	[COUNT_MESSAGES] = {"messages", NULL, "messages handed on"},
-	[COUNT_NO_SESSION] = ERRORS("no-session"),
-	[COUNT_TIMEOUT] = ERRORS("timeout"),
-	[COUNT_CONSTRAINT] = ERRORS("resource-constraint"),
-	[COUNT_BAD_REQUEST] = ERRORS("bad-request"),
-	[COUNT_NOT_IMPLEMENTED] = ERRORS("not-implemented"),
-	[COUNT_TOO_LARGE] = ERRORS("too-large"),
-	[COUNT_SESSION_LEFT] = ERRORS("session-left"),
-	[COUNT_STOPPED] = ERRORS("stopped"),
-	[COUNT_NO_FROM] = DROPPED("no-from"),
-	[COUNT_FOREIGN] = DROPPED("foreign"),
-	[COUNT_STRAY] = DROPPED("stray"),
-	[COUNT_LATE] = DROPPED("late"),
-	[COUNT_IGNORED] = DROPPED("ignored"),
+	[COUNT_NO_SESSION] = METRIC_ERROR("no-session"),
+	[COUNT_TIMEOUT] = METRIC_ERROR("timeout"),
+	[COUNT_CONSTRAINT] = METRIC_ERROR("resource-constraint"),
+	[COUNT_BAD_REQUEST] = METRIC_ERROR("bad-request"),
+	[COUNT_NOT_IMPLEMENTED] = METRIC_ERROR("not-implemented"),
+	[COUNT_TOO_LARGE] = METRIC_ERROR("too-large"),
+	[COUNT_SESSION_LEFT] = METRIC_ERROR("session-left"),
+	[COUNT_STOPPED] = METRIC_ERROR("stopped"),
+	[COUNT_NO_FROM] = METRIC_DROPPED("no-from"),
+	[COUNT_FOREIGN] = METRIC_DROPPED("foreign"),
+	[COUNT_STRAY] = METRIC_DROPPED("stray"),
+	[COUNT_LATE] = METRIC_DROPPED("late"),
+	[COUNT_IGNORED] = METRIC_DROPPED("ignored"),
 };
 
 size_t counters_metrics(const uint64_t counters[COUNTERS], struct metric *out, size_t n, size_t max)

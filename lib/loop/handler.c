@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/backoff.h"
 #include "base/err.h"
 #include "base/io.h"
 #include "loop/child.h"
@@ -26,7 +27,8 @@ struct handler {
 	pid_t group;	     /* of the last child */
 	bool congested;
 	bool held; /* not read */
-	int64_t started_ms, backoff_ms;
+	int64_t started_ms;
+	struct backoff backoff;
 	struct err_limits junk;
 	struct loop_timer again, killer;
 };
@@ -49,9 +51,8 @@ static void handler_again(struct handler *h)
 	int64_t now_ms = loop_now_ms(h->loop);
 
 	if (now_ms - h->started_ms >= STEADY_MS)
-		h->backoff_ms = BACKOFF_MIN_MS;
-	loop_timer_set(h->loop, &h->again, now_ms + h->backoff_ms);
-	h->backoff_ms = h->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : h->backoff_ms * 2;
+		h->backoff.times = 0;
+	loop_timer_set(h->loop, &h->again, now_ms + backoff_next_ms(&h->backoff));
 }
 
 static void handler_ended(struct handler *h, int exit_status)
@@ -181,7 +182,7 @@ struct handler *handler_new(struct loop *loop, const struct handler_config *conf
 	h->ops = *ops;
 	h->context = context;
 	h->in = h->out = -1;
-	h->backoff_ms = BACKOFF_MIN_MS;
+	h->backoff = (struct backoff){.first_ms = BACKOFF_MIN_MS, .max_ms = BACKOFF_MAX_MS};
 	loop_timer_init(&h->again, on_again, h);
 	loop_timer_init(&h->killer, on_killer, h);
 	loop_turn(loop, on_turn, h);

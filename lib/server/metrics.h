@@ -22,6 +22,15 @@ struct metric {
 struct metric_name {
 	const char *name, *labels, *help;
 };
+/* The two that every service has: "errors" and "dropped", told apart by why. */
+#define METRIC_ERROR(reason)                                                                       \
+	{                                                                                          \
+		"errors", "reason=\"" reason "\"", "requests answered with an error"               \
+	}
+#define METRIC_DROPPED(reason)                                                                     \
+	{                                                                                          \
+		"dropped", "reason=\"" reason "\"", "stanzas dropped"                              \
+	}
 
 /* Append metrics, or counters, to the n that are in out, up to max; returns the new number. */
 size_t metrics_add(

@@ -48,9 +48,6 @@ enum counter {
 	COUNTERS,
 };
 
-static const char errors_help[] = "requests and messages answered with an error";
-static const char dropped_help[] = "stanzas dropped";
-
 static const struct metric_name counter_names[COUNTERS] = {
 	[COUNT_REQUESTS] = {"requests", NULL, "IQ requests handed to an instance"},
 	[COUNT_ANSWERS] = {"answers", NULL, "answers of instances handed on"},
@@ -58,16 +55,16 @@ static const struct metric_name counter_names[COUNTERS] = {
 	[COUNT_OWN] = {"own_requests", NULL, "IQ requests that instances sent"},
 	[COUNT_MESSAGES] = {"messages", NULL, "messages handed to an instance"},
 	[COUNT_PRESENCES] = {"presences", NULL, "presences handed to instances"},
-	[COUNT_NO_INSTANCE] = {"errors", "reason=\"no-instance\"", errors_help},
-	[COUNT_TIMEOUT] = {"errors", "reason=\"timeout\"", errors_help},
-	[COUNT_CONSTRAINT] = {"errors", "reason=\"resource-constraint\"", errors_help},
-	[COUNT_BAD_REQUEST] = {"errors", "reason=\"bad-request\"", errors_help},
-	[COUNT_TOO_LARGE] = {"errors", "reason=\"too-large\"", errors_help},
-	[COUNT_INSTANCE_LEFT] = {"errors", "reason=\"instance-left\"", errors_help},
-	[COUNT_STOPPED] = {"errors", "reason=\"stopped\"", errors_help},
-	[COUNT_STRAY] = {"dropped", "reason=\"stray\"", dropped_help},
-	[COUNT_FOREIGN] = {"dropped", "reason=\"foreign\"", dropped_help},
-	[COUNT_UNDELIVERED] = {"dropped", "reason=\"undelivered\"", dropped_help},
+	[COUNT_NO_INSTANCE] = METRIC_ERROR("no-instance"),
+	[COUNT_TIMEOUT] = METRIC_ERROR("timeout"),
+	[COUNT_CONSTRAINT] = METRIC_ERROR("resource-constraint"),
+	[COUNT_BAD_REQUEST] = METRIC_ERROR("bad-request"),
+	[COUNT_TOO_LARGE] = METRIC_ERROR("too-large"),
+	[COUNT_INSTANCE_LEFT] = METRIC_ERROR("instance-left"),
+	[COUNT_STOPPED] = METRIC_ERROR("stopped"),
+	[COUNT_STRAY] = METRIC_DROPPED("stray"),
+	[COUNT_FOREIGN] = METRIC_DROPPED("foreign"),
+	[COUNT_UNDELIVERED] = METRIC_DROPPED("undelivered"),
 };
 
 /* An instance's own open request: the record behind struct request. */

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/backoff.h"
 #include "base/deadline.h"
 #include "base/err.h"
 #include "xmpp/jid.h"
@@ -32,10 +33,10 @@ struct account {
 	enum subscription state;
 	int64_t asked_ms, next_ms; /* when it was asked last, and is asked again */
 	int64_t accepted_ms;
-	int64_t retry_ms;   /* after an error */
-	unsigned ended;	    /* how often in a row it has been asked again after an end */
-	int64_t probe_ms;   /* when a probe is due */
-	int64_t confirm_ms; /* what is still unconfirmed then has left */
+	struct backoff backoff; /* after an error */
+	unsigned ended;		/* how often in a row it has been asked again after an end */
+	int64_t probe_ms;	/* when a probe is due */
+	int64_t confirm_ms;	/* what is still unconfirmed then has left */
 };
 
 struct target {
@@ -273,7 +274,8 @@ void session_up(struct session_table *t, struct turn *turn)
 {
 	t->up = true;
 	for (size_t i = 0; i < t->accounts_count; i++) {
-		t->accounts[i].retry_ms = RETRY_MIN_MS;
+		t->accounts[i].backoff =
+			(struct backoff){.first_ms = RETRY_MIN_MS, .max_ms = RETRY_MAX_MS};
 		t->accounts[i].ended = 0;
 		ask(t, turn, &t->accounts[i]);
 	}
@@ -300,7 +302,7 @@ void session_resubscribe(struct session_table *t, struct turn *turn)
 {
 	for (size_t i = 0; i < t->accounts_count; i++)
 		if (t->accounts[i].state != SUBSCRIPTION_ACCEPTED) {
-			t->accounts[i].retry_ms = RETRY_MIN_MS;
+			t->accounts[i].backoff.times = 0;
 			t->accounts[i].ended = 0;
 			ask(t, turn, &t->accounts[i]);
 		}
@@ -475,18 +477,17 @@ static void available(
 static void on_error(const struct stanza *s, struct account *a, struct turn *turn)
 {
 	struct span condition = stanza_error_condition(s);
+	int64_t wait_ms;
 
 	if (a->state == SUBSCRIPTION_REFUSED)
 		return;
 	if (!condition.n)
 		condition = SPAN("no reason given");
+	wait_ms = backoff_next_ms(&a->backoff);
 	err_note("'%.*s' cannot be subscribed to (%.*s): asking again in %lld s", SPAN_ARG(a->jid),
-		SPAN_ARG(condition), (long long)(a->retry_ms / 1000));
+		SPAN_ARG(condition), (long long)(wait_ms / 1000));
 	a->state = SUBSCRIPTION_ASKED;
-	a->next_ms = turn->now_ms + a->retry_ms;
-	a->retry_ms *= 2;
-	if (a->retry_ms > RETRY_MAX_MS)
-		a->retry_ms = RETRY_MAX_MS;
+	a->next_ms = turn->now_ms + wait_ms;
 }
 
 static void on_unsubscribed(struct account *a, struct turn *turn)
@@ -552,7 +553,7 @@ bool session_presence(struct session_table *t, const struct stanza *s, struct tu
 			a->accepted_ms = turn->now_ms;
 		a->state = SUBSCRIPTION_ACCEPTED;
 		a->next_ms = DEADLINE_NEVER;
-		a->retry_ms = RETRY_MIN_MS;
+		a->backoff.times = 0;
 		probe(t, turn, a);
 		return true;
 	case TYPE_UNSUBSCRIBED:
