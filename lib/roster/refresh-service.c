@@ -233,7 +233,8 @@ static void on_worker_ready(void *context)
 static void on_worker_died(void *context)
 {
 	struct refreshservice *rs = context;
-	size_t lost = refresh_busy(rs->refresh), failed = refresh_worker_died(rs->refresh);
+	size_t lost = refresh_busy(rs->refresh),
+	       failed = refresh_worker_died(rs->refresh, loop_now_ms(rs->loop));
 
 	rs->worker_lives = false;
 	rs->retried += lost - failed;

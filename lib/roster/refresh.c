@@ -17,6 +17,8 @@
 #define BODY_DEPTH 4
 /* How many requests may wait for each of the users that there is room for, on average. */
 #define WAITS_PER_USER 4
+/* The error of users that two workers have died with. */
+#define WORKER_DIED "worker-died"
 
 struct request;
 
@@ -351,7 +353,7 @@ bool refresh_passes(const char *error)
 /* A failure is tried again as long as the user is kept for it. False: no more. */
 static bool try_again(struct refresh *r, struct user *u, const char *error, int64_t now_ms)
 {
-	if (!refresh_passes(error) || !is_kept(r, u->name))
+	if ((!refresh_passes(error) && strcmp(error, WORKER_DIED) != 0) || !is_kept(r, u->name))
 		return false;
 	if (u->begun_ms == DEADLINE_NEVER)
 		u->begun_ms = now_ms;
@@ -361,8 +363,7 @@ static bool try_again(struct refresh *r, struct user *u, const char *error, int6
 	return true;
 }
 
-static void user_done(
-	struct refresh *r, struct user *u, const char *error, bool settled, int64_t now_ms)
+static void user_done(struct refresh *r, struct user *u, const char *error, int64_t now_ms)
 {
 	u->retried = false;
 	if (!error) {
@@ -375,12 +376,12 @@ static void user_done(
 		waits_done(r, &u->now, error, error && is_kept(r, u->name));
 		return;
 	}
-	if (error && settled && try_again(r, u, error, now_ms)) {
+	if (error && try_again(r, u, error, now_ms)) {
 		waits_done(r, &u->now, error, true);
 		return;
 	}
 	/* before the answer: who hears it finds it so */
-	if (settled)
+	if (!error || strcmp(error, WORKER_DIED) != 0)
 		r->ops.settled(r->context, u->name, error);
 	waits_done(r, &u->now, error, false);
 	user_free(r, u);
@@ -392,17 +393,17 @@ bool refresh_record(struct refresh *r, struct span name, const char *error, int6
 
 	if (!found || (*found)->state != USER_BUSY)
 		return false;
-	user_done(r, *found, error, true, now_ms);
+	user_done(r, *found, error, now_ms);
 	return true;
 }
 
 void refresh_all_done(struct refresh *r)
 {
 	for (size_t left = r->busy_count; left > 0; left--)
-		user_done(r, TAILQ_FIRST(&r->lists[USER_BUSY]), NULL, true, 0);
+		user_done(r, TAILQ_FIRST(&r->lists[USER_BUSY]), NULL, 0);
 }
 
-size_t refresh_worker_died(struct refresh *r)
+size_t refresh_worker_died(struct refresh *r, int64_t now_ms)
 {
 	struct users again = TAILQ_HEAD_INITIALIZER(again);
 	struct user *u;
@@ -411,7 +412,7 @@ size_t refresh_worker_died(struct refresh *r)
 	while ((u = TAILQ_FIRST(&r->lists[USER_BUSY]))) {
 		if (u->retried) {
 			failed++;
-			user_done(r, u, "worker-died", false, 0);
+			user_done(r, u, WORKER_DIED, now_ms);
 			continue;
 		}
 		user_leave(r, u);

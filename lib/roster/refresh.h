@@ -69,7 +69,7 @@ bool refresh_passes(const char *error);
 /* Count each user at the worker as done (for a worker that only takes names). */
 void refresh_all_done(struct refresh *r);
 /* The worker is gone, with all its names. Returns how many have failed by that. */
-size_t refresh_worker_died(struct refresh *r);
+size_t refresh_worker_died(struct refresh *r, int64_t now_ms);
 /* Of the request that ends first, and the user to be tried again first; DEADLINE_NEVER: none. */
 int64_t refresh_deadline_ms(const struct refresh *r);
 /* Answer the requests whose deadline has passed, and queue users whose rest is over. */

@@ -251,7 +251,7 @@ static void names_are_given_to_a_second_worker_and_no_third(void)
 	CHECK(ask(&w, "1", "a b c", 100));
 	refresh_pump(w.refresh);
 	HAPPENED(&w, "give a\ngive b\n");
-	CHECK_EQ_INT(refresh_worker_died(w.refresh), 0);
+	CHECK_EQ_INT(refresh_worker_died(w.refresh, 0), 0);
 	CHECK_EQ_INT(refresh_busy(w.refresh), 0);
 	HAPPENED(&w, "");
 	/* those that have waited longest come first; c is at a worker for the first time */
@@ -261,7 +261,7 @@ static void names_are_given_to_a_second_worker_and_no_third(void)
 	CHECK(record(&w, "b", true));
 	HAPPENED(&w, "settled b\n");
 	/* a has failed: it is not settled, a spool keeps it */
-	CHECK_EQ_INT(refresh_worker_died(w.refresh), 1);
+	CHECK_EQ_INT(refresh_worker_died(w.refresh, 0), 1);
 	HAPPENED(&w, "");
 	w.room = 1;
 	refresh_pump(w.refresh);
@@ -272,7 +272,7 @@ static void names_are_given_to_a_second_worker_and_no_third(void)
 	w.room = SIZE_MAX;
 	CHECK(ask(&w, "2", "a", 100));
 	refresh_pump(w.refresh);
-	CHECK_EQ_INT(refresh_worker_died(w.refresh), 0);
+	CHECK_EQ_INT(refresh_worker_died(w.refresh, 0), 0);
 	end(&w);
 }
 
@@ -284,13 +284,13 @@ static void a_worker_dies_while_more_is_asked(void)
 	CHECK(ask(&w, "1", "a", 100));
 	refresh_pump(w.refresh);
 	CHECK(ask(&w, "2", "a", 100));
-	CHECK_EQ_INT(refresh_worker_died(w.refresh), 0);
+	CHECK_EQ_INT(refresh_worker_died(w.refresh, 0), 0);
 	buf_reset(&w.log);
 	/* the next run begins after both were asked: it serves both */
 	refresh_pump(w.refresh);
 	HAPPENED(&w, "give a\n");
 	CHECK(ask(&w, "3", "a", 100));
-	CHECK_EQ_INT(refresh_worker_died(w.refresh), 1);
+	CHECK_EQ_INT(refresh_worker_died(w.refresh, 0), 1);
 	CHECK(strstr(buf_string(&w.log), "answer 1 0/1/0\n") != NULL);
 	CHECK(strstr(buf_string(&w.log), "answer 2 0/1/0\n") != NULL);
 	buf_reset(&w.log);
@@ -547,7 +547,7 @@ static void a_random_walk(void)
 		case 3:
 			if (below(&w, 10) == 0) {
 				memset(w.at_worker, 0, sizeof(w.at_worker));
-				refresh_worker_died(w.refresh);
+				refresh_worker_died(w.refresh, 0);
 			}
 			break;
 		case 4:
