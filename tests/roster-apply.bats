@@ -717,8 +717,8 @@ logins()
 # listening OPTION...: start it as "apply", listening on ./sock
 listening()
 {
-	start apply roster-apply "${how[@]}" --listen-unix sock "$@"
-	wait_for listens sock
+	start apply roster-apply "${how[@]}" --listen-unix "$PWD/sock" "$@"
+	wait_for listens "$PWD/sock"
 }
 # client_of NAME: as client, in the background
 client_of()
