@@ -467,6 +467,10 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)' "$@"
 	assert_equal "$(jq -r '.roster | .["authorization@h"].name, .["x-key@h"].name, .["x-more@h"].name,
 		.["accept@h"].name, (has("accept-encoding@h") | tostring)' <<<"$output")" \
 		$'Bearer s3cret\nk3y\na b\napplication/json, text/plain, */*\ntrue'
+	# two tokens at once, while one takes the place of the other: a client uses the first
+	(umask 077 && printf 's3cret\nolder\n' >tokens)
+	run --separate-stderr from echo --token-file tokens
+	assert_equal "$(jq -r '.roster["authorization@h"].name' <<<"$output")" 'Bearer s3cret'
 	run --separate-stderr from echo --token-fd 7 7<token
 	assert_equal "$(jq -r '.roster["authorization@h"].name' <<<"$output")" 'Bearer s3cret'
 	mkdir credentials && cp -p token credentials/http-token
@@ -475,7 +479,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)' "$@"
 }
 
 @test "secret files that others can read, and what no header can hold: 78" {
-	(umask 077 && printf 'a b\n' >spaces && printf 'a\nb\n' >lines && echo 'no header' >header)
+	(umask 077 && printf 'a b\n' >spaces && printf 'a b\nc\n' >lines && echo 'no header' >header)
 	echo token >open
 	printf 'X: y\n' >open-header
 	for option in "--token-file open" "--token-file spaces" "--token-file lines" "--token-file none" \
