@@ -111,6 +111,8 @@ RESULT="<iq type='result' id='%i' from='vhost.test' to='d.test'><ok xmlns='urn:x
 GRANT="<message to='d.test' from='vhost.test'><privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='both'/></privilege></message>"
 ROSTER="<iq type='result' id='%i' from='john@vhost.test' to='d.test'><query xmlns='jabber:iq:roster'/></iq>"
 DONE="<iq type='result' id='%i' from='john@vhost.test' to='d.test'/>"
+# what roster-apply reads back once
+STORED="${ROSTER/<query xmlns=\'jabber:iq:roster\'\/>/<query xmlns=\'jabber:iq:roster\'><item jid=\'marie@vhost.test\' name=\'Marie\' subscription=\'both\'\/><\/query>}"
 HERE="<presence from='impl@vhost.test/r' to='d.test'/>"
 
 make_inputs()
@@ -212,7 +214,7 @@ job()
 	'roster-fetch ') words+=(--url "http://127.0.0.1:$APP_PORT/ok/%s") in=$made/names ;;
 	'roster-diff ') words+=(- "$made/new") in=$made/old usual=1 ;;
 	'roster-apply ')
-		peer "up ; send $GRANT ; reply $ROSTER ; reply $DONE ; wait-close"
+		peer "up ; send $GRANT ; reply $ROSTER ; reply $DONE ; reply $STORED ; wait-close"
 		words+=("${component[@]}" --host vhost.test) in=$made/new
 		;;
 	'roster-refresh-listen ') words+=(-v --listen 127.0.0.1:0) in=$made/nothing ;;
