@@ -121,9 +121,22 @@ static void schedule(struct http *h)
 		loop_timer_clear(h->loop, &h->run);
 }
 
-static void run(struct http *h)
+/* libmicrohttpd 1.0 begins with connections in here, not when it is given them, and says nothing of
+ * one that it then has no memory for. */
+static void mhd_run(struct http *h)
 {
 	MHD_run(h->daemon);
+	if (h->coming == 0)
+		return;
+	err_warn("connections that were not served (%zu): out of memory", h->coming);
+	h->coming = 0;
+	if (h->ops.lost)
+		h->ops.lost(h->context);
+}
+
+static void run(struct http *h)
+{
+	mhd_run(h);
 	schedule(h);
 	if (!h->full)
 		return;
@@ -166,7 +179,7 @@ static void run_soon(struct http *h)
 void http_flush(struct http *h)
 {
 	for (int i = 0; i < FLUSH_ROUNDS; i++)
-		MHD_run(h->daemon);
+		mhd_run(h);
 	schedule(h);
 }
 

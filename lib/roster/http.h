@@ -52,6 +52,8 @@ struct http_ops {
 		size_t count);
 	/* there is room for another connection again */
 	void (*room)(void *context);
+	/* A connection that was taken could not be served after all; it is closed. */
+	void (*lost)(void *context);
 	bool (*healthy)(void *context);
 };
 
@@ -61,7 +63,7 @@ struct http *http_new(struct loop *loop, const struct http_config *config,
 /* All requests must have been answered. */
 void http_free(struct http *h);
 /* Serve a connection; owns the fd. Without a token, one whose local address is beyond loopback
- * gets nothing but 403. False if it could not be, after logging. */
+ * gets nothing but 403. False if it could not be, after logging; what fails later is `lost`. */
 bool http_accept(struct http *h, int fd);
 bool http_has_room(const struct http *h);
 /* Whether the socket's own address is one that only this machine reaches. */

@@ -442,12 +442,24 @@ static void address_say(int fd)
 
 /* Service ------------------------------------------------------------------------- */
 
+/* Started for this connection alone, it has nothing left to do. */
+static void on_lost(void *context)
+{
+	struct refreshservice *rs = context;
+
+	if (rs->connection < 0)
+		return;
+	rs->connection = -1;
+	rs->status = EXIT_TEMPORARY;
+	service_stop(rs->service, EXIT_TEMPORARY);
+}
+
 static void on_attach(void *context, struct service *service, struct loop *loop)
 {
 	static const struct refresh_ops refresh_ops = {
 		.give = on_give, .answer = on_answer, .settled = on_settled, .keeps = on_keeps};
 	static const struct http_ops http_ops = {
-		.refresh = on_refresh, .room = on_room, .healthy = on_healthy};
+		.refresh = on_refresh, .room = on_room, .lost = on_lost, .healthy = on_healthy};
 	struct refreshservice *rs = context;
 	const struct refreshservice_config *c = rs->config;
 	const struct http_config http = {.max_body_bytes = (size_t)c->max_body_bytes,
@@ -483,11 +495,8 @@ static void on_attach(void *context, struct service *service, struct loop *loop)
 		for (size_t j = 0; j < listen_count(rs->sockets[i]); j++)
 			address_say(listen_fd(rs->sockets[i], j));
 	}
-	if (rs->connection >= 0 && !http_accept(rs->http, rs->connection)) {
-		rs->connection = -1;
-		rs->status = EXIT_TEMPORARY;
-		service_stop(service, EXIT_TEMPORARY);
-	}
+	if (rs->connection >= 0 && !http_accept(rs->http, rs->connection))
+		on_lost(rs);
 }
 
 static void on_detach(void *context)
