@@ -85,7 +85,7 @@ json-to-stanza: stdin:5: a member that means nothing: 'body'"
 @test "objects may stand on several lines" {
 	for shape in . --tab '--indent 7'; do
 		# shellcheck disable=SC2086
-		echo '{"kind":"iq","type":"get","payload":[{"name":"q","ns":"urn:{","attrs":{"a":"}\\\""},"children":["[",{"name":"b"}]}]}' |
+		printf "%s\n" '{"kind":"iq","type":"get","payload":[{"name":"q","ns":"urn:{","attrs":{"a":"}\\\""},"children":["[",{"name":"b"}]}]}' |
 			jq ${shape#.} . >pretty
 		run -0 json-to-stanza < <(cat pretty pretty)
 		assert_line --index 0 "<iq type='get'><q xmlns='urn:{' a='}\\\"'>[<b/></q></iq>"

@@ -378,7 +378,7 @@ static void apply(const struct opt_program *program, const struct opt *o, const 
 	if (o->name == completion)
 		show_completion(program, value);
 	if (o->name == limit) {
-		apply_limit(program, value);
+		apply_limit(program, value ? value : "");
 		return;
 	}
 	switch (o->kind) {

@@ -194,8 +194,8 @@ static int rules_from_file(struct delegateservice *ds, struct delegate_rules *ru
 	else if ((wrong = delegate_rules_json(rules, buf_span(&text), &key)))
 		err_error("'%s': %s%s%s%s", file, buf_length(&key) ? "'" : "", buf_string(&key),
 			buf_length(&key) ? "': " : "", wrong);
-	else if ((wrong = delegate_rules_wrong(
-			  rules->list, rules->count, buf_span(&ds->domain), &at)))
+	else if (rules->list && (wrong = delegate_rules_wrong(
+					 rules->list, rules->count, buf_span(&ds->domain), &at)))
 		err_error("'%s': '%.*s': %s", file, SPAN_ARG(rules->list[at].ns), wrong);
 	buf_free(&text);
 	buf_free(&key);

@@ -321,7 +321,7 @@ static void sink_write(struct sink *s)
 
 bool sink_flush(struct sink *s, int64_t deadline_ms)
 {
-	bool quiet = s->quiet;
+	bool quiet = s->quiet, empty;
 
 	sink_enter(s);
 	s->quiet = true;
@@ -340,8 +340,9 @@ bool sink_flush(struct sink *s, int64_t deadline_ms)
 			s->blocked = false;
 	}
 	s->quiet = quiet;
+	empty = sink_queued_bytes(s) == 0;
 	sink_leave(s);
-	return sink_queued_bytes(s) == 0;
+	return empty;
 }
 
 /* An output that nobody reads any more is an error also while there is nothing to write. */

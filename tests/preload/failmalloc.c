@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 #include <malloc.h>
+#include <netdb.h>
 #include <pthread.h>
 
 /* glibc's own functions of the names that we define */
@@ -28,6 +29,13 @@ static struct fault fault;
 static int (*once)(pthread_once_t *, void (*)(void));
 static _Thread_local unsigned spared;
 static bool spares;
+/*
+ * glibc's name services end the program by an assertion, or follow a null pointer, where memory is
+ * short while they are set up, and no program that asks for a name can help that. So no allocation
+ * inside a look-up of a name's domain fails.
+ */
+static _Thread_local unsigned looking_up;
+static int (*look_up)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
 
 static void preload_start(void)
 {
@@ -51,9 +59,24 @@ int pthread_once(pthread_once_t *control, void (*run)(void))
 	return error;
 }
 
+int getaddrinfo(const char *restrict name, const char *restrict service,
+	const struct addrinfo *restrict hints, struct addrinfo **restrict found)
+{
+	bool domain = hints && hints->ai_flags & AI_CANONNAME;
+	int error;
+
+	if (!look_up)
+		look_up = (int (*)(const char *, const char *, const struct addrinfo *,
+			struct addrinfo **))dlsym(RTLD_NEXT, "getaddrinfo");
+	looking_up += domain;
+	error = look_up(name, service, hints, found);
+	looking_up -= domain;
+	return error;
+}
+
 static bool fails(void)
 {
-	if ((spares && spared > 0) || !fault_now(&fault))
+	if ((spares && spared > 0) || looking_up > 0 || !fault_now(&fault))
 		return false;
 	errno = ENOMEM;
 	return true;
