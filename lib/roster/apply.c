@@ -365,6 +365,7 @@ static void add_change(void *context, const struct roster_change *c)
 static bool is_kept(const struct apply *a, const struct apply_job *job,
 	const struct roster_item *old, const struct roster_item *new)
 {
+	/* one of the two is there NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 	const char *jid = old ? old->jid : new->jid;
 
 	return span_is(buf_span(&job->jid), jid) || roster_keep_has(a->config.keep, jid) ||

@@ -179,7 +179,7 @@ static const char *read_group_members(struct json_reader *r, struct draft *d)
 	const char *why = NULL;
 	enum json_token token;
 
-	while ((token = json_reader_next(r)) == JSON_READ_NAME) {
+	while (json_reader_next(r) == JSON_READ_NAME) {
 		size_t place = word_add(&d->words, r->text);
 		bool number = r->text.n && strspn(word_at(d, place), "0123456789") == r->text.n;
 
@@ -243,7 +243,7 @@ static void read_members(struct json_reader *r, struct draft *d)
 {
 	enum json_token token;
 
-	while ((token = json_reader_next(r)) == JSON_READ_NAME) {
+	while (json_reader_next(r) == JSON_READ_NAME) {
 		enum {
 			NAME,
 			GROUPS,

