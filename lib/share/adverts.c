@@ -48,8 +48,9 @@ static void drop(struct adverts *a, struct advert *advert)
 
 void adverts_clear(struct adverts *a)
 {
+	/* it leaves the list NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 	while (!TAILQ_EMPTY(&a->list))
-		drop(a, TAILQ_FIRST(&a->list));
+		drop(a, TAILQ_FIRST(&a->list)); /* NOLINT(clang-analyzer-unix.Malloc) */
 }
 
 void adverts_free(struct adverts *a)

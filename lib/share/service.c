@@ -244,6 +244,7 @@ static void detach(void *context)
 	loop_turn_remove(s->loop, on_turn, s);
 	loop_timer_clear(s->loop, &s->ending);
 	while ((c = LIST_FIRST(&s->connections))) {
+		/* the one before has left the list NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		struct instance *i = c->instance;
 
 		if (c->member)

@@ -58,8 +58,9 @@ void balance_free(struct balance *b)
 {
 	if (!b)
 		return;
+	/* it leaves the list NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 	while (!TAILQ_EMPTY(&b->workers))
-		worker_free(b, TAILQ_FIRST(&b->workers));
+		worker_free(b, TAILQ_FIRST(&b->workers)); /* NOLINT(clang-analyzer-unix.Malloc) */
 	for (int i = 0; i < TIERS; i++)
 		free(b->tiers[i].at);
 	table_free(b->moved);
