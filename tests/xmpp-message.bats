@@ -4,6 +4,7 @@
 
 # shellcheck disable=SC2154,SC2317
 load lib
+load stream
 
 setup_file()
 {
@@ -239,4 +240,12 @@ ask_it()
 	xmpp-iq -q --jid "alice@$XMPP_HOST" --connect "127.0.0.1:$C2S_PORT" --password-file "$PASSWORD_FILE" \
 		--tls-ca "$TLS_CA" --to jat.test --stanza "<q xmlns='urn:q'/>" >answer 2>/dev/null
 	grep -q "<error type='wait'><recipient-unavailable" answer && [[ ! $(<answer) == *'component is not'* ]]
+}
+
+@test "a server that does not answer the handshake: 124" {
+	fake 'open ; any-handshake ; wait-close'
+	secret_file
+	run -124 xmpp-message --domain d.test --connect "127.0.0.1:$FAKE_PORT" --secret-file secret \
+		--timeout 0.3 --to vhost.test <<<'hello'
+	assert_output --partial 'no login as d.test within 0.3 s'
 }

@@ -13,6 +13,8 @@
 
 /* Connections that have not proved yet that they know the secret. */
 #define MAX_UNPROVEN 32
+/* An instance that leaves in order and has nothing open may end its stream itself for so long. */
+#define LEAVE_MS 500
 
 /* A connection; what the hub knows of it once it is up. */
 struct connection {
@@ -22,6 +24,7 @@ struct connection {
 	struct hub_member *member; /* NULL: not up yet */
 	bool done;		   /* it is to end in order */
 	int64_t end_ms;		   /* by then at the latest */
+	int64_t idle_ms;	   /* by then if nothing is open; or DEADLINE_NEVER */
 };
 
 struct shareservice {
@@ -144,6 +147,7 @@ static void take(struct shareservice *s, int fd, bool bare_allowed)
 	}
 	c = xcalloc(1, sizeof(*c));
 	c->owner = s;
+	c->idle_ms = DEADLINE_NEVER;
 	c->instance = instance_new(s->loop, fd, &config, &instance_ops, s);
 	instance_own(c->instance, c);
 	LIST_INSERT_HEAD(&s->connections, c, next);
@@ -165,19 +169,27 @@ static void on_unix(void *context, int fd)
 
 /* Turns ---------------------------------------------------------------------- */
 
+static int64_t ends_ms(const struct connection *c)
+{
+	return c->idle_ms < c->end_ms ? c->idle_ms : c->end_ms;
+}
+
 /* An instance that wants to end, in order: when nothing is open, or after --drain-time. */
 static void end_in_order(struct connection *c, int64_t now_ms)
 {
 	struct shareservice *s = c->owner;
 
-	if (!c->done) {
-		c->done = true;
+	if (!c->done)
 		c->end_ms = now_ms + s->config->service.drain_ms;
-		if (c->end_ms < s->ending.deadline_ms)
-			loop_timer_set(s->loop, &s->ending, c->end_ms);
-	}
-	if (hub_load(c->member) == 0 || c->end_ms <= now_ms)
+	c->done = true;
+	if (hub_load(c->member) > 0)
+		c->idle_ms = DEADLINE_NEVER;
+	else if (c->idle_ms == DEADLINE_NEVER)
+		c->idle_ms = now_ms + LEAVE_MS;
+	if (ends_ms(c) <= now_ms)
 		end(c, NULL, "has left in order");
+	else if (ends_ms(c) < s->ending.deadline_ms)
+		loop_timer_set(s->loop, &s->ending, ends_ms(c));
 }
 
 static void on_turn(void *context)
@@ -206,8 +218,8 @@ static void on_ending(void *context, int64_t now_ms)
 	int64_t earliest_ms = DEADLINE_NEVER;
 
 	LIST_FOREACH(c, &s->connections, next)
-	if (c->done && c->end_ms > now_ms && c->end_ms < earliest_ms)
-		earliest_ms = c->end_ms;
+	if (c->done && ends_ms(c) > now_ms && ends_ms(c) < earliest_ms)
+		earliest_ms = ends_ms(c);
 	if (earliest_ms != DEADLINE_NEVER)
 		loop_timer_set(s->loop, &s->ending, earliest_ms);
 }
