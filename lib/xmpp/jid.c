@@ -188,14 +188,16 @@ static bool has_alabel(struct span domain)
 static struct span with_ulabels(struct span domain, char text[PREPARED_BYTES])
 {
 	char *unicode = NULL;
+	size_t n;
 	bool fits;
 
 	text[domain.n] = '\0';
 	/* it returns an error but also the labels that it could convert */
 	idna_to_unicode_8z8z(text, &unicode, IDNA_ALLOW_UNASSIGNED);
-	fits = unicode && strlen(unicode) < PREPARED_BYTES;
+	n = unicode ? strlen(unicode) : 0;
+	fits = unicode && n < PREPARED_BYTES;
 	if (fits)
-		strcpy(text, unicode);
+		memcpy(text, unicode, n + 1);
 	idn_free(unicode);
 	return fits ? span_of(text) : SPAN_NONE;
 }
