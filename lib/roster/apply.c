@@ -277,10 +277,11 @@ static void job_show(struct apply *a, struct apply_job *job, struct turn *turn)
 {
 	job->state = JOB_SHOWING;
 	job->deadline_ms = turn->now_ms + a->config.timeout_ms;
-	if (a->backend.show && !a->config.dry_run)
-		job->owed = a->backend.show(a->backend.context, job, turn) == APPLY_LATER;
-	else
+	job->owed = false;
+	if (!a->backend.show || a->config.dry_run)
 		apply_shown(job, turn);
+	else if (a->backend.show(a->backend.context, job, turn) == APPLY_LATER)
+		job->owed = true; /* otherwise the job may be gone by now */
 }
 
 void apply_shown(struct apply_job *job, struct turn *turn)
