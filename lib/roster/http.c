@@ -962,7 +962,6 @@ struct http *http_new(struct loop *loop, const struct http_config *config,
 	h->context = context;
 	loop_timer_init(&h->run, on_run, h);
 	loop_timer_init(&h->room, on_room_timer, h);
-	names_find(h);
 	if (config->cert) {
 		flags |= MHD_USE_TLS;
 		tls[0] =
@@ -988,6 +987,7 @@ struct http *http_new(struct loop *loop, const struct http_config *config,
 		free(h);
 		return NULL;
 	}
+	names_find(h);
 	h->epoll_fd = info->epoll_fd;
 	loop_fd(loop, h->epoll_fd, POLLIN, on_epoll, h);
 	return h;
