@@ -911,13 +911,13 @@ delegation() { scenario delegation; }
 	delegation <<-'END'
 		small = ('--max-queue-bytes', '65536', '--max-stanza-bytes', '2048', '--timeout', '3')
 		for ns, options, why in ((NS, (), 'wait/remote-server-timeout'),
-		                         ('urn:other', ('--', 'sh', '-c', 'head -n 4000 >/dev/null'), 'cancel/internal-server-error')):
+		                         ('urn:other', ('--', 'sh', '-c', 'head -c 1 >/dev/null'), 'cancel/internal-server-error')):
 		    with Delegate(*small, *options) as p:
 		        ids = {'i%d' % i for i in range(4000)}
 		        for i in range(0, 4000, 100):
 		            p.send(*(ask('i%d' % n, from_='u%d@vhost.test/r' % (n % 20), to=HOSTD, ns=ns).replace(" xmlns='jabber:client'", "", 1)
 		                     for n in range(i, i + 100)))
-		        # what a handler that does not read yet has no room for is refused at once
+		        # what comes while no handler is there, or has no room, is refused at once
 		        full = {'cancel/service-unavailable'} if options else set()
 		        seen = set()
 		        while ids:
