@@ -643,11 +643,13 @@ manage()
 		    h.answer(h.next())
 		    p.result('o1', 'q')
 		with Manage('--max-pending-bytes', '4096', '--limit', 'trusted=vhost.test', '--timeout', '3', handler=('sh', '-c', 'cat >/dev/null')) as p:
-		    p.send(*(envelope(ask('q' * 1000), id='o%d' % i) for i in range(3)))
-		    while (stanza := p.next())['id'] != 'o2':
-		        pass
-		    assert inner_of(stanza).error == 'wait/resource-constraint', stanza
-		    p.next(); p.next()
+		    p.send(*(envelope(ask('q' * 1000), id='o%d' % i) for i in range(6)))
+		    answers = {}
+		    while len(answers) < 6:
+		        stanza = p.next()
+		        answers[stanza['id']] = inner_of(stanza).error
+		    assert answers['o5'] == 'wait/resource-constraint', answers
+		    assert answers['o0'] != 'wait/resource-constraint', answers
 		h = Handler('three')
 		with Manage('--max-pending-bytes', '4G', handler=h) as p:  # 0 in 32 bits
 		    p.send(envelope(ask()))
