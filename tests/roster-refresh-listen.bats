@@ -170,7 +170,9 @@ answers()
 		'Content-Length : 8' $'Content-Length: 8\r\nTransfer-Encoding: chunked' \
 		'Transfer-Encoding: gzip, chunked' 'Transfer-Encoding: xchunked'; do
 		exec {fd}<>"/dev/tcp/127.0.0.1/$port"
-		printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n%s' "$header" "$smuggled" >&"$fd"
+		printf 'POST /roster_admin/refresh HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n%s' "$header" "$smuggled" >request
+		# in one write: the answer may come, and the connection be closed, after the first line
+		cat request >&"$fd"
 		run timeout 10 cat <&"$fd"
 		exec {fd}>&-
 		assert_line --index 0 $'HTTP/1.1 400 Bad Request\r'
