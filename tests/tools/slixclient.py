@@ -162,8 +162,18 @@ def main():
     mode, jid, port, *rest = sys.argv[1:]
     client = Serve(jid) if mode == "serve" else Use(jid, *rest)
     asyncio.get_event_loop().add_signal_handler(signal.SIGTERM, client.leave)
-    client.connect(("127.0.0.1", int(port)), use_ssl=False, force_starttls=False, disable_starttls=True)
-    client.process(forever=mode == "serve")
+    if hasattr(client, "enable_plaintext"):  # slixmpp 1.9 and later
+        client.enable_direct_tls = client.enable_starttls = False
+        client.enable_plaintext = True
+        client.connect("127.0.0.1", int(port))
+        loop = asyncio.get_event_loop()
+        if mode == "serve":
+            loop.run_forever()
+        else:
+            loop.run_until_complete(client.disconnected)
+    else:
+        client.connect(("127.0.0.1", int(port)), use_ssl=False, force_starttls=False, disable_starttls=True)
+        client.process(forever=mode == "serve")
 
 
 main()
