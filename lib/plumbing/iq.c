@@ -1,354 +1,162 @@
 #include "plumbing/iq.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "base/deadline.h"
 #include "base/err.h"
-#include "base/utf8.h"
-#include "xmpp/jid.h"
-#include "xmpp/jsonlines.h"
-#include "xmpp/jsonobjects.h"
-#include "loop/sink.h"
-#include "loop/source.h"
-#include "base/table.h"
-#include "xmpp/stanza-error.h"
-#include "base/random.h"
 #include "base/io.h"
+#include "base/random.h"
+#include "base/utf8.h"
+#include "loop/sink.h"
+#include "plumbing/iq-input.h"
+#include "plumbing/iq-payload.h"
+#include "plumbing/iq-replies.h"
+#include "xmpp/jid.h"
 
 /* for the server to close its side of the stream */
 #define CLOSE_MS 5000
-/* what a signal leaves to those who read standard output */
+/* how long the reader of standard output has after a signal */
 #define DRAIN_MS 5000
-#define PAYLOAD_MAX_BYTES (16 * 1024 * 1024)
-#define READ_BYTES 65536
-/* A longer line is no address. */
-#define JID_LINE_BYTES 4096
-/* Own errors carry what a stanza brought, escaped: `'` becomes six bytes. */
-#define ESCAPED_STANZAS 8
-/* What large replies have taught wears off by this part with each smaller one. */
-#define REPLY_BYTES_MEMORY 16
 
-/* A request and what came of it, in the order of the input. */
-struct slot {
-	struct slot *next;
-	char *id;	       /* the user's; NULL: none */
-	char *typed;	       /* --each: the line */
-	char *from, *to;       /* who must answer (to), whom (from); NULL: absent */
-	char *expected;	       /* `to`, normalised: the answer's from; NULL: the own account */
-	struct table_entry *e; /* NULL: answered, or not sent */
-	size_t bytes;	       /* of all this, in q->held_bytes */
-	struct buf out;	       /* what is to be printed */
+enum phase {
+	PAYLOAD,  /* the one payload is read from standard input */
+	LOGIN,	  /* the login is not done */
+	SENDING,  /* requests are read and sent, replies are read and printed */
+	WAITING,  /* all requests have been sent */
+	CUT,	  /* nothing is sent or answered any more; the end of the turn says so to each */
+	PRINTING, /* each request has its line; lines are printed */
+	STOPPED,
+};
+
+/* The time while replies are read. A reply that we do not read is not late. */
+struct reply_clock {
+	bool stopped;
+	int64_t stopped_at_ms; /* if it is */
+	int64_t missed_ms;     /* for which it was, before */
 };
 
 struct iq {
 	const struct iq_config *config;
 	struct loop *loop;
 	struct loop_timer timer;
-	struct login *login;
+	enum phase phase;
+	const char *why; /* CUT: what ended it */
+	int status;	 /* what to exit with at the end, if it is not EXIT_DONE */
+	bool bad_input;
+	int signals;		   /* SIGTERM and SIGINT so far */
+	int64_t drain_deadline_ms; /* of the first one */
 
-	struct source
-		*in; /* --batch, --each: stdin; NULL before the login and when no more is read */
-	struct jsonlines *objects; /* --batch --json: lines that are objects */
-	struct jsonobjects gather; /* of which an object may have several */
-	struct reader *stanzas;	   /* and those that are none */
-	struct buf line;
-	struct buf request;	    /* else: the one request, as a stream of one stanza */
-	struct reader *each_reader; /* --each: that has it as a stanza */
-	struct stanza each;
-
-	struct table *open;
-	/* What is to be printed: in order each request from when it was read, else what is
-	 * answered. slots_count has all. */
-	struct slot *first, **last;
-	size_t slots_count, held_bytes, max_held_bytes;
-	size_t reply_bytes;    /* what the next reply may well be as large as */
-	struct reader *errors; /* to read our own with */
+	struct payload payload; /* not used with --batch */
+	struct input *input;	/* --batch and --each, once logged in; else NULL */
+	struct replies *replies;
+	struct reply_clock clock;
 	struct sink *out;
-	uint64_t serial;
-	uint64_t run[2];
 
-	/* While we do not read, no reply can be late: deadlines are on a clock that stands still
-	 * then. */
-	int64_t unread_ms, paused_at_ms;
-	bool in_paused, login_paused;
-	bool in_ended; /* with lines that are still to be looked at */
-
-	const char *address; /* ours, when up */
-	bool up, input_over, stopping;
-	bool news;	       /* something can be printed, or the input has ended */
-	bool ending, finished; /* nothing is sent any more, what there is is printed */
-	const char *why;       /* ... because of this */
-	int64_t drain_deadline_ms, close_ms;
-	bool failed, timed_out, bad;
-	int status;
+	struct login *login;
+	const char *address; /* ours, once logged in */
+	char run[33];	     /* ids are RUN-N, N counted in the order of sending */
+	uint64_t sent;
 };
 
-/* Whether there are many requests, of which each has its line out. */
-static bool is_many(const struct iq *q)
+bool iq_is_many(const struct iq_config *config)
 {
-	return q->config->batch || q->config->each;
+	return config->batch || config->each;
 }
 
 static void stop(struct iq *q, int status)
 {
-	if (q->stopping)
+	if (q->phase == STOPPED)
 		return;
-	q->stopping = true;
+	q->phase = STOPPED;
 	loop_stop(q->loop, status);
 }
 
-/* Replies ---------------------------------------------------------------- */
+/* The clock of replies ----------------------------------------------------- */
 
-static char *copy(struct span s)
+static int64_t clock_now_ms(const struct reply_clock *clock, int64_t now_ms)
 {
-	return s.p ? xstrndup(s.p, s.n) : NULL;
+	return (clock->stopped ? clock->stopped_at_ms : now_ms) - clock->missed_ms;
 }
 
-static void line_up(struct iq *q, struct slot *slot)
+static void clock_stop(struct reply_clock *clock, int64_t now_ms)
 {
-	*q->last = slot;
-	q->last = &slot->next;
+	clock->stopped = true;
+	clock->stopped_at_ms = now_ms;
 }
 
-static struct slot *slot_new(struct iq *q, struct span id, struct span from, struct span to)
+static void clock_go_on(struct reply_clock *clock, int64_t now_ms)
 {
-	struct slot *slot = xcalloc(1, sizeof(*slot));
-
-	buf_init(&slot->out, BUF_NO_MAX);
-	slot->id = id.n ? copy(id) : NULL;
-	slot->from = copy(from);
-	slot->to = to.n ? copy(to) : NULL;
-	slot->bytes = sizeof(*slot) + id.n + from.n + 2 * to.n;
-	q->held_bytes += slot->bytes;
-	q->slots_count++;
-	if (!q->config->unordered)
-		line_up(q, slot);
-	return slot;
+	clock->stopped = false;
+	clock->missed_ms += now_ms - clock->stopped_at_ms;
 }
 
-static struct slot *slot_of(struct table_entry *e)
+/* When the clock shows this, if it is not stopped. */
+static int64_t clock_deadline_ms(const struct reply_clock *clock, int64_t shown_ms)
 {
-	return *(struct slot **)table_record(e);
-}
-
-static void slot_free(struct slot *slot)
-{
-	free(slot->id);
-	free(slot->typed);
-	free(slot->from);
-	free(slot->to);
-	free(slot->expected);
-	buf_free(&slot->out);
-	free(slot);
-}
-
-static struct span condition_of(const struct stanza *s)
-{
-	struct span condition = stanza_error_condition(s);
-
-	return condition.n ? condition : SPAN("undefined-condition");
-}
-
-/* The reply as it is to be seen: with the user's id. False if it is larger than max_bytes then. */
-static bool format(struct iq *q, struct slot *slot, const struct stanza *s, size_t max_bytes)
-{
-	struct stanza seen = *s;
-	struct stanza_edit edit = STANZA_KEEP;
-	const struct xml_node *payload;
-	struct writer w;
-	bool fits = true;
-
-	slot->out.max = max_bytes;
-	writer_init(&w, &slot->out, WRITER_PIPE, 0);
-	if (q->config->batch) {
-		seen.id = span_of(slot->id);
-		edit.id = slot->id ? seen.id : SPAN("");
-	}
-	if (q->config->json)
-		return jsonlines_append(&seen, SPAN_NONE, max_bytes, &slot->out) == WRITER_OK;
-	if (slot->typed)
-		fits = buf_append_string(&slot->out, slot->typed) &&
-		       buf_append_char(&slot->out, '\t');
-	if (q->config->stanza || q->config->batch)
-		return fits && writer_stanza(&w, s, &edit) == WRITER_OK;
-	payload = s->type == TYPE_RESULT ? stanza_payload(s) : NULL;
-	if (payload) {
-		writer_begin(&w);
-		writer_node(&w, s, payload);
-		return fits && writer_end(&w) == WRITER_OK;
-	}
-	if (slot->typed && s->type == TYPE_ERROR)
-		fits = fits && buf_append_span(&slot->out, condition_of(s));
-	return fits && (!slot->typed || buf_append_char(&slot->out, '\n'));
-}
-
-static void say_error(const struct stanza *s)
-{
-	struct buf words;
-
-	buf_init(&words, 4096);
-	stanza_error_text(s, &words);
-	err_error("%.*s%s%s", SPAN_ARG(condition_of(s)), buf_length(&words) ? ": " : "",
-		buf_string(&words));
-	buf_free(&words);
-}
-
-static void closed(struct iq *q, struct slot *slot)
-{
-	if (slot->e)
-		table_remove(q->open, slot->e);
-	slot->e = NULL;
-}
-
-static void answered(struct iq *q, struct slot *slot, const struct stanza *s)
-{
-	size_t n = buf_length(&slot->out);
-
-	closed(q, slot);
-	slot->bytes += n;
-	q->held_bytes += n;
-	q->news = true;
-	if (q->config->unordered)
-		line_up(q, slot);
-	if (n > q->reply_bytes)
-		q->reply_bytes = n;
-	else
-		q->reply_bytes -= (q->reply_bytes - n) / REPLY_BYTES_MEMORY;
-	if (s->type != TYPE_ERROR)
-		return;
-	q->failed = true;
-	if (!is_many(q))
-		say_error(s);
-}
-
-/* An answer that we give ourselves: read back, so that it goes the way of the others. */
-static void answer_error(struct iq *q, struct slot *slot, enum stanza_error error, const char *text)
-{
-	struct stanza s;
-
-	closed(q, slot);
-	if (!stanza_error_made(q->errors, span_of(slot->from), span_of(slot->to), span_of(slot->id),
-		    error, text, &s))
-		return;
-	format(q, slot, &s, BUF_NO_MAX);
-	answered(q, slot, &s);
-}
-
-/* Whether standard output takes more. */
-static bool out_takes_more(struct iq *q)
-{
-	if (sink_congested(q->out))
-		sink_flush(q->out, 0);
-	return !sink_congested(q->out);
-}
-
-/* Print what may be printed, while it is taken. */
-static void print(struct iq *q)
-{
-	q->news = false;
-	while (q->first && !q->first->e && out_takes_more(q)) {
-		struct slot *slot = q->first;
-
-		sink_send_raw(q->out, buf_span(&slot->out));
-		q->first = slot->next;
-		if (!q->first)
-			q->last = &q->first;
-		q->held_bytes -= slot->bytes;
-		q->slots_count--;
-		slot_free(slot);
-	}
+	if (clock->stopped || shown_ms == DEADLINE_NEVER)
+		return DEADLINE_NEVER;
+	return shown_ms + clock->missed_ms;
 }
 
 /* From the server -------------------------------------------------------- */
 
-/* Whether s comes from whom the request went to: some servers answer for an address as it was
- * typed, others as it should have been. What the own account says comes without an address or with
- * the account's (RFC 6120 8.1.2.1); where nobody was named, the account's server may also give its
- * own. */
-static bool from_expected(const struct iq *q, const struct slot *slot, const struct stanza *s)
+/* Whether s comes from the address that was asked. Some servers answer for an address as it was
+ * typed, others as it should have been. The own account's answer comes without an address or with
+ * the account's (RFC 6120 8.1.2.1); where the request named nobody, the account's server may also
+ * give its own. */
+static bool from_expected(const struct iq *q, const struct request *request, const struct stanza *s)
 {
-	const char *own = login_bare(q->login);
+	const char *own = login_bare(q->login), *expected = request->expected;
 
-	if (slot->expected && (span_is(s->from, slot->expected) || span_is(s->from, slot->to)))
+	if (expected && (span_is(s->from, expected) || span_is(s->from, request->to)))
 		return true;
-	if (login_is_component(q->login) || (slot->expected && strcmp(slot->expected, own) != 0))
+	if (login_is_component(q->login) || (expected && strcmp(expected, own) != 0))
 		return false;
 	return !s->from.n || span_is(s->from, own) ||
-	       (!slot->expected && span_equal(s->from, jid_domain(span_of(own))));
+	       (!expected && span_equal(s->from, jid_domain(span_of(own))));
 }
 
 static void on_stanza(void *context, const struct stanza *s)
 {
 	struct iq *q = context;
-	struct table_entry *e;
-	struct slot *slot;
+	struct request *request = stanza_is_answer(s) ? replies_find(q->replies, s->id) : NULL;
 
-	if (stanza_is_request(s)) {
+	if (stanza_is_request(s))
 		login_refuse(q->login, s);
+	if (!request)
 		return;
-	}
-	e = stanza_is_answer(s) && s->id.n ? table_find(q->open, s->id) : NULL;
-	slot = e ? slot_of(e) : NULL;
-	if (!slot)
-		return;
-	if (!from_expected(q, slot, s)) {
+	if (from_expected(q, request, s))
+		replies_answer(q->replies, request, s);
+	else
 		err_info("dropped a reply with the right id from a wrong address: from '%.*s', "
 			 "asked was '%s'",
-			SPAN_ARG(s->from), slot->to ? slot->to : "the own account");
-		return;
-	}
-	if (!s->refusal && format(q, slot, s, q->max_held_bytes)) {
-		answered(q, slot, s);
-	} else {
-		buf_reset(&slot->out);
-		answer_error(q, slot, ERROR_POLICY_VIOLATION, "the reply is over a limit");
-	}
+			SPAN_ARG(s->from), request->to ? request->to : "the own account");
 }
 
 /* Requests --------------------------------------------------------------- */
 
 static void report(struct iq *q, const char *what, size_t line)
 {
-	if (is_many(q))
+	if (iq_is_many(q->config))
 		err_error("stdin:%zu: %s", line, what);
 	else
 		err_error("the payload: %s", what);
-	q->bad = true;
+	q->bad_input = true;
 }
 
-static int64_t clock_ms(const struct iq *q)
-{
-	return (q->login_paused ? q->paused_at_ms : loop_now_ms(q->loop)) - q->unread_ms;
-}
-
-/* Whether requests have to wait for replies: until those have left, and so that there is room for
- * them where the first of many is late. */
 static bool is_full(const struct iq *q)
 {
-	size_t replies = table_count(q->open) + 1;
-
-	if (login_congested(q->login) || sink_congested(q->out) ||
-		q->slots_count >= (size_t)q->config->max_pending)
-		return true;
-	if (q->slots_count == 0)
-		return false;
-	return q->held_bytes > q->max_held_bytes / 2 ||
-	       (!q->config->unordered &&
-		       q->held_bytes + replies * q->reply_bytes > q->max_held_bytes);
+	return login_congested(q->login) || sink_congested(q->out) || replies_full(q->replies);
 }
 
 static void hold_input(struct iq *q)
 {
-	if (!q->in || q->in_paused || !is_full(q))
-		return;
-	q->in_paused = true;
-	source_pause(q->in);
+	if (q->input && q->phase == SENDING && is_full(q))
+		input_hold(q->input);
 }
 
 /* What is wrong with a request, NULL if nothing; then *expected is the normalised `to`, absent
@@ -367,57 +175,58 @@ static const char *request_wrong(
 	return NULL;
 }
 
-static int64_t reply_timeout_ms(const struct iq_config *config)
+static int64_t reply_deadline_ms(const struct iq *q)
 {
-	return config->reply_timeout_ms ? config->reply_timeout_ms : config->login.timeout_ms;
+	const struct iq_config *c = q->config;
+
+	return clock_now_ms(&q->clock, loop_now_ms(q->loop)) +
+	       (c->reply_timeout_ms ? c->reply_timeout_ms : c->login.timeout_ms);
 }
 
-static void send_request(struct iq *q, struct slot *slot, const struct stanza *s)
+static void send_request(struct iq *q, struct request *request, const struct stanza *s)
 {
-	/* what was typed for the stanza is sent as it is normalised */
-	struct stanza_edit edit = {.to = s->to.n ? SPAN_NONE : span_of(slot->expected)};
+	/* The stanza's own address is sent as it was typed, --to and a line's as normalised. */
+	struct stanza_edit edit = {.to = s->to.n ? SPAN_NONE : span_of(request->expected)};
 	char id[64];
 
-	snprintf(id, sizeof(id), "%016" PRIx64 "%016" PRIx64 "-%" PRIu64, q->run[0], q->run[1],
-		++q->serial);
+	snprintf(id, sizeof(id), "%s-%" PRIu64, q->run, ++q->sent);
 	edit.id = span_of(id);
-	if (login_is_component(q->login) && !s->from.n)
-		edit.from = span_of(slot->from);
+	if (!s->from.n)
+		edit.from = login_from(q->login);
 	switch (writer_stanza(login_writer(q->login), s, &edit)) {
 	case WRITER_OK:
-		slot->e = table_add(q->open, edit.id, sizeof(struct slot *),
-			clock_ms(q) + reply_timeout_ms(q->config));
-		*(struct slot **)table_record(slot->e) = slot;
+		replies_open(q->replies, request, edit.id, reply_deadline_ms(q));
 		break;
 	case WRITER_TOO_LARGE:
-		answer_error(q, slot, ERROR_POLICY_VIOLATION, "larger than --max-send-bytes");
+		replies_error(q->replies, request, ERROR_POLICY_VIOLATION,
+			"larger than --max-send-bytes");
 		break;
 	case WRITER_FULL:
-		answer_error(q, slot, ERROR_RESOURCE_CONSTRAINT, "the server takes no more");
+		replies_error(
+			q->replies, request, ERROR_RESOURCE_CONSTRAINT, "the server takes no more");
 		break;
 	}
 }
 
-/* One answer for each, whatever is wrong with it. */
-static void take_request(struct iq *q, struct slot *slot, const struct stanza *s, size_t line)
+/* Send the request, or give it its error. */
+static void take_request(struct iq *q, struct request *request, const struct stanza *s, size_t line)
 {
-	struct span to = span_of(slot->to);
 	struct buf expected;
 	const char *wrong;
 
 	buf_init(&expected, BUF_NO_MAX);
-	wrong = request_wrong(q, s, to, &expected);
-	if (to.n && !wrong)
-		slot->expected = copy(buf_span(&expected));
+	wrong = request_wrong(q, s, span_of(request->to), &expected);
+	if (request->to && !wrong)
+		request->expected = xstrdup(buf_string(&expected));
 	buf_free(&expected);
 	if (wrong) {
 		report(q, wrong, line);
-		answer_error(
-			q, slot, s->refusal ? ERROR_POLICY_VIOLATION : ERROR_BAD_REQUEST, wrong);
-	} else if (q->ending || !login_writer(q->login)) {
-		answer_error(q, slot, ERROR_RECIPIENT_UNAVAILABLE, "not sent");
+		replies_error(q->replies, request,
+			s->refusal ? ERROR_POLICY_VIOLATION : ERROR_BAD_REQUEST, wrong);
+	} else if (q->phase >= CUT || !login_writer(q->login)) {
+		replies_error(q->replies, request, ERROR_RECIPIENT_UNAVAILABLE, "not sent");
 	} else {
-		send_request(q, slot, s);
+		send_request(q, request, s);
 	}
 	hold_input(q);
 }
@@ -429,356 +238,140 @@ static void take_stanza(void *context, const struct stanza *s)
 	struct span from = s->from.n ? s->from : span_of(q->address);
 
 	if (stanza_is_request(s))
-		take_request(q, slot_new(q, s->id, from, to), s, s->line);
+		take_request(q, replies_request(q->replies, s->id, from, to), s, s->line);
 	else
 		report(q, "no iq of type get or set", s->line);
 }
 
-/* --each ----------------------------------------------------------------- */
-
-/* The one payload to the address on the line. */
-static void take_address(struct iq *q, struct span line, size_t number)
-{
-	struct span to = line;
-	struct slot *slot;
-
-	while (to.n && strchr(" \t\r", to.p[to.n - 1]))
-		to.n--;
-	while (to.n && strchr(" \t", *to.p))
-		to = span_from(to, 1);
-	if (!to.n)
-		return;
-	slot = slot_new(q, SPAN_NONE, span_of(q->address), to);
-	slot->typed = xstrndup(to.p, to.n);
-	for (char *c = slot->typed; *c; c++)
-		if (*c == '\t')
-			*c = ' '; /* the columns are ours */
-	take_request(q, slot, &q->each, number);
-}
-
-/* --batch ---------------------------------------------------------------- */
-
-/* Hand over what lines that are no objects hold, as far as there is room. True if that was all. */
-static bool take_stanzas(struct iq *q)
-{
-	enum reader_event event;
-	struct stanza s;
-
-	while (q->ending || !q->in_paused) {
-		event = reader_next(q->stanzas, &s);
-		if (event == READER_STANZA)
-			take_stanza(q, &s);
-		else if (event == READER_BAD)
-			report(q, reader_error(q->stanzas), reader_error_line(q->stanzas));
-		else
-			return true;
-	}
-	return false;
-}
-
-static void take_object(struct iq *q, struct span object, size_t number)
-{
-	struct stanza s;
-	struct span id;
-	const char *wrong = jsonlines_read(q->objects, object, number, &s, &id);
-
-	if (jsonlines_unknown(q->objects))
-		err_warn("stdin:%zu: a member that means nothing: %s", number,
-			jsonlines_unknown(q->objects));
-	if (wrong)
-		report(q, wrong, number);
-	else
-		take_stanza(q, &s);
-}
-
-/* The reader of stanzas gets the newlines of objects, too: it counts lines. */
-static void on_line(void *context, struct span line, size_t number)
+/* --each: the one payload goes to the address on the line. */
+static void take_address(void *context, struct span to, size_t line)
 {
 	struct iq *q = context;
-	struct span object;
-	const char *why;
-	size_t blank = 0, broken;
+	struct request *request = replies_request(q->replies, SPAN_NONE, span_of(q->address), to);
 
-	if (q->config->each) {
-		take_address(q, line, number);
-		return;
-	}
-	buf_reset(&q->line);
-	while (blank < line.n && (line.p[blank] == ' ' || line.p[blank] == '\t'))
-		blank++;
-	if (!jsonobjects_inside(&q->gather) &&
-		(reader_inside(q->stanzas) || blank == line.n || line.p[blank] != '{')) {
-		buf_append_span(&q->line, line);
-	} else {
-		bool whole = jsonobjects_line(&q->gather, line, number, &object, &broken, &why);
-
-		if (broken)
-			report(q, why, broken);
-		if (whole)
-			take_object(q, object, q->gather.first);
-	}
-	buf_append_char(&q->line, '\n');
-	reader_feed(q->stanzas, buf_span(&q->line).p, buf_length(&q->line));
-	take_stanzas(q);
+	request->typed = xstrndup(to.p, to.n);
+	for (char *c = request->typed; *c; c++)
+		if (*c == '\t')
+			*c = ' '; /* a tab ends the column of the address */
+	take_request(q, request, &q->payload.stanza, line);
 }
 
-static void on_in_bad(void *context, const char *what, size_t line)
+static void on_bad_input(void *context, const char *what, size_t line)
 {
 	report(context, what, line);
 }
 
-static void on_in_ended(void *context, enum link_end why, int error, const char *text)
+/* Replies to what has been sent are waited for all the same. */
+static void on_input_failed(void *context, int error)
 {
 	struct iq *q = context;
-	const char *what;
-	size_t broken;
 
-	(void)text;
-	if (why != LINK_EOF) { /* what has been sent is waited for all the same */
-		err_error("cannot read standard input: %s", strerror(error));
-		q->status = EXIT_IO;
+	err_error("cannot read standard input: %s", strerror(error));
+	q->status = EXIT_IO;
+}
+
+static void on_input_over(void *context)
+{
+	struct iq *q = context;
+
+	if (q->phase == SENDING)
+		q->phase = WAITING;
+}
+
+static void begin_requests(struct iq *q)
+{
+	static const struct input_ops ops = {
+		.stanza = take_stanza,
+		.address = take_address,
+		.bad = on_bad_input,
+		.failed = on_input_failed,
+		.over = on_input_over,
+	};
+
+	if (iq_is_many(q->config)) {
+		q->phase = SENDING;
+		q->input = input_new(q->loop, q->config, &ops, q);
+	} else {
+		q->phase = WAITING;
+		take_stanza(q, &q->payload.stanza);
 	}
-	if ((broken = jsonobjects_end(&q->gather, &what)))
-		report(q, what, broken);
-	if (q->stanzas)
-		reader_end(q->stanzas);
-	q->in_ended = true;
-	q->input_over = !q->stanzas || take_stanzas(q);
-}
-
-static void batch_begin(struct iq *q)
-{
-	static const struct source_ops ops = {
-		.stanza = take_stanza, .line = on_line, .bad = on_in_bad, .ended = on_in_ended};
-	struct source_config config = {.reader = login_limits(&q->config->login)};
-
-	config.reader.kind = READER_PIPE;
-	if (q->config->each) {
-		config.max_line_bytes = JID_LINE_BYTES;
-	} else if (q->config->json) {
-		q->objects = jsonlines_new(&config.reader, true);
-		q->stanzas = reader_new(&config.reader);
-		config.max_line_bytes = jsonlines_max_bytes(q->config->login.max_stanza_bytes);
-	}
-	q->in = source_new(q->loop, 0, &config, &ops, q);
-}
-
-/* What has been read and not looked at is not lost: its requests were not sent. */
-static void batch_end(struct iq *q)
-{
-	if (q->stanzas)
-		take_stanzas(q);
-	if (q->in) {
-		source_read_to_end(q->in, 0);
-		source_free(q->in);
-	}
-	q->in = NULL;
-	q->in_paused = false;
-	q->input_over = true;
-}
-
-/* One request ------------------------------------------------------------ */
-
-static bool is_blank(const struct stanza *s, size_t from, size_t to)
-{
-	while (from < to && s->text[from] && strchr(" \t\r\n", s->text[from]))
-		from++;
-	return from == to;
-}
-
-/* Read q->request: the stream's header, one stanza, nothing else. What is wrong, or NULL. */
-static const char *one_stanza(
-	struct reader *reader, const struct buf *request, struct stanza *s, bool to_the_end)
-{
-	struct stanza more;
-
-	reader_reset(reader);
-	reader_feed(reader, buf_span(request).p, buf_length(request));
-	if (reader_next(reader, &more) != READER_OPEN || reader_next(reader, s) != READER_STANZA)
-		return reader_error(reader) ? reader_error(reader) : "not one element";
-	if (!to_the_end)
-		return NULL;
-	if (s->refusal)
-		return "over a limit";
-	if (s->root->children_count != 1)
-		return "not one element";
-	if (!is_blank(s, s->root->open_end, s->root->first_child->start) ||
-		!is_blank(s, s->root->first_child->end, s->root->close_start))
-		return "text beside the element";
-	return reader_next(reader, &more) == READER_MORE && !reader_inside(reader)
-		       ? NULL
-		       : "not one element";
-}
-
-static struct reader *request_reader(const struct iq *q)
-{
-	struct reader_config config = login_limits(&q->config->login);
-
-	/* no pipe's: lines in a payload may begin with anything */
-	config.kind = READER_SOCKET;
-	config.max_stanza_bytes = PAYLOAD_MAX_BYTES + 1024;
-	return reader_new(&config);
-}
-
-static void request_begin(struct iq *q)
-{
-	buf_append_string(
-		&q->request, "<stream:stream xmlns='" NS_CLIENT "' xmlns:stream='" NS_STREAM "'>");
-	buf_append_string(&q->request, q->config->type ? "<iq type='set'>" : "<iq type='get'>");
-}
-
-/* The end of the one request; whether it is one is looked at as a whole before anything is sent.
- * EXIT_DATA after saying what is wrong. */
-static int request_end(struct iq *q)
-{
-	const struct iq_config *c = q->config;
-	struct reader *reader = request_reader(q);
-	const char *wrong;
-	struct writer w;
-	struct stanza s;
-
-	writer_init(&w, &q->request, WRITER_PIPE, 0);
-	if (c->ping) {
-		writer_raw(&w, "<ping xmlns='" NS_PING "'/>");
-	} else if (c->version_of) {
-		writer_raw(&w, "<query xmlns='" NS_VERSION "'/>");
-	} else if (c->disco_info || c->disco_items) {
-		writer_raw(&w, "<query");
-		writer_attribute(
-			&w, "xmlns", span_of(c->disco_info ? NS_DISCO_INFO : NS_DISCO_ITEMS));
-		writer_attribute(&w, "node", span_of(c->node));
-		writer_raw(&w, "/>");
-	} else if (c->payload && strcmp(*c->payload, "-") != 0) {
-		buf_append_string(&q->request, *c->payload);
-	}
-	buf_append_string(&q->request, "</iq>");
-	wrong = one_stanza(reader, &q->request, &s, true);
-	if (wrong)
-		report(q, wrong, 0);
-	reader_free(reader);
-	return q->bad ? EXIT_DATA : EXIT_DONE;
-}
-
-static void request_send(struct iq *q)
-{
-	struct reader *reader = request_reader(q);
-	struct stanza s;
-
-	one_stanza(reader, &q->request, &s, false);
-	take_stanza(q, &s);
-	reader_free(reader);
-	q->input_over = true;
-}
-
-/* Of --each, too, the payload is looked at once. */
-static void each_begin(struct iq *q)
-{
-	q->each_reader = request_reader(q);
-	one_stanza(q->each_reader, &q->request, &q->each, false);
-	batch_begin(q);
-}
-
-static bool has_own_payload(const struct iq_config *c)
-{
-	return c->ping || c->version_of || c->disco_info || c->disco_items;
-}
-
-static bool payload_is_read(const struct iq_config *c)
-{
-	return !c->batch && !has_own_payload(c) && (!c->payload || strcmp(*c->payload, "-") == 0);
 }
 
 /* Turns and ends --------------------------------------------------------- */
 
-/* Nothing more is sent, what is open will not be answered. */
-static void end(struct iq *q, int status, const char *why)
+/* Nothing more is sent, and what is open will not be answered. */
+static void cut(struct iq *q, int status, const char *why)
 {
-	if (!is_many(q) || !q->up) {
+	if (!iq_is_many(q->config) || q->phase < SENDING) {
 		stop(q, status);
-		return;
+	} else if (q->phase == WAITING && replies_open_count(q->replies) == 0) {
+		q->phase = PRINTING; /* nothing is lost */
+	} else if (q->phase < CUT) {
+		q->phase = CUT;
+		q->status = status;
+		q->why = why;
 	}
-	if (q->input_over && table_count(q->open) == 0)
-		return; /* it makes no difference */
-	q->ending = true;
-	q->status = status;
-	q->why = why;
 }
 
-static void finish_open(struct iq *q)
+/* Answer each open request, and each that has been read and not sent. */
+static void finish_cut(struct iq *q)
 {
-	size_t open = table_count(q->open);
+	size_t open = replies_open_count(q->replies);
+	struct request *request;
 
-	q->finished = true;
 	if (open)
 		err_error("%s: %zu %s without reply", q->why, open,
 			open == 1 ? "request" : "requests");
-	while (table_count(q->open))
-		answer_error(
-			q, slot_of(table_earliest(q->open)), ERROR_RECIPIENT_UNAVAILABLE, q->why);
-	batch_end(q);
+	while ((request = replies_earliest(q->replies)))
+		replies_error(q->replies, request, ERROR_RECIPIENT_UNAVAILABLE, q->why);
+	if (q->input)
+		input_read_rest(q->input);
+	q->phase = PRINTING;
 }
 
 static void expire(struct iq *q)
 {
-	struct table_entry *e;
+	int64_t now_ms = clock_now_ms(&q->clock, loop_now_ms(q->loop));
+	struct request *request;
 
-	while (!q->login_paused && (e = table_earliest(q->open)) && e->deadline_ms <= clock_ms(q)) {
-		struct slot *slot = slot_of(e);
-
-		q->timed_out = true;
-		if (is_many(q)) {
-			answer_error(q, slot, ERROR_REMOTE_SERVER_TIMEOUT, "no reply");
+	while (!q->clock.stopped && replies_deadline(q->replies) <= now_ms) {
+		request = replies_earliest(q->replies);
+		if (iq_is_many(q->config)) {
+			replies_error(q->replies, request, ERROR_REMOTE_SERVER_TIMEOUT, "no reply");
 		} else {
 			err_error("no reply");
-			closed(q, slot);
+			q->status = EXIT_TIMED_OUT;
+			replies_drop(q->replies, request);
 		}
 	}
 }
 
-/* Too much waits for the first request that is not answered: it is waited for no longer. */
-static void give_up_first(struct iq *q)
-{
-	while (!q->config->unordered && q->held_bytes > q->max_held_bytes && q->first &&
-		q->first->e && out_takes_more(q)) {
-		answer_error(q, q->first, ERROR_RESOURCE_CONSTRAINT,
-			"too much waited for this reply: see --unordered");
-		print(q);
-	}
-}
-
-/* Replies are read while they can be printed, requests while replies are to be had. */
+/* Read replies while they can be printed, and requests while there is room for their replies. */
 static void balance(struct iq *q)
 {
-	bool hold_login = q->up && !out_takes_more(q);
+	bool hold_login =
+		(q->phase == SENDING || q->phase == WAITING) && !replies_out_takes(q->replies);
+	int64_t now_ms = loop_now_ms(q->loop);
 
-	if (hold_login && !q->login_paused) {
-		q->paused_at_ms = loop_now_ms(q->loop);
+	if (hold_login && !q->clock.stopped) {
+		clock_stop(&q->clock, now_ms);
 		login_pause(q->login);
-	} else if (!hold_login && q->login_paused) {
-		q->unread_ms += loop_now_ms(q->loop) - q->paused_at_ms;
+	} else if (!hold_login && q->clock.stopped) {
+		clock_go_on(&q->clock, now_ms);
 		login_resume(q->login);
 	}
-	q->login_paused = hold_login;
-	if (q->in_paused && !is_full(q)) {
-		q->in_paused = false;
-		if ((!q->stanzas || take_stanzas(q)) && q->in_ended)
-			q->input_over = q->news = true;
-		source_resume(q->in); /* perhaps it has been paused once more */
-	}
+	if (q->input && input_held(q->input) && !is_full(q))
+		input_resume(q->input);
 	hold_input(q);
 }
 
 static void set_timer(struct iq *q)
 {
-	int64_t deadline_ms = table_deadline(q->open);
+	int64_t deadline_ms = clock_deadline_ms(&q->clock, replies_deadline(q->replies));
 
-	if (q->login_paused || deadline_ms == INT64_MAX)
-		deadline_ms = DEADLINE_NEVER;
-	else
-		deadline_ms += q->unread_ms;
 	if (q->drain_deadline_ms < deadline_ms)
 		deadline_ms = q->drain_deadline_ms;
-	if (q->news && !sink_congested(q->out))
+	if (replies_unprinted(q->replies) && !sink_congested(q->out))
 		deadline_ms = 0;
 	loop_timer_set(q->loop, &q->timer, deadline_ms);
 }
@@ -795,27 +388,26 @@ static void on_turn(void *context)
 {
 	struct iq *q = context;
 
-	if (q->stopping || !q->login)
+	if (q->phase < SENDING || q->phase == STOPPED)
 		return;
 	expire(q);
-	if (q->ending && !q->finished)
-		finish_open(q);
-	print(q);
-	give_up_first(q);
-	if (q->in || q->login_paused)
-		balance(q);
-	if (q->input_over && q->slots_count == 0 && sink_flush(q->out, 0))
+	if (q->phase == CUT)
+		finish_cut(q);
+	replies_print(q->replies);
+	replies_give_up_first(q->replies);
+	balance(q);
+	if (q->phase >= WAITING && replies_done(q->replies) && sink_flush(q->out, 0))
 		stop(q, q->status);
 	if (sink_error(q->out))
 		cannot_write(q, sink_error(q->out));
-	else if (q->drain_deadline_ms <= loop_now_ms(q->loop) && !q->stopping)
+	else if (q->drain_deadline_ms <= loop_now_ms(q->loop) && q->phase != STOPPED)
 		cannot_write(q, 0);
 	set_timer(q);
 }
 
 static void on_timer(void *context, int64_t now_ms)
 {
-	(void)context; /* on_turn() looks */
+	(void)context; /* on_turn() does what is due */
 	(void)now_ms;
 }
 
@@ -829,76 +421,74 @@ static void on_up(void *context, const char *address)
 	struct iq *q = context;
 
 	q->address = address;
-	q->up = true;
-	if (q->config->each)
-		each_begin(q);
-	else if (q->config->batch)
-		batch_begin(q);
-	else
-		request_send(q);
+	begin_requests(q);
 }
 
 static void on_down(void *context, int status)
 {
-	struct iq *q = context;
-
-	end(q, status ? status : EXIT_TEMPORARY, "connection lost");
-	q->up = false;
+	cut(context, status ? status : EXIT_TEMPORARY, "connection lost");
 }
 
-/* The first one ends the batch, the second one waits for nobody. */
+/* The first signal ends the requests, the second one ends the program. */
 static void on_terminate(void *context, int signal_number)
 {
 	struct iq *q = context;
 
 	(void)signal_number;
-	if (q->drain_deadline_ms != DEADLINE_NEVER) {
-		q->close_ms = 0;
+	if (q->signals++ > 0) {
 		stop(q, EXIT_TEMPORARY);
 		return;
 	}
 	q->drain_deadline_ms = loop_now_ms(q->loop) + DRAIN_MS;
-	end(q, EXIT_TEMPORARY, "interrupted");
+	cut(q, EXIT_TEMPORARY, "interrupted");
 }
+
+/* Beginning and end ------------------------------------------------------ */
 
 static void log_in(struct iq *q)
 {
 	static const struct login_ops ops = {.up = on_up, .stanza = on_stanza, .down = on_down};
 	struct login_config login = q->config->login;
-	int status = EXIT_DONE;
+	int status;
 
-	if (!q->config->batch)
-		status = request_end(q);
-	if (q->config->json) { /* everything is looked at */
+	q->phase = LOGIN;
+	if (q->config->json)
 		login.index = READER_INDEX_ALL;
-	}
-	if (status == EXIT_DONE)
-		q->login = login_new(q->loop, &login, &ops, q, &status);
+	q->login = login_new(q->loop, &login, &ops, q, &status);
 	if (!q->login)
 		stop(q, status);
+}
+
+/* Log in once the payload is one; nothing is connected to before. */
+static void payload_is_there(struct iq *q)
+{
+	const char *wrong = payload_end(&q->payload);
+
+	if (wrong) {
+		report(q, wrong, 0);
+		stop(q, EXIT_DATA);
+	} else {
+		log_in(q);
+	}
 }
 
 static void on_payload(void *context, int fd, short revents)
 {
 	struct iq *q = context;
-	char *to = buf_reserve(&q->request, READ_BYTES);
-	ssize_t n;
+	enum payload_status status = payload_read(&q->payload, fd);
+	int error = errno;
 
 	(void)revents;
-	n = to ? read(fd, to, READ_BYTES) : -1;
-	if (n > 0)
-		buf_commit(&q->request, (size_t)n);
-	if (n > 0 || (to && n < 0 && (errno == EINTR || errno == EAGAIN)))
+	if (status == PAYLOAD_MORE)
 		return;
 	loop_fd_remove(q->loop, fd);
-	if (n == 0) {
-		q->request.max = BUF_NO_MAX;
-		log_in(q);
-	} else if (!to) {
+	if (status == PAYLOAD_READ) {
+		payload_is_there(q);
+	} else if (status == PAYLOAD_TOO_LARGE) {
 		report(q, "too large", 0);
 		stop(q, EXIT_DATA);
 	} else {
-		err_error("cannot read standard input: %s", strerror(errno));
+		err_error("cannot read standard input: %s", strerror(error));
 		stop(q, EXIT_IO);
 	}
 }
@@ -937,90 +527,66 @@ const char *iq_check(const struct iq_config *c)
 	return c->to && !jid_is_valid(c->to) ? "--to is no address" : NULL;
 }
 
-static void iq_init(struct iq *q)
+static void iq_init(struct iq *q, const struct iq_config *config)
 {
-	const struct iq_config *c = q->config;
+	size_t queue_bytes = login_queue_bytes(&config->login);
 	const struct sink_config out = {.kind = WRITER_PIPE,
-		.max_queue_bytes = login_queue_bytes(&c->login),
-		.stanza_bytes = (size_t)c->login.max_stanza_bytes};
-	const struct reader_config errors = {.kind = READER_PIPE,
-		.max_stanza_bytes = buf_bytes(ESCAPED_STANZAS * c->login.max_stanza_bytes),
-		.index = READER_INDEX_ALL};
+		.max_queue_bytes = queue_bytes,
+		.stanza_bytes = (size_t)config->login.max_stanza_bytes};
 	static const struct sink_ops out_ops = {.failed = on_out_failed};
-	uint64_t seed[2];
+	uint64_t run[2];
 
+	*q = (struct iq){.config = config, .drain_deadline_ms = DEADLINE_NEVER};
 	q->loop = loop_new();
 	/* before the sink's: what is printed in a turn is written in it */
 	loop_turn(q->loop, on_turn, q);
 	loop_timer_init(&q->timer, on_timer, q);
 	loop_signal(q->loop, SIGTERM, on_terminate, q);
 	loop_signal(q->loop, SIGINT, on_terminate, q);
-	q->last = &q->first;
-	q->drain_deadline_ms = DEADLINE_NEVER;
-	q->close_ms = CLOSE_MS;
-	q->max_held_bytes = login_queue_bytes(&c->login);
-	random_bytes(seed, sizeof(seed));
-	random_bytes(q->run, sizeof(q->run));
-	q->open = table_new((size_t)c->max_pending + 1, SIZE_MAX / 4, seed);
-	q->errors = reader_new(&errors);
-	buf_init(&q->line, BUF_NO_MAX);
-	buf_init(&q->request, PAYLOAD_MAX_BYTES);
-	jsonobjects_init(&q->gather, jsonlines_max_bytes(c->login.max_stanza_bytes));
+	random_bytes(run, sizeof(run));
+	snprintf(q->run, sizeof(q->run), "%016" PRIx64 "%016" PRIx64, run[0], run[1]);
+	payload_init(&q->payload, config);
 	q->out = sink_new(q->loop, 1, &out, &out_ops, q);
-	sink_lift_bound(q->out); /* print() minds it */
+	sink_lift_bound(q->out); /* replies_print() minds it */
+	q->replies = replies_new(config, q->out, queue_bytes);
 }
 
 static void iq_free(struct iq *q)
 {
-	source_free(q->in);
+	input_free(q->input);
+	replies_free(q->replies);
 	sink_free(q->out);
 	login_free(q->login);
-	while (table_count(q->open)) {
-		struct slot *slot = slot_of(table_earliest(q->open));
-
-		closed(q, slot);
-		if (q->config->unordered)
-			line_up(q, slot);
-	}
-	while (q->first) {
-		struct slot *slot = q->first;
-
-		q->first = slot->next;
-		slot_free(slot);
-	}
-	table_free(q->open);
-	reader_free(q->errors);
-	jsonlines_free(q->objects);
-	reader_free(q->each_reader);
-	reader_free(q->stanzas);
-	buf_free(&q->line);
-	buf_free(&q->request);
-	jsonobjects_free(&q->gather);
+	payload_free(&q->payload);
 	loop_timer_clear(q->loop, &q->timer);
 	loop_free(q->loop);
 }
 
+static int outcome(const struct iq *q)
+{
+	if (q->bad_input)
+		return EXIT_DATA;
+	return replies_failed(q->replies) ? EXIT_NO : EXIT_DONE;
+}
+
 int iq_run(const struct iq_config *config)
 {
-	struct iq q = {.config = config};
+	struct iq q;
 	int status;
 
-	iq_init(&q);
-	if (!config->batch)
-		request_begin(&q);
+	iq_init(&q, config);
 	if (payload_is_read(config))
 		loop_fd(q.loop, 0, POLLIN, on_payload, &q);
-	else
+	else if (config->batch)
 		log_in(&q);
+	else
+		payload_is_there(&q);
 	status = loop_run(q.loop);
-	q.stopping = true;
-	if (q.up)
-		login_close(q.login, io_now_ms() + q.close_ms);
+	q.phase = STOPPED;
+	if (q.address)
+		login_close(q.login, q.signals > 1 ? 0 : io_now_ms() + CLOSE_MS);
 	if (status == EXIT_DONE)
-		status = q.bad			       ? EXIT_DATA
-			 : q.timed_out && !is_many(&q) ? EXIT_TIMED_OUT
-			 : q.failed || q.timed_out     ? EXIT_NO
-						       : EXIT_DONE;
+		status = outcome(&q);
 	iq_free(&q);
 	return status;
 }

@@ -42,6 +42,8 @@ struct iq_config {
 		.login = LOGIN_CONFIG_INIT, .max_pending = 1000                                    \
 	}
 
+/* Whether there may be many requests, each with a line of output. */
+bool iq_is_many(const struct iq_config *config);
 /* What is wrong with the combination of options, NULL if nothing. */
 const char *iq_check(const struct iq_config *config);
 /* EXIT_IO (standard input or output), what login.h says where there was no connection or it was

@@ -253,6 +253,11 @@ const char *login_bare(const struct login *l)
 	return l->bare;
 }
 
+struct span login_from(const struct login *l)
+{
+	return l->component ? span_of(l->bare) : SPAN_NONE;
+}
+
 struct writer *login_writer(struct login *l)
 {
 	if (l->over)
@@ -288,6 +293,13 @@ void login_refuse(struct login *l, const struct stanza *s)
 	} else {
 		stanza_error_send(w, "iq", s->from, s->to, s->id, ERROR_SERVICE_UNAVAILABLE, NULL);
 	}
+}
+
+enum writer_status login_roundtrip(struct login *l, struct roundtrip *trip)
+{
+	struct writer *w = login_writer(l);
+
+	return w ? roundtrip_send(trip, login_from(l), span_of(l->bare), w) : WRITER_FULL;
 }
 
 void login_pause(struct login *l)

@@ -14,6 +14,7 @@
 #include "base/opt.h"
 #include "xmpp/reader.h"
 #include "server/limits.h"
+#include "server/roundtrip.h"
 #include "xmpp/writer.h"
 
 #define LOGIN_TIMEOUT_MS 30000
@@ -103,6 +104,9 @@ void login_free(struct login *l);
 bool login_is_component(const struct login *l);
 /* Domain of the component, or bare JID of the user: normalised, known before `up`. */
 const char *login_bare(const struct login *l);
+/* The `from` of a stanza that has none: the component's domain. SPAN_NONE as a user, whose server
+ * puts it in. */
+struct span login_from(const struct login *l);
 /* The limits for other inputs of the program; kind is to be set. */
 struct reader_config login_limits(const struct login_config *config);
 /* Room for output queues: max_queue_bytes, but never less than a few of the largest stanzas. */
@@ -114,6 +118,8 @@ bool login_congested(const struct login *l);
  * with an error. As a component that is wait/recipient-unavailable: the domain may have somebody
  * else in a moment. Nothing is done about what is no request. */
 void login_refuse(struct login *l, const struct stanza *s);
+/* Send the ping of a round trip (roundtrip.h) to the own address. WRITER_FULL while not up. */
+enum writer_status login_roundtrip(struct login *l, struct roundtrip *trip);
 /* Stop reading; counted. */
 void login_pause(struct login *l);
 void login_resume(struct login *l);
