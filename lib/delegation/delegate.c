@@ -1429,13 +1429,11 @@ static void delegate_down(void *self, struct turn *turn)
 static int64_t delegate_deadline(const void *self)
 {
 	const struct delegate *d = self;
-	const int64_t others[] = {table_deadline(d->queries), balance_deadline(d->balance),
+	const int64_t all_ms[] = {requests_deadline(d->requests), table_deadline(d->queries),
+		balance_deadline(d->balance),
 		d->sessions ? session_deadline(d->sessions) : DEADLINE_NEVER};
-	int64_t deadline_ms = requests_deadline(d->requests);
+	int64_t deadline_ms = deadline_first(all_ms, sizeof(all_ms) / sizeof(all_ms[0]));
 
-	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
-		if (others[i] < deadline_ms)
-			deadline_ms = others[i];
 	for (size_t i = 0; i < d->entities_count; i++)
 		if (d->entities[i].next_ms < deadline_ms)
 			deadline_ms = d->entities[i].next_ms;

@@ -99,7 +99,7 @@ static void drop(struct audience *a, struct subscriber *s)
 /* After find() has found nothing: the pair whose key it made. NULL: no room. */
 static struct subscriber *insert(struct audience *a, struct span user)
 {
-	struct span group = a->config.group(a->config.context, user);
+	struct span group = shares_group(a->config.shares, user);
 	struct table_entry *e =
 		table_add(a->all, buf_span(&a->key), sizeof(struct subscriber), INT64_MAX);
 	struct subscriber *s;
@@ -120,6 +120,27 @@ static void changed(struct audience *a, bool there, struct span user, struct spa
 		a->config.changed(a->config.context, there, user, address);
 }
 
+static enum writer_status write_bare(
+	struct writer *w, struct span to, struct span from, const char *type)
+{
+	writer_start(w, "presence", type, SPAN_NONE, to, from);
+	writer_raw(w, "/>");
+	return writer_end(w);
+}
+
+void audience_say(
+	struct audience *a, struct span to, struct span from, const char *type, struct turn *turn)
+{
+	struct writer w;
+
+	if (write_bare(turn->writer, to, from, type) != WRITER_FULL)
+		return;
+	buf_reset(&a->key);
+	writer_init(&w, &a->key, WRITER_SOCKET, 0);
+	write_bare(&w, to, from, type);
+	requests_owe(a->config.requests, buf_span(&a->key));
+}
+
 /* Tell the user that the subscription has ended. */
 static bool evict(struct audience *a, struct holding *oldest, struct turn *turn)
 {
@@ -127,7 +148,7 @@ static bool evict(struct audience *a, struct holding *oldest, struct turn *turn)
 
 	if (!s)
 		return false;
-	a->config.send(a->config.context, s->user, s->address, "unsubscribed", turn);
+	audience_say(a, s->user, s->address, "unsubscribed", turn);
 	changed(a, false, s->user, s->address);
 	drop(a, s);
 	return true;
@@ -214,14 +235,12 @@ static bool send_shown(
 {
 	struct writer *w = turn->writer;
 
-	writer_start(w, "presence", shown ? NULL : "unavailable", SPAN_NONE, to, from);
-	if (shown && *a->shown) {
-		writer_raw(w, ">");
-		writer_raw(w, a->shown);
-		writer_raw(w, "</presence>");
-	} else {
-		writer_raw(w, "/>");
-	}
+	if (!shown || !*a->shown)
+		return write_bare(w, to, from, shown ? NULL : "unavailable") != WRITER_FULL;
+	writer_start(w, "presence", NULL, SPAN_NONE, to, from);
+	writer_raw(w, ">");
+	writer_raw(w, a->shown);
+	writer_raw(w, "</presence>");
 	return writer_end(w) != WRITER_FULL;
 }
 
@@ -274,15 +293,14 @@ void audience_subscription(struct audience *a, const struct stanza *s, struct tu
 {
 	struct span user = jid_bare(s->from), address = jid_bare(s->to);
 	struct subscriber *there = find(a, user, address);
-	void *context = a->config.context;
 
 	switch (s->type) {
 	case TYPE_SUBSCRIBE:
 		if (!is_plain_text(address) || !add(a, user, address, turn)) {
-			a->config.send(context, user, address, "unsubscribed", turn);
+			audience_say(a, user, address, "unsubscribed", turn);
 			return;
 		}
-		a->config.send(context, user, address, "subscribed", turn);
+		audience_say(a, user, address, "subscribed", turn);
 		there = find(a, user, address);
 		if (a->shown && !there->owed) {
 			queue_leave(a, there);
@@ -297,13 +315,13 @@ void audience_subscription(struct audience *a, const struct stanza *s, struct tu
 			changed(a, false, user, address);
 			drop(a, there);
 		}
-		a->config.send(context, user, address, "unsubscribed", turn);
+		audience_say(a, user, address, "unsubscribed", turn);
 		return;
 	default: /* probe */
 		if (!a->shown || !there)
-			a->config.send(context, s->from, address, "unavailable", turn);
+			audience_say(a, s->from, address, "unavailable", turn);
 		else if (!send_shown(a, s->from, address, true, turn))
-			a->config.send(context, s->from, address, NULL, turn);
+			audience_say(a, s->from, address, NULL, turn);
 	}
 }
 

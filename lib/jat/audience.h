@@ -11,7 +11,7 @@
 #define OUTBOARD_JAT_AUDIENCE_H
 
 #include "base/buf.h"
-#include "xmpp/turn.h"
+#include "xmpp/requests.h"
 
 /* Addresses that one user may subscribe to. */
 #define AUDIENCE_MAX_ADDRESSES 32
@@ -19,13 +19,10 @@
 struct audience_config {
 	size_t max, max_bytes;
 	uint64_t seed[2];
-	/* What a user counts under: base/holdings.h. */
-	struct span (*group)(void *context, struct span user);
+	const struct shares *shares; /* tells what a user counts under; borrowed */
+	struct requests *requests;   /* a presence that does not fit is owed there; borrowed */
 	/* A subscription has begun or ended: to be kept. May be NULL. */
 	void (*changed)(void *context, bool there, struct span user, struct span address);
-	/* Send a bare presence of this type, now or later. */
-	void (*send)(void *context, struct span to, struct span from, const char *type,
-		struct turn *turn);
 	void *context;
 };
 
@@ -41,6 +38,9 @@ void audience_restore(struct audience *a, struct span text, bool unsure);
 /* All, one "USER TAB ADDRESS" a line. */
 void audience_format(const struct audience *a, struct buf *out);
 
+/* Send a bare presence of this type (NULL: available), now or as soon as there is room. */
+void audience_say(
+	struct audience *a, struct span to, struct span from, const char *type, struct turn *turn);
 /* A subscribe, unsubscribe or probe to an address of ours. */
 void audience_subscription(struct audience *a, const struct stanza *s, struct turn *turn);
 /* What subscribers are to see from now on: the children of an available presence ("" for none);

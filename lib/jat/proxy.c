@@ -1,46 +1,32 @@
 #include "jat/proxy.h"
 
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/deadline.h"
 #include "base/err.h"
-#include "jat/audience.h"
 #include "jat/counters.h"
 #include "jat/items.h"
-#include "jat/marks.h"
+#include "jat/messages.h"
+#include "jat/outbound.h"
 #include "jat/route.h"
-#include "jat/tokens.h"
 #include "xmpp/jid.h"
 #include "xmpp/peek.h"
 #include "xmpp/reader.h"
-#include "xmpp/requests.h"
-#include "xmpp/steps.h"
 
-/* An outbound request's id: unguessable, so that its answer can be told from a forgery. */
-#define OUTBOUND_ID_BYTES 16
-/* How many open requests of one user with one id are searched to find a session that has none of
- * them.
- */
-#define MAX_EQUAL 32
-#define STEPS_OF_ONE 16
-#define AFFINITY_MS (60 * 60 * 1000)
 #define MAX_ID_BYTES 1023
 
 struct jatproxy {
 	struct jatproxy_config config;
 	struct tokens tokens;	/* A and D are tokens.own and tokens.served */
-	struct span *own_names; /* domains without a share: D's, A's, the targets' */
-	size_t own_names_count;
-	struct session_table *sessions;
-	struct balance *balance; /* a worker is a session; its owner the struct session */
+	struct span *own_names; /* what shares borrows */
 	struct shares *shares;
-	struct requests *requests;
-	struct steps *steps, *affinities; /* of requests; of messages */
+	struct dispatch dispatch;
+	struct requests *requests; /* dispatch.requests */
+	struct messages messages;
+	struct outbound outbound;
 	struct audience *audience;
 	struct marks *marks;
-	const struct session *best; /* whose presence is shown */
 	bool draining, finishing;
 	struct route route;
 	struct reader *again, *deep; /* to parse a stanza once more: its root; all of it */
@@ -50,39 +36,15 @@ struct jatproxy {
 
 /* Names ------------------------------------------------------------------ */
 
-static bool is_own_name(const struct jatproxy *p, struct span domain)
-{
-	for (size_t i = 0; i < p->own_names_count; i++)
-		if (span_equal(p->own_names[i], domain))
-			return true;
-	return false;
-}
-
-/* What a user counts under where a table is full: the domain, but each user of our own ones alone.
- */
-static struct span group_of(void *context, struct span user)
-{
-	const struct jatproxy *p = context;
-	struct span domain = jid_domain(user);
-
-	return is_own_name(p, domain) ? jid_bare(user) : domain;
-}
-
-static void key_of(struct buf *key, char kind, struct span a, struct span b, struct span c)
-{
-	buf_reset(key);
-	buf_append_char(key, kind);
-	buf_append_span(key, a);
-	buf_append_char(key, '\0');
-	buf_append_span(key, b);
-	buf_append_char(key, '\0');
-	buf_append_span(key, c);
-}
-
 /* The key of a request: token and id, by which its answer is found. */
 static struct span key_of_token(struct jatproxy *p, struct span token, struct span id)
 {
-	key_of(&p->key, 'q', token, id, SPAN(""));
+	buf_reset(&p->key);
+	buf_append_char(&p->key, 'q');
+	buf_append_span(&p->key, token);
+	buf_append_char(&p->key, '\0');
+	buf_append_span(&p->key, id);
+	buf_append_char(&p->key, '\0');
 	return buf_span(&p->key);
 }
 
@@ -90,14 +52,14 @@ static struct span key_of_token(struct jatproxy *p, struct span token, struct sp
 static struct span token_for(
 	struct jatproxy *p, struct span asked, struct span user, int64_t now_ms)
 {
-	return tokens_make(&p->tokens, group_of(p, user), asked, user, now_ms);
+	return tokens_make(&p->tokens, shares_group(p->shares, user), asked, user, now_ms);
 }
 
 /* Whether a stanza of a target to A/x means the user in the token x, not A/x itself. */
 static bool is_token(struct jatproxy *p, const struct stanza *s, struct span *token,
 	struct span *user, struct span *asked)
 {
-	return session_target(p->sessions, s->from) >= 0 &&
+	return dispatch_is_target(&p->dispatch, s->from) &&
 	       tokens_read(&p->tokens, s->to, token, user, asked);
 }
 
@@ -110,24 +72,6 @@ static void refuse(struct jatproxy *p, const struct stanza *s, enum stanza_error
 	requests_refuse(p->requests, s, e, turn);
 }
 
-static void send_presence(
-	void *context, struct span to, struct span from, const char *type, struct turn *turn)
-{
-	struct jatproxy *p = context;
-	struct writer w;
-
-	writer_start(turn->writer, "presence", type, SPAN_NONE, to, from);
-	writer_raw(turn->writer, "/>");
-	if (writer_end(turn->writer) != WRITER_FULL)
-		return;
-	buf_reset(&p->scratch);
-	writer_init(&w, &p->scratch, WRITER_SOCKET, 0);
-	writer_start(&w, "presence", type, SPAN_NONE, to, from);
-	writer_raw(&w, "/>");
-	writer_end(&w);
-	requests_owe(p->requests, buf_span(&p->scratch));
-}
-
 /* An answer that was not handed on. */
 static void refuse_unsent(
 	struct jatproxy *p, const struct stanza *s, enum writer_status status, struct turn *turn)
@@ -136,106 +80,6 @@ static void refuse_unsent(
 		refuse(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	else
 		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
-}
-
-/* Choosing a session ----------------------------------------------------- */
-
-/* Sessions that a request must not go to. */
-struct exclusion {
-	const struct jatproxy *p;
-	struct span self;	     /* the requester, if it is a session */
-	const struct request *tried; /* those it has been tried on */
-	const struct request *same;  /* those that hold an equal request (and the following ones) */
-};
-
-static bool excluded(const void *context, const struct worker *w)
-{
-	const struct exclusion *x = context;
-	int equal = 0;
-
-	if (span_equal(x->self, w->name) || (x->tried && requests_tried(x->tried, w)))
-		return true;
-	for (const struct request *r = x->same; r && equal++ < MAX_EQUAL;
-		r = requests_next(x->p->requests, r))
-		if (requests_try_of((struct request *)r, w))
-			return true;
-	return false;
-}
-
-static struct worker *choose(struct jatproxy *p, enum balance_tier tier, struct exclusion *x,
-	struct span user, int64_t now_ms)
-{
-	bool all = !x->self.p && !x->tried && !x->same;
-	struct balance_query query = {
-		.user = user, .excluded = all ? NULL : excluded, .context = x, .now_ms = now_ms};
-
-	return balance_choose(p->balance, tier, &query);
-}
-
-/* The session for a new request or message of user. same: open requests it must be told from. */
-static struct worker *choose_first(
-	struct jatproxy *p, struct span user, const struct request *same, int64_t now_ms)
-{
-	bool session = session_target(p->sessions, user) >= 0;
-	struct exclusion x = {.p = p, .self = session ? user : SPAN_NONE, .same = same};
-	struct worker *w = NULL;
-
-	for (int tier = 0; !w && tier < TIERS; tier++) {
-		x.same = same;
-		w = choose(p, (enum balance_tier)tier, &x, user, now_ms);
-		if (w || !same)
-			continue;
-		x.same = NULL; /* all hold an equal one: answers are matched in order */
-		w = choose(p, (enum balance_tier)tier, &x, user, now_ms);
-	}
-	if (!w && session) { /* the asking session only if there is no other */
-		x = (struct exclusion){.p = p};
-		w = choose(p, TIER_USABLE, &x, user, now_ms);
-	}
-	return w;
-}
-
-static struct worker *choose_again(
-	void *context, const struct request *r, enum balance_tier tier, int64_t now_ms)
-{
-	struct exclusion x = {.p = context, .self = r->user, .tried = r};
-
-	return choose(context, tier, &x, r->user, now_ms);
-}
-
-/* The session that a request belongs to by what it says: the one that has its conversation in
- * hand, or the one whose capabilities are shown and asked for. */
-static struct worker *choose_by_payload(
-	struct jatproxy *p, const struct stanza *s, bool *step, struct turn *turn)
-{
-	struct stanza deep;
-	const struct xml_node *payload;
-	unsigned flags = peek_payload(s);
-
-	*step = false;
-	if (!(flags & PEEK_ID) && !(flags & PEEK_DISCO && p->best && p->best->caps))
-		return NULL;
-	if (!reader_one(p->deep, s->raw, &deep))
-		return NULL;
-	*step = steps_key(&deep, s->from, &p->scratch);
-	if (*step)
-		return steps_find(p->steps, buf_span(&p->scratch), turn->now_ms);
-	payload = stanza_payload(&deep);
-	if (p->best && p->best->caps && payload && xml_is(payload, NS_DISCO_INFO, "query") &&
-		span_is(xml_attribute(payload, "node"), p->best->caps))
-		return balance_find(p->balance, p->best->jid);
-	return NULL;
-}
-
-/* The conversation of s, a result or request of user or to user, belongs to w from now on. */
-static void note_step(struct jatproxy *p, const struct stanza *s, struct span user,
-	struct worker *w, int64_t now_ms)
-{
-	struct stanza deep;
-
-	if (peek_payload(s) & PEEK_ID && reader_one(p->deep, s->raw, &deep) &&
-		steps_key(&deep, user, &p->key))
-		steps_note(p->steps, group_of(p, user), user, buf_span(&p->key), w, now_ms);
 }
 
 /* Requests --------------------------------------------------------------- */
@@ -280,11 +124,10 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *
 		refuse(p, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 		return;
 	}
-	if (balance_count(p->balance, TIER_THERE) == 0) {
+	if (!dispatch_has_session(&p->dispatch)) {
 		refuse(p, s, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, turn);
 		return;
 	}
-	w = choose_by_payload(p, s, &r.pinned, turn);
 	r.token = token_for(p, r.asked, s->from, turn->now_ms);
 	if (!r.token.p) {
 		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
@@ -295,8 +138,8 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *
 		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 		return;
 	}
-	if (!w)
-		w = choose_first(p, s->from, requests_find(p->requests, &key), turn->now_ms);
+	w = dispatch_request(
+		&p->dispatch, s, requests_find(p->requests, &key), &r.pinned, turn->now_ms);
 	edit.to = w->name;
 	edit.from = buf_span(&p->tokens.address);
 	status = writer_stanza(turn->writer, s, &edit);
@@ -305,48 +148,27 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *
 	else if (!request_open(p, s, &key, &r, at, w, turn))
 		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 	else if (r.pinned)
-		note_step(p, s, s->from, w, turn->now_ms);
+		dispatch_note_step(&p->dispatch, s, s->from, w, turn->now_ms);
 }
 
-/* A target's get or set to A/TOKEN: on to the user, under an id nobody can guess. */
+/* A target's get or set to A/TOKEN: on to the user. */
 static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span token,
 	struct span user, struct span asked, struct turn *turn)
 {
-	char id[2 * OUTBOUND_ID_BYTES + 1];
-	struct stanza_edit edit = {.to = user, .from = asked};
-	struct request texts = {
-		.user = s->from, .asked = s->to, .id = s->id, .token = token, .unshared = true};
-	struct worker *w = balance_find(p->balance, s->from);
-	struct table_key key;
-	struct request *r;
-	enum writer_status status = WRITER_FULL;
+	struct worker *w = balance_find(p->dispatch.balance, s->from);
+	enum writer_status status;
 
 	if (p->draining) {
 		refuse(p, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 		return;
 	}
 	if (w)
-		note_step(p, s, user, w, turn->now_ms);
-	snprintf(id, sizeof(id), "%016llx%016llx",
-		(unsigned long long)p->config.random(p->config.context),
-		(unsigned long long)p->config.random(p->config.context));
-	edit.id = span_of(id);
-	key_of(&p->key, 'o', edit.to, edit.from, edit.id);
-	key = requests_key(p->requests, buf_span(&p->key));
-	r = requests_add(p->requests, &key, &texts, turn->now_ms);
-	if (r) {
-		tokens_opened(&p->tokens, r->token);
-		status = writer_stanza(turn->writer, s, &edit);
-	}
-	if (status == WRITER_OK) {
+		dispatch_note_step(&p->dispatch, s, user, w, turn->now_ms);
+	status = outbound_request(&p->outbound, s, token, user, asked, turn);
+	if (status == WRITER_OK)
 		p->counters[COUNT_REQUESTS]++;
-		return;
-	}
-	if (r) {
-		tokens_closed(&p->tokens, r->token);
-		requests_forget(p->requests, r);
-	}
-	refuse_unsent(p, s, status, turn);
+	else
+		refuse_unsent(p, s, status, turn);
 }
 
 /* Written again for another session: requests_config.hand. */
@@ -373,8 +195,8 @@ static enum writer_status answer(
 		edit.id = r->id;
 	if (r->tries_count && !p->config.keep_item_jids && s->type == TYPE_RESULT &&
 		peek_payload(s) & PEEK_DISCO) {
-		const struct items_config items = {.targets = p->config.targets,
-			.targets_count = p->config.targets_count,
+		const struct items_config items = {.targets = p->config.dispatch.targets,
+			.targets_count = p->config.dispatch.targets_count,
 			.asked = r->asked};
 
 		buf_reset(&p->scratch);
@@ -442,9 +264,9 @@ static void on_answer_of(
 		requests_bounced(p->requests, try, bounce == BOUNCE_UNTOUCHED, turn);
 		return;
 	}
-	worker_alive(p->balance, w, turn->now_ms);
+	worker_alive(p->dispatch.balance, w, turn->now_ms);
 	if (s->type == TYPE_RESULT)
-		note_step(p, s, try->request->user, w, turn->now_ms);
+		dispatch_note_step(&p->dispatch, s, try->request->user, w, turn->now_ms);
 	requests_answered(p->requests, try, s, turn);
 }
 
@@ -466,15 +288,6 @@ static bool grace_answer(struct jatproxy *p, const struct stanza *s, struct span
 	if (s->refusal || writer_stanza(turn->writer, s, &edit) != WRITER_OK)
 		requests_refuse(p->requests, &request, ERROR_POLICY_VIOLATION, turn);
 	return true;
-}
-
-/* Life of a session: anything it says by itself, but no bounce of its server. */
-static void note_life(struct jatproxy *p, const struct stanza *s, int64_t now_ms)
-{
-	struct worker *w = balance_find(p->balance, s->from);
-
-	if (w && requests_bounce_of(s, w) == BOUNCE_NONE)
-		worker_alive(p->balance, w, now_ms);
 }
 
 /* Of the open requests with this token and id the one that s answers, as far as its session was
@@ -500,23 +313,6 @@ static struct request_try *find_try(struct jatproxy *p, const struct stanza *s, 
 	return NULL;
 }
 
-/* A user's answer to a request of a session. */
-static bool on_outbound_answer(struct jatproxy *p, const struct stanza *s, struct turn *turn)
-{
-	struct table_key key;
-	struct request *r;
-
-	if (!p->config.outbound_iq || !s->id.n)
-		return false;
-	key_of(&p->key, 'o', s->from, s->to, s->id);
-	key = requests_key(p->requests, buf_span(&p->key));
-	r = requests_find(p->requests, &key);
-	if (!r || r->owed)
-		return false;
-	requests_deliver(p->requests, r, s, turn);
-	return true;
-}
-
 static void on_answer(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
 	struct span token = SPAN_NONE, user, asked;
@@ -527,8 +323,8 @@ static void on_answer(struct jatproxy *p, const struct stanza *s, struct turn *t
 		on_answer_of(p, try, s, turn);
 		return;
 	}
-	note_life(p, s, turn->now_ms);
-	if (on_outbound_answer(p, s, turn))
+	dispatch_note_life(&p->dispatch, s, turn->now_ms);
+	if (p->config.outbound_iq && s->id.n && outbound_answer(&p->outbound, s, turn))
 		return;
 	if (s->id.n && p->tokens.jat.encoding != JAT_PLAIN && jid_is_full(s->from) &&
 		is_token(p, s, &token, &user, &asked)) {
@@ -540,199 +336,57 @@ static void on_answer(struct jatproxy *p, const struct stanza *s, struct turn *t
 	p->counters[COUNT_STRAY]++;
 }
 
-/* Sessions --------------------------------------------------------------- */
-
-static bool in_rotation(const struct jatproxy *p, const struct session *s)
-{
-	return s->priority >= p->config.min_priority &&
-	       !(s->show == SHOW_XA && p->config.drain_xa) &&
-	       !(s->show == SHOW_DND && p->config.drain_dnd) &&
-	       !(s->show == SHOW_AWAY && p->config.drain_away);
-}
-
-static void session_arrived(void *context, struct session *s, struct turn *turn)
-{
-	struct jatproxy *p = context;
-	struct worker *w = worker_add(p->balance, s->jid, s->target, turn->now_ms);
-
-	s->owner = w;
-	w->owner = s;
-}
-
-static void session_left(void *context, struct session *s, bool link_down, struct turn *turn)
-{
-	struct jatproxy *p = context;
-	struct worker *w = s->owner;
-
-	if (!link_down)
-		requests_worker_left(p->requests, w, turn->now_ms);
-	s->owner = NULL;
-	worker_leave(p->balance, w, link_down ? WORKER_LOST : WORKER_LEFT);
-	if (p->best == s)
-		p->best = NULL;
-}
-
-static void session_alive(void *context, struct session *s, struct turn *turn)
-{
-	worker_alive(((struct jatproxy *)context)->balance, s->owner, turn->now_ms);
-}
-
-/* The one that subscribers see: of the highest priority the one that came first. The one that is
- * shown already stays while no other has a higher one. */
-static const struct session *best_session(const struct jatproxy *p)
-{
-	const struct session *best = p->best;
-
-	for (size_t i = 0; i < session_count(p->sessions); i++) {
-		const struct session *s = session_at(p->sessions, i);
-
-		if (!best || s->priority > best->priority)
-			best = s;
-	}
-	return best;
-}
-
-static void sessions_changed(void *context, struct turn *turn)
-{
-	struct jatproxy *p = context;
-
-	for (size_t i = 0; i < session_count(p->sessions); i++) {
-		const struct session *s = session_at(p->sessions, i);
-
-		worker_drain(p->balance, s->owner, !in_rotation(p, s));
-	}
-	if (!p->config.show_presence || !turn->writer)
-		return;
-	p->best = best_session(p);
-	audience_show(p->audience,
-		!p->best	   ? NULL
-		: p->best->details ? p->best->details
-				   : "",
-		turn);
-}
-
-static enum writer_status ping(void *context, const struct worker *w, struct turn *turn)
-{
-	const struct jatproxy *p = context;
-
-	writer_start(turn->writer, "iq", "get", span_of(w->ping_id), w->name, p->tokens.own);
-	writer_raw(turn->writer, "><ping xmlns='" NS_PING "'/></iq>");
-	return writer_end(turn->writer);
-}
-
-static void suspects_changed(void *context, struct worker *suspect, int64_t now_ms)
-{
-	requests_hedge(((struct jatproxy *)context)->requests, suspect, now_ms);
-}
-
-/* Its server has bounced a request, but has not said that it has left. */
-static void doubted(void *context, struct worker *w, struct turn *turn)
-{
-	struct jatproxy *p = context;
-
-	worker_suspect(p->balance, w, turn->now_ms);
-	session_doubt(p->sessions, w->owner, turn);
-}
-
 /* Messages --------------------------------------------------------------- */
-
-static struct span affinity_key(struct jatproxy *p, struct span user)
-{
-	key_of(&p->key, 'a', jid_bare(user), SPAN(""), SPAN(""));
-	return buf_span(&p->key);
-}
-
-static void affinity_note(struct jatproxy *p, struct span user, struct worker *w, int64_t now_ms)
-{
-	steps_note(
-		p->affinities, group_of(p, user), jid_bare(user), affinity_key(p, user), w, now_ms);
-}
-
-static void send_message(struct jatproxy *p, const struct stanza *s, struct span to,
-	struct span from, struct turn *turn)
-{
-	struct stanza_edit edit = {.to = to, .from = from};
-	enum writer_status status =
-		s->refusal ? WRITER_TOO_LARGE : writer_stanza(turn->writer, s, &edit);
-
-	if (status == WRITER_OK)
-		p->counters[COUNT_MESSAGES]++;
-	else
-		refuse_unsent(p, s, status, turn);
-}
-
-/* A user's message: to the session of the conversation, else by policy, else to the account, whose
- * server keeps it. */
-static void on_user_message(struct jatproxy *p, const struct stanza *s, struct turn *turn)
-{
-	struct worker *w = steps_find(p->affinities, affinity_key(p, s->from), turn->now_ms);
-	size_t targets = p->config.targets_count;
-	struct span to;
-
-	if (!w)
-		w = choose_first(p, s->from, NULL, turn->now_ms);
-	/* the server does not keep errors, and an invalid token has no address to answer from */
-	if (s->type == TYPE_ERROR && (!w || session_target(p->sessions, s->from) >= 0)) {
-		p->counters[COUNT_IGNORED]++;
-		return;
-	}
-	if (w) {
-		to = w->name;
-		affinity_note(p, s->from, w, turn->now_ms);
-	} else {
-		const uint64_t seed[2] = {0, 0};
-
-		to = p->config.targets[table_hash(seed, jid_bare(s->from)) % targets];
-	}
-	if (!token_for(p, s->to, s->from, turn->now_ms).p)
-		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
-	else
-		send_message(p, s, to, buf_span(&p->tokens.address), turn);
-}
 
 static void on_message(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
-	struct span token, user, asked;
-	struct worker *w;
+	enum counter end;
 
-	if (s->type != TYPE_ERROR && session_target(p->sessions, s->from) >= 0)
-		note_life(p, s, turn->now_ms);
-	if (!p->config.messages || s->type == TYPE_GROUPCHAT) {
-		if (s->type == TYPE_ERROR)
-			p->counters[COUNT_IGNORED]++;
-		else
-			refuse(p, s, ERROR_FEATURE_NOT_IMPLEMENTED, COUNT_NOT_IMPLEMENTED, turn);
-	} else if (is_token(p, s, &token, &user, &asked)) {
-		w = balance_find(p->balance, s->from);
-		if (w)
-			affinity_note(p, user, w, turn->now_ms);
-		send_message(p, s, user, asked, turn);
-	} else {
-		on_user_message(p, s, turn);
-	}
+	if (s->type != TYPE_ERROR && dispatch_is_target(&p->dispatch, s->from))
+		dispatch_note_life(&p->dispatch, s, turn->now_ms);
+	if (p->config.messages && s->type != TYPE_GROUPCHAT)
+		end = messages_hand_on(&p->messages, s, turn);
+	else
+		end = s->type == TYPE_ERROR ? COUNT_IGNORED : COUNT_NOT_IMPLEMENTED;
+	if (end == COUNT_NOT_IMPLEMENTED)
+		refuse(p, s, ERROR_FEATURE_NOT_IMPLEMENTED, end, turn);
+	else if (end == COUNT_TOO_LARGE)
+		refuse(p, s, ERROR_POLICY_VIOLATION, end, turn);
+	else if (end == COUNT_CONSTRAINT)
+		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, end, turn);
+	else
+		p->counters[end]++;
 }
 
 /* Presence --------------------------------------------------------------- */
 
+static void best_changed(void *context, const struct session *best, struct turn *turn)
+{
+	struct jatproxy *p = context;
+
+	audience_show(p->audience, !best ? NULL : best->details ? best->details : "", turn);
+}
+
 static void on_presence(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
 	bool to_domain = span_equal(s->to, p->tokens.own);
-	bool target = session_target(p->sessions, s->from) >= 0;
+	bool target = dispatch_is_target(&p->dispatch, s->from);
 
-	if (to_domain && session_presence(p->sessions, s, turn))
+	if (to_domain && session_presence(p->dispatch.sessions, s, turn))
 		return;
-	if (p->config.show_presence && (s->type == TYPE_SUBSCRIBE || s->type == TYPE_UNSUBSCRIBE ||
-					       s->type == TYPE_PROBE)) {
+	if (p->config.dispatch.shown != KEEP_NOTHING &&
+		(s->type == TYPE_SUBSCRIBE || s->type == TYPE_UNSUBSCRIBE ||
+			s->type == TYPE_PROBE)) {
 		audience_subscription(p->audience, s, turn);
 		return;
 	}
 	switch (s->type) {
 	case TYPE_SUBSCRIBE:
-		send_presence(p, jid_bare(s->from), jid_bare(s->to),
+		audience_say(p->audience, jid_bare(s->from), jid_bare(s->to),
 			target && to_domain ? "subscribed" : "unsubscribed", turn);
 		break;
 	case TYPE_PROBE:
-		send_presence(p, s->from, jid_bare(s->to), "unavailable", turn);
+		audience_say(p->audience, s->from, jid_bare(s->to), "unavailable", turn);
 		break;
 	case TYPE_NONE:
 		if (target)
@@ -786,8 +440,8 @@ static void on_iq(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 		on_answer(p, s, turn);
 		return;
 	}
-	if (session_target(p->sessions, s->from) >= 0)
-		note_life(p, s, turn->now_ms);
+	if (dispatch_is_target(&p->dispatch, s->from))
+		dispatch_note_life(&p->dispatch, s, turn->now_ms);
 	if (s->refusal)
 		refuse(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	else if (!stanza_iq_valid(s) || s->id.n > MAX_ID_BYTES)
@@ -835,14 +489,14 @@ static void on_up(void *self, struct turn *turn)
 	if (tokens_has_reply_domain(&p->tokens) && !p->config.passthrough)
 		route_ask(
 			&p->route, p->config.random(p->config.context), p->config.timeout_ms, turn);
-	session_up(p->sessions, turn);
+	session_up(p->dispatch.sessions, turn);
 }
 
 static void on_down(void *self, struct turn *turn)
 {
 	struct jatproxy *p = self;
 
-	session_down(p->sessions, turn);
+	session_down(p->dispatch.sessions, turn);
 	audience_down(p->audience);
 	route_forget(&p->route);
 }
@@ -850,28 +504,21 @@ static void on_down(void *self, struct turn *turn)
 static int64_t on_deadline(const void *self)
 {
 	const struct jatproxy *p = self;
-	int64_t deadline_ms = requests_deadline(p->requests);
-	int64_t others[] = {session_deadline(p->sessions), balance_deadline(p->balance),
-		audience_deadline(p->audience), marks_deadline(p->marks), steps_deadline(p->steps),
-		steps_deadline(p->affinities), p->route.deadline_ms};
+	const int64_t all_ms[] = {dispatch_deadline(&p->dispatch),
+		steps_deadline(p->messages.senders), audience_deadline(p->audience),
+		marks_deadline(p->marks), p->route.deadline_ms};
 
-	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
-		if (others[i] < deadline_ms)
-			deadline_ms = others[i];
-	return deadline_ms;
+	return deadline_first(all_ms, sizeof(all_ms) / sizeof(all_ms[0]));
 }
 
 static void on_tick(void *self, struct turn *turn)
 {
 	struct jatproxy *p = self;
 
-	balance_tick(p->balance, turn);
-	requests_tick(p->requests, turn);
-	session_tick(p->sessions, turn);
+	dispatch_tick(&p->dispatch, turn);
+	steps_tick(p->messages.senders, turn->now_ms);
 	audience_tick(p->audience, turn);
 	marks_tick(p->marks, turn->now_ms);
-	steps_tick(p->steps, turn->now_ms);
-	steps_tick(p->affinities, turn->now_ms);
 	if (route_failed(&p->route, p->tokens.served, turn->now_ms))
 		p->config.unrouted(p->config.context);
 }
@@ -906,7 +553,7 @@ static size_t metrics(const void *self, struct metric *out, size_t max)
 	const struct jatproxy *p = self;
 	const struct metric gauges[] = {
 		{"sessions", NULL, "available sessions of the targets", METRIC_GAUGE,
-			session_count(p->sessions)},
+			session_count(p->dispatch.sessions)},
 		{"pending_requests", NULL, "requests waiting for their answer", METRIC_GAUGE,
 			requests_count(p->requests)},
 		{"pending_bytes", NULL, "memory held by open requests", METRIC_GAUGE,
@@ -919,8 +566,8 @@ static size_t metrics(const void *self, struct metric *out, size_t max)
 	size_t n = metrics_add(out, 0, max, gauges, sizeof(gauges) / sizeof(gauges[0]));
 
 	n = counters_metrics(p->counters, out, n, max);
-	return session_metrics(
-		p->balance, p->config.targets, (struct buf *)&p->labels, out, n, max);
+	return session_metrics(p->dispatch.balance, p->config.dispatch.targets,
+		(struct buf *)&p->labels, out, n, max);
 }
 
 const struct service_ops jatproxy_ops = {.fold = true,
@@ -944,81 +591,77 @@ static uint64_t draw(void *context)
 	return p->config.random(p->config.context);
 }
 
-static void subscribed(void *context, bool there, struct span user, struct span address)
-{
-	const struct jatproxy *p = context;
-
-	if (p->config.subscribed)
-		p->config.subscribed(p->config.context, there, user, address);
-}
-
-static void name_own(struct jatproxy *p)
+/* The domains without a share: D's, A's, the targets'. */
+static void new_shares(struct jatproxy *p, const uint64_t seed[2])
 {
 	const struct jatproxy_config *c = &p->config;
+	size_t count = 0;
 
-	p->own_names = xcalloc(c->targets_count + 2, sizeof(*p->own_names));
-	p->own_names[p->own_names_count++] = p->tokens.served;
-	p->own_names[p->own_names_count++] = p->tokens.own;
-	for (size_t i = 0; i < c->targets_count; i++)
-		p->own_names[p->own_names_count++] = jid_domain(c->targets[i]);
-}
-
-static void new_requests(struct jatproxy *p, const uint64_t seed[2])
-{
-	const struct jatproxy_config *c = &p->config;
-
-	p->balance = balance_new(&(struct balance_config){.policy = c->policy,
-		.try_timeout_ms = c->try_timeout_ms,
-		.noun = "session",
-		.random = draw,
-		.ping = ping,
-		.changed = suspects_changed,
-		.context = p});
+	p->own_names = xcalloc(c->dispatch.targets_count + 2, sizeof(*p->own_names));
+	p->own_names[count++] = p->tokens.served;
+	p->own_names[count++] = p->tokens.own;
+	for (size_t i = 0; i < c->dispatch.targets_count; i++)
+		p->own_names[count++] = jid_domain(c->dispatch.targets[i]);
 	p->shares = shares_new(&(struct shares_config){.max = c->max_pending,
 		.max_bytes = c->max_pending_bytes,
 		.user_max = c->user_pending,
 		.domain_max = c->domain_pending,
 		.own = p->own_names,
-		.own_count = p->own_names_count,
+		.own_count = count,
 		.trusted = c->trusted,
 		.trusted_count = c->trusted_count,
 		.seed = {seed[0], seed[1]}});
-	p->requests = requests_new(&(struct requests_config){.max = c->max_pending,
+}
+
+static void new_dispatch(struct jatproxy *p, const uint64_t seed[2])
+{
+	const struct jatproxy_config *c = &p->config;
+	const struct dispatch_config dispatch = {.options = c->dispatch,
+		.domain = p->tokens.own,
+		.confirm_ms = c->timeout_ms,
+		.max_steps = c->max_subscribers,
+		.max_bytes = c->max_pending_bytes,
+		.deep = p->deep,
+		.seed = {seed[0], seed[1]},
+		.random = draw,
+		.best = best_changed,
+		.context = p};
+	const struct requests_config requests = {.max = c->max_pending,
 		.max_bytes = c->max_pending_bytes,
 		.seed = {seed[0], seed[1]},
 		.timeout_ms = c->timeout_ms,
 		.bounce_wait_ms = c->bounce_wait_ms,
-		.balance = p->balance,
 		.shares = p->shares,
-		.choose = choose_again,
 		.hand = hand,
 		.answer = answer,
 		.ending = ending,
 		.again = handed_again,
 		.removed = request_removed,
-		.doubted = doubted,
-		.context = p});
+		.context = p};
+
+	dispatch_init(&p->dispatch, &dispatch, &requests);
+	p->requests = p->dispatch.requests;
+	p->messages = (struct messages){
+		.dispatch = &p->dispatch, .tokens = &p->tokens, .shares = p->shares};
+	messages_init(&p->messages, c->max_subscribers, c->max_pending_bytes, seed);
+	p->outbound = (struct outbound){.requests = p->requests,
+		.tokens = &p->tokens,
+		.key = &p->key,
+		.random = c->random,
+		.context = c->context};
 }
 
 static void new_tables(struct jatproxy *p, const uint64_t seed[2])
 {
 	const struct jatproxy_config *c = &p->config;
-	struct steps_config steps = {.max = c->max_subscribers,
-		.max_bytes = c->max_pending_bytes,
-		.max_of_one = STEPS_OF_ONE,
-		.life_ms = AFFINITY_MS,
-		.seed = {seed[0], seed[1]},
-		.balance = p->balance};
 
-	p->steps = steps_new(&steps);
-	p->affinities = steps_new(&steps);
 	p->audience = audience_new(&(struct audience_config){.max = c->max_subscribers,
 		.max_bytes = c->max_pending_bytes,
 		.seed = {seed[0], seed[1]},
-		.group = group_of,
-		.changed = subscribed,
-		.send = send_presence,
-		.context = p});
+		.shares = p->shares,
+		.requests = p->requests,
+		.changed = c->subscribed,
+		.context = c->context});
 	p->marks = marks_new(&(struct marks_config){.grace = c->grace,
 		.grace_ms = c->timeout_ms,
 		.max = c->max_pending,
@@ -1053,24 +696,13 @@ struct jatproxy *jatproxy_new(const struct jatproxy_config *config)
 		.random_context = p});
 	tokens_init(&p->tokens, &config->jat, aliases, seed);
 	p->route = (struct route)ROUTE_INIT(p->tokens.own);
-	name_own(p);
 	p->again = new_reader(READER_INDEX_ROOT);
 	p->deep = new_reader(READER_INDEX_ALL);
 	buf_init(&p->key, BUF_NO_MAX);
 	buf_init(&p->scratch, BUF_NO_MAX);
 	buf_init(&p->labels, BUF_NO_MAX);
-	p->sessions = session_table_new(&(struct session_config){.domain = p->tokens.own,
-		.targets = config->targets,
-		.targets_count = config->targets_count,
-		.max_sessions = config->max_sessions,
-		.keep = config->show_presence ? config->shown : KEEP_NOTHING,
-		.confirm_ms = config->timeout_ms,
-		.left = session_left,
-		.alive = session_alive,
-		.arrived = session_arrived,
-		.changed = sessions_changed,
-		.context = p});
-	new_requests(p, seed);
+	new_shares(p, seed);
+	new_dispatch(p, seed);
 	new_tables(p, seed);
 	return p;
 }
@@ -1079,12 +711,9 @@ void jatproxy_free(struct jatproxy *p)
 {
 	if (!p)
 		return;
-	requests_free(p->requests);
-	steps_free(p->steps);
-	steps_free(p->affinities);
-	balance_free(p->balance);
+	messages_free(&p->messages);
+	dispatch_free(&p->dispatch);
 	shares_free(p->shares);
-	session_table_free(p->sessions);
 	tokens_free(&p->tokens);
 	audience_free(p->audience);
 	marks_free(p->marks);
@@ -1102,27 +731,17 @@ void jatproxy_rekey(struct jatproxy *p, struct jat_keys *keys)
 	p->tokens.jat.keys = keys;
 }
 
-void jatproxy_resubscribe(struct jatproxy *p, struct turn *turn)
+struct audience *jatproxy_audience(struct jatproxy *p)
 {
-	session_resubscribe(p->sessions, turn);
+	return p->audience;
 }
 
-void jatproxy_restore_subscribers(struct jatproxy *p, struct span all, bool unsure)
+struct marks *jatproxy_marks(struct jatproxy *p)
 {
-	audience_restore(p->audience, all, unsure);
+	return p->marks;
 }
 
-size_t jatproxy_subscribers(const struct jatproxy *p)
+struct session_table *jatproxy_sessions(struct jatproxy *p)
 {
-	return audience_count(p->audience);
-}
-
-void jatproxy_format_subscribers(const struct jatproxy *p, struct buf *out)
-{
-	audience_format(p->audience, out);
-}
-
-void jatproxy_restore_marks(struct jatproxy *p, struct span all)
-{
-	marks_restore(p->marks, all);
+	return p->dispatch.sessions;
 }

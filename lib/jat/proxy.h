@@ -12,24 +12,19 @@
 #ifndef OUTBOARD_JAT_PROXY_H
 #define OUTBOARD_JAT_PROXY_H
 
+#include "jat/audience.h"
+#include "jat/dispatch.h"
 #include "jat/jat.h"
+#include "jat/marks.h"
 #include "server/service.h"
-#include "xmpp/balance.h"
-#include "xmpp/session.h"
 
 struct jatproxy_config {
-	struct jat jat;		    /* encoding, A, D, keys: borrowed */
-	const struct span *targets; /* normalised JIDs, bare or full, borrowed */
-	size_t targets_count;
-	enum balance_policy policy;
+	struct jat jat; /* encoding, A, D, keys: borrowed */
+	struct dispatch_options dispatch;
 	bool messages, outbound_iq, keep_item_jids;
-	bool show_presence;
-	enum session_keep shown; /* of the best session */
 	bool passthrough; /* filter: what is not addressed to the domain or below it is copied */
-	bool drain_xa, drain_dnd, drain_away;
-	int min_priority; /* sessions below are out of rotation; INT_MIN: none */
-	int64_t timeout_ms, try_timeout_ms, bounce_wait_ms;
-	size_t max_pending, max_pending_bytes, max_sessions, max_handles, max_subscribers;
+	int64_t timeout_ms, bounce_wait_ms;
+	size_t max_pending, max_pending_bytes, max_handles, max_subscribers;
 	size_t user_pending, domain_pending; /* shares.h */
 	const struct span *trusted;	     /* domains, borrowed */
 	size_t trusted_count;
@@ -52,16 +47,13 @@ struct jatproxy;
 /* *config is copied; what it points to is borrowed until the end. */
 struct jatproxy *jatproxy_new(const struct jatproxy_config *config);
 void jatproxy_free(struct jatproxy *p);
-/* Subscribers kept from an earlier run: audience_restore(). */
-void jatproxy_restore_subscribers(struct jatproxy *p, struct span all, bool unsure);
-size_t jatproxy_subscribers(const struct jatproxy *p);
-void jatproxy_format_subscribers(const struct jatproxy *p, struct buf *out);
-/* What predecessors have marked: marks_restore(). */
-void jatproxy_restore_marks(struct jatproxy *p, struct span all);
+/* What is kept across runs (--state-dir). */
+struct audience *jatproxy_audience(struct jatproxy *p);
+struct marks *jatproxy_marks(struct jatproxy *p);
+/* To subscribe again where a target has said no (SIGHUP). */
+struct session_table *jatproxy_sessions(struct jatproxy *p);
 /* The keys were re-read (SIGHUP); the old ones are no longer used. */
 void jatproxy_rekey(struct jatproxy *p, struct jat_keys *keys);
-/* Subscribe again where a target has said no (SIGHUP). */
-void jatproxy_resubscribe(struct jatproxy *p, struct turn *turn);
 /* self: a struct jatproxy. */
 extern const struct service_ops jatproxy_ops;
 

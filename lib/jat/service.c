@@ -59,14 +59,15 @@ static void restore(struct jatservice *j)
 	if (state_crashed(j->state)) {
 		err_note("the last run did not stop cleanly");
 		state_read_marks(j->state, &text);
-		jatproxy_restore_marks(j->proxy, buf_span(&text));
+		marks_restore(jatproxy_marks(j->proxy), buf_span(&text));
 		buf_reset(&text);
 	}
 	if (j->config->show_presence) {
 		state_read_subscribers(j->state, &text);
-		jatproxy_restore_subscribers(j->proxy, buf_span(&text), state_crashed(j->state));
+		audience_restore(
+			jatproxy_audience(j->proxy), buf_span(&text), state_crashed(j->state));
 		buf_reset(&text);
-		jatproxy_format_subscribers(j->proxy, &text);
+		audience_format(jatproxy_audience(j->proxy), &text);
 		state_write_subscribers(j->state, buf_span(&text), true);
 	}
 	buf_free(&text);
@@ -80,10 +81,10 @@ static void subscribed(void *context, bool there, struct span user, struct span 
 	if (!j->state)
 		return;
 	state_subscribed(j->state, there, user, address);
-	if (!state_subscribers_grown(j->state, jatproxy_subscribers(j->proxy)))
+	if (!state_subscribers_grown(j->state, audience_count(jatproxy_audience(j->proxy))))
 		return;
 	buf_init(&all, BUF_NO_MAX);
-	jatproxy_format_subscribers(j->proxy, &all);
+	audience_format(jatproxy_audience(j->proxy), &all);
 	state_write_subscribers(j->state, buf_span(&all), false);
 	buf_free(&all);
 }
@@ -129,7 +130,7 @@ static bool on_reload(void *context, struct turn *turn)
 		}
 	}
 	if (turn->writer)
-		jatproxy_resubscribe(j->proxy, turn);
+		session_resubscribe(jatproxy_sessions(j->proxy), turn);
 	return ok;
 }
 
@@ -265,35 +266,42 @@ static bool reply_domain_fits(const struct jatservice_config *config)
 	return false;
 }
 
+static struct dispatch_options make_options(const struct jatservice *j)
+{
+	const struct jatservice_config *config = j->config;
+
+	return (struct dispatch_options){.targets = j->targets,
+		.targets_count = config->targets.count,
+		.policy = (enum balance_policy)config->policy,
+		.shown = !config->show_presence	  ? KEEP_NOTHING
+			 : *config->show_presence ? KEEP_STATUS
+						  : KEEP_CAPS,
+		.drain_xa = drains(config->drain, "xa"),
+		.drain_dnd = drains(config->drain, "dnd"),
+		.drain_away = drains(config->drain, "away"),
+		.min_priority = (int)config->min_priority,
+		.try_timeout_ms = config->try_timeout_ms < 0 ? config->timeout_ms / 3
+							     : config->try_timeout_ms,
+		.max_sessions = (size_t)config->max_sessions};
+}
+
 static struct jatproxy *make_proxy(struct jatservice *j)
 {
 	const struct jatservice_config *config = j->config;
-	bool full = config->show_presence && *config->show_presence;
 	const struct jatproxy_config proxy = {
 		.jat = {.encoding = (enum jat_encoding)config->encoding,
 			.domain = buf_span(&j->reply_domain),
 			.served = buf_span(&j->domain),
 			.keys = j->keys},
-		.targets = j->targets,
-		.targets_count = config->targets.count,
-		.policy = (enum balance_policy)config->policy,
+		.dispatch = make_options(j),
 		.messages = config->messages,
 		.outbound_iq = config->outbound_iq,
 		.keep_item_jids = config->keep_item_jids || config->encoding == JAT_PLAIN,
-		.show_presence = config->show_presence != NULL,
-		.shown = full ? KEEP_STATUS : KEEP_CAPS,
 		.passthrough = !config->service.connect,
-		.drain_xa = drains(config->drain, "xa"),
-		.drain_dnd = drains(config->drain, "dnd"),
-		.drain_away = drains(config->drain, "away"),
-		.min_priority = (int)config->min_priority,
 		.timeout_ms = config->timeout_ms,
-		.try_timeout_ms = config->try_timeout_ms < 0 ? config->timeout_ms / 3
-							     : config->try_timeout_ms,
 		.bounce_wait_ms = config->bounce_wait_ms,
 		.max_pending = (size_t)config->max_pending,
 		.max_pending_bytes = buf_bytes(config->max_pending_bytes),
-		.max_sessions = (size_t)config->max_sessions,
 		.max_handles = (size_t)config->max_handles,
 		.max_subscribers = (size_t)config->max_subscribers,
 		.user_pending = (size_t)config->user_pending,

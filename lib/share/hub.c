@@ -900,14 +900,10 @@ static void hub_tick(void *self, struct turn *turn)
 static int64_t hub_deadline(const void *self)
 {
 	const struct hub *h = self;
-	int64_t earliest_ms = requests_deadline(h->requests);
-	const int64_t others[] = {balance_deadline(h->balance), requests_deadline(h->own),
-		table_deadline(h->sent), table_deadline(h->addresses)};
+	const int64_t all_ms[] = {requests_deadline(h->requests), balance_deadline(h->balance),
+		requests_deadline(h->own), table_deadline(h->sent), table_deadline(h->addresses)};
 
-	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
-		if (others[i] < earliest_ms)
-			earliest_ms = others[i];
-	return earliest_ms;
+	return deadline_first(all_ms, sizeof(all_ms) / sizeof(all_ms[0]));
 }
 
 static void hub_drain(void *self, struct turn *turn)

@@ -40,6 +40,8 @@ struct requests *requests_new(const struct requests_config *config)
 	struct requests *t = xcalloc(1, sizeof(*t));
 
 	t->config = *config;
+	if (!t->config.chooser)
+		t->config.chooser = t->config.context;
 	t->open = table_new(config->max, config->max_bytes, config->seed);
 	STAILQ_INIT(&t->debts);
 	t->reader = reader_new(&(struct reader_config){.kind = READER_PIPE,
@@ -378,7 +380,7 @@ static struct worker *another(struct requests *t, const struct request *r, int64
 	if (r->tries_count == REQUEST_MAX_TRIES || !t->config.choose)
 		return NULL;
 	for (int tier = 0; !w && tier < TIERS; tier++)
-		w = t->config.choose(t->config.context, r, (enum balance_tier)tier, now_ms);
+		w = t->config.choose(t->config.chooser, r, (enum balance_tier)tier, now_ms);
 	return w;
 }
 
@@ -408,7 +410,7 @@ static void close_returned(struct requests *t, struct request *r, struct turn *t
 		returned = true;
 		maybe_done |= try->state != TRY_UNTOUCHED;
 		if (try->worker->state == WORKER_THERE && t->config.doubted)
-			t->config.doubted(t->config.context, try->worker, turn);
+			t->config.doubted(t->config.chooser, try->worker, turn);
 		try_close(try);
 	}
 	if (!returned || has_open_try(r))
@@ -455,7 +457,7 @@ static bool advance(struct requests *t, struct request *r, struct turn *turn)
 			return pay(t, r, turn);
 		}
 	} else if (r->hedge && r->tries_count < REQUEST_MAX_TRIES) {
-		w = t->config.choose(t->config.context, r, TIER_WELL, turn->now_ms);
+		w = t->config.choose(t->config.chooser, r, TIER_WELL, turn->now_ms);
 		if (w)
 			status = hand_again(t, r, w, turn);
 	}

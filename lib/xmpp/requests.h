@@ -84,6 +84,7 @@ struct requests_config {
 	size_t extra_bytes;	 /* of the owner's record in each request: request_extra() */
 	struct balance *balance; /* borrowed; NULL: no request has a worker */
 	struct shares *shares;	 /* borrowed; NULL: none */
+	void *chooser;		 /* the context of choose and doubted; NULL: context */
 	/* Another worker for r of this tier that has not had it yet (requests_tried()), or NULL. */
 	struct worker *(*choose)(
 		void *context, const struct request *r, enum balance_tier tier, int64_t now_ms);

@@ -145,3 +145,10 @@ void shares_give(struct shares *s, struct share *share)
 	part_release(s->domains, share->domain);
 	*share = (struct share){0};
 }
+
+struct span shares_group(const struct shares *s, struct span jid)
+{
+	struct span domain = jid_domain(jid);
+
+	return is_among(s->config.own, s->config.own_count, domain) ? jid_bare(jid) : domain;
+}

@@ -38,5 +38,8 @@ bool shares_take(struct shares *s, struct span jid, size_t bytes, struct share *
 /* The entry takes more bytes. False: over a share, nothing was taken. */
 bool shares_more(struct shares *s, struct share *share, size_t bytes);
 void shares_give(struct shares *s, struct share *share);
+/* What an address counts under where a table is full (base/holdings.h): its domain, but each user
+ * of our own domains alone. */
+struct span shares_group(const struct shares *s, struct span jid);
 
 #endif

@@ -12,31 +12,17 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
-static struct span group_of(void *context, struct span user)
-{
-	(void)context;
-	return jid_domain(user);
-}
-
-static void send(
-	void *context, struct span to, struct span from, const char *type, struct turn *turn)
-{
-	(void)context;
-	(void)to;
-	(void)from;
-	(void)type;
-	(void)turn;
-}
-
 static void format_again(struct span file, struct buf *out)
 {
+	struct shares *shares = shares_new(&(struct shares_config){0});
 	struct audience *a = audience_new(&(struct audience_config){
-		.max = 64, .max_bytes = 1 << 20, .seed = {1, 2}, .group = group_of, .send = send});
+		.max = 64, .max_bytes = 1 << 20, .seed = {1, 2}, .shares = shares});
 
 	audience_restore(a, file, false);
 	audience_format(a, out);
 	REQUIRE(audience_count(a) <= 64);
 	audience_free(a);
+	shares_free(shares);
 }
 
 static void subscribers(struct span file)

@@ -99,7 +99,7 @@ static void start(struct world *w, bool grace)
 	w->config.grace = grace;
 	w->proxy = jatproxy_new(&w->config);
 	if (grace)
-		jatproxy_restore_marks(w->proxy, buf_span(&w->marks));
+		marks_restore(jatproxy_marks(w->proxy), buf_span(&w->marks));
 }
 
 /* What came out --------------------------------------------------------------- */
@@ -419,17 +419,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	w->reader = new_reader(READER_INDEX_ALL);
 	w->config = (struct jatproxy_config){
 		.jat = {.encoding = JAT_SEALED, .domain = SPAN("proxy.test"), .keys = w->keys},
-		.targets = &target,
-		.targets_count = 1,
-		.policy = (enum balance_policy)(options % 4),
+		.dispatch = {.targets = &target,
+			.targets_count = 1,
+			.policy = (enum balance_policy)(options % 4),
+			.min_priority = options & 8 ? 1 : INT_MIN,
+			.try_timeout_ms = options & 16 ? 10000 : 0,
+			.max_sessions = 8},
 		.keep_item_jids = true,
-		.min_priority = options & 8 ? 1 : INT_MIN,
 		.timeout_ms = TIMEOUT_MS,
-		.try_timeout_ms = options & 16 ? 10000 : 0,
 		.bounce_wait_ms = options & 32 ? 1000 : 0,
 		.max_pending = MAX_PENDING,
 		.max_pending_bytes = MAX_PENDING_BYTES,
-		.max_sessions = 8,
 		.max_handles = 8,
 		.max_subscribers = 8,
 		.user_pending = 8,

@@ -1,0 +1,56 @@
+#include "jat/outbound.h"
+
+#include <stdio.h>
+
+#define ID_BYTES 16
+
+/* By these three the answer is found. */
+static struct table_key key_of(
+	const struct outbound *o, struct span user, struct span asked, struct span id)
+{
+	buf_reset(o->key);
+	buf_append_char(o->key, 'o');
+	buf_append_span(o->key, user);
+	buf_append_char(o->key, '\0');
+	buf_append_span(o->key, asked);
+	buf_append_char(o->key, '\0');
+	buf_append_span(o->key, id);
+	return requests_key(o->requests, buf_span(o->key));
+}
+
+enum writer_status outbound_request(const struct outbound *o, const struct stanza *s,
+	struct span token, struct span user, struct span asked, struct turn *turn)
+{
+	char id[2 * ID_BYTES + 1];
+	const struct stanza_edit edit = {.to = user, .from = asked, .id = {id, 2 * ID_BYTES}};
+	const struct request texts = {
+		.user = s->from, .asked = s->to, .id = s->id, .token = token, .unshared = true};
+	enum writer_status status;
+	struct table_key key;
+	struct request *r;
+
+	snprintf(id, sizeof(id), "%016llx%016llx", (unsigned long long)o->random(o->context),
+		(unsigned long long)o->random(o->context));
+	key = key_of(o, user, asked, edit.id);
+	r = requests_add(o->requests, &key, &texts, turn->now_ms);
+	if (!r)
+		return WRITER_FULL;
+	tokens_opened(o->tokens, r->token);
+	status = writer_stanza(turn->writer, s, &edit);
+	if (status != WRITER_OK) {
+		tokens_closed(o->tokens, r->token);
+		requests_forget(o->requests, r);
+	}
+	return status;
+}
+
+bool outbound_answer(const struct outbound *o, const struct stanza *s, struct turn *turn)
+{
+	struct table_key key = key_of(o, s->from, s->to, s->id);
+	struct request *r = requests_find(o->requests, &key);
+
+	if (!r || r->owed)
+		return false;
+	requests_deliver(o->requests, r, s, turn);
+	return true;
+}
