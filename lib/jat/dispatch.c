@@ -2,7 +2,6 @@
 
 #include "base/deadline.h"
 #include "xmpp/jid.h"
-#include "xmpp/peek.h"
 #include "xmpp/steps.h"
 
 /* How many open requests of one user with one id are searched to find a session that has none of
@@ -195,20 +194,12 @@ static struct worker *choose_by_payload(
 	struct dispatch *d, const struct stanza *s, bool *step, int64_t now_ms)
 {
 	const char *caps = d->best ? d->best->caps : NULL;
-	struct stanza deep;
-	const struct xml_node *payload;
-	unsigned flags = peek_payload(s);
+	const struct xml_node *payload = stanza_payload(s);
 
-	*step = false;
-	if (!(flags & PEEK_ID) && !(flags & PEEK_DISCO && caps))
-		return NULL;
-	if (!reader_one(d->config.deep, s->raw, &deep))
-		return NULL;
-	*step = steps_key(&deep, s->from, &d->key);
+	*step = steps_key(s, s->from, &d->key);
 	if (*step)
 		return steps_find(d->steps, buf_span(&d->key), now_ms);
-	payload = stanza_payload(&deep);
-	if (caps && payload && xml_is(payload, NS_DISCO_INFO, "query") &&
+	if (caps && xml_is(payload, NS_DISCO_INFO, "query") &&
 		span_is(xml_attribute(payload, "node"), caps))
 		return balance_find(d->balance, d->best->jid);
 	return NULL;
@@ -225,10 +216,7 @@ struct worker *dispatch_request(struct dispatch *d, const struct stanza *s,
 void dispatch_note_step(struct dispatch *d, const struct stanza *s, struct span user,
 	struct worker *w, int64_t now_ms)
 {
-	struct stanza deep;
-
-	if (peek_payload(s) & PEEK_ID && reader_one(d->config.deep, s->raw, &deep) &&
-		steps_key(&deep, user, &d->key))
+	if (steps_key(s, user, &d->key))
 		steps_note(d->steps, shares_group(d->shares, user), user, buf_span(&d->key), w,
 			now_ms);
 }

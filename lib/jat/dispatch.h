@@ -15,7 +15,6 @@
 #ifndef OUTBOARD_JAT_DISPATCH_H
 #define OUTBOARD_JAT_DISPATCH_H
 
-#include "xmpp/reader.h"
 #include "xmpp/requests.h"
 #include "xmpp/session.h"
 
@@ -36,7 +35,6 @@ struct dispatch_config {
 	struct span domain;	     /* what subscribes and pings; borrowed */
 	int64_t confirm_ms;	     /* see struct session_config */
 	size_t max_steps, max_bytes; /* of the conversations that are remembered */
-	struct reader *deep;	     /* reads all of a stanza; borrowed */
 	uint64_t seed[2];
 	uint64_t (*random)(void *context);
 	/* Another session is the best one, or its presence has changed; NULL: none is there. Only

@@ -11,7 +11,6 @@
 #include "jat/outbound.h"
 #include "jat/route.h"
 #include "xmpp/jid.h"
-#include "xmpp/peek.h"
 #include "xmpp/reader.h"
 
 #define MAX_ID_BYTES 1023
@@ -194,7 +193,7 @@ static enum writer_status answer(
 	if (!span_equal(r->id, s->id))
 		edit.id = r->id;
 	if (r->tries_count && !p->config.keep_item_jids && s->type == TYPE_RESULT &&
-		peek_payload(s) & PEEK_DISCO) {
+		xml_child(s->root, NS_DISCO_ITEMS, "query")) {
 		const struct items_config items = {.targets = p->config.dispatch.targets,
 			.targets_count = p->config.dispatch.targets_count,
 			.asked = r->asked};
@@ -621,7 +620,6 @@ static void new_dispatch(struct jatproxy *p, const uint64_t seed[2])
 		.confirm_ms = c->timeout_ms,
 		.max_steps = c->max_subscribers,
 		.max_bytes = c->max_pending_bytes,
-		.deep = p->deep,
 		.seed = {seed[0], seed[1]},
 		.random = draw,
 		.best = best_changed,
@@ -696,7 +694,7 @@ struct jatproxy *jatproxy_new(const struct jatproxy_config *config)
 		.random_context = p});
 	tokens_init(&p->tokens, &config->jat, aliases, seed);
 	p->route = (struct route)ROUTE_INIT(p->tokens.own);
-	p->again = new_reader(READER_INDEX_ROOT);
+	p->again = new_reader(READER_INDEX_CHILDREN);
 	p->deep = new_reader(READER_INDEX_ALL);
 	buf_init(&p->key, BUF_NO_MAX);
 	buf_init(&p->scratch, BUF_NO_MAX);

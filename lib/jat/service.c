@@ -337,7 +337,7 @@ int jatservice_run(const struct jatservice_config *config)
 		j.proxy = make_proxy(&j);
 		restore(&j);
 		service.ping_address = config->reply_domain ? buf_string(&j.reply_domain) : NULL;
-		service.index = READER_INDEX_ROOT; /* payloads are handed on, not looked at */
+		service.index = READER_INDEX_CHILDREN; /* payloads are handed on */
 		status = service_run(&service, &jatproxy_ops, j.proxy,
 			&(struct service_hooks){
 				.context = &j, .reload = on_reload, .attach = attach});

@@ -258,7 +258,7 @@ static int run_stanzas(struct jattool *t)
 	static const struct service_ops ops = {.stanza = on_stanza};
 	struct service_config service = t->config->service;
 
-	service.index = READER_INDEX_ROOT;
+	service.index = READER_INDEX_CHILDREN;
 	return service_run(&service, &ops, t, NULL);
 }
 

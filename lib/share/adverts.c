@@ -34,7 +34,7 @@ struct adverts *adverts_new(void)
 		.max_stanza_bytes = 2 * ADVERT_MAX_BYTES,
 		.max_depth = INT_MAX,
 		.max_attributes = INT_MAX,
-		.index = READER_INDEX_ROOT});
+		.index = READER_INDEX_CHILDREN});
 	buf_init(&a->text, ADVERT_MAX_BYTES);
 	return a;
 }

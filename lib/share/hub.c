@@ -846,7 +846,7 @@ struct hub *hub_new(const struct hub_config *config)
 		.max_stanza_bytes = SIZE_MAX / 4,
 		.max_depth = INT_MAX,
 		.max_attributes = INT_MAX,
-		.index = READER_INDEX_ROOT});
+		.index = READER_INDEX_CHILDREN});
 	buf_init(&h->key, BUF_NO_MAX);
 	buf_init(&h->folded, BUF_NO_MAX);
 	buf_init(&h->asked, BUF_NO_MAX);

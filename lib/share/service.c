@@ -131,7 +131,7 @@ static void take(struct shareservice *s, int fd, bool bare_allowed)
 		.link = {.reader = {.max_stanza_bytes = buf_bytes(service->max_stanza_bytes),
 				 .max_depth = (unsigned)service->max_depth,
 				 .max_attributes = (unsigned)service->max_attributes,
-				 .index = READER_INDEX_ROOT},
+				 .index = READER_INDEX_CHILDREN},
 			.max_queue_bytes = buf_bytes(service->max_queue_bytes)},
 		.bare_allowed = bare_allowed};
 	struct connection *c;
@@ -423,7 +423,7 @@ int shareservice_run(const struct shareservice_config *config)
 		status = open_listeners(&s);
 	if (status == EXIT_DONE) {
 		s.hub = make_hub(&s);
-		service.index = READER_INDEX_ROOT; /* payloads are handed on, not looked at */
+		service.index = READER_INDEX_CHILDREN; /* payloads are handed on */
 		status = service_run(&service, &hub_ops, s.hub, &hooks);
 	}
 	shareservice_free(&s);

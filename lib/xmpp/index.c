@@ -2,8 +2,8 @@
 
 #include <limits.h>
 
-/* How many levels, the root included, are indexed of stanzas that READER_INDEX_ROOT does not limit
- * to the root: <iq><error><condition/></error></iq>, <presence><show/></presence>. */
+/* How many levels, the root included, are indexed of stanzas that READER_INDEX_CHILDREN does not
+ * limit to two: <iq><error><condition/></error></iq>, <presence><show/></presence>. */
 #define LEAST_LEVELS 3
 /* More elements than READER_INDEX_NODES, for errors. */
 #define ERROR_NODES 16
@@ -21,8 +21,8 @@ unsigned index_levels(enum reader_index what, const struct stanza *s)
 	switch (what) {
 	case READER_INDEX_ALL:
 		return UINT_MAX;
-	case READER_INDEX_ROOT:
-		return s->kind == STANZA_IQ && s->type != TYPE_ERROR ? 1 : LEAST_LEVELS;
+	case READER_INDEX_CHILDREN:
+		return s->kind == STANZA_IQ && s->type != TYPE_ERROR ? 2 : LEAST_LEVELS;
 	default:
 		return READER_INDEX_DEPTH;
 	}

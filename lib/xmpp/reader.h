@@ -49,9 +49,9 @@ enum reader_kind { READER_PIPE, READER_SOCKET };
 /* What is indexed of a stanza, from its root down. Of an iq's <error/> (and of all that is no iq)
  * three levels are indexed in any case. */
 enum reader_index {
-	READER_INDEX_PAYLOAD, /* READER_INDEX_DEPTH levels, READER_INDEX_NODES elements */
-	READER_INDEX_ROOT,    /* the root, for what hands payloads on without a look */
-	READER_INDEX_ALL,     /* everything: JSON, rosters */
+	READER_INDEX_PAYLOAD,  /* READER_INDEX_DEPTH levels, READER_INDEX_NODES elements */
+	READER_INDEX_CHILDREN, /* the root and its children, for what hands payloads on */
+	READER_INDEX_ALL,      /* everything: JSON, rosters */
 };
 
 /* iq, delegation, forwarded, iq, payload, and one more for error conditions (XEP-0355 4.2) */

@@ -34,7 +34,7 @@ void steps_tick(struct steps *t, int64_t now_ms);
 
 /* The key of the conversation that a request or result of user belongs to by its payload: a
  * sessionid (XEP-0050) or sid (XEP-0047, 0065, 0095, 0166). False if by none. s needs two levels
- * indexed; if peek_payload() does not see PEEK_ID, it is false. */
+ * indexed. */
 bool steps_key(const struct stanza *s, struct span user, struct buf *key);
 
 #endif

@@ -415,7 +415,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	buf_init(&w->out, options & 4 ? 4096 : 64 * 1024);
 	buf_init(&w->marks, BUF_NO_MAX);
 	writer_init(&w->writer, &w->out, WRITER_PIPE, 0);
-	w->in = new_reader(READER_INDEX_ROOT);
+	w->in = new_reader(READER_INDEX_CHILDREN);
 	w->reader = new_reader(READER_INDEX_ALL);
 	w->config = (struct jatproxy_config){
 		.jat = {.encoding = JAT_SEALED, .domain = SPAN("proxy.test"), .keys = w->keys},

@@ -188,7 +188,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	if (bytes[0] & 16)
 		config.index = READER_INDEX_ALL;
 	if (bytes[0] & 32)
-		config.index = READER_INDEX_ROOT;
+		config.index = READER_INDEX_CHILDREN;
 	if (config.kind == READER_SOCKET && bytes[0] & 64)
 		buf_append_string(&in, HEADER);
 	dice.state += bytes[1];

@@ -814,13 +814,14 @@ static void bounds_of_the_index(void)
 	reader_free(r);
 	buf_free(&many);
 
-	config.index = READER_INDEX_ROOT;
+	config.index = READER_INDEX_CHILDREN;
 	r = reader_new(&config);
 	reader_feed(r, xml, sizeof(xml) - 1);
 	CHECK_EQ_INT(reader_next(r, &s), READER_STANZA);
-	CHECK(!s.root->first_child);
 	CHECK_EQ_INT(s.root->children_count, 2);
-	CHECK(stanza_payload(&s) == NULL);
+	CHECK(stanza_payload(&s) != NULL);
+	CHECK_EQ_INT(stanza_payload(&s)->children_count, 2);
+	CHECK(!stanza_payload(&s)->first_child);
 	reader_free(r);
 }
 

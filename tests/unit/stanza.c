@@ -199,7 +199,7 @@ static const struct reader_config configs[] = {
 		.max_stanza_bytes = 120,
 		.max_depth = 3,
 		.max_attributes = 4,
-		.index = READER_INDEX_ROOT},
+		.index = READER_INDEX_CHILDREN},
 	{.kind = READER_SOCKET},
 	{.kind = READER_SOCKET, .max_stanza_bytes = 120, .max_depth = 3, .max_attributes = 4},
 };
