@@ -86,7 +86,7 @@ static inline bool stride(const char **at, const char *end, char a, char b, char
 		__m128i hit = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(a)),
 						   _mm_cmpeq_epi8(v, _mm_set1_epi8(b))),
 			_mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(c)),
-				_mm_cmplt_epi8(v, _mm_set1_epi8(0x20))));
+				_mm_cmpgt_epi8(_mm_set1_epi8(0x20), v)));
 		unsigned mask = (unsigned)_mm_movemask_epi8(hit);
 
 		if (mask) {
@@ -236,7 +236,8 @@ static bool pass_text(struct lexer *l, const char *start, const char *end, enum 
 	const char *p = start + l->at, *next;
 
 	for (;; p = next) {
-		p = find(p, end, ']', l->in_cdata ? ']' : '<', l->in_cdata ? ']' : '&');
+		/* constants: what find() makes of them is made when it is compiled */
+		p = l->in_cdata ? find(p, end, ']', ']', ']') : find(p, end, ']', '<', '&');
 		next = MORE;
 		if (p == end) {
 			;
@@ -294,14 +295,12 @@ static inline const char *name(const char *p, const char *end, const char **loca
 	const char *start = p;
 
 	for (*local = p;; *local = ++p) {
+		if (p < end && !(class_of(p) & NAME_START))
+			return DOUBT;
+		while (p < end && class_of(p) & NAME)
+			p++;
 		if (p == end)
 			return MORE;
-		if (!(class_of(p) & NAME_START))
-			return DOUBT;
-		do {
-			if (++p == end)
-				return MORE;
-		} while (class_of(p) & NAME);
 		if (*p != ':')
 			return is_ascii(*p) ? p : DOUBT;
 		if (*local != start)
@@ -311,24 +310,22 @@ static inline const char *name(const char *p, const char *end, const char **loca
 
 static inline const char *skip_space(const char *p, const char *end)
 {
-	/* one space, mostly, or none */
-	if (p < end && class_of(p) & SPACE)
-		for (p++; p < end && class_of(p) & SPACE;)
-			p++;
+	while (p < end && class_of(p) & SPACE)
+		p++;
 	return p;
 }
 
-/* Past the value whose quote is at p. */
-static inline const char *value(struct lexer_attribute *a, const char *p, const char *end)
+static inline const char *find_in_value(const char *p, const char *end, char quote)
 {
-	const char quote = *p++, *start = p, *next;
+	return quote == '\'' ? find(p, end, '\'', '<', '&') : find(p, end, '"', '<', '&');
+}
 
-	for (a->plain = true;; p = next) {
-		p = find(p, end, quote, '<', '&');
-		if (p == end)
-			return MORE;
-		if (*p == quote)
-			break;
+/* On from p, where the value has something else than ordinary ASCII. Past its quote. */
+static const char *value_rest(struct lexer_attribute *a, const char *p, const char *end, char quote)
+{
+	const char *next;
+
+	for (; p < end && *p != quote; p = find_in_value(next, end, quote)) {
 		if (!is_ascii(*p)) {
 			next = beyond_ascii(p, end);
 		} else {
@@ -338,8 +335,20 @@ static inline const char *value(struct lexer_attribute *a, const char *p, const 
 		if (stopped(next))
 			return next;
 	}
-	a->value = (struct span){start, (size_t)(p - start)};
+	if (p == end)
+		return MORE;
+	a->value.n = (size_t)(p - a->value.p);
 	return p + 1;
+}
+
+/* Past the value whose quote is at p. */
+static inline const char *value(struct lexer_attribute *a, const char *p, const char *end)
+{
+	const char quote = *p++, *stop = find_in_value(p, end, quote);
+
+	a->plain = true;
+	a->value = (struct span){p, (size_t)(stop - p)};
+	return stop < end && *stop == quote ? stop + 1 : value_rest(a, stop, end, quote);
 }
 
 /* Whether the declaration is allowed (Namespaces in XML 1.0, 3 and 2.2). */
@@ -375,11 +384,18 @@ static inline const char *equals(const char *p, const char *end)
 	return p + 1;
 }
 
+/* What is known of a tag while it is read. */
+struct tag {
+	struct lexer_attribute *next; /* where the next attribute goes */
+	uint64_t marks;		      /* of the names so far */
+	uint64_t twice;		      /* of those that two may have */
+	bool prefixes;		      /* an attribute has one */
+};
+
 /* Past the attribute whose name is at p. Until the tag ends, a->ns is its prefix. */
-static inline const char *attribute(
-	struct lexer *l, const char *p, const char *end, uint64_t *marks)
+static inline const char *attribute(struct lexer *l, struct tag *t, const char *p, const char *end)
 {
-	struct lexer_attribute *a = &l->attributes[l->count++];
+	struct lexer_attribute *a = t->next++;
 	const char *start = a->start = p, *local;
 	uint64_t bit;
 
@@ -390,9 +406,10 @@ static inline const char *attribute(
 	a->prefixed = local != start;
 	a->ns = a->prefixed ? (struct span){start, (size_t)(local - 1 - start)} : SPAN_NONE;
 	a->declares = span_is(a->prefixed ? a->ns : a->name, "xmlns");
+	t->prefixes |= a->prefixed;
 	bit = mark(a->name);
-	l->ambiguous |= (*marks & bit) != 0;
-	*marks |= bit;
+	t->twice |= t->marks & bit;
+	t->marks |= bit;
 	p = equals(p, end);
 	if (stopped(p))
 		return p;
@@ -476,8 +493,9 @@ static bool unique(const struct lexer *l)
 	return true;
 }
 
-/* The name of an element, from p to end, and the namespaces of its tag. */
-static bool names(struct lexer *l, const char *start, struct span element, const char *local)
+/* The name of an element, and the namespaces of its tag. */
+static inline bool names(struct lexer *l, const struct tag *t, const char *start,
+	struct span element, const char *local)
 {
 	struct span prefix = {element.p, 0};
 
@@ -489,13 +507,13 @@ static bool names(struct lexer *l, const char *start, struct span element, const
 		return false;
 	if (!resolve(l, start, prefix, &l->ns))
 		return false;
-	for (unsigned i = 0; i < l->count; i++) {
+	for (unsigned i = 0; t->prefixes && i < l->count; i++) {
 		struct lexer_attribute *a = &l->attributes[i];
 
 		if (a->prefixed && !a->declares && !resolve(l, start, a->ns, &a->ns))
 			return false;
 	}
-	return !l->ambiguous || unique(l);
+	return !t->twice || unique(l);
 }
 
 /* A start tag, or that of an empty element. */
@@ -504,10 +522,9 @@ static enum lexer_token tag(struct lexer *l, const char *start, const char *end)
 	const char *local, *first = start + l->at + 1, *p = name(first, end, &local);
 	struct span element = {first, (size_t)(p - first)};
 	unsigned around = l->bound_count;
-	uint64_t marks = 0;
+	struct tag t = {.next = l->attributes};
 
-	l->count = l->declarations = 0;
-	l->ambiguous = false;
+	l->declarations = 0;
 	while (!stopped(p)) {
 		const char *space = skip_space(p, end);
 
@@ -517,14 +534,16 @@ static enum lexer_token tag(struct lexer *l, const char *start, const char *end)
 			p = space;
 			break;
 		}
-		p = space == p || l->count == LEXER_ATTRIBUTES ? DOUBT
-							       : attribute(l, space, end, &marks);
+		p = space == p || t.next == l->attributes + LEXER_ATTRIBUTES
+			    ? DOUBT
+			    : attribute(l, &t, space, end);
 	}
 	if (stopped(p))
 		return p == MORE ? LEXER_MORE : LEXER_DOUBT;
 	if (*p == '/' && end - p < 2)
 		return LEXER_MORE;
-	if ((*p == '/' && p[1] != '>') || !names(l, start, element, local))
+	l->count = (unsigned)(t.next - l->attributes);
+	if ((*p == '/' && p[1] != '>') || !names(l, &t, start, element, local))
 		return LEXER_DOUBT;
 	if (*p == '/') {
 		l->bound_count = around;

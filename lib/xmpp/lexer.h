@@ -63,7 +63,6 @@ struct lexer {
 	/* the last tag, valid until the input moves */
 	struct span ns, name; /* LEXER_OPEN, LEXER_EMPTY: as an xml_node has them */
 	bool prefixed;
-	bool ambiguous; /* private: two local names may be the same */
 	unsigned count; /* attributes, with declarations, in order */
 	unsigned declarations;
 	struct lexer_attribute attributes[LEXER_ATTRIBUTES];
