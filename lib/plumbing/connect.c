@@ -1,7 +1,5 @@
 #include "plumbing/connect.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -12,22 +10,14 @@
 
 #include "base/deadline.h"
 #include "base/err.h"
-#include "xmpp/jid.h"
-#include "xmpp/jsonlines.h"
-#include "xmpp/jsonobjects.h"
-#include "loop/sink.h"
-#include "loop/source.h"
+#include "base/io.h"
 #include "plumbing/answers.h"
 #include "plumbing/command.h"
+#include "plumbing/local.h"
+#include "plumbing/unanswered.h"
 #include "server/notify.h"
-#include "server/roundtrip.h"
-#include "base/table.h"
-#include "xmpp/stanza-error.h"
-#include "base/random.h"
-#include "base/io.h"
 
-#define PENDING_MAX_BYTES ((size_t)256 * 1024 * 1024)
-/* From SIGTERM to SIGKILL for a command that stays when its connection is gone. */
+/* from SIGTERM to SIGKILL for a command that does not end when its connection is gone */
 #define COMMAND_KILL_MS 5000
 /* for the server to have handled all that was sent, beyond --wait */
 #define TRIP_MS 5000
@@ -35,10 +25,10 @@
 enum phase {
 	LOGGING_IN,
 	RUNNING,
-	WAITING, /* the input is over, answers are waited for */
-	TRIP,	 /* what was sent last may still come back: see server/roundtrip.h */
-	STOPPING,
-	CLOSED, /* only the command may still be there */
+	WAITING,  /* the input is over, answers are waited for */
+	TRIP,	  /* what was sent last may still come back: see server/roundtrip.h */
+	STOPPING, /* the end of the turn closes everything */
+	CLOSED,	  /* only the command may still run */
 };
 
 struct connect {
@@ -46,42 +36,32 @@ struct connect {
 	struct loop *loop;
 	struct login *login;
 	struct notify *notify;
+	enum phase phase;
+	struct loop_timer
+		deadline; /* of the phase; RUNNING: of requests, once there are too many */
 
-	/* Where stanzas come from, and where they go to. */
-	struct source *source;
-	struct sink *sink;
-	const char *source_name;
-	bool sink_broken;
-	bool source_paused, login_paused;
-
-	struct reader_config limits; /* of all readers here */
-	struct jsonlines *lines;     /* --json, or NULL */
-	struct jsonobjects objects;  /* with it */
+	struct local *local; /* standard input and output, or the command's; NULL before login */
+	const char *local_name;
+	bool login_paused;
 
 	struct command *command; /* NULL: none, or it has ended */
 	int command_in, command_out;
-	int command_status;
-	int command_signal;  /* that we were sent and have passed on to it; 0: none */
+	int command_status;  /* -1: it has not ended */
+	int command_signal;  /* that we got and passed on to it; 0: none */
 	struct rlimit stack; /* as we found it */
 
-	struct table *pending;
-	struct buf key;
-	uint64_t unanswered; /* given up because the table was full */
-	struct loop_timer deadline;
-
-	struct answers *answers; /* that the reader owes */
+	struct unanswered *requests; /* sent, and not answered yet */
+	struct answers *answers;     /* that the reader owes; NULL before login */
 	struct loop_timer answers_due;
 	struct roundtrip trip;
 	bool unconfirmed; /* something was sent that may still come back */
 
-	enum phase phase;
-	bool interrupted;
+	bool interrupted; /* by a signal */
 	bool bad_input, bounced;
 	int status; /* of the connection and the descriptors */
 };
 
-/* --- the end: what ends it calls stop(); it is done at the end of the turn, when nobody's
- * callback is on the stack */
+/* --- the end: stop() begins it, end_of_turn() does it, when no callback is on the stack */
 
 static void stop(struct connect *c, int status)
 {
@@ -96,21 +76,16 @@ static void set_deadline(struct connect *c, int64_t ms)
 	loop_timer_set(c->loop, &c->deadline, loop_now_ms(c->loop) + ms);
 }
 
-/* Whether anybody wants to see what comes back. */
+/* Whether anything reads what comes back. */
 static bool is_read(const struct connect *c)
 {
 	return !c->config->command || c->command || c->config->check;
 }
 
-/* Nothing is waited for any more, but that the server has handled what was sent. */
+/* All answers are there: wait until the server has handled what was sent, then stop. */
 static void make_trip(struct connect *c)
 {
-	struct writer *w = login_writer(c->login);
-	struct span own = span_of(login_bare(c->login));
-
-	if (!c->unconfirmed || !is_read(c) || !w ||
-		roundtrip_send(&c->trip, login_is_component(c->login) ? own : SPAN_NONE, own, w) !=
-			WRITER_OK) {
+	if (!c->unconfirmed || !is_read(c) || login_roundtrip(c->login, &c->trip) != WRITER_OK) {
 		stop(c, EXIT_DONE);
 		return;
 	}
@@ -118,100 +93,22 @@ static void make_trip(struct connect *c)
 	set_deadline(c, TRIP_MS);
 }
 
-/* Look whether all is done. */
-static void look(struct connect *c)
+/* Go on to the round trip once no answer is waited for. */
+static void look_for_end(struct connect *c)
 {
 	if (c->phase != WAITING)
 		return;
-	/* Nobody reads the answers of a command that has ended. */
-	if (table_count(c->pending) == 0 || (c->config->command && !c->command))
+	/* The answers of a command that has ended are not read. */
+	if (unanswered_open(c->requests) == 0 || (c->config->command && !c->command))
 		make_trip(c);
 }
 
-/* --- open requests. What identifies an answer: who asked (a component has many addresses), who
- * was asked, the id. */
+/* --- from the server */
 
-/* People type addresses; some servers answer for what was typed, others for what it means. */
-static void key_address(struct buf *key, struct span typed)
+static void local_full(struct connect *c)
 {
-	if (!typed.p || !jid_normalise(typed, key))
-		buf_append_span(key, typed);
-	buf_append_char(key, '\0');
-}
-
-/* A user asks from one address; without another it is the own account that is asked, or answers
- * (RFC 6120 8.1.1.1, 8.1.2.1). */
-static struct span key_of(struct connect *c, struct span asker, struct span asked, struct span id)
-{
-	struct span bare = span_of(login_bare(c->login));
-	bool component = login_is_component(c->login);
-
-	buf_reset(&c->key);
-	if (component)
-		key_address(&c->key, asker.n ? asker : bare);
-	key_address(&c->key, asked.n || component ? asked : bare);
-	buf_append_span(&c->key, id);
-	return buf_span(&c->key);
-}
-
-static void request_opened(struct connect *c, const struct stanza *s)
-{
-	int64_t deadline_ms = loop_now_ms(c->loop) + c->config->wait_ms;
-
-	if (s->id.n == 0) {
-		err_info("%s:%zu: a request without id: its answer is not waited for",
-			c->source_name, s->line);
-		return;
-	}
-	if (!table_add(c->pending, key_of(c, s->from, s->to, s->id), 0, deadline_ms)) {
-		err_warn("%s:%zu: too many open requests: its answer is not waited for",
-			c->source_name, s->line);
-		c->unanswered++;
-	}
-}
-
-static void request_closed(struct connect *c, const struct stanza *s)
-{
-	struct table_entry *e =
-		s->id.n ? table_find(c->pending, key_of(c, s->to, s->from, s->id)) : NULL;
-
-	if (!e)
-		return;
-	table_remove(c->pending, e);
-	look(c);
-}
-
-static bool pending_full(const struct connect *c)
-{
-	return table_count(c->pending) >= (size_t)c->config->max_pending;
-}
-
-/* --- from the server. put() is the one place where a stanza becomes a line. */
-
-static void put(struct connect *c, const struct stanza *s)
-{
-	struct writer *w;
-
-	if (!c->sink || c->sink_broken)
-		return;
-	w = sink_writer(c->sink);
-	if ((c->lines ? jsonlines_append(s, SPAN_NONE, BUF_NO_MAX, w->out)
-		      : writer_stanza(w, s, &STANZA_KEEP)) == WRITER_OK)
-		return;
 	err_error("dropped a stanza: the output takes no more");
 	stop(c, EXIT_IO);
-}
-
-/* An answer from here instead of from the one who was asked. */
-static void put_error(struct connect *c, struct span to, struct span from, struct span id,
-	enum stanza_error e, const char *text)
-{
-	struct reader *reader = reader_new(&c->limits);
-	struct stanza s;
-
-	if (stanza_error_made(reader, to, from, id, e, text, &s))
-		put(c, &s);
-	reader_free(reader);
 }
 
 static void refuse(struct connect *c, const struct stanza *s, enum stanza_error e, const char *text)
@@ -239,6 +136,16 @@ static const char *refusal_text(enum stanza_refusal refusal)
 	return "refused";
 }
 
+static void hand_over(struct connect *c, const struct stanza *s)
+{
+	if (c->local && !local_put(c->local, s))
+		local_full(c);
+	if (c->local && local_broken(c->local))
+		answers_reader_gone(c->answers);
+	answers_asked(c->answers, s, loop_now_ms(c->loop));
+	c->bounced |= s->kind == STANZA_MESSAGE && s->type == TYPE_ERROR;
+}
+
 static void from_server(void *context, const struct stanza *s)
 {
 	struct connect *c = context;
@@ -254,92 +161,95 @@ static void from_server(void *context, const struct stanza *s)
 		c->bad_input = true;
 		refuse(c, s, ERROR_POLICY_VIOLATION, refusal_text(s->refusal));
 	} else {
-		put(c, s);
-		if (c->sink_broken)
-			answers_reader_gone(c->answers);
-		answers_asked(c->answers, s, loop_now_ms(c->loop));
-		c->bounced |= s->kind == STANZA_MESSAGE && s->type == TYPE_ERROR;
+		hand_over(c, s);
 	}
-	if (stanza_is_answer(s))
-		request_closed(c, s);
+	if (stanza_is_answer(s) && unanswered_take(c->requests, s))
+		look_for_end(c);
 }
 
 /* --- backpressure, both ways: looked at once a turn, and after each stanza sent */
 
 static void balance(struct connect *c)
 {
-	bool hold_source, hold_login;
+	bool full = unanswered_full(c->requests), hold_login;
 
-	if (!c->source || c->phase >= STOPPING)
+	if (!c->local || c->phase >= STOPPING)
 		return;
-	hold_source = login_congested(c->login) || pending_full(c);
-	hold_login = sink_congested(c->sink);
-	source_hold(c->source, &c->source_paused, hold_source);
-	if (pending_full(c) && c->phase == RUNNING && c->deadline.deadline_ms == DEADLINE_NEVER)
-		loop_timer_set(c->loop, &c->deadline, table_deadline(c->pending));
-	if (hold_login != c->login_paused) {
-		c->login_paused = hold_login;
-		if (hold_login)
-			login_pause(c->login);
-		else
-			login_resume(c->login);
-	}
+	local_hold(c->local, full || login_congested(c->login));
+	if (full && c->phase == RUNNING && c->deadline.deadline_ms == DEADLINE_NEVER)
+		loop_timer_set(c->loop, &c->deadline, unanswered_deadline(c->requests));
+	hold_login = local_congested(c->local);
+	if (hold_login != c->login_paused)
+		(hold_login ? login_pause : login_resume)(c->login);
+	c->login_paused = hold_login;
 }
 
-/* --- to the server. from_source() and from_json() are where a line has become a stanza. */
+/* --- to the server */
 
-static void bad_line(struct connect *c, size_t line, const char *what)
+static void bad_line(void *context, const char *what, size_t line)
 {
-	err_error("%s:%zu: %s", c->source_name, line, what);
+	struct connect *c = context;
+
+	err_error("%s:%zu: %s", c->local_name, line, what);
 	c->bad_input = true;
 }
 
-static void source_bad(void *context, const char *what, size_t line)
-{
-	bad_line(context, line, what);
-}
-
-/* Tell the one who waits for a stanza that it was not sent. */
+/* Tell the sender, or whoever asked, that the stanza was not sent. */
 static void too_large(struct connect *c, const struct stanza *s, struct writer *w)
 {
 	static const char text[] = "larger than the server takes";
-	struct span from = s->from.n || !login_is_component(c->login)
-				   ? s->from
-				   : span_of(login_bare(c->login));
+	struct span from = s->from.n ? s->from : login_from(c->login);
 
-	bad_line(c, s->line, "stanza larger than --max-send-bytes");
+	bad_line(c, "stanza larger than --max-send-bytes", s->line);
 	if (stanza_is_answer(s))
 		stanza_error_send(w, "iq", s->to, from, s->id, ERROR_POLICY_VIOLATION, text);
-	else if (stanza_is_request(s))
-		put_error(c, from, s->to, s->id, ERROR_POLICY_VIOLATION, text);
+	else if (stanza_is_request(s) &&
+		 !local_put_error(c->local, from, s->to, s->id, ERROR_POLICY_VIOLATION, text))
+		local_full(c);
 }
 
-static void send_stanza(struct connect *c, const struct stanza *s)
+static void request_sent(struct connect *c, const struct stanza *s)
 {
+	if (s->id.n == 0)
+		err_info("%s:%zu: a request without id: its answer is not waited for",
+			c->local_name, s->line);
+	else if (!unanswered_add(c->requests, s, loop_now_ms(c->loop) + c->config->wait_ms))
+		err_warn("%s:%zu: too many open requests: its answer is not waited for",
+			c->local_name, s->line);
+}
+
+/* Why the stanza cannot be sent, NULL if it can. */
+static const char *unsendable(const struct stanza *s)
+{
+	if (s->refusal != STANZA_WHOLE)
+		return refusal_text(s->refusal);
+	return s->kind == STANZA_OTHER ? "neither iq, message nor presence" : NULL;
+}
+
+static void from_local(void *context, const struct stanza *s)
+{
+	struct connect *c = context;
 	struct writer *w = login_writer(c->login);
 	struct stanza_edit edit = STANZA_KEEP;
+	const char *wrong = unsendable(s);
 
 	if (c->phase >= STOPPING || !w)
 		return;
-	if (s->refusal != STANZA_WHOLE) {
-		bad_line(c, s->line, refusal_text(s->refusal));
-		return;
-	}
-	if (s->kind == STANZA_OTHER) {
-		bad_line(c, s->line, "neither iq, message nor presence");
+	if (wrong) {
+		bad_line(c, wrong, s->line);
 		return;
 	}
 	if (stanza_is_answer(s) && !answers_given(c->answers, s)) {
-		err_warn("%s:%zu: dropped: the request had to be answered meanwhile",
-			c->source_name, s->line);
+		err_warn("%s:%zu: dropped: the request had to be answered meanwhile", c->local_name,
+			s->line);
 		return;
 	}
-	if (login_is_component(c->login) && s->from.n == 0)
-		edit.from = span_of(login_bare(c->login));
+	if (s->from.n == 0)
+		edit.from = login_from(c->login);
 	switch (writer_stanza(w, s, &edit)) {
 	case WRITER_OK:
 		if (stanza_is_request(s))
-			request_opened(c, s);
+			request_sent(c, s);
 		else
 			c->unconfirmed = true;
 		balance(c);
@@ -348,43 +258,9 @@ static void send_stanza(struct connect *c, const struct stanza *s)
 		too_large(c, s, w);
 		break;
 	case WRITER_FULL:
-		bad_line(c, s->line, "not sent: the server takes no more");
+		bad_line(c, "not sent: the server takes no more", s->line);
 		break;
 	}
-}
-
-static void from_source(void *context, const struct stanza *s)
-{
-	send_stanza(context, s);
-}
-
-static void from_object(struct connect *c, struct span object, size_t number)
-{
-	struct stanza s;
-	struct span id;
-	const char *wrong = jsonlines_read(c->lines, object, number, &s, &id);
-
-	if (jsonlines_unknown(c->lines))
-		err_warn("%s:%zu: a member that means nothing: %s", c->source_name, number,
-			jsonlines_unknown(c->lines));
-	if (wrong)
-		bad_line(c, number, wrong);
-	else
-		send_stanza(c, &s);
-}
-
-static void from_json(void *context, struct span line, size_t number)
-{
-	struct connect *c = context;
-	struct span object;
-	const char *why;
-	size_t broken;
-	bool whole = jsonobjects_line(&c->objects, line, number, &object, &broken, &why);
-
-	if (broken)
-		bad_line(c, broken, why);
-	if (whole)
-		from_object(c, object, c->objects.first);
 }
 
 static void input_ended(struct connect *c, int64_t wait_ms)
@@ -392,35 +268,29 @@ static void input_ended(struct connect *c, int64_t wait_ms)
 	c->phase = WAITING;
 	answers_reader_gone(c->answers);
 	set_deadline(c, wait_ms);
-	look(c);
+	look_for_end(c);
 }
 
-static void source_ended(void *context, enum link_end why, int error, const char *text)
+static void local_ended(void *context, int error)
 {
 	struct connect *c = context;
-	const char *what;
-	size_t broken = jsonobjects_end(&c->objects, &what);
 
-	(void)text;
-	if (broken)
-		bad_line(c, broken, what);
-	if (why == LINK_READ_ERROR) {
+	if (error) {
 		err_error("cannot read %s: %s",
 			c->config->command ? "the command's output" : "standard input",
 			strerror(error));
 		stop(c, EXIT_IO);
-	} else if (why == LINK_EOF && c->config->stay) {
+	} else if (c->config->stay) {
 		answers_reader_gone(c->answers);
-	} else if (why == LINK_EOF) {
+	} else {
 		input_ended(c, c->config->wait_ms);
 	}
 }
 
-static void sink_failed(void *context, int error)
+static void output_broken(void *context, int error)
 {
 	struct connect *c = context;
 
-	c->sink_broken = true;
 	if (c->config->command) {
 		err_info("the command has closed its standard input");
 		return;
@@ -436,7 +306,7 @@ static void on_deadline(void *context, int64_t now_ms)
 	struct connect *c = context;
 
 	switch (c->phase) {
-	case CLOSED: /* the command stays */
+	case CLOSED: /* the command has not ended */
 		if (c->command)
 			command_signal(c->command, c->interrupted ? SIGKILL : SIGTERM);
 		c->interrupted = true;
@@ -454,11 +324,8 @@ static void on_deadline(void *context, int64_t now_ms)
 	case STOPPING:
 		break;
 	}
-	/* the table was full: what is older than anybody would wait makes room */
-	while (table_deadline(c->pending) <= now_ms) {
-		table_remove(c->pending, table_earliest(c->pending));
-		c->unanswered++;
-	}
+	/* too many requests are open: make room, forget those that have waited long enough */
+	unanswered_give_up(c->requests, now_ms);
 }
 
 /* --- the command */
@@ -478,13 +345,13 @@ static void command_ended(void *context, int status, int wait_status)
 
 	c->command = NULL;
 	c->command_status = status;
-	/* it has ended as it was told to: it does not catch the signal, or not yet */
+	/* It has ended as it was told to, and does not catch the signal, or did not yet. */
 	if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == c->command_signal)
 		c->command_status = 0;
 	if (c->phase == CLOSED)
 		loop_stop(c->loop, 0);
 	else
-		look(c); /* what it has written is still to be read */
+		look_for_end(c); /* what it has written is still to be read */
 }
 
 /* An exit status. */
@@ -525,26 +392,19 @@ static void send_presence(struct connect *c)
 	writer_end(w);
 }
 
-static void pipes_open(struct connect *c)
+static void open_local(struct connect *c)
 {
-	static const struct source_ops source_ops = {
-		.stanza = from_source, .line = from_json, .bad = source_bad, .ended = source_ended};
-	static const struct sink_ops sink_ops = {.failed = sink_failed};
-	const struct source_config source = {
-		.reader = c->limits,
-		.max_line_bytes =
-			c->lines ? jsonlines_max_bytes(c->config->login.max_stanza_bytes) : 0,
-	};
-	const struct sink_config sink = {
-		.kind = WRITER_PIPE,
-		.max_queue_bytes = login_queue_bytes(&c->config->login),
-		.stanza_bytes = c->limits.max_stanza_bytes,
-	};
+	static const struct local_ops ops = {from_local, bad_line, local_ended, output_broken};
 	bool command = c->config->command != NULL;
+	const struct local_config config = {
+		.login = &c->config->login,
+		.name = c->local_name,
+		.in_fd = command ? c->command_out : STDIN_FILENO,
+		.out_fd = command ? c->command_in : STDOUT_FILENO,
+		.json = c->config->json,
+	};
 
-	c->source = source_new(
-		c->loop, command ? c->command_out : STDIN_FILENO, &source, &source_ops, c);
-	c->sink = sink_new(c->loop, command ? c->command_in : STDOUT_FILENO, &sink, &sink_ops, c);
+	c->local = local_new(c->loop, &config, &ops, c);
 }
 
 static struct answers *answers_make(const struct connect *c)
@@ -554,7 +414,7 @@ static struct answers *answers_make(const struct connect *c)
 	const struct answers_config answers = {
 		.pings = !config->no_answers && (!component || config->auto_answer),
 		.all = config->auto_answer,
-		/* a component's domain may well have somebody else in a moment */
+		/* another program may serve a component's domain in a moment */
 		.error = component ? ERROR_RECIPIENT_UNAVAILABLE : ERROR_SERVICE_UNAVAILABLE,
 		.own = login_bare(c->login),
 		.component = component,
@@ -579,7 +439,7 @@ static void up(void *context, const char *address)
 		stop(c, status);
 		return;
 	}
-	pipes_open(c);
+	open_local(c);
 	send_presence(c);
 	notify_ready(c->notify);
 }
@@ -599,7 +459,7 @@ static void on_signal(void *context, int signal_number)
 		c->command_signal = signal_number;
 		command_signal(c->command, signal_number);
 		if (!c->interrupted && c->phase != CLOSED) {
-			c->interrupted = true; /* it ends, and we with it */
+			c->interrupted = true; /* the command ends, and we after it */
 			return;
 		}
 	}
@@ -608,14 +468,13 @@ static void on_signal(void *context, int signal_number)
 		return;
 	}
 	c->interrupted = true;
-	if (c->source)
-		source_free(c->source);
-	c->source = NULL;
+	if (c->local)
+		local_stop(c->local);
 	input_ended(
 		c, c->config->wait_ms < CONNECT_DRAIN_MS ? c->config->wait_ms : CONNECT_DRAIN_MS);
 }
 
-static void answer(struct connect *c)
+static void give_answers(struct connect *c)
 {
 	struct turn turn = {login_writer(c->login), loop_now_ms(c->loop)};
 
@@ -633,22 +492,37 @@ static void on_answers_due(void *context, int64_t now_ms)
 	(void)now_ms;
 }
 
-static void close_sink(struct connect *c, int64_t until_ms)
+/* Write what the output still takes. */
+static void close_local(struct connect *c, int64_t until_ms)
 {
-	if (!c->sink)
+	int error;
+
+	if (!c->local)
 		return;
-	if (!c->sink_broken && !sink_flush(c->sink, until_ms) && !c->config->command &&
-		c->status == EXIT_DONE) {
+	if (!local_broken(c->local) && !local_flush(c->local, until_ms, &error) &&
+		!c->config->command && c->status == EXIT_DONE) {
 		err_error("cannot write standard output: %s",
-			sink_error(c->sink) ? strerror(sink_error(c->sink))
-					    : "it does not take more");
+			error ? strerror(error) : "it does not take more");
 		c->status = EXIT_IO;
 	}
-	sink_free(c->sink);
-	c->sink = NULL;
+	local_free(c->local);
+	c->local = NULL;
+	close_fd(&c->command_in);
+	close_fd(&c->command_out);
 }
 
-/* Close the stream and both ends of the local side; go on only for a command that still runs. */
+static void close_login(struct connect *c, int64_t until_ms)
+{
+	bool up = c->answers != NULL;
+	int status = up ? login_close(c->login, until_ms) : EXIT_DONE;
+
+	if (c->status == EXIT_DONE)
+		c->status = status;
+	login_free(c->login);
+	c->login = NULL;
+}
+
+/* Close the stream and the local side; go on only for a command that still runs. */
 static void end_of_turn(void *context)
 {
 	struct connect *c = context;
@@ -656,7 +530,7 @@ static void end_of_turn(void *context)
 
 	command_look(c->command);
 	if (c->phase != CLOSED)
-		answer(c);
+		give_answers(c);
 	if (c->phase != STOPPING) {
 		balance(c);
 		return;
@@ -664,19 +538,10 @@ static void end_of_turn(void *context)
 	c->phase = CLOSED;
 	notify_stopping(c->notify);
 	loop_timer_clear(c->loop, &c->answers_due);
-	source_free(c->source);
-	c->source = NULL;
-	if (c->answers) { /* that is: the login was done */
-		int status = login_close(c->login, until_ms);
-
-		if (c->status == EXIT_DONE)
-			c->status = status;
-	}
-	login_free(c->login);
-	c->login = NULL;
-	close_sink(c, until_ms);
-	close_fd(&c->command_in);
-	close_fd(&c->command_out);
+	if (c->local)
+		local_stop(c->local);
+	close_login(c, until_ms);
+	close_local(c, until_ms);
 	if (!c->command)
 		loop_stop(c->loop, 0);
 	else
@@ -685,7 +550,7 @@ static void end_of_turn(void *context)
 
 static int final_status(const struct connect *c)
 {
-	uint64_t open = table_count(c->pending) + c->unanswered;
+	uint64_t open = unanswered_count(c->requests);
 	bool nobody_asks = c->config->command && c->command_status >= 0;
 
 	if (c->status != EXIT_DONE)
@@ -723,56 +588,55 @@ const char *connect_check(const struct connect_config *config)
 	return login_check(&config->login);
 }
 
-int connect_run(struct connect_config *config)
+static void connect_init(struct connect *c, struct connect_config *config)
 {
-	static const struct login_ops ops = {up, from_server, down};
-	struct connect c = {.config = config,
+	*c = (struct connect){.config = config,
 		.command_in = -1,
 		.command_out = -1,
 		.command_status = -1,
-		.source_name = config->command ? config->command[0] : "stdin"};
-	uint64_t seed[2];
+		.local_name = config->command ? config->command[0] : "stdin"};
+	getrlimit(RLIMIT_STACK, &c->stack);
+	c->loop = loop_new();
+	c->notify = notify_new((int)config->ready_fd);
+	loop_timer_init(&c->deadline, on_deadline, c);
+	loop_timer_init(&c->answers_due, on_answers_due, c);
+	roundtrip_init(&c->trip);
+	loop_signal(c->loop, SIGTERM, on_signal, c);
+	loop_signal(c->loop, SIGINT, on_signal, c);
+	loop_turn(c->loop, end_of_turn, c);
+	if (config->json)
+		config->login.index = READER_INDEX_ALL;
+	config->login.from_is_read = true;
+}
+
+static void connect_free(struct connect *c)
+{
+	loop_timer_clear(c->loop, &c->deadline);
+	loop_timer_clear(c->loop, &c->answers_due);
+	if (c->answers)
+		answers_free(c->answers);
+	login_free(c->login);
+	local_free(c->local);
+	unanswered_free(c->requests);
+	notify_free(c->notify);
+	loop_free(c->loop);
+}
+
+int connect_run(struct connect_config *config)
+{
+	static const struct login_ops ops = {up, from_server, down};
+	struct connect c;
 	int status;
 
-	getrlimit(RLIMIT_STACK, &c.stack);
-	random_bytes(seed, sizeof(seed));
-	c.loop = loop_new();
-	c.notify = notify_new((int)config->ready_fd);
-	c.pending = table_new((size_t)config->max_pending, PENDING_MAX_BYTES, seed);
-	buf_init(&c.key, BUF_NO_MAX);
-	loop_timer_init(&c.deadline, on_deadline, &c);
-	loop_timer_init(&c.answers_due, on_answers_due, &c);
-	roundtrip_init(&c.trip);
-	loop_signal(c.loop, SIGTERM, on_signal, &c);
-	loop_signal(c.loop, SIGINT, on_signal, &c);
-	loop_turn(c.loop, end_of_turn, &c);
-
-	if (config->json) { /* everything is looked at */
-		config->login.index = READER_INDEX_ALL;
-	}
-	config->login.from_is_read = true;
-	c.limits = login_limits(&config->login);
-	c.limits.kind = READER_PIPE;
-	if (config->json)
-		c.lines = jsonlines_new(&c.limits, false);
-	jsonobjects_init(&c.objects, jsonlines_max_bytes(config->login.max_stanza_bytes));
-
+	connect_init(&c, config);
 	c.login = login_new(c.loop, &config->login, &ops, &c, &status);
 	if (c.login) {
+		c.requests = unanswered_new(login_bare(c.login), login_is_component(c.login),
+			(size_t)config->max_pending);
 		status = loop_run(c.loop);
 		if (status == EXIT_DONE)
 			status = final_status(&c);
 	}
-	loop_timer_clear(c.loop, &c.deadline);
-	loop_timer_clear(c.loop, &c.answers_due);
-	if (c.answers)
-		answers_free(c.answers);
-	login_free(c.login);
-	table_free(c.pending);
-	buf_free(&c.key);
-	jsonlines_free(c.lines);
-	jsonobjects_free(&c.objects);
-	notify_free(c.notify);
-	loop_free(c.loop);
+	connect_free(&c);
 	return status;
 }

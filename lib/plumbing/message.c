@@ -114,8 +114,7 @@ static enum writer_status send_one(struct message *m, struct writer *w, struct s
 	writer_attribute(w, "type", span_of(types[m->config->type]));
 	writer_attribute(w, "id", span_of(id));
 	writer_attribute(w, "to", to);
-	if (login_is_component(m->login))
-		writer_attribute(w, "from", span_of(login_bare(m->login)));
+	writer_attribute(w, "from", login_from(m->login));
 	writer_raw(w, ">");
 	if (m->config->subject) {
 		writer_raw(w, "<subject>");
@@ -151,15 +150,11 @@ static bool send_rest(struct message *m)
 
 static void finish(struct message *m)
 {
-	struct span own = span_of(login_bare(m->login));
-	bool component = login_is_component(m->login);
-
 	if (m->sent == 0) {
 		stop(m, EXIT_DONE);
 		return;
 	}
-	if (roundtrip_send(&m->trip, component ? own : SPAN_NONE, own, login_writer(m->login)) !=
-		WRITER_OK)
+	if (login_roundtrip(m->login, &m->trip) != WRITER_OK)
 		return; /* the next turn */
 	m->phase = TRIP;
 	loop_timer_set(m->loop, &m->timer, loop_now_ms(m->loop) + TRIP_MS);
