@@ -2,6 +2,8 @@
 #include "base/random.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -35,4 +37,12 @@ uint64_t random_number(void *context)
 	number = n->drawn[--n->left];
 	n->drawn[n->left] = 0;
 	return number;
+}
+
+struct span random_name(const struct random_source *source, char name[RANDOM_NAME_CHARS + 1])
+{
+	uint64_t high = random_draw(source), low = random_draw(source);
+
+	snprintf(name, RANDOM_NAME_CHARS + 1, "%016" PRIx64 "%016" PRIx64, high, low);
+	return (struct span){name, RANDOM_NAME_CHARS};
 }

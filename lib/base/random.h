@@ -6,14 +6,31 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/span.h"
+
 /* Cryptographically secure random bytes (getrandom); exits 75 when the kernel has none. */
 void random_bytes(void *bytes, size_t n);
-/* A random number, for pure modules that are given a function. Numbers are drawn many at a time;
- * context: a struct random_numbers, at first all 0. Used numbers are wiped. */
+/* Numbers drawn many at a time, at first all 0. Used numbers are wiped. */
 struct random_numbers {
 	uint64_t drawn[32];
 	size_t left;
 };
+/* context: a struct random_numbers. */
 uint64_t random_number(void *context);
+
+/* Where a pure module draws its random numbers from: random_number(), or a test's own. */
+struct random_source {
+	uint64_t (*draw)(void *context);
+	void *context;
+};
+
+static inline uint64_t random_draw(const struct random_source *source)
+{
+	return source->draw(source->context);
+}
+
+/* A name that nobody can guess: 32 digits and a NUL. */
+#define RANDOM_NAME_CHARS 32
+struct span random_name(const struct random_source *source, char name[RANDOM_NAME_CHARS + 1]);
 
 #endif

@@ -31,7 +31,7 @@ struct announced *announced_new(const struct manage_config *config)
 	a->known = xcalloc(config->namespaces_count + 1, sizeof(*a->known));
 	a->ping_ms = a->check_ms = DEADLINE_NEVER;
 	snprintf(a->ping_id, sizeof(a->ping_id), "%016llx",
-		(unsigned long long)config->random(config->random_context));
+		(unsigned long long)random_draw(&config->random));
 	return a;
 }
 

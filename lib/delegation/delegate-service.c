@@ -332,8 +332,7 @@ static int run(struct delegateservice *ds, const struct delegate_rules *rules)
 		.hand = otherwise ? helper_hand : NULL,
 		.over = helper_over,
 		.helper = otherwise,
-		.random = random_number,
-		.random_context = &ds->random};
+		.random = {random_number, &ds->random}};
 	int status;
 
 	if (c->json)

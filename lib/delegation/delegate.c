@@ -185,15 +185,6 @@ static size_t delegate_metrics(const void *self, struct metric *out, size_t max)
 
 /* Requests --------------------------------------------------------------- */
 
-/* An id that nobody can guess. */
-static struct span fresh_id(struct delegate *d, char id[33])
-{
-	snprintf(id, 33, "%016llx%016llx",
-		(unsigned long long)d->config.random(d->config.random_context),
-		(unsigned long long)d->config.random(d->config.random_context));
-	return (struct span){id, 32};
-}
-
 /* Writes where a stanza that did not fit waits: see requests_owe(). */
 static struct writer *spare_writer(struct delegate *d, struct writer *w)
 {
@@ -413,7 +404,7 @@ static void send_nesting(struct delegate *d, const struct rule *rule, bool bare,
 		.version = d->config.version, .bare = bare, .ns = rule->ns};
 	struct span address = entity_address(&d->entities[rule->entity]);
 	char text[33];
-	struct span id = fresh_id(d, text);
+	struct span id = random_name(&d->config.random, text);
 
 	buf_reset(&d->node);
 	delegation_node_format(&node, &d->node);
@@ -1022,7 +1013,7 @@ static void forward(
 		texts.stanza = inner_text(d, s);
 	else
 		texts.token = address;
-	id = fresh_id(d, text);
+	id = random_name(&d->config.random, text);
 	r = request_add(d, ASKED_ENTITY, id, &texts, turn);
 	if (!r) {
 		answer_stanza(d, s, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
@@ -1065,7 +1056,7 @@ static void on_rest(
 {
 	if (d->config.hand && !d->draining) {
 		char text[33];
-		struct span id = fresh_id(d, text);
+		struct span id = random_name(&d->config.random, text);
 		struct request *r = request_add(d, ASKED_OTHERWISE, id,
 			&(struct request){.user = s->from, .asked = s->to, .id = s->id}, turn);
 
@@ -1495,22 +1486,15 @@ static void delegate_finish(void *self, struct turn *turn)
 
 /* Life ------------------------------------------------------------------- */
 
-static uint64_t draw(void *context)
-{
-	const struct delegate *d = context;
-
-	return d->config.random(d->config.random_context);
-}
-
 static void new_tables(struct delegate *d)
 {
 	const struct delegate_config *c = &d->config;
-	const uint64_t seed[2] = {c->random(c->random_context), c->random(c->random_context)};
+	const uint64_t seed[2] = {random_draw(&c->random), random_draw(&c->random)};
 
 	d->balance = balance_new(&(struct balance_config){.policy = POLICY_ROUND_ROBIN,
 		.try_timeout_ms = c->try_timeout_ms,
 		.noun = "client",
-		.random = draw,
+		.random = c->random,
 		.ping = ping,
 		.changed = suspects_changed,
 		.context = d});

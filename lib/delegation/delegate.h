@@ -9,6 +9,7 @@
 #ifndef OUTBOARD_DELEGATION_DELEGATE_H
 #define OUTBOARD_DELEGATION_DELEGATE_H
 
+#include "base/random.h"
 #include "delegation/helper.h"
 #include "xmpp/disco.h"
 #include "server/service.h"
@@ -37,8 +38,7 @@ struct delegate_config {
 	bool (*hand)(void *helper, const struct helper_request *request);
 	void (*over)(void *helper, struct span id);
 	void *helper;
-	uint64_t (*random)(void *context);
-	void *random_context;
+	struct random_source random;
 };
 
 struct delegate;

@@ -219,8 +219,7 @@ static struct manage *make_manage(struct manageservice *ms)
 		.over = helper_over,
 		.tell = helper_tell,
 		.helper = ms->helper,
-		.random = random_number,
-		.random_context = &ms->random};
+		.random = {random_number, &ms->random}};
 
 	return manage_new(&config);
 }

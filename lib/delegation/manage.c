@@ -279,7 +279,7 @@ static void request_fail(struct manage *m, struct request *r, enum counter why, 
 static void new_requests(struct manage *m)
 {
 	const struct manage_config *c = &m->config;
-	const uint64_t seed[2] = {c->random(c->random_context), c->random(c->random_context)};
+	const uint64_t seed[2] = {random_draw(&c->random), random_draw(&c->random)};
 
 	m->shares = shares_new(&(struct shares_config){.max = c->max_pending,
 		.max_bytes = c->max_pending_bytes,
@@ -317,7 +317,7 @@ struct manage *manage_new(const struct manage_config *config)
 			.hosts_count = config->hosts_count,
 			.users = config->users_messages});
 	snprintf(m->run, sizeof(m->run), "%016llx",
-		(unsigned long long)config->random(config->random_context));
+		(unsigned long long)random_draw(&config->random));
 	buf_init(&m->spare, BUF_NO_MAX);
 	disco_init(&m->own);
 	disco_add_identity(&m->own, SPAN("component/generic/xmpp-manage"));

@@ -10,6 +10,7 @@
 #ifndef OUTBOARD_DELEGATION_MANAGE_H
 #define OUTBOARD_DELEGATION_MANAGE_H
 
+#include "base/random.h"
 #include "delegation/helper.h"
 #include "xmpp/disco.h"
 
@@ -39,8 +40,7 @@ struct manage_config {
 	void (*over)(void *helper, struct span id);
 	bool (*tell)(void *helper, const struct stanza *s, struct span id);
 	void *helper;
-	uint64_t (*random)(void *context);
-	void *random_context;
+	struct random_source random;
 };
 
 struct manage;

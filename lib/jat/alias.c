@@ -89,15 +89,15 @@ static struct alias *insert(
 {
 	struct table_entry *e, *address = table_add(t->addresses, buf_span(&t->key),
 				       sizeof(struct table_entry *), INT64_MAX);
+	char digits[RANDOM_NAME_CHARS + 1];
 	struct buf name;
 	struct alias *a;
 
 	if (!address)
 		return NULL;
 	buf_init(&name, BUF_NO_MAX);
-	buf_printf(&name, "%c%016llx%016llx", ALIAS_MARK,
-		(unsigned long long)t->config.random(t->config.random_context),
-		(unsigned long long)t->config.random(t->config.random_context));
+	buf_append_char(&name, ALIAS_MARK);
+	buf_append_span(&name, random_name(&t->config.random, digits));
 	e = table_add(t->names, buf_span(&name), sizeof(*a), now_ms + t->config.life_ms);
 	buf_free(&name);
 	if (!e || !table_charge(t->names, e, jid.n + asked.n)) {

@@ -9,6 +9,7 @@
 #define OUTBOARD_JAT_ALIAS_H
 
 #include "base/buf.h"
+#include "base/random.h"
 #include "base/table.h"
 
 struct alias_config {
@@ -16,8 +17,7 @@ struct alias_config {
 	int64_t life_ms; /* after the last use */
 	int64_t busy_ms; /* after the last use it may not make room for another */
 	uint64_t seed[2];
-	uint64_t (*random)(void *context);
-	void *random_context;
+	struct random_source random;
 };
 
 /* A name begins with this. No token does (a key id is a letter or digit), and no domain. */

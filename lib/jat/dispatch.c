@@ -239,13 +239,6 @@ int64_t dispatch_deadline(const struct dispatch *d)
 	return deadline_first(all_ms, sizeof(all_ms) / sizeof(all_ms[0]));
 }
 
-static uint64_t draw(void *context)
-{
-	const struct dispatch *d = context;
-
-	return d->config.random(d->config.context);
-}
-
 static void new_sessions(struct dispatch *d)
 {
 	const struct dispatch_options *o = &d->config.options;
@@ -274,7 +267,7 @@ void dispatch_init(struct dispatch *d, const struct dispatch_config *config,
 	d->balance = balance_new(&(struct balance_config){.policy = config->options.policy,
 		.try_timeout_ms = config->options.try_timeout_ms,
 		.noun = "session",
-		.random = draw,
+		.random = config->random,
 		.ping = ping,
 		.changed = suspects_changed,
 		.context = d});

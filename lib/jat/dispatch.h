@@ -36,7 +36,7 @@ struct dispatch_config {
 	int64_t confirm_ms;	     /* see struct session_config */
 	size_t max_steps, max_bytes; /* of the conversations that are remembered */
 	uint64_t seed[2];
-	uint64_t (*random)(void *context);
+	struct random_source random;
 	/* Another session is the best one, or its presence has changed; NULL: none is there. Only
 	 * called while there is a writer, if the best session is shown. */
 	void (*best)(void *context, const struct session *best, struct turn *turn);

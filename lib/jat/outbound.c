@@ -1,9 +1,5 @@
 #include "jat/outbound.h"
 
-#include <stdio.h>
-
-#define ID_BYTES 16
-
 /* By these three the answer is found. */
 static struct table_key key_of(
 	const struct outbound *o, struct span user, struct span asked, struct span id)
@@ -21,16 +17,15 @@ static struct table_key key_of(
 enum writer_status outbound_request(const struct outbound *o, const struct stanza *s,
 	struct span token, struct span user, struct span asked, struct turn *turn)
 {
-	char id[2 * ID_BYTES + 1];
-	const struct stanza_edit edit = {.to = user, .from = asked, .id = {id, 2 * ID_BYTES}};
+	char id[RANDOM_NAME_CHARS + 1];
+	const struct stanza_edit edit = {
+		.to = user, .from = asked, .id = random_name(o->random, id)};
 	const struct request texts = {
 		.user = s->from, .asked = s->to, .id = s->id, .token = token, .unshared = true};
 	enum writer_status status;
 	struct table_key key;
 	struct request *r;
 
-	snprintf(id, sizeof(id), "%016llx%016llx", (unsigned long long)o->random(o->context),
-		(unsigned long long)o->random(o->context));
 	key = key_of(o, user, asked, edit.id);
 	r = requests_add(o->requests, &key, &texts, turn->now_ms);
 	if (!r)

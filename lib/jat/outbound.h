@@ -15,8 +15,7 @@ struct outbound {
 	struct requests *requests;
 	struct tokens *tokens;
 	struct buf *key; /* scratch */
-	uint64_t (*random)(void *context);
-	void *context;
+	const struct random_source *random;
 };
 
 /* Hand s, a request to A/TOKEN, on; token, user and asked are what tokens_read() gives. Unless it

@@ -486,8 +486,7 @@ static void on_up(void *self, struct turn *turn)
 	marks_up(p->marks, turn->now_ms);
 	audience_up(p->audience, turn);
 	if (tokens_has_reply_domain(&p->tokens) && !p->config.passthrough)
-		route_ask(
-			&p->route, p->config.random(p->config.context), p->config.timeout_ms, turn);
+		route_ask(&p->route, random_draw(&p->config.random), p->config.timeout_ms, turn);
 	session_up(p->dispatch.sessions, turn);
 }
 
@@ -583,13 +582,6 @@ const struct service_ops jatproxy_ops = {.fold = true,
 
 /* Life ------------------------------------------------------------------- */
 
-static uint64_t draw(void *context)
-{
-	const struct jatproxy *p = context;
-
-	return p->config.random(p->config.context);
-}
-
 /* The domains without a share: D's, A's, the targets'. */
 static void new_shares(struct jatproxy *p, const uint64_t seed[2])
 {
@@ -621,7 +613,7 @@ static void new_dispatch(struct jatproxy *p, const uint64_t seed[2])
 		.max_steps = c->max_subscribers,
 		.max_bytes = c->max_pending_bytes,
 		.seed = {seed[0], seed[1]},
-		.random = draw,
+		.random = c->random,
 		.best = best_changed,
 		.context = p};
 	const struct requests_config requests = {.max = c->max_pending,
@@ -645,8 +637,7 @@ static void new_dispatch(struct jatproxy *p, const uint64_t seed[2])
 	p->outbound = (struct outbound){.requests = p->requests,
 		.tokens = &p->tokens,
 		.key = &p->key,
-		.random = c->random,
-		.context = c->context};
+		.random = &c->random};
 }
 
 static void new_tables(struct jatproxy *p, const uint64_t seed[2])
@@ -683,15 +674,14 @@ struct jatproxy *jatproxy_new(const struct jatproxy_config *config)
 	uint64_t seed[2];
 
 	p->config = *config;
-	seed[0] = draw(p);
-	seed[1] = draw(p);
+	seed[0] = random_draw(&config->random);
+	seed[1] = random_draw(&config->random);
 	aliases = alias_table_new(&(struct alias_config){.max = config->max_handles,
 		.max_bytes = config->max_pending_bytes,
 		.life_ms = config->handle_ttl_ms,
 		.busy_ms = config->timeout_ms,
 		.seed = {seed[0], seed[1]},
-		.random = draw,
-		.random_context = p});
+		.random = config->random});
 	tokens_init(&p->tokens, &config->jat, aliases, seed);
 	p->route = (struct route)ROUTE_INIT(p->tokens.own);
 	p->again = new_reader(READER_INDEX_CHILDREN);

@@ -30,7 +30,7 @@ struct jatproxy_config {
 	size_t trusted_count;
 	int64_t handle_ttl_ms;
 	bool grace; /* the predecessor did not stop cleanly and the key survives it */
-	uint64_t (*random)(void *context);
+	struct random_source random;
 	/* A subscription to our presence has begun or ended (for --state-dir); may be NULL. */
 	void (*subscribed)(void *context, bool there, struct span user, struct span address);
 	/* We answer a request ourselves, and its session may answer yet: a mark for it (marks.h),

@@ -107,11 +107,6 @@ static void unrouted(void *context)
 	service_stop(((struct jatservice *)context)->service, EXIT_CONFIG);
 }
 
-static uint64_t draw(void *context)
-{
-	return random_number(&((struct jatservice *)context)->random);
-}
-
 static bool on_reload(void *context, struct turn *turn)
 {
 	struct jatservice *j = context;
@@ -311,7 +306,7 @@ static struct jatproxy *make_proxy(struct jatservice *j)
 		.trusted_count = config->trusted.count,
 		.handle_ttl_ms = 60 * 60 * 1000 + config->timeout_ms,
 		.grace = j->state && state_crashed(j->state) && has_grace(j),
-		.random = draw,
+		.random = {random_number, &j->random},
 		.subscribed = subscribed,
 		.marked = has_grace(j) ? marked : NULL,
 		.unrouted = unrouted,

@@ -559,8 +559,7 @@ static void make(struct applyservice *as)
 			.ready = on_ready,
 			.refused = on_refused,
 			.context = as,
-			.random = random_number,
-			.random_context = &as->random};
+			.random = {random_number, &as->random}};
 
 		as->privilege = privilege_new(&privilege);
 	}

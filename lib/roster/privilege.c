@@ -75,9 +75,9 @@ struct privilege *privilege_new(const struct privilege_config *config)
 	uint64_t seed[2];
 
 	p->config = *config;
-	seed[0] = config->random(config->random_context);
-	seed[1] = config->random(config->random_context);
-	p->run = config->random(config->random_context);
+	seed[0] = random_draw(&config->random);
+	seed[1] = random_draw(&config->random);
+	p->run = random_draw(&config->random);
 	p->queries = table_new(config->max_pending, SIZE_MAX / 4, seed);
 	p->online = table_new(config->max_online, SIZE_MAX / 4, seed);
 	p->users = table_new(config->max_online, SIZE_MAX / 4, seed);

@@ -13,6 +13,7 @@
 #ifndef OUTBOARD_ROSTER_PRIVILEGE_H
 #define OUTBOARD_ROSTER_PRIVILEGE_H
 
+#include "base/random.h"
 #include "roster/apply.h"
 #include "xmpp/turn.h"
 
@@ -40,8 +41,7 @@ struct privilege_config {
 	 * been logged; the owner ends with EXIT_CONFIG. */
 	void (*refused)(void *context);
 	void *context;
-	uint64_t (*random)(void *context);
-	void *random_context;
+	struct random_source random;
 };
 
 struct privilege;

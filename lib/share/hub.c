@@ -17,7 +17,6 @@
 #define OWN_MAX_PER_MEMBER 4096
 #define OWN_TIMEOUT_MS (10 * 60 * 1000)
 #define OWN_MAX_BYTES (64 * 1024 * 1024)
-#define OWN_ID_CHARS 32
 /* RFC 6120 leaves the length open; an id stands in each error that we write. */
 #define ID_MAX_BYTES 1023
 /* How many messages of instances are remembered, so that their errors reach the sender. */
@@ -105,13 +104,6 @@ struct hub {
 struct member_record {
 	struct hub_member *member;
 };
-
-static uint64_t number(void *context)
-{
-	struct hub *h = context;
-
-	return h->config.random(h->config.random_context);
-}
 
 static struct span key_of(struct hub *h, struct span a, struct span b, struct span c)
 {
@@ -594,7 +586,7 @@ static void own_removed(void *context, struct request *r, int64_t now_ms)
 static void own_request(struct hub *h, struct hub_member *m, const struct stanza *stanza,
 	struct span from, struct turn *turn)
 {
-	char id[OWN_ID_CHARS + 1];
+	char id[RANDOM_NAME_CHARS + 1];
 	struct stanza_edit edit = {.from = from};
 	struct request texts = {.user = stanza->from, .asked = stanza->to, .id = stanza->id};
 	struct table_key key;
@@ -602,9 +594,7 @@ static void own_request(struct hub *h, struct hub_member *m, const struct stanza
 	struct own_request *own;
 	enum writer_status status = WRITER_FULL;
 
-	snprintf(id, sizeof(id), "%016llx%016llx", (unsigned long long)number(h),
-		(unsigned long long)number(h));
-	edit.id = span_of(id);
+	edit.id = random_name(&h->config.random, id);
 	key = requests_key(h->own, key_of(h, stanza->to, from, edit.id));
 	if (m->own_count < OWN_MAX_PER_MEMBER)
 		r = requests_add(h->own, &key, &texts, turn->now_ms);
@@ -830,13 +820,13 @@ struct hub *hub_new(const struct hub_config *config)
 	uint64_t seed[2];
 
 	h->config = *config;
-	seed[0] = number(h);
-	seed[1] = number(h);
+	seed[0] = random_draw(&config->random);
+	seed[1] = random_draw(&config->random);
 	LIST_INIT(&h->members);
 	h->balance = balance_new(&(struct balance_config){.policy = config->policy,
 		.try_timeout_ms = config->try_timeout_ms,
 		.noun = "instance",
-		.random = number,
+		.random = config->random,
 		.ping = ping,
 		.changed = suspects_changed,
 		.context = h});

@@ -16,6 +16,7 @@
 #ifndef OUTBOARD_SHARE_HUB_H
 #define OUTBOARD_SHARE_HUB_H
 
+#include "base/random.h"
 #include "server/service.h"
 #include "xmpp/balance.h"
 
@@ -35,8 +36,7 @@ struct hub_config {
 	/* Whether the output of an instance is so full that it should get nothing new. */
 	bool (*congested)(void *context, void *port);
 	void *context;
-	uint64_t (*random)(void *context);
-	void *random_context;
+	struct random_source random;
 };
 
 struct hub;

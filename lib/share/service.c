@@ -345,8 +345,7 @@ static struct hub *make_hub(struct shareservice *s)
 		.trusted = s->trusted,
 		.trusted_count = config->trusted.count,
 		.congested = congested,
-		.random = random_number,
-		.random_context = &s->random});
+		.random = {random_number, &s->random}});
 }
 
 static void warn_cleartext(const struct listen_socket *l)

@@ -38,7 +38,7 @@ struct balance {
 struct balance *balance_new(const struct balance_config *config)
 {
 	struct balance *b = xcalloc(1, sizeof(*b));
-	uint64_t seed[2] = {config->random(config->context), config->random(config->context)};
+	uint64_t seed[2] = {random_draw(&config->random), random_draw(&config->random)};
 
 	b->config = *config;
 	TAILQ_INIT(&b->workers);
@@ -303,7 +303,7 @@ bool worker_is_pong(const struct worker *w, struct span id)
 static bool ping(struct balance *b, struct worker *w, struct turn *turn)
 {
 	snprintf(w->ping_id, sizeof(w->ping_id), "%016llx",
-		(unsigned long long)b->config.random(b->config.context));
+		(unsigned long long)random_draw(&b->config.random));
 	if (b->config.ping && b->config.ping(b->config.context, w, turn) == WRITER_FULL)
 		return false;
 	w->ping_interval_ms *= 2;
@@ -357,7 +357,7 @@ static bool allowed(const struct balance_query *q, const struct worker *w)
 
 static size_t random_below(struct balance *b, size_t n)
 {
-	return (size_t)(b->config.random(b->config.context) % n);
+	return (size_t)(random_draw(&b->config.random) % n);
 }
 
 /* The i-th of the workers that are allowed. */

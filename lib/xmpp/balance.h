@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "base/random.h"
 #include "xmpp/turn.h"
 
 /* In the order of "random|round-robin|least-pending|sticky". */
@@ -64,7 +65,7 @@ struct balance_config {
 	enum balance_policy policy;
 	int64_t try_timeout_ms; /* 0: no worker is ever suspect */
 	const char *noun;	/* for the log: "session" */
-	uint64_t (*random)(void *context);
+	struct random_source random;
 	/* Write the ping w->ping_id to a worker. WRITER_FULL: it is tried again. May be NULL. */
 	enum writer_status (*ping)(void *context, const struct worker *w, struct turn *turn);
 	/* A worker has become suspect, has come, or is well again, so that requests of suspects may

@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 			.timeout_ms = 1000,
 			.max_pending = 1000,
 			.max_pending_bytes = 1000000,
-			.random = no_random};
+			.random = {no_random, NULL}};
 		struct delegate *d = delegate_new(&config);
 
 		disco_init(&own);

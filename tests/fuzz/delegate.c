@@ -370,8 +370,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		.hand = hand,
 		.over = over,
 		.helper = w,
-		.random = draw,
-		.random_context = w});
+		.random = {draw, w}});
 	w->up = true;
 	rules(w);
 	turn = turn_of(w);

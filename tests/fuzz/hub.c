@@ -323,8 +323,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		.max_addresses = 16,
 		.user_pending = 48,
 		.congested = congested,
-		.random = next_random,
-		.random_context = m});
+		.random = {next_random, m}});
 	for (size_t i = 1; i < n; i++)
 		step(m, bytes[i]);
 	finish(m);

@@ -435,7 +435,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		.user_pending = 8,
 		.domain_pending = 6,
 		.handle_ttl_ms = 60000,
-		.random = draw,
+		.random = {draw, w},
 		.marked = marked,
 		.unrouted = unrouted,
 		.context = w,

@@ -291,8 +291,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		.over = over,
 		.tell = tell,
 		.helper = w,
-		.random = draw,
-		.random_context = w});
+		.random = {draw, w}});
 	w->up = true;
 	turn = turn_of(w);
 	manage_ops.up(w->m, &turn);

@@ -38,7 +38,7 @@ static void begin(void)
 		.timeout_ms = 30000,
 		.max_pending = 100,
 		.max_pending_bytes = 100000,
-		.random = on_random};
+		.random = {on_random, NULL}};
 
 	disco_init(&own);
 	buf_init(&out, BUF_NO_MAX);
