@@ -19,6 +19,7 @@
 # make versions     put the table of tests/data/versions into README
 # make dist         build/outboard-VERSION.tar.gz, reproducible (SOURCE_DATE_EPOCH)
 # make deb          build/deb/*.deb (Debian; wants .ci/install-deps check)
+# make sizes        full tables at default options, all due at once: each request has one answer
 # make soak         programs, clients and server killed at random under load (SOAK_REQUESTS, SOAK_SEED)
 # make installcheck the filter part of the suite against the installed programs
 # make check-32     the same with 32-bit programs (x86), see below
@@ -218,6 +219,11 @@ bench-programs: $(BENCH)
 bench: programs bench-programs
 	$(Q)BUILD=$(BUILD) tests/bench/run
 
+# Takes some minutes: it waits for the default deadlines.
+sizes: programs
+	$(Q)dir=$$(mktemp -d) && cd "$$dir" && PATH=$(abspath $(BUILD))/bin:$$PATH PYTHONDONTWRITEBYTECODE=1 \
+		python3 $(CURDIR)/tests/tools/defaultsizes.py; status=$$?; rm -rf "$$dir"; exit $$status
+
 # Ends by itself, but takes long: 200 000 requests. Settings: SOAK_REQUESTS, SOAK_SEED.
 soak: programs
 	$(Q)BUILD=$(BUILD) tests/soak/run
@@ -356,5 +362,5 @@ FORCE:
 .PHONY: all programs check demo check-now demo-now check-32 check-servers check-filters check-unit valgrind installcheck bench bench-programs bench-servers \
 	fuzz fuzz-programs fuzz-merge lint lint-quick lint-format lint-rooms lint-shell lint-man lint-headers \
 	lint-mains lint-tidy \
-	format completions picture install uninstall dist deb soak clean FORCE
+	format completions picture install uninstall dist deb sizes soak clean FORCE
 .SECONDARY:

@@ -149,21 +149,14 @@ static enum writer_status write_to(
 	return status;
 }
 
-static bool takes_new(const struct hub *h, const struct hub_member *m)
+static bool is_open(const struct hub_member *m)
 {
-	return m && !m->ending && !m->stuck && !h->config.congested(h->config.context, m->port);
+	return m && !m->ending && !m->stuck;
 }
 
-struct exclusion {
-	const struct hub *hub;
-	const struct request *tried; /* NULL: a new request */
-};
-
-static bool excluded(const void *context, const struct worker *w)
+static bool has_no_room(const struct hub *h, const struct hub_member *m)
 {
-	const struct exclusion *x = context;
-
-	return !takes_new(x->hub, w->owner) || (x->tried && requests_tried(x->tried, w));
+	return h->config.congested(h->config.context, m->port);
 }
 
 /* What a choice is for. */
@@ -171,12 +164,28 @@ struct choice {
 	const struct request *tried; /* NULL: something new */
 	struct span sender, recipient;
 	bool sticky; /* whatever the policy is */
+	bool waits;  /* also for an instance whose output has no room now */
 };
+
+struct exclusion {
+	const struct hub *hub;
+	const struct choice *choice;
+};
+
+static bool excluded(const void *context, const struct worker *w)
+{
+	const struct exclusion *x = context;
+	const struct hub_member *m = w->owner;
+	const struct request *tried = x->choice->tried;
+
+	return !is_open(m) || (has_no_room(x->hub, m) && !x->choice->waits) ||
+	       (tried && requests_tried(tried, w));
+}
 
 static struct worker *choose_at(
 	struct hub *h, const struct choice *choice, enum balance_tier tier, int64_t now_ms)
 {
-	struct exclusion x = {h, choice->tried};
+	struct exclusion x = {h, choice};
 	struct balance_query query = {
 		.user = h->config.sticky_by == HUB_BY_SENDER ? choice->sender : choice->recipient,
 		.sticky = choice->sticky,
@@ -211,7 +220,7 @@ static void refuse_unchosen(struct hub *h, const struct stanza *stanza, struct t
 	bool any = false;
 
 	LIST_FOREACH(m, &h->members, of_hub)
-	any |= !m->ending && !m->stuck;
+	any |= is_open(m);
 	if (any)
 		refuse(h, stanza, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 	else
@@ -308,12 +317,15 @@ bool hub_is_draining(const struct hub *h)
 
 /* Requests from the server ---------------------------------------------------- */
 
+/* We owe r an answer, so a full output is no reason to refuse it: hand() waits for room. */
 static struct worker *choose_again(
 	void *context, const struct request *r, enum balance_tier tier, int64_t now_ms)
 {
 	struct choice choice = {.tried = r, .sender = r->user, .recipient = r->asked};
+	struct worker *w = choose_at(context, &choice, tier, now_ms);
 
-	return choose_at(context, &choice, tier, now_ms);
+	choice.waits = true;
+	return w ? w : choose_at(context, &choice, tier, now_ms);
 }
 
 static enum writer_status hand(
@@ -323,6 +335,8 @@ static enum writer_status hand(
 	struct stanza stanza;
 
 	(void)turn;
+	if (has_no_room(h, w->owner))
+		return WRITER_FULL;
 	if (!reader_one(h->reader, r->stanza, &stanza))
 		return WRITER_TOO_LARGE;
 	return write_to(w->owner, &stanza, &STANZA_KEEP);
@@ -789,6 +803,7 @@ static void make_tables(struct hub *h, const uint64_t seed[2])
 		.trusted_count = c->trusted_count,
 		.seed = {seed[0], seed[1]}});
 	h->requests = requests_new(&(struct requests_config){.max = c->max_pending,
+		.workers_apart = true,
 		.max_bytes = c->max_pending_bytes,
 		.seed = {seed[0], seed[1]},
 		.timeout_ms = c->timeout_ms,

@@ -10,6 +10,9 @@
 /* Of a request that is owed an answer: before all others. */
 #define OWED_MS INT64_MIN
 
+/* How often it is tried again to hand on what has no room, where outputs are apart. */
+#define ROOM_MS 50
+
 /* A stanza of ours that did not fit, and belongs to no request. */
 struct debt {
 	STAILQ_ENTRY(debt) next;
@@ -461,10 +464,13 @@ static bool advance(struct requests *t, struct request *r, struct turn *turn)
 		if (w)
 			status = hand_again(t, r, w, turn);
 	}
-	if (status == WRITER_FULL)
+	if (status == WRITER_FULL && !t->config.workers_apart)
 		return false;
-	r->again = r->hedge = false;
 	table_deadline_set(t->open, table_entry_of(r), r->deadline_ms);
+	if (status == WRITER_FULL)
+		wake(t, r, turn->now_ms + ROOM_MS);
+	else
+		r->again = r->hedge = false;
 	return true;
 }
 

@@ -85,6 +85,9 @@ struct requests_config {
 	struct balance *balance; /* borrowed; NULL: no request has a worker */
 	struct shares *shares;	 /* borrowed; NULL: none */
 	void *chooser;		 /* the context of choose and doubted; NULL: context */
+	/* Workers have outputs of their own: what has no room in one waits, while the rest goes on.
+	 */
+	bool workers_apart;
 	/* Another worker for r of this tier that has not had it yet (requests_tried()), or NULL. */
 	struct worker *(*choose)(
 		void *context, const struct request *r, enum balance_tier tier, int64_t now_ms);
