@@ -10,6 +10,7 @@
 #include "xmpp/writer.h"
 
 #define ADVERTS_MAX 64
+#define OF_HOST_MAX 8
 #define ADVERT_MAX_BYTES (64 * 1024)
 
 struct advert {
@@ -78,22 +79,33 @@ static const struct xml_node *advertised(const struct stanza *message)
 		       : NULL;
 }
 
-/* The advertisement that this one replaces. */
-static struct advert *older(struct adverts *a, struct span host, struct span text, bool privilege)
+/* The advertisement that this one replaces: of each host one <privilege/> is kept, and each
+ * different <delegation/> as far as there is room. *full: there is none, and nothing of this host
+ * could go. */
+static struct advert *older(
+	struct adverts *a, struct span host, struct span text, bool privilege, bool *full)
 {
-	struct advert *advert;
+	struct advert *advert, *oldest = NULL;
+	size_t of_host = 0;
 
 	TAILQ_FOREACH(advert, &a->list, next)
-	if (advert->privilege == privilege && span_equal(advert->host, host) &&
-		(privilege || span_equal(advert->message, text)))
-		return advert;
-	return NULL;
+	{
+		if (!span_equal(advert->host, host))
+			continue;
+		if (advert->privilege == privilege &&
+			(privilege || span_equal(advert->message, text)))
+			return advert;
+		oldest = oldest ? oldest : advert;
+		of_host++;
+	}
+	*full = a->count == ADVERTS_MAX && !oldest;
+	return of_host == OF_HOST_MAX || a->count == ADVERTS_MAX ? oldest : NULL;
 }
 
 bool adverts_note(struct adverts *a, const struct stanza *message)
 {
 	const struct xml_node *payload = advertised(message);
-	bool privilege = payload && span_is(payload->name, "privilege");
+	bool privilege = payload && span_is(payload->name, "privilege"), full = false;
 	struct advert *advert;
 	struct writer w;
 
@@ -105,9 +117,9 @@ bool adverts_note(struct adverts *a, const struct stanza *message)
 		return true;
 	const struct span parts[] = {message->from, buf_span(&a->text)};
 
-	advert = older(a, parts[0], parts[1], privilege);
-	if (!advert && a->count == ADVERTS_MAX)
-		advert = TAILQ_FIRST(&a->list);
+	advert = older(a, parts[0], parts[1], privilege, &full);
+	if (full)
+		return true;
 	if (advert)
 		drop(a, advert);
 	advert = xcalloc(1, sizeof(*advert) + parts[0].n + parts[1].n);

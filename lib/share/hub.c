@@ -6,27 +6,16 @@
 
 #include "base/deadline.h"
 #include "base/err.h"
-#include "base/table.h"
 #include "share/adverts.h"
+#include "share/key.h"
+#include "share/origins.h"
+#include "share/own.h"
 #include "xmpp/jid.h"
 #include "xmpp/reader.h"
 #include "xmpp/requests.h"
-#include "xmpp/stanza-error.h"
 
-/* Requests of the instances' own. */
-#define OWN_MAX_PER_MEMBER 4096
-#define OWN_TIMEOUT_MS (10 * 60 * 1000)
-#define OWN_MAX_BYTES (64 * 1024 * 1024)
 /* RFC 6120 leaves the length open; an id stands in each error that we write. */
 #define ID_MAX_BYTES 1023
-/* How many messages of instances are remembered, so that their errors reach the sender. */
-#define SENT_MS (5 * 60 * 1000)
-#define SENT_MAX 20000
-#define SENT_MAX_BYTES (16 * 1024 * 1024)
-#define ADDRESSES_MAX_BYTES (64 * 1024 * 1024)
-/* Addresses are kept until room is needed: the oldest goes first. */
-#define ADDRESS_MS (INT64_C(30) * 24 * 3600 * 1000)
-
 enum counter {
 	COUNT_REQUESTS,
 	COUNT_ANSWERS,
@@ -66,21 +55,13 @@ static const struct metric_name counter_names[COUNTERS] = {
 	[COUNT_UNDELIVERED] = METRIC_DROPPED("undelivered"),
 };
 
-/* An instance's own open request: the record behind struct request. */
-struct own_request {
-	struct hub_member *member;
-	LIST_ENTRY(own_request) of_member;
-	struct request *request;
-};
-
 struct hub_member {
 	LIST_ENTRY(hub_member) of_hub;
 	struct worker *worker;
-	struct writer *writer;
+	struct outlet outlet;
+	struct own_asker asker;
 	void *port;
-	bool ending, stuck;
-	LIST_HEAD(, own_request) own;
-	size_t own_count;
+	bool ending;
 };
 
 struct hub {
@@ -90,31 +71,14 @@ struct hub {
 	struct balance *balance;
 	struct shares *shares;
 	struct requests *requests; /* from the server, at the instances */
-	struct requests *own;	   /* from the instances, at the server */
-	struct table *sent;	   /* messages of instances: (to, from, id) -> member */
-	struct table *addresses;   /* bare JIDs that instances have sent presence to -> member */
+	struct own *own;	   /* from the instances, at the server */
+	struct origins *origins;   /* of messages and presence, members */
 	struct adverts *adverts;
 	struct reader *reader; /* for stanzas that are handed on again */
 	struct buf key, folded, asked;
 	bool draining;
 	uint64_t counters[COUNTERS];
 };
-
-/* What stands in the records of sent and addresses. */
-struct member_record {
-	struct hub_member *member;
-};
-
-static struct span key_of(struct hub *h, struct span a, struct span b, struct span c)
-{
-	buf_reset(&h->key);
-	buf_append_span(&h->key, a);
-	buf_append_char(&h->key, '\0');
-	buf_append_span(&h->key, b);
-	buf_append_char(&h->key, '\0');
-	buf_append_span(&h->key, c);
-	return buf_span(&h->key);
-}
 
 /* The address as a server would normalise it; in *out if that differs. */
 static struct span folded(struct span jid, struct buf *out)
@@ -139,19 +103,9 @@ static enum writer_status write_to_server(
 
 /* Instances ----------------------------------------------------------------- */
 
-/* Write to an instance. A full output means that the instance does not read. */
-static enum writer_status write_to(
-	struct hub_member *m, const struct stanza *stanza, const struct stanza_edit *edit)
-{
-	enum writer_status status = writer_stanza(m->writer, stanza, edit);
-
-	m->stuck |= status == WRITER_FULL;
-	return status;
-}
-
 static bool is_open(const struct hub_member *m)
 {
-	return m && !m->ending && !m->stuck;
+	return m && !m->ending && !m->outlet.stuck;
 }
 
 static bool has_no_room(const struct hub *h, const struct hub_member *m)
@@ -229,7 +183,7 @@ static void refuse_unchosen(struct hub *h, const struct stanza *stanza, struct t
 
 static void tell_advert(void *context, const struct stanza *stanza)
 {
-	write_to(context, stanza, &STANZA_KEEP);
+	outlet_write(context, stanza, &STANZA_KEEP);
 }
 
 struct hub_member *hub_join(struct hub *h, struct writer *writer, void *port, struct turn *turn)
@@ -246,42 +200,21 @@ struct hub_member *hub_join(struct hub *h, struct writer *writer, void *port, st
 		taken |= hub_number(other) == n;
 	} while (taken && ++n);
 	snprintf(name, sizeof(name), "%u", n);
-	m->writer = writer;
+	m->outlet.writer = writer;
+	m->asker.outlet = &m->outlet;
 	m->port = port;
-	LIST_INIT(&m->own);
 	m->worker = worker_add(h->balance, span_of(name), 0, turn->now_ms);
 	m->worker->owner = m;
 	LIST_INSERT_HEAD(&h->members, m, of_hub);
 	h->members_count++;
-	adverts_each(h->adverts, tell_advert, m);
+	adverts_each(h->adverts, tell_advert, &m->outlet);
 	return m;
-}
-
-static bool is_of_member(void *context, struct table_entry *e)
-{
-	return ((struct member_record *)table_record(e))->member == context;
-}
-
-static void forget_member(struct table *t, struct hub_member *m)
-{
-	size_t count;
-	struct table_entry **all = table_gather(t, is_of_member, m, &count);
-
-	for (size_t i = 0; i < count; i++)
-		table_remove(t, all[i]);
-	free(all);
 }
 
 void hub_part(struct hub *h, struct hub_member *m, struct turn *turn)
 {
-	struct own_request *own;
-
-	while ((own = LIST_FIRST(&m->own))) {
-		LIST_REMOVE(own, of_member);
-		requests_forget(h->own, own->request);
-	}
-	forget_member(h->sent, m);
-	forget_member(h->addresses, m);
+	own_forget(h->own, &m->asker);
+	origins_forget(h->origins, m);
 	LIST_REMOVE(m, of_hub);
 	h->members_count--;
 	requests_worker_left(h->requests, m->worker, turn->now_ms);
@@ -302,12 +235,12 @@ bool hub_is_ending(const struct hub_member *m)
 
 size_t hub_load(const struct hub_member *m)
 {
-	return m->worker->load + m->own_count;
+	return m->worker->load + m->asker.count;
 }
 
 bool hub_is_stuck(const struct hub_member *m)
 {
-	return m->stuck;
+	return m->outlet.stuck;
 }
 
 bool hub_is_draining(const struct hub *h)
@@ -339,7 +272,7 @@ static enum writer_status hand(
 		return WRITER_FULL;
 	if (!reader_one(h->reader, r->stanza, &stanza))
 		return WRITER_TOO_LARGE;
-	return write_to(w->owner, &stanza, &STANZA_KEEP);
+	return outlet_write(&((struct hub_member *)w->owner)->outlet, &stanza, &STANZA_KEEP);
 }
 
 static enum writer_status hand_back(
@@ -385,8 +318,8 @@ static struct span without_spaces_behind(struct span s)
 static void hand_first(struct hub *h, const struct table_key *key, const struct stanza *stanza,
 	struct hub_member *m, struct turn *turn)
 {
-	size_t at = buf_length(m->writer->out);
-	enum writer_status status = write_to(m, stanza, &STANZA_KEEP);
+	size_t at = buf_length(m->outlet.writer->out);
+	enum writer_status status = outlet_write(&m->outlet, stanza, &STANZA_KEEP);
 	struct request texts = {.user = stanza->from,
 		.asked = stanza->to,
 		.id = stanza->id,
@@ -394,10 +327,11 @@ static void hand_first(struct hub *h, const struct table_key *key, const struct 
 	struct request *r = NULL;
 
 	if (status == WRITER_OK) {
-		texts.stanza = without_spaces_behind(span_from(buf_span(m->writer->out), at));
+		texts.stanza =
+			without_spaces_behind(span_from(buf_span(m->outlet.writer->out), at));
 		r = requests_add(h->requests, key, &texts, turn->now_ms);
 		if (!r)
-			writer_take_back(m->writer);
+			writer_take_back(m->outlet.writer);
 	}
 	if (r) {
 		requests_handed(h->requests, r, m->worker, turn->now_ms);
@@ -419,7 +353,7 @@ static void on_request(struct hub *h, const struct stanza *stanza, struct turn *
 		refuse(h, stanza, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 		return;
 	}
-	key = requests_key(h->requests, key_of(h, stanza->from, asked, stanza->id));
+	key = requests_key(h->requests, share_key(&h->key, stanza->from, asked, stanza->id));
 	if (!requests_may_add(h->requests, &key)) {
 		refuse(h, stanza, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 		return;
@@ -431,23 +365,10 @@ static void on_request(struct hub *h, const struct stanza *stanza, struct turn *
 		refuse_unchosen(h, stanza, turn);
 }
 
-/* The server's answer to an instance's own request. */
-static void on_answer(struct hub *h, const struct stanza *stanza, struct turn *turn)
-{
-	struct table_key key =
-		requests_key(h->own, key_of(h, stanza->from, stanza->to, stanza->id));
-	struct request *r = stanza->id.n ? requests_find(h->own, &key) : NULL;
-
-	if (r)
-		requests_deliver(h->own, r, stanza, turn);
-	else
-		h->counters[COUNT_STRAY]++;
-}
-
 static void on_iq(struct hub *h, const struct stanza *stanza, struct turn *turn)
 {
 	if (stanza_is_answer(stanza))
-		on_answer(h, stanza, turn);
+		h->counters[COUNT_STRAY] += !own_answer(h->own, stanza, turn);
 	else if (stanza->refusal)
 		refuse(h, stanza, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	else if (!stanza_iq_valid(stanza) || stanza->id.n > ID_MAX_BYTES)
@@ -458,26 +379,10 @@ static void on_iq(struct hub *h, const struct stanza *stanza, struct turn *turn)
 
 /* Messages and presence from the server ----------------------------------------- */
 
-/* The instance that has sent the message of which this is the error; NULL. */
-static struct hub_member *sender_of(struct hub *h, const struct stanza *error)
-{
-	struct table_entry *e;
-	struct hub_member *m;
-
-	if (error->type != TYPE_ERROR || !error->id.n)
-		return NULL;
-	e = table_find(h->sent, key_of(h, error->from, error->to, error->id));
-	if (!e)
-		return NULL;
-	m = ((struct member_record *)table_record(e))->member;
-	table_remove(h->sent, e);
-	return m;
-}
-
 static void hand_message(
 	struct hub *h, const struct stanza *stanza, struct hub_member *m, struct turn *turn)
 {
-	switch (write_to(m, stanza, &STANZA_KEEP)) {
+	switch (outlet_write(&m->outlet, stanza, &STANZA_KEEP)) {
 	case WRITER_OK:
 		h->counters[COUNT_MESSAGES]++;
 		break;
@@ -491,13 +396,13 @@ static void hand_message(
 
 static void on_message(struct hub *h, const struct stanza *stanza, struct turn *turn)
 {
-	struct hub_member *m = sender_of(h, stanza);
+	struct hub_member *m = origins_take_message(h->origins, stanza);
 
 	if (stanza->refusal) {
 		refuse(h, stanza, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	} else if (!m && adverts_note(h->adverts, stanza)) {
 		LIST_FOREACH(m, &h->members, of_hub)
-		write_to(m, stanza, &STANZA_KEEP);
+		outlet_write(&m->outlet, stanza, &STANZA_KEEP);
 	} else if (m || (m = choose_sticky(h, stanza, turn->now_ms))) {
 		hand_message(h, stanza, m, turn);
 	} else if (stanza->type == TYPE_ERROR) {
@@ -509,7 +414,7 @@ static void on_message(struct hub *h, const struct stanza *stanza, struct turn *
 
 static void hand_presence(struct hub *h, const struct stanza *stanza, struct hub_member *m)
 {
-	if (m && write_to(m, stanza, &STANZA_KEEP) == WRITER_OK)
+	if (m && outlet_write(&m->outlet, stanza, &STANZA_KEEP) == WRITER_OK)
 		h->counters[COUNT_PRESENCES]++;
 	else
 		h->counters[COUNT_UNDELIVERED]++;
@@ -518,17 +423,17 @@ static void hand_presence(struct hub *h, const struct stanza *stanza, struct hub
 /* To each instance that has sent presence to that address, because it may have subscribed there. */
 static void on_presence(struct hub *h, const struct stanza *stanza, struct turn *turn)
 {
-	struct table_entry *e;
+	const struct origin *origin;
 
 	if (stanza->refusal) {
 		h->counters[COUNT_UNDELIVERED]++;
 		return;
 	}
-	e = table_find(h->addresses, folded(jid_bare(stanza->from), &h->folded));
-	if (!e)
+	origin = origins_find(h->origins, folded(jid_bare(stanza->from), &h->folded));
+	if (!origin)
 		hand_presence(h, stanza, choose_sticky(h, stanza, turn->now_ms));
-	for (; e; e = table_find_next(h->addresses, e))
-		hand_presence(h, stanza, ((struct member_record *)table_record(e))->member);
+	for (; origin; origin = origins_next(h->origins, origin))
+		hand_presence(h, stanza, origin->instance);
 }
 
 static void hub_stanza(void *self, const struct stanza *stanza, struct turn *turn)
@@ -547,95 +452,12 @@ static void hub_stanza(void *self, const struct stanza *stanza, struct turn *tur
 
 /* What instances write ------------------------------------------------------------ */
 
-/* Answer an instance's stanza with an error, to the instance. */
-static void refuse_member(
-	struct hub_member *m, const struct stanza *stanza, enum stanza_error e, const char *text)
-{
-	m->stuck |= stanza_error_reply(m->writer, stanza, e, text) == WRITER_FULL;
-}
-
-static enum writer_status own_answer(
-	void *context, struct request *r, const struct stanza *stanza, struct turn *turn)
-{
-	struct own_request *own = request_extra(r);
-	struct stanza_edit edit = {.id = r->id};
-
-	(void)context;
-	(void)turn;
-	return write_to(own->member, stanza, &edit);
-}
-
-static enum writer_status own_error(
-	void *context, struct request *r, enum stanza_error e, struct turn *turn)
-{
-	struct own_request *own = request_extra(r);
-	enum writer_status status =
-		stanza_error_send(own->member->writer, "iq", r->user, r->asked, r->id, e, NULL);
-
-	(void)context;
-	(void)turn;
-	own->member->stuck |= status == WRITER_FULL;
-	return status;
-}
-
-static void own_ending(void *context, struct request *r, enum request_end end, int64_t now_ms)
-{
-	(void)context;
-	(void)r;
-	(void)end;
-	(void)now_ms;
-}
-
-static void own_removed(void *context, struct request *r, int64_t now_ms)
-{
-	struct own_request *own = request_extra(r);
-
-	(void)context;
-	(void)now_ms;
-	LIST_REMOVE(own, of_member);
-	own->member->own_count--;
-}
-
-/* A get or set of an instance: on to the server under an id of ours. */
-static void own_request(struct hub *h, struct hub_member *m, const struct stanza *stanza,
-	struct span from, struct turn *turn)
-{
-	char id[RANDOM_NAME_CHARS + 1];
-	struct stanza_edit edit = {.from = from};
-	struct request texts = {.user = stanza->from, .asked = stanza->to, .id = stanza->id};
-	struct table_key key;
-	struct request *r = NULL;
-	struct own_request *own;
-	enum writer_status status = WRITER_FULL;
-
-	edit.id = random_name(&h->config.random, id);
-	key = requests_key(h->own, key_of(h, stanza->to, from, edit.id));
-	if (m->own_count < OWN_MAX_PER_MEMBER)
-		r = requests_add(h->own, &key, &texts, turn->now_ms);
-	if (r)
-		status = write_to_server(turn, stanza, &edit);
-	if (status != WRITER_OK) {
-		if (r)
-			requests_forget(h->own, r);
-		refuse_member(m, stanza,
-			status == WRITER_TOO_LARGE ? ERROR_POLICY_VIOLATION
-						   : ERROR_RESOURCE_CONSTRAINT,
-			NULL);
-		return;
-	}
-	own = request_extra(r);
-	own->request = r;
-	own->member = m;
-	LIST_INSERT_HEAD(&m->own, own, of_member);
-	m->own_count++;
-	h->counters[COUNT_OWN]++;
-}
-
 /* An instance's answer: to the request it was asked. */
 static void own_reply(struct hub *h, struct hub_member *m, const struct stanza *stanza,
 	struct span from, struct turn *turn)
 {
-	struct table_key key = requests_key(h->requests, key_of(h, stanza->to, from, stanza->id));
+	struct table_key key =
+		requests_key(h->requests, share_key(&h->key, stanza->to, from, stanza->id));
 	struct request *r = stanza->id.n ? requests_find(h->requests, &key) : NULL;
 
 	for (; r; r = requests_next(h->requests, r)) {
@@ -655,48 +477,12 @@ static void own_iq(struct hub *h, struct hub_member *m, const struct stanza *sta
 	if (stanza_is_answer(stanza))
 		own_reply(h, m, stanza, from, turn);
 	else if (stanza->refusal)
-		refuse_member(m, stanza, ERROR_POLICY_VIOLATION, "larger than --max-stanza-bytes");
+		outlet_refuse(&m->outlet, stanza, ERROR_POLICY_VIOLATION,
+			"larger than --max-stanza-bytes");
 	else if (!stanza_iq_valid(stanza))
-		refuse_member(m, stanza, ERROR_BAD_REQUEST, NULL);
+		outlet_refuse(&m->outlet, stanza, ERROR_BAD_REQUEST, NULL);
 	else
-		own_request(h, m, stanza, from, turn);
-}
-
-static struct table_entry *record_member(
-	struct table *t, struct span key, size_t max, int64_t deadline_ms, struct hub_member *m)
-{
-	struct table_entry *e;
-
-	while (table_count(t) >= max)
-		table_remove(t, table_earliest(t));
-	while (!(e = table_add(t, key, sizeof(struct member_record), deadline_ms)) &&
-		table_count(t))
-		table_remove(t, table_earliest(t));
-	if (e)
-		((struct member_record *)table_record(e))->member = m;
-	return e;
-}
-
-static void note_message(struct hub *h, struct hub_member *m, const struct stanza *stanza,
-	struct span from, int64_t now_ms)
-{
-	if (stanza->id.n && stanza->id.n <= ID_MAX_BYTES && stanza->type != TYPE_ERROR)
-		record_member(h->sent, key_of(h, stanza->to, from, stanza->id), SENT_MAX,
-			now_ms + SENT_MS, m);
-}
-
-static void note_address(
-	struct hub *h, struct hub_member *m, const struct stanza *stanza, int64_t now_ms)
-{
-	struct span bare = folded(jid_bare(stanza->to), &h->asked);
-	struct table_entry *e = table_find(h->addresses, bare);
-
-	while (e && !is_of_member(m, e))
-		e = table_find_next(h->addresses, e);
-	if (e)
-		table_deadline_set(h->addresses, e, now_ms + ADDRESS_MS);
-	else
-		record_member(h->addresses, bare, h->config.max_addresses, now_ms + ADDRESS_MS, m);
+		h->counters[COUNT_OWN] += own_ask(h->own, &m->asker, stanza, from, turn);
 }
 
 /* A message or presence: on to the server. */
@@ -709,7 +495,7 @@ static void pass_on(struct hub *h, struct hub_member *m, const struct stanza *st
 
 	if (status != WRITER_OK) {
 		if (stanza->kind == STANZA_MESSAGE)
-			refuse_member(m, stanza,
+			outlet_refuse(&m->outlet, stanza,
 				status == WRITER_FULL ? ERROR_RESOURCE_CONSTRAINT
 						      : ERROR_POLICY_VIOLATION,
 				NULL);
@@ -717,9 +503,10 @@ static void pass_on(struct hub *h, struct hub_member *m, const struct stanza *st
 		return;
 	}
 	if (stanza->kind == STANZA_MESSAGE)
-		note_message(h, m, stanza, from, turn->now_ms);
+		origins_note_message(h->origins, m, stanza, from, turn->now_ms);
 	else
-		note_address(h, m, stanza, turn->now_ms);
+		origins_note_address(
+			h->origins, m, folded(jid_bare(stanza->to), &h->asked), turn->now_ms);
 }
 
 /* What an instance sends to its own domain comes back to it, as from a server: a component checks
@@ -734,7 +521,7 @@ static void turn_back(
 		m->ending = true;
 	else if (stanza_is_answer(stanza) && worker_is_pong(m->worker, stanza->id))
 		return;
-	else if (stanza->refusal || write_to(m, stanza, &STANZA_KEEP) != WRITER_OK)
+	else if (stanza->refusal || outlet_write(&m->outlet, stanza, &STANZA_KEEP) != WRITER_OK)
 		h->counters[COUNT_UNDELIVERED]++;
 }
 
@@ -775,10 +562,10 @@ static enum writer_status ping(void *context, const struct worker *w, struct tur
 	buf_append_span(&h->key, h->config.domain);
 	buf_append_char(&h->key, '/');
 	buf_append_span(&h->key, span_of(w->ping_id));
-	writer_start(
-		m->writer, "iq", "get", span_of(w->ping_id), h->config.domain, buf_span(&h->key));
-	writer_raw(m->writer, "><ping xmlns='" NS_PING "'/></iq>");
-	m->stuck |= writer_end(m->writer) == WRITER_FULL;
+	writer_start(m->outlet.writer, "iq", "get", span_of(w->ping_id), h->config.domain,
+		buf_span(&h->key));
+	writer_raw(m->outlet.writer, "><ping xmlns='" NS_PING "'/></iq>");
+	outlet_wrote(&m->outlet, writer_end(m->outlet.writer));
 	return WRITER_OK;
 }
 
@@ -815,18 +602,8 @@ static void make_tables(struct hub *h, const uint64_t seed[2])
 		.ending = count_end,
 		.again = count_retry,
 		.context = h});
-	h->own = requests_new(&(struct requests_config){.max = SIZE_MAX / 2,
-		.max_bytes = OWN_MAX_BYTES,
-		.seed = {seed[0], seed[1]},
-		.timeout_ms = OWN_TIMEOUT_MS,
-		.extra_bytes = sizeof(struct own_request),
-		.answer = own_answer,
-		.error = own_error,
-		.ending = own_ending,
-		.removed = own_removed,
-		.context = h});
-	h->sent = table_new(SENT_MAX, SENT_MAX_BYTES, seed);
-	h->addresses = table_new(c->max_addresses, ADDRESSES_MAX_BYTES, seed);
+	h->own = own_new(&h->config.random, seed);
+	h->origins = origins_new(c->max_addresses, seed);
 }
 
 struct hub *hub_new(const struct hub_config *config)
@@ -868,11 +645,10 @@ void hub_free(struct hub *h)
 	while ((m = LIST_FIRST(&h->members)))
 		hub_part(/* NOLINT(clang-analyzer-unix.Malloc) */ h, m, &(struct turn){0});
 	requests_free(h->requests);
-	requests_free(h->own);
+	own_free(h->own);
 	shares_free(h->shares);
 	balance_free(h->balance);
-	table_free(h->sent);
-	table_free(h->addresses);
+	origins_free(h->origins);
 	adverts_free(h->adverts);
 	reader_free(h->reader);
 	buf_free(&h->key);
@@ -883,12 +659,11 @@ void hub_free(struct hub *h)
 
 /* The service ------------------------------------------------------------------------ */
 
-static void expire(struct table *t, int64_t now_ms)
+/* The server sends them again with the next stream; what it no longer grants is not told. */
+static void hub_down(void *self, struct turn *turn)
 {
-	struct table_entry *e;
-
-	while ((e = table_earliest(t)) && e->deadline_ms <= now_ms)
-		table_remove(t, e);
+	(void)turn;
+	adverts_clear(((struct hub *)self)->adverts);
 }
 
 static void hub_tick(void *self, struct turn *turn)
@@ -897,16 +672,15 @@ static void hub_tick(void *self, struct turn *turn)
 
 	balance_tick(h->balance, turn);
 	requests_tick(h->requests, turn);
-	requests_tick(h->own, turn);
-	expire(h->sent, turn->now_ms);
-	expire(h->addresses, turn->now_ms);
+	own_tick(h->own, turn);
+	origins_tick(h->origins, turn->now_ms);
 }
 
 static int64_t hub_deadline(const void *self)
 {
 	const struct hub *h = self;
 	const int64_t all_ms[] = {requests_deadline(h->requests), balance_deadline(h->balance),
-		requests_deadline(h->own), table_deadline(h->sent), table_deadline(h->addresses)};
+		own_deadline(h->own), origins_deadline(h->origins)};
 
 	return deadline_first(all_ms, sizeof(all_ms) / sizeof(all_ms[0]));
 }
@@ -943,16 +717,17 @@ static size_t hub_metrics(const void *self, struct metric *out, size_t max)
 		{"pending_bytes", NULL, "memory held by open requests", METRIC_GAUGE,
 			requests_bytes(h->requests)},
 		{"pending_own_requests", NULL, "requests of instances waiting for their answer",
-			METRIC_GAUGE, requests_count(h->own)},
+			METRIC_GAUGE, own_count(h->own)},
 		{"addresses", NULL, "addresses that instances have sent presence to", METRIC_GAUGE,
-			table_count(h->addresses)},
+			origins_addresses(h->origins)},
 	};
 	size_t n = metrics_add(out, 0, max, gauges, sizeof(gauges) / sizeof(gauges[0]));
 
 	return metrics_add_counters(out, n, max, counter_names, h->counters, COUNTERS);
 }
 
-const struct service_ops hub_ops = {.stanza = hub_stanza,
+const struct service_ops hub_ops = {.down = hub_down,
+	.stanza = hub_stanza,
 	.tick = hub_tick,
 	.deadline = hub_deadline,
 	.drain = hub_drain,

@@ -10,12 +10,10 @@
 #include <nettle/sha1.h>
 
 #include "base/err.h"
-#include "base/random.h"
 #include "xmpp/jid.h"
 
 #define PROOF_MS 10000
 #define PROOF_BYTES 4096
-#define STREAM_ID_BYTES 16
 #define STALL_MS 60000
 /* Enough to tell a stream header from a stanza. */
 #define BEGIN_CHARS 8
@@ -40,7 +38,7 @@ struct instance {
 	struct reader *reader; /* until it is up */
 	char begin[BEGIN_CHARS + 1];
 	size_t read; /* bytes, until it is up */
-	char id[2 * STREAM_ID_BYTES + 1];
+	char id[RANDOM_NAME_CHARS + 1];
 	struct loop_timer timer;
 	struct link *link;
 	bool held;
@@ -333,16 +331,13 @@ struct instance *instance_new(struct loop *loop, int fd, const struct instance_c
 	const struct instance_ops *ops, void *context)
 {
 	struct instance *i = xcalloc(1, sizeof(*i));
-	unsigned char id[STREAM_ID_BYTES];
 
 	i->loop = loop;
 	i->fd = fd;
 	i->config = *config;
 	i->ops = *ops;
 	i->context = context;
-	random_bytes(id, sizeof(id));
-	for (size_t at = 0; at < sizeof(id); at++)
-		snprintf(i->id + 2 * at, 3, "%02x", id[at]);
+	random_name(&config->random, i->id);
 	loop_timer_init(&i->timer, on_timeout, i);
 	loop_timer_set(loop, &i->timer, loop_now_ms(loop) + PROOF_MS);
 	loop_fd(loop, fd, POLLIN, on_readable, i);

@@ -9,19 +9,21 @@
 #ifndef OUTBOARD_SHARE_INSTANCE_H
 #define OUTBOARD_SHARE_INSTANCE_H
 
+#include "base/random.h"
 #include "loop/link.h"
 
 struct instance_config {
 	struct span domain;	  /* normalised; borrowed */
 	const struct buf *secret; /* borrowed; what it holds at the time of the handshake counts */
 	struct link_config link;  /* the reader's kind is set by the module */
-	bool bare_allowed;	  /* stanzas without a stream are taken, too */
+	struct random_source random; /* for stream ids */
+	bool bare_allowed;	     /* stanzas without a stream are taken, too */
 };
 
 struct instance;
 
 struct instance_ops {
-	/* It has proved that it knows the secret. */
+	/* It has proved that it knows the secret. instance_end() is allowed. */
 	void (*came)(void *context, struct instance *i);
 	/* After that: a stanza (or STANZA_OTHER). instance_end() is allowed. */
 	void (*stanza)(void *context, struct instance *i, const struct stanza *s);

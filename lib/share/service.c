@@ -80,6 +80,12 @@ static void on_came(void *context, struct instance *i)
 	struct shareservice *s = context;
 	struct turn turn = service_turn(s->service);
 
+	if (s->proven == (size_t)s->config->max_instances) { /* several came at once */
+		err_warn(
+			"an instance is turned away: %zu are there (--limit instances)", s->proven);
+		end(c, "resource-constraint", "has left");
+		return;
+	}
 	s->unproven--;
 	s->proven++;
 	c->member = hub_join(s->hub, instance_writer(i), i, &turn);
@@ -123,11 +129,25 @@ static bool is_trusted_peer(int fd)
 	       (peer.uid == geteuid() || peer.uid == 0);
 }
 
+/* Connections that say nothing may not keep instances out: the newest gets its chance. */
+static void end_oldest_unproven(struct shareservice *s)
+{
+	struct connection *c, *oldest = NULL;
+
+	LIST_FOREACH(c, &s->connections, next) /* the newest first */
+	oldest = c->member ? oldest : c;
+	err_log_limited(&s->full, loop_now_ms(s->loop), ERR_WARNING,
+		"%zu connections have not proved yet that they are instances: the oldest is ended",
+		s->unproven);
+	end(oldest, "policy-violation", "has left");
+}
+
 static void take(struct shareservice *s, int fd, bool bare_allowed)
 {
 	const struct service_config *service = &s->config->service;
 	struct instance_config config = {.domain = buf_span(&s->domain),
 		.secret = &s->secret,
+		.random = {random_number, &s->random},
 		.link = {.reader = {.max_stanza_bytes = buf_bytes(service->max_stanza_bytes),
 				 .max_depth = (unsigned)service->max_depth,
 				 .max_attributes = (unsigned)service->max_attributes,
@@ -136,15 +156,14 @@ static void take(struct shareservice *s, int fd, bool bare_allowed)
 		.bare_allowed = bare_allowed};
 	struct connection *c;
 
-	if (s->unproven >= MAX_UNPROVEN || s->proven >= (size_t)s->config->max_instances ||
-		hub_is_draining(s->hub)) {
+	if (s->proven >= (size_t)s->config->max_instances || hub_is_draining(s->hub)) {
 		err_log_limited(&s->full, loop_now_ms(s->loop), ERR_WARNING,
-			"a connection is turned away: %zu instances are there, %zu connections "
-			"have not said yet that they are one (--limit instances)",
-			s->proven, s->unproven);
+			"an instance is turned away: %zu are there (--limit instances)", s->proven);
 		close(fd);
 		return;
 	}
+	if (s->unproven == MAX_UNPROVEN)
+		end_oldest_unproven(s);
 	c = xcalloc(1, sizeof(*c));
 	c->owner = s;
 	c->idle_ms = DEADLINE_NEVER;
