@@ -1,6 +1,7 @@
 /* jat.c - see jat.h */
 #include "jat/jat.h"
 
+#include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -172,6 +173,16 @@ static size_t base64_length(size_t n)
 
 static void base64_encode(char *out, const unsigned char *in, size_t n)
 {
+	for (; n >= 8; n -= 6, in += 6) {
+		uint64_t v;
+
+		memcpy(&v, in, 8);
+		v = be64toh(v);
+#pragma GCC unroll 8
+		for (int i = 0; i < 8; i++)
+			out[i] = alphabet[v >> (58 - 6 * i) & 63];
+		out += 8;
+	}
 	for (; n >= 3; n -= 3, in += 3) {
 		unsigned v = (unsigned)in[0] << 16 | (unsigned)in[1] << 8 | in[2];
 

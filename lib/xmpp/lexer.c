@@ -1,16 +1,7 @@
 #include "xmpp/lexer.h"
 
+#include "base/scan.h"
 #include "base/utf8.h"
-
-#ifndef NO_SIMD
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#elif defined(__ARM_NEON) && defined(__aarch64__)
-#include <arm_neon.h>
-#else
-#define NO_SIMD
-#endif
-#endif
 
 /* Longest reference looked at: &#x0010FFFF; */
 #define REFERENCE_BYTES 12
@@ -42,97 +33,6 @@ static inline unsigned class_of(const char *p)
 static inline bool is_ascii(char c)
 {
 	return (unsigned char)c < 0x80;
-}
-
-/* Runs of bytes ---------------------------------------------------------- */
-
-#if defined(NO_SIMD)
-
-#define EACH(byte) (0x0101010101010101u * (unsigned char)(byte))
-
-static inline uint64_t has_zero(uint64_t v)
-{
-	return (v - EACH(1)) & ~v & EACH(0x80);
-}
-
-/* Move *at in large steps over bytes that find() does not look for. True: it looks for the one at
- * *at now. */
-static inline bool stride(const char **at, const char *end, char a, char b, char c)
-{
-	const char *p = *at;
-
-	for (; end - p >= 8; p += 8) {
-		uint64_t v;
-
-		memcpy(&v, p, 8);
-		/* a byte below 0x20 borrows; one from 0x80 on has its highest bit */
-		if (has_zero(v ^ EACH(a)) | has_zero(v ^ EACH(b)) | has_zero(v ^ EACH(c)) |
-			(((v - EACH(0x20)) | v) & EACH(0x80)))
-			break;
-	}
-	*at = p;
-	return false;
-}
-
-#elif defined(__SSE2__)
-
-static inline bool stride(const char **at, const char *end, char a, char b, char c)
-{
-	const char *p = *at;
-
-	for (; end - p >= 16; p += 16) {
-		__m128i v = _mm_loadu_si128((const __m128i *)p);
-		/* signed: bytes from 0x80 on are below 0x20, too */
-		__m128i hit = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(a)),
-						   _mm_cmpeq_epi8(v, _mm_set1_epi8(b))),
-			_mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(c)),
-				_mm_cmpgt_epi8(_mm_set1_epi8(0x20), v)));
-		unsigned mask = (unsigned)_mm_movemask_epi8(hit);
-
-		if (mask) {
-			*at = p + (unsigned)__builtin_ctz(mask);
-			return true;
-		}
-	}
-	*at = p;
-	return false;
-}
-
-#else
-
-static inline bool stride(const char **at, const char *end, char a, char b, char c)
-{
-	const char *p = *at;
-
-	for (; end - p >= 16; p += 16) {
-		int8x16_t v = vld1q_s8((const int8_t *)p);
-		uint8x16_t hit = vorrq_u8(vorrq_u8(vceqq_s8(v, vdupq_n_s8((int8_t)a)),
-						  vceqq_s8(v, vdupq_n_s8((int8_t)b))),
-			vorrq_u8(
-				vceqq_s8(v, vdupq_n_s8((int8_t)c)), vcltq_s8(v, vdupq_n_s8(0x20))));
-		/* four bits a byte */
-		uint64_t mask = vget_lane_u64(
-			vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(hit), 4)), 0);
-
-		if (mask) {
-			*at = p + (unsigned)__builtin_ctzll(mask) / 4;
-			return true;
-		}
-	}
-	*at = p;
-	return false;
-}
-
-#endif
-
-/* The first byte from p on that is a, b or c, a control character or not ASCII; or end. */
-static inline const char *find(const char *p, const char *end, char a, char b, char c)
-{
-	if (stride(&p, end, a, b, c))
-		return p;
-	while (p < end && *p != a && *p != b && *p != c && (signed char)*p >= 0x20)
-		p++;
-	return p;
 }
 
 /* Functions that check a few bytes return the place behind them, or one of these: */
@@ -236,8 +136,9 @@ static bool pass_text(struct lexer *l, const char *start, const char *end, enum 
 	const char *p = start + l->at, *next;
 
 	for (;; p = next) {
-		/* constants: what find() makes of them is made when it is compiled */
-		p = l->in_cdata ? find(p, end, ']', ']', ']') : find(p, end, ']', '<', '&');
+		/* constants: what scan() makes of them is made when it is compiled */
+		p = l->in_cdata ? scan(p, end, ']', ']', ']', ']')
+				: scan(p, end, ']', '<', '&', '&');
 		next = MORE;
 		if (p == end) {
 			;
@@ -257,6 +158,7 @@ static bool pass_text(struct lexer *l, const char *start, const char *end, enum 
 			next = beyond_ascii(p, end);
 		} else {
 			next = class_of(p) & SPACE ? p + 1 : DOUBT;
+			l->flat = false;
 		}
 		if (stopped(next))
 			break;
@@ -315,22 +217,34 @@ static inline const char *skip_space(const char *p, const char *end)
 	return p;
 }
 
+/* The same inside a tag of a stanza. */
+static inline const char *pass_space(struct lexer *l, const char *p, const char *end)
+{
+	for (; p < end && class_of(p) & SPACE; p++)
+		l->flat &= *p == ' ';
+	return p;
+}
+
 static inline const char *find_in_value(const char *p, const char *end, char quote)
 {
-	return quote == '\'' ? find(p, end, '\'', '<', '&') : find(p, end, '"', '<', '&');
+	return quote == '\'' ? scan(p, end, '\'', '<', '&', '&') : scan(p, end, '"', '<', '&', '&');
 }
 
 /* On from p, where the value has something else than ordinary ASCII. Past its quote. */
-static const char *value_rest(struct lexer_attribute *a, const char *p, const char *end, char quote)
+static const char *value_rest(
+	struct lexer *l, struct lexer_attribute *a, const char *p, const char *end, char quote)
 {
 	const char *next;
 
 	for (; p < end && *p != quote; p = find_in_value(next, end, quote)) {
 		if (!is_ascii(*p)) {
 			next = beyond_ascii(p, end);
-		} else {
+		} else if (*p == '&') {
 			a->plain = false;
-			next = *p == '&' ? reference(p, end) : class_of(p) & SPACE ? p + 1 : DOUBT;
+			next = reference(p, end);
+		} else {
+			a->plain = l->flat = false;
+			next = class_of(p) & SPACE ? p + 1 : DOUBT;
 		}
 		if (stopped(next))
 			return next;
@@ -342,13 +256,14 @@ static const char *value_rest(struct lexer_attribute *a, const char *p, const ch
 }
 
 /* Past the value whose quote is at p. */
-static inline const char *value(struct lexer_attribute *a, const char *p, const char *end)
+static inline const char *value(
+	struct lexer *l, struct lexer_attribute *a, const char *p, const char *end)
 {
 	const char quote = *p++, *stop = find_in_value(p, end, quote);
 
 	a->plain = true;
 	a->value = (struct span){p, (size_t)(stop - p)};
-	return stop < end && *stop == quote ? stop + 1 : value_rest(a, stop, end, quote);
+	return stop < end && *stop == quote ? stop + 1 : value_rest(l, a, stop, end, quote);
 }
 
 /* Whether the declaration is allowed (Namespaces in XML 1.0, 3 and 2.2). */
@@ -368,15 +283,15 @@ static inline uint64_t mark(struct span local)
 }
 
 /* Past the '=' behind a name, and the white space around it: at a quote. */
-static inline const char *equals(const char *p, const char *end)
+static inline const char *equals(struct lexer *l, const char *p, const char *end)
 {
 	if (end - p < 2 || *p != '=' || (p[1] != '\'' && p[1] != '"')) {
-		p = skip_space(p, end);
+		p = pass_space(l, p, end);
 		if (p == end)
 			return MORE;
 		if (*p != '=')
 			return DOUBT;
-		p = skip_space(p + 1, end);
+		p = pass_space(l, p + 1, end);
 		if (p == end)
 			return MORE;
 		return *p == '\'' || *p == '"' ? p : DOUBT;
@@ -410,10 +325,10 @@ static inline const char *attribute(struct lexer *l, struct tag *t, const char *
 	bit = mark(a->name);
 	t->twice |= t->marks & bit;
 	t->marks |= bit;
-	p = equals(p, end);
+	p = equals(l, p, end);
 	if (stopped(p))
 		return p;
-	p = value(a, p, end);
+	p = value(l, a, p, end);
 	if (!a->declares || stopped(p))
 		return p;
 	if (!may_declare(a))
@@ -526,7 +441,7 @@ static enum lexer_token tag(struct lexer *l, const char *start, const char *end)
 
 	l->declarations = 0;
 	while (!stopped(p)) {
-		const char *space = skip_space(p, end);
+		const char *space = pass_space(l, p, end);
 
 		if (space == end)
 			return LEXER_MORE;
@@ -570,7 +485,7 @@ static enum lexer_token end_tag(struct lexer *l, const char *start, const char *
 	open = l->open[l->depth - 1].name;
 	if (memcmp(p, start + open.at, n < open.n ? n : open.n) != 0)
 		return LEXER_DOUBT;
-	p = n > open.n ? skip_space(p + open.n, end) : end;
+	p = n > open.n ? pass_space(l, p + open.n, end) : end;
 	if (p == end)
 		return LEXER_MORE;
 	if (*p != '>')
@@ -585,6 +500,7 @@ void lexer_begin(struct lexer *l, const struct xml_declaration *outer, size_t ou
 	l->at = l->start = 0;
 	l->depth = l->bound_count = 0;
 	l->in_cdata = false;
+	l->flat = true;
 	l->outer = outer;
 	l->outer_count = outer_count;
 }
@@ -658,7 +574,7 @@ bool lexer_decode(struct span *in, enum lexer_meaning where, char room[4], struc
 		return false;
 	while (p < end && *p != reference && *p != '\r' &&
 		!(where == LEXER_VALUE && (*p == '\n' || *p == '\t')))
-		p = find(p + 1, end, reference, reference, reference);
+		p = scan(p + 1, end, reference, reference, reference, reference);
 	*out = (struct span){in->p, (size_t)(p - in->p)};
 	if (out->n == 0) {
 		*out = (struct span){room, 1};

@@ -18,8 +18,6 @@
  *
  * lexer_piece() is the lower half: it finds where markup begins and ends, in any input, and can
  * stop at any byte. lexer_tag_next() takes a tag that is known to be well-formed apart.
- *
- * SSE2, NEON, or eight bytes at a time (NO_SIMD=1, and all other processors).
  */
 #ifndef OUTBOARD_XMPP_LEXER_H
 #define OUTBOARD_XMPP_LEXER_H
@@ -59,6 +57,7 @@ struct lexer {
 	size_t at;	/* next byte to look at; the last tag ends here */
 	size_t start;	/* the last tag's first byte */
 	unsigned depth; /* open elements; after LEXER_EMPTY, those around it */
+	bool flat;	/* no TAB, LF or CR stands in what has been read of the stanza */
 
 	/* the last tag, valid until the input moves */
 	struct span ns, name; /* LEXER_OPEN, LEXER_EMPTY: as an xml_node has them */

@@ -631,12 +631,14 @@ static void count_lines(struct reader *r, const char *p, size_t n)
 	r->column += (size_t)(end - p);
 }
 
-/* Drop n bytes from the front of in; expat need not have had them. */
-static void drop(struct reader *r, size_t n)
+/* Drop n bytes from the front of in; expat need not have had them. flat: they have no line end. */
+static void drop(struct reader *r, size_t n, bool flat)
 {
 	size_t fed = smaller(n, r->fed);
 
-	if (r->config.kind == READER_PIPE)
+	if (flat)
+		r->column += n;
+	else if (r->config.kind == READER_PIPE)
 		count_lines(r, r->in.p + r->in.start, n);
 	buf_consume(&r->in, n);
 	r->base += (int64_t)fed;
@@ -673,7 +675,7 @@ static bool skip(struct reader *r)
 	size_t n;
 	bool found = resync_find(&r->resync, buf_span(&r->in), r->ended, &n);
 
-	drop(r, n);
+	drop(r, n, false);
 	if (found)
 		parser_begin(r);
 	return found;
@@ -699,7 +701,7 @@ static void pass_begin(struct reader *r, size_t from, size_t depth)
 	root->first_child = root->last_child = NULL;
 	root->children_count = 0;
 	root->close_start = root->end = root->open_end;
-	drop(r, from);
+	drop(r, from, false);
 }
 
 /* The stanza has more bytes than allowed. */
@@ -811,7 +813,7 @@ static enum reader_event pass(struct reader *r, struct stanza *out)
 		return pass_bad(r, why, i);
 	r->passing.after_lines = r->passing.after_lines || memchr(in.p, '\n', i);
 	if (r->passing.depth == 0) {
-		drop(r, i);
+		drop(r, i, false);
 		r->restart = true;
 		r->stanza.text = r->kept.p + r->kept.start;
 		r->stanza.raw = buf_span(&r->kept);
@@ -822,7 +824,7 @@ static enum reader_event pass(struct reader *r, struct stanza *out)
 		return pass_bad(r, truncated, in.n);
 	if (i > 0 && in.p[i - 1] == '\n')
 		i--; /* a stanza may begin behind it */
-	drop(r, i);
+	drop(r, i, false);
 	return READER_MORE;
 }
 
@@ -1000,6 +1002,7 @@ static enum reader_event lex(struct reader *r, struct stanza *out)
 		if (l->depth > 0)
 			continue;
 		r->deliver_bytes = l->at;
+		r->stanza.flat = l->flat;
 		r->stanza.text = in.p;
 		r->stanza.raw = (struct span){in.p, l->at};
 		*out = r->stanza;
@@ -1104,7 +1107,7 @@ static enum between between(struct reader *r)
 				return BETWEEN_DONE;
 			return BETWEEN_BAD;
 		}
-		drop(r, n);
+		drop(r, n, false);
 		if (r->restart)
 			parser_begin(r);
 	}
@@ -1248,7 +1251,7 @@ static enum reader_event judge(struct reader *r, struct stanza *out, bool *again
 static void go_on(struct reader *r)
 {
 	if (r->deliver_bytes) {
-		drop(r, r->deliver_bytes);
+		drop(r, r->deliver_bytes, r->stanza.flat);
 		r->deliver_bytes = 0;
 		begin_next(r);
 		if (r->parsed > RESTART_BYTES && !r->dead && r->level == 1)

@@ -110,7 +110,7 @@ static void less(size_t *offset, size_t n)
 	*offset = *offset > n ? *offset - n : 0;
 }
 
-void resync_dropped(struct resync *s, size_t n)
+void resync_move(struct resync *s, size_t n)
 {
 	less(&s->at, n);
 	less(&s->from, n);

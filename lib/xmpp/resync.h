@@ -38,7 +38,13 @@ bool resync_find(struct resync *s, struct span in, bool ended, size_t *n);
  * RESYNC_NO if there is none. */
 size_t resync_boundary(const struct resync *s, struct span in, size_t from, bool ended,
 	enum resync_answer *answer);
-/* The input has lost its first n bytes. */
-void resync_dropped(struct resync *s, size_t n);
+/* private: see resync_dropped() */
+void resync_move(struct resync *s, size_t n);
+/* The input has lost its first n bytes. Inline: nothing has been wrong, mostly. */
+static inline void resync_dropped(struct resync *s, size_t n)
+{
+	if (s->at | s->from | s->strict_end)
+		resync_move(s, n);
+}
 
 #endif

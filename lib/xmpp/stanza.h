@@ -49,6 +49,7 @@ struct stanza {
 	const struct xml_declaration *outer; /* declared on the stream header */
 	size_t outer_count;
 	size_t line; /* line of its first byte, from 1; 0 on a socket */
+	bool flat;   /* known to have no line end in it */
 };
 
 /* Fill in kind, type and the addresses from root (the reader's and stanza_of_node's last step). */

@@ -472,7 +472,7 @@ void writer_copy(
 	struct span scan, name;
 	/* what is no stanza at all stays what it is */
 	bool foreign = !xml_is_stanza_ns(root->ns);
-	bool flat = xml_is_one_line((struct span){tag.p, root->end - root->start});
+	bool flat = s->flat || xml_is_one_line((struct span){tag.p, root->end - root->start});
 
 	if (!lexer_tag_begin(tag, &scan, &name)) {
 		w->failed = true;
@@ -512,7 +512,7 @@ void writer_node(struct writer *w, const struct stanza *s, const struct xml_node
 	struct span tag = {s->text + node->start, node->open_end - node->start};
 	struct span rest = {s->text + node->open_end, node->end - node->open_end};
 	struct span scan, name;
-	bool flat = xml_is_one_line((struct span){tag.p, node->end - node->start});
+	bool flat = s->flat || xml_is_one_line((struct span){tag.p, node->end - node->start});
 
 	if (!lexer_tag_begin(tag, &scan, &name)) {
 		w->failed = true;

@@ -1,3 +1,4 @@
+#include "base/scan.h"
 #include "xmpp/lexer.h"
 
 /* Content ---------------------------------------------------------------- */
@@ -135,10 +136,25 @@ static const unsigned char special[256] = {
 	['\t'] = IN_ATTRIBUTE,
 };
 
-static unsigned special_in_8(const unsigned char *p)
+static inline bool is_special(const char *p, unsigned where)
 {
-	return (unsigned)(special[p[0]] | special[p[1]] | special[p[2]] | special[p[3]] |
-			  special[p[4]] | special[p[5]] | special[p[6]] | special[p[7]]);
+	return special[(unsigned char)*p] & where;
+}
+
+/* The first byte from p on that cannot stand as itself; or end. */
+static inline const char *find_special(const char *p, const char *end, unsigned where)
+{
+	while (scan_stride(&p, end, '&', '<', '>', '\'')) {
+		if (is_special(p, where))
+			return p;
+		/* on past what is only beyond ASCII */
+		do
+			p++;
+		while (p < end && (signed char)*p < 0x20 && !is_special(p, where));
+	}
+	while (p < end && !is_special(p, where))
+		p++;
+	return p;
 }
 
 static const char *escaped(char c)
@@ -163,16 +179,9 @@ static const char *escaped(char c)
 
 static bool escape(struct buf *out, struct span s, unsigned where)
 {
-	const char *p = s.p, *end = s.n ? p + s.n : p, *run = p;
+	const char *run = s.p, *end = s.n ? s.p + s.n : s.p, *p;
 
-	for (; p < end; p++) {
-		/* addresses, mostly: nothing in them is special */
-		while (end - p >= 8 && !(special_in_8((const unsigned char *)p) & where))
-			p += 8;
-		if (p == end)
-			break;
-		if (!(special[(unsigned char)*p] & where))
-			continue;
+	while ((p = find_special(run, end, where)) < end) {
 		if (!buf_append(out, run, (size_t)(p - run)) ||
 			!buf_append_string(out, escaped(*p)))
 			return false;
