@@ -4,24 +4,21 @@
 
 static struct jattool_config config = JATTOOL_CONFIG_INIT(true, JATTOOL_BY_FORM);
 
-static const struct opt own_options[] = {
+static const struct opt options[] = {
 	{"encoding", 'e', OPT_CHOICE, "ENCODING",
 		"sealed, signed or plain (default sealed or signed, by the token)",
 		&config.encoding, .choices = "sealed|signed|plain"},
 	{"asked", 'a', OPT_FLAG, NULL, "print the address that was asked, too, after a TAB",
 		&config.show_asked},
 	{"stanza", 0, OPT_FLAG, NULL, "decode to of each stanza on standard input", &config.stanza},
+	{.kind = OPT_ROWS, .rows = jattool_options, .target = &config},
 	{0},
 };
-
-static const struct opt tool_options[] = {JATTOOL_OPTIONS(config), {0}};
 
 static const struct opt limits[] = {
-	READER_LIMITS(config.service, 10000),
+	{.kind = OPT_ROWS, .rows = reader_limits, .target = &config.service.limits},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {own_options, tool_options, NULL};
 
 static const char *const usage[] = {
 	"--domain DOMAIN --key-file FILE [OPTION...] [ADDRESS...]",
@@ -33,8 +30,8 @@ static const struct opt_program program = {
 	.name = "jat-decode",
 	.summary = "take addresses out of tokens of a proxy's domain",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 	.operands = &config.operands,
 	.holds_secrets = true,
 };

@@ -4,7 +4,7 @@
 
 static struct jattool_config config = JATTOOL_CONFIG_INIT(false, JAT_SEALED);
 
-static const struct opt own_options[] = {
+static const struct opt options[] = {
 	{"encoding", 'e', OPT_CHOICE, "ENCODING", "sealed, signed or plain (default sealed)",
 		&config.encoding, .choices = "sealed|signed|plain"},
 	{"asked", 'a', OPT_STRING, "ADDRESS",
@@ -12,17 +12,14 @@ static const struct opt own_options[] = {
 	{"create-key", 0, OPT_FLAG, NULL, "make the key file if it is missing", &config.create_key},
 	{"stanza", 0, OPT_FLAG, NULL, "encode from of each stanza on standard input",
 		&config.stanza},
+	{.kind = OPT_ROWS, .rows = jattool_options, .target = &config},
 	{0},
 };
-
-static const struct opt tool_options[] = {JATTOOL_OPTIONS(config), {0}};
 
 static const struct opt limits[] = {
-	READER_LIMITS(config.service, 10000),
+	{.kind = OPT_ROWS, .rows = reader_limits, .target = &config.service.limits},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {own_options, tool_options, NULL};
 
 static const char *const usage[] = {
 	"--domain DOMAIN --key-file FILE [OPTION...] [JID...]",
@@ -35,8 +32,8 @@ static const struct opt_program program = {
 	.name = "jat-encode",
 	.summary = "put addresses into tokens of a proxy's domain",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 	.operands = &config.operands,
 	.holds_secrets = true,
 };

@@ -6,7 +6,7 @@ static struct jsontool_config config = JSONTOOL_CONFIG_INIT;
 
 static const struct opt options[] = {
 	{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza written (default 1M)",
-		&config.service.max_stanza_bytes, .min = 1024, .max = 1 << 30},
+		&config.service.limits.stanza_bytes, .min = 1024, .max = 1 << 30},
 	{0},
 };
 static const struct opt limits[] = {
@@ -14,15 +14,13 @@ static const struct opt limits[] = {
 		&config.max_line_bytes, .min = 1024, .max = 1 << 30},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {options, NULL};
 static const char *const usage[] = {"[OPTION...]", NULL};
 static const struct opt_program program = {
 	.name = "json-to-stanza",
 	.summary = "XMPP stanzas from JSON, one object a line",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 };
 
 int main(int argc, char **argv)

@@ -4,6 +4,12 @@
 
 static struct applyservice_config config = APPLYSERVICE_CONFIG_INIT;
 
+static const struct opt_words words[] = {
+	{"connect", "the server's component port (default 127.0.0.1:5347)"},
+	{"retries", "reconnects in a row before giving up, -1 for ever (default -1 with sockets, "
+		    "else 0)"},
+	{0},
+};
 static const struct opt options[] = {
 	{"via", 0, OPT_CHOICE, "WAY", "privilege (XEP-0356) or ejabberd-api (default privilege)",
 		&config.via, .choices = "privilege|ejabberd-api"},
@@ -49,14 +55,9 @@ static const struct opt options[] = {
 		&config.listen_unix, .complete = "file"},
 	{"unix-mode", 0, OPT_STRING, "MODE", "mode of that socket (default 0600)",
 		&config.unix_mode},
+	{.kind = OPT_ROWS, .rows = service_options, .target = &config.service, .words = words},
 	{0},
 };
-static const struct opt service_options[] = {
-	SERVICE_OPTIONS_SAYING(config.service,
-		"the server's component port (default 127.0.0.1:5347)",
-		"reconnects in a row before giving up, -1 for ever (default -1 with sockets, else "
-		"0)"),
-	{0}};
 static const struct opt limits[] = {
 	{"values", 0, OPT_INT, NULL, "most JSON values of one record (default 400000)",
 		&config.max_values, .min = 1, .max = 100000000},
@@ -64,11 +65,9 @@ static const struct opt limits[] = {
 		&config.max_online, .min = 1, .max = 100000000},
 	{"record-bytes", 0, OPT_BYTES, NULL, "largest record read (default 16M)",
 		&config.max_record_bytes, .min = 1024, .max = 1 << 30},
-	STREAM_LIMITS(config.service),
+	{.kind = OPT_ROWS, .rows = stream_limits, .target = &config.service.limits},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {options, service_options, NULL};
 static const char *const usage[] = {
 	"--host HOST --domain DOMAIN --secret-file FILE [OPTION...]",
 	"--host HOST --via ejabberd-api --api URL [OPTION...]",
@@ -78,8 +77,8 @@ static const struct opt_program program = {
 	.name = "roster-apply",
 	.summary = "make the rosters on a server what the records say",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 	.holds_secrets = true,
 };
 

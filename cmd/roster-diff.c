@@ -5,13 +5,12 @@
 static struct difftool_config config;
 
 static const struct opt options[] = {{0}};
-static const struct opt *const tables[] = {options, NULL};
 static const char *const usage[] = {"[OPTION...] OLD NEW", NULL};
 static const struct opt_program program = {
 	.name = "roster-diff",
 	.summary = "what changed between two files of rosters",
 	.usage = usage,
-	.tables = tables,
+	.options = options,
 	.operand_complete = "file",
 	.operands = &config.files,
 };

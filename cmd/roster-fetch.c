@@ -59,15 +59,13 @@ static const struct opt limits[] = {
 		&config.max_values, .min = 1, .max = 100000000},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {options, NULL};
 static const char *const usage[] = {"--url URL [OPTION...] [USER...]", NULL};
 static const struct opt_program program = {
 	.name = "roster-fetch",
 	.summary = "get rosters from a web application",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 	.operands = &config.users,
 	.holds_secrets = true,
 };

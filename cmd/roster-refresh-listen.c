@@ -38,7 +38,7 @@ static const struct opt options[] = {
 	{"receive-timeout", 0, OPT_SECONDS, "SECONDS",
 		"how long a request may take to become whole (default 10)", &config.receive_ms,
 		.min = 10, .max = 86400000},
-	SERVICE_DAEMON_OPTIONS(config.service),
+	{.kind = OPT_ROWS, .rows = daemon_options, .target = &config.service},
 	{0},
 };
 static const struct opt limits[] = {
@@ -56,8 +56,6 @@ static const struct opt limits[] = {
 		&config.max_record_bytes, .min = 1024, .max = 1 << 30},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {options, NULL};
 static const char *const usage[] = {
 	"[OPTION...] [-- WORKER [ARG...]]",
 	NULL,
@@ -66,8 +64,8 @@ static const struct opt_program program = {
 	.name = "roster-refresh-listen",
 	.summary = "take a web application's word that rosters have changed",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 	.stop_at_operand = true,
 	.operand_complete = "command",
 	.operands = &config.worker,

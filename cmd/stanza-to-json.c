@@ -6,22 +6,23 @@ static struct jsontool_config config = JSONTOOL_CONFIG_INIT;
 
 static const struct opt options[] = {
 	{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza (default 1M)",
-		&config.service.max_stanza_bytes, .min = 1024, .max = 1 << 30},
+		&config.service.limits.stanza_bytes, .min = 1024, .max = 1 << 30},
 	{0},
 };
 static const struct opt limits[] = {
-	READER_LIMITS(config.service, 500),
+	{"depth", 0, OPT_INT, NULL, "deepest nesting read (default 256)",
+		&config.service.limits.depth, .min = 2, .max = 500},
+	{"attributes", 0, OPT_INT, NULL, "most attributes of one element (default 256)",
+		&config.service.limits.attributes, .min = 8, .max = 100000},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {options, NULL};
 static const char *const usage[] = {"[OPTION...]", NULL};
 static const struct opt_program program = {
 	.name = "stanza-to-json",
 	.summary = "XMPP stanzas as JSON, one object a line",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 };
 
 int main(int argc, char **argv)

@@ -4,7 +4,7 @@
 
 static struct connect_config config = CONNECT_CONFIG_INIT;
 
-static const struct opt own_options[] = {
+static const struct opt options[] = {
 	{"presence", 0, OPT_OPTIONAL, "SHOW",
 		"send initial presence, with away, chat, dnd or xa if given; with --jid",
 		&config.presence, .choices = "away|chat|dnd|xa"},
@@ -21,20 +21,17 @@ static const struct opt own_options[] = {
 		&config.json},
 	{"ready-fd", 0, OPT_INT, "FD", "write a newline to this file descriptor when logged in",
 		&config.ready_fd, .min = 0, .max = 65535},
+	{.kind = OPT_ROWS, .rows = login_options, .target = &config.login},
 	{0},
 };
-
-static const struct opt login_options[] = {LOGIN_OPTIONS(config.login), {0}};
 
 static const struct opt limits[] = {
 	{"pending", 0, OPT_INT, NULL,
 		"read no more while so many requests are unanswered (default 65536)",
 		&config.max_pending, .min = 1, .max = 10000000},
-	STREAM_LIMITS(config.login),
+	{.kind = OPT_ROWS, .rows = stream_limits, .target = &config.login.limits},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {own_options, login_options, NULL};
 
 static const char *const usage[] = {
 	"--domain DOMAIN --secret-file FILE [OPTION...] [-- COMMAND [ARG...]]",
@@ -46,8 +43,8 @@ static const struct opt_program program = {
 	.name = "xmpp-connect",
 	.summary = "a server connection as standard input and output",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 	.stop_at_operand = true,
 	.operand_complete = "command",
 	.operands = &config.command,

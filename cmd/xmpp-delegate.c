@@ -25,16 +25,14 @@ static const struct opt options[] = {
 		&config.try_timeout_ms, .min = 0, .max = 86400000},
 	{"json", 0, OPT_FLAG, NULL, "OTHERWISE reads and writes objects as of stanza-to-json",
 		&config.json},
+	{.kind = OPT_ROWS, .rows = service_options, .target = &config.service},
 	{0},
 };
-static const struct opt service_options[] = {SERVICE_OPTIONS(config.service), {0}};
 static const struct opt limits[] = {
-	DELEGATION_LIMITS(config.limits),
-	STREAM_LIMITS(config.service),
+	{.kind = OPT_ROWS, .rows = pending_limits, .target = &config.limits},
+	{.kind = OPT_ROWS, .rows = stream_limits, .target = &config.service.limits},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {options, service_options, NULL};
 static const char *const usage[] = {
 	"--domain DOMAIN --delegate NS[ATTR,...]=JID [OPTION...] [-- OTHERWISE [ARG...]]",
 	"--connect HOST:PORT --secret-file FILE --domain DOMAIN --config FILE [OPTION...] [-- "
@@ -45,8 +43,8 @@ static const struct opt_program program = {
 	.name = "xmpp-delegate",
 	.summary = "have whole namespaces of a component handled by other entities",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 	.stop_at_operand = true,
 	.operand_complete = "command",
 	.operands = &config.otherwise,

@@ -30,18 +30,16 @@ static const struct opt options[] = {
 	{"reply-timeout", 'w', OPT_SECONDS, "SECONDS",
 		"how long a reply may take (default: as --timeout)", &config.reply_timeout_ms,
 		.min = 10, .max = 86400000},
+	{.kind = OPT_ROWS, .rows = login_options, .target = &config.login},
 	{0},
 };
-static const struct opt login_options[] = {LOGIN_OPTIONS(config.login), {0}};
 static const struct opt limits[] = {
 	{"pending", 0, OPT_INT, NULL,
 		"most requests read and not answered in print, of many (default 1000)",
 		&config.max_pending, .min = 1, .max = 1000000},
-	STREAM_LIMITS(config.login),
+	{.kind = OPT_ROWS, .rows = stream_limits, .target = &config.login.limits},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {options, login_options, NULL};
 static const char *const usage[] = {
 	"--domain DOMAIN --secret-file FILE --to JID [OPTION...] [PAYLOAD|-]",
 	"--jid JID --password-file FILE --to JID [OPTION...] [PAYLOAD|-]",
@@ -52,8 +50,8 @@ static const struct opt_program program = {
 	.name = "xmpp-iq",
 	.summary = "send an IQ and print its own reply",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 	.operands = &config.payload,
 	.holds_secrets = true,
 };

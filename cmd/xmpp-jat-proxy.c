@@ -46,21 +46,11 @@ static const struct opt options[] = {
 	{"state-dir", 0, OPT_STRING, "DIR",
 		"folder for what outlives a crash (default $STATE_DIRECTORY)", &config.state_dir,
 		.complete = "dir"},
+	{.kind = OPT_ROWS, .rows = service_options, .target = &config.service},
 	{0},
 };
-static const struct opt service_options[] = {SERVICE_OPTIONS(config.service), {0}};
 static const struct opt limits[] = {
-	{"pending", 0, OPT_INT, NULL, "most open requests (default 65536)", &config.max_pending,
-		.min = 1, .max = 10000000},
-	{"pending-bytes", 0, OPT_BYTES, NULL, "most memory for open requests (default 64M)",
-		&config.max_pending_bytes, .min = 4096, .max = INT64_C(1) << 40},
-	{"user-pending", 0, OPT_INT, NULL, "most open requests of one user (default 256)",
-		&config.user_pending, .min = 1, .max = 10000000},
-	{"domain-pending", 0, OPT_SHARE, NULL,
-		"most open requests of one other domain, or their part of all (default 25%)",
-		&config.domain_pending, .min = 1, .max = 10000000},
-	{"trusted", 0, OPT_LIST, NULL, "domain whose users have neither of these two bounds",
-		&config.trusted},
+	{.kind = OPT_ROWS, .rows = pending_limits, .target = &config.limits},
 	{"sessions", 0, OPT_INT, NULL, "most sessions of the targets (default 1000)",
 		&config.max_sessions, .min = 1, .max = 100000},
 	{"subscribers", 0, OPT_INT, NULL,
@@ -69,11 +59,9 @@ static const struct opt limits[] = {
 	{"handles", 0, OPT_INT, NULL,
 		"most addresses remembered that fit no encoding (default 10000)",
 		&config.max_handles, .min = 1, .max = 10000000},
-	STREAM_LIMITS(config.service),
+	{.kind = OPT_ROWS, .rows = stream_limits, .target = &config.service.limits},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {options, service_options, NULL};
 static const char *const usage[] = {
 	"--domain DOMAIN --target USER@DOMAIN [OPTION...]",
 	"--connect HOST:PORT --secret-file FILE --domain DOMAIN --target USER@DOMAIN [OPTION...]",
@@ -83,8 +71,8 @@ static const struct opt_program program = {
 	.name = "xmpp-jat-proxy",
 	.summary = "hand IQs sent to a component to the clients of another account",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 	.holds_secrets = true,
 };
 

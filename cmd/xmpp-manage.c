@@ -34,16 +34,14 @@ static const struct opt options[] = {
 		&config.handler_messages, .choices = "users"},
 	{"json", 0, OPT_FLAG, NULL, "the handler reads and writes objects as of stanza-to-json",
 		&config.json},
+	{.kind = OPT_ROWS, .rows = service_options, .target = &config.service},
 	{0},
 };
-static const struct opt service_options[] = {SERVICE_OPTIONS(config.service), {0}};
 static const struct opt limits[] = {
-	DELEGATION_LIMITS(config.limits),
-	STREAM_LIMITS(config.service),
+	{.kind = OPT_ROWS, .rows = pending_limits, .target = &config.limits},
+	{.kind = OPT_ROWS, .rows = stream_limits, .target = &config.service.limits},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {options, service_options, NULL};
 static const char *const usage[] = {
 	"--connect HOST:PORT --secret-file FILE --domain DOMAIN --host HOST --namespace NS "
 	"[OPTION...] [-- HANDLER [ARG...]]",
@@ -54,8 +52,8 @@ static const struct opt_program program = {
 	.name = "xmpp-manage",
 	.summary = "answer for a server: be the managing entity of delegated namespaces",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 	.stop_at_operand = true,
 	.operand_complete = "command",
 	.operands = &config.handler,

@@ -14,17 +14,15 @@ static const struct opt options[] = {
 	{"wait", 'w', OPT_SECONDS, "SECONDS",
 		"how long to wait for what comes back later (default 0)", &config.wait_ms, .min = 0,
 		.max = 86400000},
+	{.kind = OPT_ROWS, .rows = login_options, .target = &config.login},
 	{0},
 };
-static const struct opt login_options[] = {LOGIN_OPTIONS(config.login), {0}};
 static const struct opt limits[] = {
 	{"body-bytes", 0, OPT_BYTES, NULL, "longest text of a message (default 1M)",
 		&config.max_body_bytes, .min = 1, .max = 1 << 28},
-	STREAM_LIMITS(config.login),
+	{.kind = OPT_ROWS, .rows = stream_limits, .target = &config.login.limits},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {options, login_options, NULL};
 static const char *const usage[] = {
 	"--domain DOMAIN --secret-file FILE --to JID [OPTION...]",
 	"--jid JID --password-file FILE --to JID [OPTION...]",
@@ -34,8 +32,8 @@ static const struct opt_program program = {
 	.name = "xmpp-message",
 	.summary = "send text as a message",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 	.holds_secrets = true,
 };
 

@@ -4,6 +4,11 @@
 
 static struct shareservice_config config = SHARESERVICE_CONFIG_INIT;
 
+static const struct opt_words words[] = {
+	{"connect", "the server's component port"},
+	{"retries", "reconnects in a row before giving up, -1 for ever (default -1)"},
+	{0},
+};
 static const struct opt options[] = {
 	{"listen", 'l', OPT_SERVER, "ADDR:PORT", "where instances connect", &config.listen,
 		.complete = "host"},
@@ -24,13 +29,9 @@ static const struct opt options[] = {
 		"how long an instance with a request may show no life, 0 for ever (default a third "
 		"of --timeout)",
 		&config.try_timeout_ms, .min = 0, .max = 86400000},
+	{.kind = OPT_ROWS, .rows = service_options, .target = &config.service, .words = words},
 	{0},
 };
-static const struct opt service_options[] = {
-	SERVICE_OPTIONS_SAYING(config.service, "the server's component port",
-		"reconnects in a row before giving up, -1 for "
-		"ever (default -1)"),
-	{0}};
 static const struct opt limits[] = {
 	{"pending", 0, OPT_INT, NULL, "most open requests (default 65536)", &config.max_pending,
 		.min = 1, .max = 10000000},
@@ -49,11 +50,9 @@ static const struct opt limits[] = {
 	{"addresses", 0, OPT_INT, NULL,
 		"most addresses remembered that instances sent presence to (default 100000)",
 		&config.max_addresses, .min = 1, .max = 10000000},
-	STREAM_LIMITS(config.service),
+	{.kind = OPT_ROWS, .rows = stream_limits, .target = &config.service.limits},
 	{0},
 };
-static const struct opt *const limit_tables[] = {limits, NULL};
-static const struct opt *const tables[] = {options, service_options, NULL};
 static const char *const usage[] = {
 	"--connect HOST:PORT --secret-file FILE --domain DOMAIN --listen ADDR:PORT [OPTION...]",
 	"--connect HOST:PORT --secret-file FILE --domain DOMAIN --listen-unix PATH [OPTION...]",
@@ -63,8 +62,8 @@ static const struct opt_program program = {
 	.name = "xmpp-share",
 	.summary = "share one component out among several instances of it",
 	.usage = usage,
-	.tables = tables,
-	.limits = limit_tables,
+	.options = options,
+	.limits = limits,
 	.holds_secrets = true,
 };
 

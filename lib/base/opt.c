@@ -16,6 +16,8 @@
 
 /* --help's descriptions begin here, further right for one long option */
 #define HELP_COLUMN_MAX 34
+/* for what is wrong with a value */
+#define ROOM 256
 
 static const char *set_verbosity(void *target, const char *value)
 {
@@ -34,13 +36,6 @@ static int one_more = 1, one_less = -1;
 static const char version[] = "version", help[] = "help", completion[] = "completion",
 		  limit[] = "limit";
 
-/* Only in programs that have limits. */
-static const struct opt limit_option[] = {
-	{limit, 0, OPT_CALL, "NAME=N", "set one of the limits below (may be given several times)",
-		.complete = limit},
-	{0},
-};
-
 static const struct opt common[] = {
 	{"verbose", 'v', OPT_CALL, NULL, "say more; may be repeated", &one_more,
 		.call = set_verbosity},
@@ -54,50 +49,79 @@ static const struct opt common[] = {
 		.choices = "bash|zsh|fish", .hidden = true},
 	{0},
 };
+static const struct opt common_with_limits[] = {
+	{limit, 0, OPT_CALL, "NAME=N", "set one of the limits below (may be given several times)",
+		.complete = limit},
+	{.kind = OPT_ROWS, .rows = common},
+	{0},
+};
 
 /* --- the tables as one list */
 
+static void enter(
+	struct opt_each *e, const struct opt *rows, char *base, const struct opt_words *words)
+{
+	if (e->depth == OPT_DEPTH)
+		abort();
+	e->in[e->depth].next = rows;
+	e->in[e->depth].base = base;
+	e->in[e->depth++].words = words;
+}
+
 struct opt_each opt_each_option(const struct opt_program *program)
 {
-	static const struct opt *const with_limits[] = {limit_option, common, NULL};
-	return (struct opt_each){
-		program->tables, NULL, program->limits ? with_limits : with_limits + 1};
+	struct opt_each e = {.depth = 0};
+	enter(&e, program->limits ? common_with_limits : common, NULL, NULL);
+	enter(&e, program->options, NULL, NULL);
+	return e;
 }
 
 struct opt_each opt_each_limit(const struct opt_program *program)
 {
-	static const struct opt *const none[] = {NULL};
-	return (struct opt_each){program->limits ? program->limits : none, NULL, NULL};
+	struct opt_each e = {.depth = 0};
+	if (program->limits)
+		enter(&e, program->limits, NULL, NULL);
+	return e;
 }
 
-/* The program's options (or limits) in order, then --limit and the common options, then NULL. */
 const struct opt *opt_next(struct opt_each *e)
 {
-	while (!e->next || !e->next->name) {
-		if (!*e->table && e->more) {
-			e->table = e->more;
-			e->more = NULL;
+	while (e->depth) {
+		const struct opt *o = e->in[e->depth - 1].next++;
+		char *base = e->in[e->depth - 1].base;
+		const struct opt_words *w = e->in[e->depth - 1].words;
+		if (!o->kind) {
+			e->depth--;
+			continue;
 		}
-		if (!*e->table)
-			return NULL;
-		e->next = *e->table++;
+		e->row = *o;
+		if (!o->target && base)
+			e->row.target = base + o->at;
+		if (o->kind == OPT_ROWS) {
+			enter(e, o->rows, e->row.target, o->words ? o->words : w);
+			continue;
+		}
+		for (; w && w->name; w++)
+			if (strcmp(w->name, o->name) == 0)
+				e->row.help = w->help;
+		return &e->row;
 	}
-	return e->next++;
+	return NULL;
 }
 
-static const struct opt *find_name(struct opt_each e, struct span name)
+/* Have e stand at the row with this name; NULL: there is none. */
+static const struct opt *find_name(struct opt_each *e, struct span name)
 {
 	const struct opt *o;
-	while ((o = opt_next(&e)) && !span_is(name, o->name))
+	while ((o = opt_next(e)) && !span_is(name, o->name))
 		;
 	return o;
 }
 
-static const struct opt *find_letter(const struct opt_program *program, char letter)
+static const struct opt *find_letter(struct opt_each *e, char letter)
 {
-	struct opt_each e = opt_each_option(program);
 	const struct opt *o;
-	while ((o = opt_next(&e)) && o->letter != letter)
+	while ((o = opt_next(e)) && o->letter != letter)
 		;
 	return o;
 }
@@ -187,7 +211,7 @@ static void print_bound(char text[32], const struct opt *o, int64_t bound)
 }
 
 static const char *parse_number(
-	const struct opt *o, const char *text, int64_t *value, char room[96])
+	const struct opt *o, const char *text, int64_t *value, char room[ROOM])
 {
 	int64_t min = o->min, max = o->min == 0 && o->max == 0 ? INT64_MAX : o->max;
 	const char *wrong = o->kind == OPT_BYTES     ? parse_bytes(text, value)
@@ -199,13 +223,13 @@ static const char *parse_number(
 	print_bound(low, o, min);
 	print_bound(high, o, max);
 	if (max == INT64_MAX)
-		snprintf(room, 96, "less than %s", low);
+		snprintf(room, ROOM, "less than %s", low);
 	else
-		snprintf(room, 96, "not between %s and %s", low, high);
+		snprintf(room, ROOM, "not between %s and %s", low, high);
 	return room;
 }
 
-static const char *parse_share(const struct opt *o, const char *text, char room[96])
+static const char *parse_share(const struct opt *o, const char *text, char room[ROOM])
 {
 	struct opt_share *share = o->target;
 	const char *s = text, *wrong = parse_digits(&s, &share->n);
@@ -274,36 +298,42 @@ static void left_column(struct buf *out, const struct opt *o)
 		buf_printf(out, "=%s", opt_arg_name(o));
 }
 
+/* Where the descriptions begin. */
+static size_t help_column(const struct opt_program *program, struct buf *left)
+{
+	struct opt_each e = opt_each_option(program);
+	size_t column = 0;
+	for (const struct opt *o; (o = opt_next(&e));) {
+		buf_reset(left);
+		left_column(left, o);
+		if (!o->hidden && left->n > column && left->n <= HELP_COLUMN_MAX)
+			column = left->n;
+	}
+	return column;
+}
+
 _Noreturn static void show_help(const struct opt_program *program)
 {
-	struct buf out = out_start(), left = out_start();
 	static const char *const only_options[] = {"[OPTION...]", NULL};
 	const char *const *usage = program->usage ? program->usage : only_options;
+	struct buf out = out_start(), left = out_start();
+	int column = (int)help_column(program, &left);
+	struct opt_each e = opt_each_option(program);
 	for (int i = 0; usage[i]; i++)
 		buf_printf(&out, "%s%s%s%s\n", i ? "       " : "usage: ", program->name,
 			*usage[i] ? " " : "", usage[i]);
 	buf_printf(&out, "\n%s\n\n", program->summary);
-	size_t column = 0;
-	struct opt_each e = opt_each_option(program);
 	for (const struct opt *o; (o = opt_next(&e));) {
 		buf_reset(&left);
 		left_column(&left, o);
-		if (!o->hidden && left.n > column && left.n <= HELP_COLUMN_MAX)
-			column = left.n;
-	}
-	e = opt_each_option(program);
-	for (const struct opt *o; (o = opt_next(&e));) {
-		if (o->hidden)
-			continue;
-		buf_reset(&left);
-		left_column(&left, o);
-		buf_printf(&out, "%-*s  %s\n", (int)column, left.p, o->help);
+		if (!o->hidden)
+			buf_printf(&out, "%-*s  %s\n", column, left.p, o->help);
 	}
 	if (program->limits)
 		buf_append_string(&out, "\nlimits, set by --limit=NAME=N:\n");
 	e = opt_each_limit(program);
 	for (const struct opt *o; (o = opt_next(&e));)
-		buf_printf(&out, "  %-*s  %s\n", (int)column - 2, o->name, o->help);
+		buf_printf(&out, "  %-*s  %s\n", column - 2, o->name, o->help);
 	buf_free(&left);
 	out_finish(&out);
 }
@@ -332,96 +362,103 @@ void opt_usage_error(const struct opt_program *program, const char *format, ...)
 	exit(EXIT_USAGE);
 }
 
-static void apply(const struct opt_program *program, const struct opt *o, const char *value);
-
-/* NAME=N */
-static void apply_limit(const struct opt_program *program, const char *value)
-{
-	struct span name = {value, strcspn(value, "=")};
-	const struct opt *o = find_name(opt_each_limit(program), name);
-	if (!o)
-		opt_usage_error(program, "no limit is called '%.*s'", SPAN_ARG(name));
-	if (!value[name.n] || !value[name.n + 1])
-		opt_usage_error(program, "limit '%s' needs a value", o->name);
-	apply(program, o, value + name.n + 1);
-}
-
-static void apply_choice(const struct opt_program *program, const struct opt *o, const char *value)
-{
-	int i = choice_index(o->choices, value);
-	char words[256];
-	if (i < 0) {
-		snprintf(words, sizeof words, "%s", o->choices);
-		for (char *c = words; (c = strchr(c, '|'));)
-			*c = ' ';
-		opt_usage_error(program, "invalid value '%s' for --%s: not one of: %s", value,
-			o->name, words);
-	}
-	*(int *)o->target = i;
-}
-
 static void append(struct opt_list *list, const char *value)
 {
 	list->items = xrealloc(list->items, (list->count + 1) * sizeof *list->items);
 	list->items[list->count++] = value;
 }
 
-/* Do what the option (or limit) says; value is NULL when there is none. */
-static void apply(const struct opt_program *program, const struct opt *o, const char *value)
+static const char *set_choice(const struct opt *o, const char *value, char room[ROOM])
 {
-	const char *wrong = NULL;
-	char room[96];
+	int i = choice_index(o->choices, value);
+	if (i < 0) {
+		snprintf(room, ROOM, "not one of: %s", o->choices);
+		for (char *c = room; (c = strchr(c, '|'));)
+			*c = ' ';
+		return room;
+	}
+	*(int *)o->target = i;
+	return NULL;
+}
+
+/* Do what a row says. Returns NULL or what is wrong with the value, perhaps in room. */
+static const char *set(const struct opt *o, const char *value, char room[ROOM])
+{
+	const char *wrong;
+	int64_t number;
+	switch (o->kind) {
+	case OPT_FLAG:
+		*(bool *)o->target = true;
+		return NULL;
+	case OPT_COUNT:
+		*(int *)o->target += o->min ? (int)o->min : 1;
+		return NULL;
+	case OPT_SERVER:
+		*(const char **)o->target = value;
+		return server_wrong(value);
+	case OPT_STRING:
+	case OPT_OPTIONAL:
+		*(const char **)o->target = value ? value : "";
+		return NULL;
+	case OPT_INT:
+	case OPT_BYTES:
+	case OPT_SECONDS:
+		wrong = parse_number(o, value, &number, room);
+		if (!wrong)
+			*(int64_t *)o->target = number;
+		return wrong;
+	case OPT_SHARE:
+		return parse_share(o, value, room);
+	case OPT_LIST:
+		append(o->target, value);
+		return NULL;
+	case OPT_CHOICE:
+		return set_choice(o, value, room);
+	case OPT_CALL:
+		return o->call(o->target, value);
+	default:
+		return NULL;
+	}
+}
+
+/* The same; a wrong value is wrong usage. before: what stands before the name in the message. */
+static void set_or_end(const struct opt_program *program, const struct opt *o, const char *value,
+	const char *before)
+{
+	char room[ROOM];
+	const char *wrong = set(o, value, room);
+	if (wrong)
+		opt_usage_error(program, "invalid value '%s' for %s%s: %s", value ? value : "",
+			before, o->name, wrong);
+}
+
+/* NAME=N */
+static void apply_limit(const struct opt_program *program, const char *value)
+{
+	struct opt_each e = opt_each_limit(program);
+	struct span name = {value, strcspn(value, "=")};
+	const struct opt *o = find_name(&e, name);
+	if (!o)
+		opt_usage_error(program, "no limit is called '%.*s'", SPAN_ARG(name));
+	if (!value[name.n] || !value[name.n + 1])
+		opt_usage_error(program, "limit '%s' needs a value", o->name);
+	set_or_end(program, o, value + name.n + 1, "limit ");
+}
+
+/* Do what an option says; value is NULL when there is none. before: see set_or_end(). */
+static void apply(const struct opt_program *program, const struct opt *o, const char *value,
+	const char *before)
+{
 	if (o->name == help)
 		show_help(program);
 	if (o->name == version)
 		show_version(program);
 	if (o->name == completion)
 		show_completion(program, value);
-	if (o->name == limit) {
+	if (o->name == limit)
 		apply_limit(program, value ? value : "");
-		return;
-	}
-	switch (o->kind) {
-	case OPT_FLAG:
-		*(bool *)o->target = true;
-		break;
-	case OPT_COUNT:
-		*(int *)o->target += o->min ? (int)o->min : 1;
-		break;
-	case OPT_SERVER:
-		wrong = server_wrong(value);
-		*(const char **)o->target = value;
-		break;
-	case OPT_STRING:
-	case OPT_OPTIONAL:
-		*(const char **)o->target = value ? value : "";
-		break;
-	case OPT_INT:
-	case OPT_BYTES:
-	case OPT_SECONDS: {
-		int64_t number;
-		wrong = parse_number(o, value, &number, room);
-		if (!wrong)
-			*(int64_t *)o->target = number;
-		break;
-	}
-	case OPT_SHARE:
-		wrong = parse_share(o, value, room);
-		break;
-	case OPT_LIST:
-		append(o->target, value);
-		break;
-	case OPT_CHOICE:
-		apply_choice(program, o, value);
-		break;
-	case OPT_CALL:
-		wrong = o->call(o->target, value);
-		break;
-	}
-	if (wrong)
-		opt_usage_error(program, "invalid value '%s' for %s%s: %s", value ? value : "",
-			find_name(opt_each_limit(program), span_of(o->name)) == o ? "limit " : "--",
-			o->name, wrong);
+	else
+		set_or_end(program, o, value, before);
 }
 
 struct arguments {
@@ -440,23 +477,29 @@ static const char *value_of(struct arguments *a, const char *written, const char
 	return attached;
 }
 
+/* `argument` begins with two dashes. --max-NAME is the older form of --limit NAME=. */
 static void parse_long(struct arguments *a, const char *argument)
 {
 	size_t n = strcspn(argument, "=");
 	const char *value = argument[n] ? argument + n + 1 : NULL;
 	struct span name = {argument + 2, n - 2};
-	const struct opt *o = find_name(opt_each_option(a->program), name);
+	struct opt_each e = opt_each_option(a->program);
+	const struct opt *o = find_name(&e, name);
+	const char *before = "--";
 	char written[64];
 	snprintf(written, sizeof written, "%.*s", (int)(n < 60 ? n : 60), argument);
-	if (!o && name.n > 4 && memcmp(name.p, "max-", 4) == 0)
-		o = find_name(opt_each_limit(a->program), (struct span){name.p + 4, name.n - 4});
+	if (!o && name.n > 4 && memcmp(name.p, "max-", 4) == 0) {
+		e = opt_each_limit(a->program);
+		o = find_name(&e, span_from(name, 4));
+		before = "limit ";
+	}
 	if (!o)
 		opt_usage_error(a->program, "unknown option '%s'", written);
 	if (!opt_takes_value(o) && value)
 		opt_usage_error(a->program, "option '%s' takes no value", written);
 	if (opt_takes_value(o) && (o->kind != OPT_OPTIONAL || value))
 		value = value_of(a, written, value);
-	apply(a->program, o, value);
+	apply(a->program, o, value, before);
 }
 
 static void parse_letters(struct arguments *a, const char *argument)
@@ -464,7 +507,8 @@ static void parse_letters(struct arguments *a, const char *argument)
 	for (const char *s = argument + 1; *s; s++) {
 		char written[] = {'-', *s, '\0'};
 		const char *value = NULL;
-		const struct opt *o = find_letter(a->program, *s);
+		struct opt_each e = opt_each_option(a->program);
+		const struct opt *o = find_letter(&e, *s);
 		if (!o)
 			opt_usage_error(a->program, "unknown option '%s'", written);
 		if (opt_takes_value(o)) {
@@ -472,7 +516,7 @@ static void parse_letters(struct arguments *a, const char *argument)
 			if (o->kind != OPT_OPTIONAL || value)
 				value = value_of(a, written, value);
 		}
-		apply(a->program, o, value);
+		apply(a->program, o, value, "--");
 		if (value)
 			return;
 	}

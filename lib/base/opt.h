@@ -8,13 +8,13 @@
  * `--limit NAME=N`; `--max-NAME N` means the same and is not documented: it was the option's name
  * before 0.2.
  *
- * A table is an array of struct opt that ends with {0}; a program may chain
- * several (its own first, then shared groups such as SERVICE_OPTIONS).
- * Long forms: --name VALUE, --name=VALUE; short: -x VALUE, -xVALUE, flags may be
- * bundled. "--" ends options; parsing stops at the first operand when
- * `stop_at_operand` is set, else options and operands may mix (up to "--").
- * No abbreviations; an empty value ("--name=", --name "$unset") is a missing one.
- * Wrong usage: two lines on stderr (what is wrong; "try 'prog --help'"), exit 64.
+ * A table is an array of struct opt that ends with {0}. What several programs have stands in a
+ * table of its own, whose rows say where in a struct their values go (`at`); a program's table
+ * takes it in with one row (OPT_ROWS) that says which struct that is, and which words it has for
+ * it. Long forms: --name VALUE, --name=VALUE; short: -x VALUE, -xVALUE, flags may be bundled. "--"
+ * ends options; parsing stops at the first operand when `stop_at_operand` is set, else options and
+ * operands may mix (up to "--"). No abbreviations; an empty value ("--name=", --name "$unset") is a
+ * missing one. Wrong usage: two lines on stderr (what is wrong; "try 'prog --help'"), exit 64.
  * --help and --version: stdout, exit 0 (74 if stdout cannot take them).
  */
 #ifndef OUTBOARD_BASE_OPT_H
@@ -38,6 +38,7 @@ enum opt_kind {
 	OPT_CHOICE,   /* int *target = index of the value in `choices` ("a|b|c") */
 	OPT_CALL,     /* call(target, value) in command line order; value NULL for a flag
 		       * (arg == NULL); returns NULL or what is wrong with it */
+	OPT_ROWS,     /* no option: the rows of another table stand here. No name; rows, words */
 };
 
 struct opt_list {
@@ -61,24 +62,33 @@ struct opt {
 	const char *name; /* without "--" */
 	char letter;	  /* 0 = none */
 	enum opt_kind kind;
-	const char *arg;  /* what --help calls the value, e.g. "HOST:PORT"; NULL for flags */
-	const char *help; /* one line, lowercase, no full stop; states the default */
-	void *target;
+	const char *arg;     /* what --help calls the value, e.g. "HOST:PORT"; NULL for flags */
+	const char *help;    /* one line, lowercase, no full stop; states the default */
+	void *target;	     /* NULL in a shared table: see at */
 	int64_t min, max;    /* for OPT_INT, OPT_BYTES, OPT_SECONDS; both 0 = 0..INT64_MAX */
 	const char *choices; /* OPT_CHOICE: "a|b|c"; also for completion of others */
 	const char *(*call)(void *target, const char *value);
 	const char *complete; /* "file", "dir", "host", "command", NULL */
 	bool hidden;
+	size_t at; /* without target: offset in the struct that the row which takes this table in
+		    * has as its target */
+	const struct opt *rows;	       /* OPT_ROWS */
+	const struct opt_words *words; /* OPT_ROWS: NULL, or ends with {0} */
+};
+
+/* What --help says of an option instead of what its row says. */
+struct opt_words {
+	const char *name, *help;
 };
 
 struct opt_program {
 	const char *name;
-	const char *summary;		 /* one line: what it does (the man page's .Nd) */
-	const char *const *usage;	 /* NULL-ended: synopsis lines without "usage: prog" */
-	const struct opt *const *tables; /* NULL-ended list of tables */
-	/* NULL-ended list of tables, or NULL. Each row is one NAME of --limit NAME=N; of the kinds
-	 * OPT_INT, OPT_BYTES, OPT_SHARE, OPT_LIST. letter, arg and complete are not used. */
-	const struct opt *const *limits;
+	const char *summary;	  /* one line: what it does (the man page's .Nd) */
+	const char *const *usage; /* NULL-ended: synopsis lines without "usage: prog" */
+	const struct opt *options;
+	/* NULL: none. Each row is one NAME of --limit NAME=N; of the kinds OPT_INT, OPT_BYTES,
+	 * OPT_SHARE, OPT_LIST. letter, arg and complete are not used. */
+	const struct opt *limits;
 	/* Set to the operands, NULL-ended (the end of argv), or to NULL if there are none. NULL:
 	 * the program takes no operands. */
 	char ***operands;
@@ -115,17 +125,24 @@ int opt_parse(const struct opt_program *program, int argc, char **argv);
 _Noreturn void opt_usage_error(const struct opt_program *program, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* How deep tables may stand in tables. */
+#define OPT_DEPTH 4
+
 /* Iterates over the rows, for functions that print them. */
 struct opt_each {
-	const struct opt *const *table;
-	const struct opt *next;
-	const struct opt *const *more; /* tables that come after those of `table`, or NULL */
+	struct {
+		const struct opt *next;
+		char *base;
+		const struct opt_words *words;
+	} in[OPT_DEPTH]; /* the tables that it is in, the innermost last */
+	int depth;
+	struct opt row; /* the row that it stands at: with its target, and the words for it */
 };
 
 /* Start with the program's options, behind which the common ones come, or with its limits. */
 struct opt_each opt_each_option(const struct opt_program *program);
 struct opt_each opt_each_limit(const struct opt_program *program);
-/* The next row; NULL at the end. */
+/* The next row, &e->row; NULL at the end. */
 const struct opt *opt_next(struct opt_each *e);
 bool opt_takes_value(const struct opt *o);
 /* Whether giving the option twice makes sense. */

@@ -306,7 +306,7 @@ static struct helper *otherwise_new(struct delegateservice *ds)
 		.timeout_ms = c->timeout_ms,
 		.max_pending = (size_t)c->limits.pending,
 		.max_pending_bytes = buf_bytes(c->limits.pending_bytes),
-		.service = &c->service,
+		.limits = &c->service.limits,
 		.random = &ds->random};
 
 	return c->otherwise ? helper_new(&config) : NULL;

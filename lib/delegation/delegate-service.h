@@ -15,7 +15,7 @@ struct delegateservice_config {
 	struct opt_list identities, features;
 	int version;			    /* index into "1|2" */
 	int64_t timeout_ms, try_timeout_ms; /* try: -1: a third of timeout */
-	struct delegation_limits limits;
+	struct pending_limits limits;
 	char **otherwise; /* NULL ended argv, or NULL */
 	bool json;	  /* it reads and writes objects */
 };
@@ -23,7 +23,7 @@ struct delegateservice_config {
 #define DELEGATESERVICE_CONFIG_INIT                                                                \
 	{                                                                                          \
 		.service = SERVICE_CONFIG_INIT, .version = 1, .timeout_ms = 30000,                 \
-		.try_timeout_ms = -1, .limits = DELEGATION_LIMITS_INIT                             \
+		.try_timeout_ms = -1, .limits = PENDING_LIMITS_INIT                                \
 	}
 
 /* Rules as they are written, before they are checked: one allocation each, owned. */

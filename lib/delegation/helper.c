@@ -45,22 +45,20 @@ static void turn_again(void *context, int64_t now_ms)
 
 struct helper *helper_new(const struct helper_config *config)
 {
-	const struct service_config *limits = config->service;
-	const struct reader_config replies = {.kind = READER_PIPE,
-		.max_stanza_bytes = (size_t)limits->max_stanza_bytes,
-		.max_depth = (unsigned)limits->max_depth,
-		.max_attributes = (unsigned)limits->max_attributes};
+	const struct stream_limits *limits = config->limits;
+	const struct reader_config replies =
+		limits_of_reader(limits, READER_PIPE, READER_INDEX_PAYLOAD);
 	const struct fairqueue_config queue = {.max_items = config->max_pending,
-		.max_bytes = buf_bytes_and((size_t)limits->max_queue_bytes, QUEUE_SLACK_STANZAS,
-			(size_t)limits->max_stanza_bytes),
+		.max_bytes = buf_bytes_and((size_t)limits->queue_bytes, QUEUE_SLACK_STANZAS,
+			(size_t)limits->stanza_bytes),
 		.seed = {random_number(config->random), random_number(config->random)}};
 	struct helper *h = xcalloc(1, sizeof(*h));
 
 	h->config = *config;
 	buf_init(&h->text, BUF_NO_MAX);
 	h->queue = fairqueue_new(&queue);
-	h->max_reply_bytes = config->json ? jsonlines_max_bytes(limits->max_stanza_bytes)
-					  : (size_t)limits->max_stanza_bytes;
+	h->max_reply_bytes = config->json ? jsonlines_max_bytes(limits->stanza_bytes)
+					  : (size_t)limits->stanza_bytes;
 	if (config->json)
 		h->json = jsonlines_new(&replies, true);
 	else
@@ -298,7 +296,7 @@ bool helper_tell(void *helper, const struct stanza *s, struct span id)
 
 static bool is_congested(const struct helper *h)
 {
-	size_t most = (size_t)h->config.service->max_queue_bytes / 2;
+	size_t most = (size_t)h->config.limits->queue_bytes / 2;
 
 	return fairqueue_bytes(h->queue) > most ||
 	       (h->pipe ? link_congested(h->pipe) : handler_congested(h->handler));
@@ -368,14 +366,11 @@ static void start_one(struct helper *h)
 		.line = on_pipe_line,
 		.bad = on_pipe_bad,
 		.ended = on_pipe_ended};
-	const struct service_config *limits = h->config.service;
+	const struct stream_limits *limits = h->config.limits;
 	struct handler_config config = {.kind = h->config.json ? HANDLER_LINES : HANDLER_STANZAS,
 		.argv = h->config.argv,
-		.link = {.reader = {.kind = READER_PIPE,
-				 .max_stanza_bytes = (size_t)limits->max_stanza_bytes,
-				 .max_depth = (unsigned)limits->max_depth,
-				 .max_attributes = (unsigned)limits->max_attributes},
-			.max_queue_bytes = (size_t)limits->max_queue_bytes,
+		.link = {.reader = limits_of_reader(limits, READER_PIPE, READER_INDEX_PAYLOAD),
+			.max_queue_bytes = (size_t)limits->queue_bytes,
 			.max_line_bytes = h->config.json ? h->max_reply_bytes : 0,
 			.partner = true}};
 

@@ -45,8 +45,8 @@ struct helper_config {
 	bool messages;	    /* it may write messages, too */
 	int64_t timeout_ms; /* a handler that stays and does not read for so long is ended */
 	size_t max_pending, max_pending_bytes;
-	const struct service_config *service; /* the limits of stanzas and queues; borrowed */
-	struct random_numbers *random;	      /* borrowed */
+	const struct stream_limits *limits; /* borrowed */
+	struct random_numbers *random;	    /* borrowed */
 };
 
 struct helper;

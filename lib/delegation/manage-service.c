@@ -235,7 +235,7 @@ static int run(struct manageservice *ms)
 		.timeout_ms = c->timeout_ms,
 		.max_pending = (size_t)c->limits.pending,
 		.max_pending_bytes = buf_bytes(c->limits.pending_bytes),
-		.service = &c->service,
+		.limits = &c->service.limits,
 		.random = &ms->random};
 	int status;
 

@@ -20,14 +20,14 @@ struct manageservice_config {
 	const char *handler_messages; /* NULL: none; "" or "users" */
 	bool json; /* the handler reads and writes objects, our own pipe too if it is the handler */
 	int64_t jobs, timeout_ms;
-	struct delegation_limits limits;
+	struct pending_limits limits;
 	char **handler; /* NULL ended argv, or NULL */
 };
 
 #define MANAGESERVICE_CONFIG_INIT                                                                  \
 	{                                                                                          \
 		.service = SERVICE_CONFIG_INIT, .jobs = 8, .timeout_ms = 25000,                    \
-		.limits = DELEGATION_LIMITS_INIT                                                   \
+		.limits = PENDING_LIMITS_INIT                                                      \
 	}
 
 /* Calls of the option table (OPT_CALL; target: the config), in the order of the command line. */

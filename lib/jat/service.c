@@ -196,8 +196,8 @@ static const char *check_reply_domain(const struct jatservice_config *config)
 {
 	if (config->reply_domain && !jid_is_domain(config->reply_domain))
 		return "--reply-domain is not a domain";
-	for (size_t i = 0; i < config->trusted.count; i++)
-		if (!jid_is_domain(config->trusted.items[i]))
+	for (size_t i = 0; i < config->limits.trusted.count; i++)
+		if (!jid_is_domain(config->limits.trusted.items[i]))
 			return "--limit trusted is not a domain";
 	return NULL;
 }
@@ -233,7 +233,7 @@ static void take(struct buf *text, const char *typed, bool domain, struct span *
 
 static void take_addresses(struct jatservice *j)
 {
-	const struct opt_list *targets = &j->config->targets, *trusted = &j->config->trusted;
+	const struct opt_list *targets = &j->config->targets, *trusted = &j->config->limits.trusted;
 	struct span unused;
 
 	take(&j->domain, j->config->service.domain, true, &unused);
@@ -295,15 +295,15 @@ static struct jatproxy *make_proxy(struct jatservice *j)
 		.passthrough = !config->service.connect,
 		.timeout_ms = config->timeout_ms,
 		.bounce_wait_ms = config->bounce_wait_ms,
-		.max_pending = (size_t)config->max_pending,
-		.max_pending_bytes = buf_bytes(config->max_pending_bytes),
+		.max_pending = (size_t)config->limits.pending,
+		.max_pending_bytes = buf_bytes(config->limits.pending_bytes),
 		.max_handles = (size_t)config->max_handles,
 		.max_subscribers = (size_t)config->max_subscribers,
-		.user_pending = (size_t)config->user_pending,
-		.domain_pending =
-			(size_t)opt_share_of(&config->domain_pending, config->max_pending),
+		.user_pending = (size_t)config->limits.user_pending,
+		.domain_pending = (size_t)opt_share_of(
+			&config->limits.domain_pending, config->limits.pending),
 		.trusted = j->trusted,
-		.trusted_count = config->trusted.count,
+		.trusted_count = config->limits.trusted.count,
 		.handle_ttl_ms = 60 * 60 * 1000 + config->timeout_ms,
 		.grace = j->state && state_crashed(j->state) && has_grace(j),
 		.random = {random_number, &j->random},
@@ -340,7 +340,7 @@ int jatservice_run(const struct jatservice_config *config)
 	state_close(j.state, status == EXIT_DONE);
 	jatproxy_free(j.proxy);
 	jat_keys_free(j.keys);
-	for (size_t i = 0; i < config->targets.count + config->trusted.count; i++)
+	for (size_t i = 0; i < config->targets.count + config->limits.trusted.count; i++)
 		buf_free(&j.texts[i]);
 	free(j.texts);
 	free(j.targets);

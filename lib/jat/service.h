@@ -20,11 +20,9 @@ struct jatservice_config {
 	const char *reply_domain;
 	const char *show_presence; /* NULL: not shown; "" or "full" */
 	int64_t min_priority, timeout_ms, bounce_wait_ms;
-	int64_t try_timeout_ms; /* -1: a third of the timeout */
-	int64_t user_pending;
-	struct opt_share domain_pending;
-	struct opt_list trusted;
-	int64_t max_pending, max_pending_bytes, max_sessions, max_subscribers, max_handles;
+	int64_t try_timeout_ms;	      /* -1: a third of the timeout */
+	struct pending_limits limits; /* domain_pending not given: a quarter */
+	int64_t max_sessions, max_subscribers, max_handles;
 	bool messages, outbound_iq, keep_item_jids;
 };
 
@@ -32,8 +30,7 @@ struct jatservice_config {
 	{                                                                                          \
 		.service = SERVICE_CONFIG_INIT, .keys = {.fd = -1, .credential = "jat-keys"},      \
 		.min_priority = -128, .timeout_ms = 30000, .bounce_wait_ms = 1000,                 \
-		.try_timeout_ms = -1, .user_pending = 256, .domain_pending = {25, true},           \
-		.max_pending = 65536, .max_pending_bytes = 64 * 1024 * 1024, .max_sessions = 1000, \
+		.try_timeout_ms = -1, .limits = PENDING_LIMITS_INIT, .max_sessions = 1000,         \
 		.max_subscribers = 10000, .max_handles = 10000                                     \
 	}
 

@@ -352,6 +352,21 @@ static void jattool_free(struct jattool *t)
 	buf_free(&t->out);
 }
 
+#define AT(field) .at = offsetof(struct jattool_config, field)
+
+const struct opt jattool_options[] = {
+	{"domain", 'd', OPT_STRING, "DOMAIN", "the proxy's domain", AT(service.domain)},
+	{"reply-domain", 0, OPT_STRING, "DOMAIN",
+		"where tokens stand, as the proxy's --reply-domain (default --domain)",
+		AT(reply_domain)},
+	{"key-file", 'k', OPT_STRING, "FILE", "keys for sealed and signed tokens", AT(keys.file),
+		.complete = "file"},
+	{"max-stanza-bytes", 0, OPT_BYTES, "BYTES",
+		"largest stanza read with --stanza (default 1M)", AT(service.limits.stanza_bytes),
+		.min = 1024, .max = 1 << 30},
+	{0},
+};
+
 const char *jattool_check(const struct jattool_config *config)
 {
 	struct jattool t;

@@ -39,19 +39,8 @@ struct jattool_config {
 		.encoding = (by_default), .decode = (is_decode)                                    \
 	}
 
-/* Option rows of both programs; c is a struct jattool_config lvalue with static storage. */
-#define JATTOOL_OPTIONS(c)                                                                         \
-	{"domain", 'd', OPT_STRING, "DOMAIN", "the proxy's domain", &(c).service.domain},          \
-		{"reply-domain", 0, OPT_STRING, "DOMAIN",                                          \
-			"where tokens stand, as the proxy's --reply-domain (default --domain)",    \
-			&(c).reply_domain},                                                        \
-		{"key-file", 'k', OPT_STRING, "FILE", "keys for sealed and signed tokens",         \
-			&(c).keys.file, .complete = "file"},                                       \
-	{                                                                                          \
-		"max-stanza-bytes", 0, OPT_BYTES, "BYTES",                                         \
-			"largest stanza read with --stanza (default 1M)",                          \
-			&(c).service.max_stanza_bytes, .min = 1024, .max = 1 << 30                 \
-	}
+/* The options of a struct jattool_config that both programs have. */
+extern const struct opt jattool_options[];
 
 /* For opt_main(). What is wrong with the keys has been logged. */
 const char *jattool_check(const struct jattool_config *config);

@@ -142,18 +142,18 @@ struct input *input_new(struct loop *loop, const struct iq_config *config,
 	static const struct source_ops source_ops = {
 		.stanza = on_stanza, .line = on_line, .bad = on_bad, .ended = on_ended};
 	const struct json_input_ops object_ops = {.stanza = ops->stanza, .bad = ops->bad};
-	struct source_config source = {.reader = login_limits(&config->login)};
+	struct source_config source = {.reader = limits_of_reader(&config->login.limits,
+					       READER_PIPE, config->login.index)};
 	struct input *in = xcalloc(1, sizeof(*in));
 
 	*in = (struct input){.config = config, .ops = *ops, .context = context};
 	buf_init(&in->line, BUF_NO_MAX);
-	source.reader.kind = READER_PIPE;
 	if (config->each) {
 		source.max_line_bytes = ADDRESS_LINE_BYTES;
 	} else if (config->json) {
 		in->objects = json_input_new(&source.reader, true, "stdin", &object_ops, context);
 		in->stanzas = reader_new(&source.reader);
-		source.max_line_bytes = jsonlines_max_bytes(config->login.max_stanza_bytes);
+		source.max_line_bytes = jsonlines_max_bytes(config->login.limits.stanza_bytes);
 	}
 	in->source = source_new(loop, 0, &source, &source_ops, in);
 	return in;

@@ -9,10 +9,10 @@
 
 void payload_init(struct payload *p, const struct iq_config *config)
 {
-	struct reader_config limits = login_limits(&config->login);
-
 	/* not READER_PIPE: a line of a payload may begin with anything */
-	limits.kind = READER_SOCKET;
+	struct reader_config limits =
+		limits_of_reader(&config->login.limits, READER_SOCKET, config->login.index);
+
 	limits.max_stanza_bytes = PAYLOAD_MAX_BYTES + 1024;
 	*p = (struct payload){.config = config, .reader = reader_new(&limits)};
 	buf_init(&p->text, PAYLOAD_MAX_BYTES);

@@ -31,7 +31,7 @@ struct replies {
 struct replies *replies_new(const struct iq_config *config, struct sink *out, size_t max_bytes)
 {
 	const struct reader_config own_errors = {.kind = READER_PIPE,
-		.max_stanza_bytes = buf_bytes(ESCAPED_STANZAS * config->login.max_stanza_bytes),
+		.max_stanza_bytes = buf_bytes(ESCAPED_STANZAS * config->login.limits.stanza_bytes),
 		.index = READER_INDEX_ALL};
 	struct replies *r = xcalloc(1, sizeof(*r));
 	uint64_t seed[2];

@@ -532,7 +532,7 @@ static void iq_init(struct iq *q, const struct iq_config *config)
 	size_t queue_bytes = login_queue_bytes(&config->login);
 	const struct sink_config out = {.kind = WRITER_PIPE,
 		.max_queue_bytes = queue_bytes,
-		.stanza_bytes = (size_t)config->login.max_stanza_bytes};
+		.stanza_bytes = (size_t)config->login.limits.stanza_bytes};
 	static const struct sink_ops out_ops = {.failed = on_out_failed};
 	uint64_t run[2];
 

@@ -26,8 +26,8 @@ int jsontool_from_stanzas(struct jsontool_config *config)
 
 	config->service.index = READER_INDEX_ALL;
 	/* so much markup can come of a stanza that is nothing but empty elements */
-	config->service.max_queue_bytes +=
-		(int64_t)jsonlines_max_bytes(config->service.max_stanza_bytes);
+	config->service.limits.queue_bytes +=
+		(int64_t)jsonlines_max_bytes(config->service.limits.stanza_bytes);
 	status = service_run(&config->service, &ops, config, NULL);
 	return status == EXIT_DONE && config->bad ? EXIT_DATA : status;
 }
@@ -53,7 +53,8 @@ static void on_object(struct to_stanzas *t, struct span object, size_t number)
 {
 	const struct stanza_json_aside aside = {.unknown = &t->unknown};
 	enum writer_status status = WRITER_OK;
-	const char *wrong = stanza_json_excess(object, (size_t)t->config->service.max_stanza_bytes);
+	const char *wrong =
+		stanza_json_excess(object, (size_t)t->config->service.limits.stanza_bytes);
 
 	buf_reset(&t->unknown);
 	if (!wrong)
@@ -107,9 +108,9 @@ int jsontool_to_stanzas(const struct jsontool_config *config)
 	static const struct link_ops ops = {.line = on_line, .bad = on_bad, .ended = on_ended};
 	const struct link_config link = {
 		.reader = {.kind = READER_PIPE,
-			.max_stanza_bytes = (size_t)config->service.max_stanza_bytes},
-		.max_send_bytes = (size_t)config->service.max_stanza_bytes,
-		.max_queue_bytes = (size_t)config->service.max_queue_bytes,
+			.max_stanza_bytes = (size_t)config->service.limits.stanza_bytes},
+		.max_send_bytes = (size_t)config->service.limits.stanza_bytes,
+		.max_queue_bytes = (size_t)config->service.limits.queue_bytes,
 		.max_line_bytes = (size_t)config->max_line_bytes,
 	};
 	struct to_stanzas t = {.config = config, .loop = loop_new()};

@@ -62,20 +62,20 @@ struct local *local_new(struct loop *loop, const struct local_config *config,
 		.stanza = on_stanza, .line = on_line, .bad = on_bad, .ended = on_ended};
 	static const struct sink_ops sink_ops = {.failed = on_failed};
 	const struct json_input_ops object_ops = {.stanza = ops->stanza, .bad = ops->bad};
-	struct source_config source = {.reader = login_limits(config->login)};
+	struct source_config source = {.reader = limits_of_reader(&config->login->limits,
+					       READER_PIPE, config->login->index)};
 	const struct sink_config sink = {
 		.kind = WRITER_PIPE,
 		.max_queue_bytes = login_queue_bytes(config->login),
-		.stanza_bytes = (size_t)config->login->max_stanza_bytes,
+		.stanza_bytes = (size_t)config->login->limits.stanza_bytes,
 	};
 	struct local *l = xcalloc(1, sizeof(*l));
 
-	source.reader.kind = READER_PIPE;
 	*l = (struct local){.ops = *ops, .context = context, .limits = source.reader};
 	if (config->json) {
 		l->objects =
 			json_input_new(&source.reader, false, config->name, &object_ops, context);
-		source.max_line_bytes = jsonlines_max_bytes(config->login->max_stanza_bytes);
+		source.max_line_bytes = jsonlines_max_bytes(config->login->limits.stanza_bytes);
 	}
 	l->source = source_new(loop, config->in_fd, &source, &source_ops, l);
 	l->sink = sink_new(loop, config->out_fd, &sink, &sink_ops, l);

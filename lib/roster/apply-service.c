@@ -156,7 +156,7 @@ static struct link *line_link(struct applyservice *as, int in, int out, struct i
 	static const struct link_ops ops = {.line = on_line, .bad = on_bad, .ended = on_ended};
 	const struct link_config config = {
 		.reader = {.kind = READER_PIPE},
-		.max_queue_bytes = (size_t)as->config->service.max_queue_bytes,
+		.max_queue_bytes = (size_t)as->config->service.limits.queue_bytes,
 		.max_line_bytes = (size_t)as->config->max_record_bytes,
 	};
 
@@ -282,7 +282,7 @@ static void on_attach(void *context, struct service *service, struct loop *loop)
 	as->loop = loop;
 	if (as->listening) {
 		const struct sink_config config = {.kind = WRITER_PIPE,
-			.max_queue_bytes = (size_t)as->config->service.max_queue_bytes};
+			.max_queue_bytes = (size_t)as->config->service.limits.queue_bytes};
 
 		as->out = as->own_out = sink_new(loop, STDOUT_FILENO, &config, &out_ops, as);
 		listen_start(as->listening, loop, on_client, as);

@@ -1,28 +1,47 @@
-/* server/limits.h - rows for opt_program.limits that several programs share
- *
- * c is an lvalue with static storage of a struct that has the fields max_depth, max_attributes and
- * max_queue_bytes: service_config, login_config.
+/* server/limits.h - the bounds that several programs have, and their rows for opt_program.limits
  */
 #ifndef OUTBOARD_SERVER_LIMITS_H
 #define OUTBOARD_SERVER_LIMITS_H
 
 #include "base/opt.h"
+#include "xmpp/reader.h"
 
-/* For programs that read and write stanzas: depth attributes queue-bytes */
-#define STREAM_LIMITS(c)                                                                           \
-	READER_LIMITS(c, 10000),                                                                   \
+/* Of a stream of stanzas that is read and written. */
+struct stream_limits {
+	int64_t stanza_bytes, depth, attributes;
+	int64_t send_bytes; /* -1: WRITER_MAX_SEND_BYTES to a server, none in a pipe */
+	int64_t queue_bytes;
+};
+
+#define STREAM_LIMITS_INIT(most_queue_bytes)                                                       \
 	{                                                                                          \
-		"queue-bytes", 0, OPT_BYTES, NULL,                                                 \
-			"most output waiting to be written (default 16M)", &(c).max_queue_bytes,   \
-			.min = 65536, .max = 1 << 30                                               \
+		.stanza_bytes = READER_MAX_STANZA_BYTES, .depth = READER_MAX_DEPTH,                \
+		.attributes = READER_MAX_ATTRIBUTES, .send_bytes = -1,                             \
+		.queue_bytes = (most_queue_bytes)                                                  \
 	}
-/* For programs that only read stanzas. */
-#define READER_LIMITS(c, deepest)                                                                  \
-	{"depth", 0, OPT_INT, NULL, "deepest nesting read (default 256)", &(c).max_depth,          \
-		.min = 2, .max = (deepest)},                                                       \
+
+/* depth attributes; of a struct stream_limits */
+extern const struct opt reader_limits[];
+/* the same and queue-bytes */
+extern const struct opt stream_limits[];
+
+/* A reader with these bounds. */
+struct reader_config limits_of_reader(
+	const struct stream_limits *limits, enum reader_kind kind, enum reader_index index);
+
+/* Of open requests. */
+struct pending_limits {
+	int64_t pending, pending_bytes, user_pending;
+	struct opt_share domain_pending;
+	struct opt_list trusted;
+};
+
+#define PENDING_LIMITS_INIT                                                                        \
 	{                                                                                          \
-		"attributes", 0, OPT_INT, NULL, "most attributes of one element (default 256)",    \
-			&(c).max_attributes, .min = 8, .max = 100000                               \
+		.pending = 65536, .pending_bytes = 64 * 1024 * 1024, .user_pending = 256           \
 	}
+
+/* pending pending-bytes user-pending domain-pending trusted; of a struct pending_limits */
+extern const struct opt pending_limits[];
 
 #endif

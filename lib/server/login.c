@@ -49,21 +49,12 @@ const char *login_check(const struct login_config *config)
 	return NULL;
 }
 
-struct reader_config login_limits(const struct login_config *config)
-{
-	return (struct reader_config){
-		.max_stanza_bytes = (size_t)config->max_stanza_bytes,
-		.max_depth = (unsigned)config->max_depth,
-		.max_attributes = (unsigned)config->max_attributes,
-		.index = config->index,
-	};
-}
-
 size_t login_queue_bytes(const struct login_config *config)
 {
-	size_t least = 4 * (size_t)config->max_stanza_bytes;
+	size_t least = 4 * (size_t)config->limits.stanza_bytes;
 
-	return (size_t)config->max_queue_bytes > least ? (size_t)config->max_queue_bytes : least;
+	return (size_t)config->limits.queue_bytes > least ? (size_t)config->limits.queue_bytes
+							  : least;
 }
 
 /* --- as a user */
@@ -107,8 +98,8 @@ static struct client *client_start(struct login *l, const struct login_config *c
 		.password = config->password,
 		.tls = (enum client_tls)config->tls,
 		.tls_ca = config->tls_ca,
-		.reader = login_limits(config),
-		.max_send_bytes = config->max_send_bytes,
+		.reader = limits_of_reader(&config->limits, READER_SOCKET, config->index),
+		.max_send_bytes = config->limits.send_bytes,
 		.max_queue_bytes = login_queue_bytes(config),
 		.from_is_read = config->from_is_read,
 		.login_ms = config->timeout_ms,
@@ -181,10 +172,10 @@ static struct component *component_start(
 		.domain = l->bare,
 		.secret = config->secret,
 		.retries = 0,
-		.link = {.reader = login_limits(config),
-			.max_send_bytes = config->max_send_bytes < 0
+		.link = {.reader = limits_of_reader(&config->limits, READER_SOCKET, config->index),
+			.max_send_bytes = config->limits.send_bytes < 0
 						  ? WRITER_MAX_SEND_BYTES
-						  : (size_t)config->max_send_bytes,
+						  : (size_t)config->limits.send_bytes,
 			.max_queue_bytes = login_queue_bytes(config)},
 	};
 

@@ -11,7 +11,6 @@
 
 #include "base/secret.h"
 #include "loop/loop.h"
-#include "base/opt.h"
 #include "xmpp/reader.h"
 #include "server/limits.h"
 #include "server/roundtrip.h"
@@ -28,10 +27,10 @@ struct login_config {
 	struct secret secret, password;
 	int tls; /* enum client_tls */
 	const char *tls_ca;
-	int64_t timeout_ms; /* until logged in */
-	int64_t max_stanza_bytes, max_depth, max_attributes, max_send_bytes, max_queue_bytes;
-	enum reader_index index; /* set by the program */
-	bool from_is_read;	 /* by the program: see client.h */
+	int64_t timeout_ms;	     /* until logged in */
+	struct stream_limits limits; /* send_bytes -1: with jid, as the server says */
+	enum reader_index index;     /* set by the program */
+	bool from_is_read;	     /* by the program: see client.h */
 };
 
 /* Defaults for all fields. */
@@ -39,46 +38,11 @@ struct login_config {
 	{                                                                                          \
 		.secret = {.fd = -1, .credential = "component-secret"},                            \
 		.password = {.fd = -1, .credential = "password"}, .timeout_ms = LOGIN_TIMEOUT_MS,  \
-		.max_stanza_bytes = READER_MAX_STANZA_BYTES, .max_depth = READER_MAX_DEPTH,        \
-		.max_attributes = READER_MAX_ATTRIBUTES, .max_send_bytes = -1,                     \
-		.max_queue_bytes = LOGIN_MAX_QUEUE_BYTES                                           \
+		.limits = STREAM_LIMITS_INIT(LOGIN_MAX_QUEUE_BYTES)                                \
 	}
 
-/* Option rows; c is a struct login_config lvalue with static storage. */
-#define LOGIN_OPTIONS(c)                                                                           \
-	{"domain", 'd', OPT_STRING, "DOMAIN", "connect as the component with this domain",         \
-		&(c).domain},                                                                      \
-		{"jid", 'j', OPT_STRING, "JID", "log in as this user instead", &(c).jid},          \
-		{"connect", 'c', OPT_SERVER, "HOST:PORT",                                          \
-			"the server (default 127.0.0.1:5347; with --jid by SRV)", &(c).connect,    \
-			.complete = "host"},                                                       \
-		{"secret-file", 's', OPT_STRING, "FILE", "file that holds the component secret",   \
-			&(c).secret.file, .complete = "file"},                                     \
-		{"secret-fd", 0, OPT_INT, "FD",                                                    \
-			"read the component secret from this file descriptor", &(c).secret.fd,     \
-			.min = 0, .max = 65535},                                                   \
-		{"password-file", 'p', OPT_STRING, "FILE", "file that holds the user's password",  \
-			&(c).password.file, .complete = "file"},                                   \
-		{"password-fd", 0, OPT_INT, "FD",                                                  \
-			"read the user's password from this file descriptor", &(c).password.fd,    \
-			.min = 0, .max = 65535},                                                   \
-		{"tls", 0, OPT_CHOICE, "MODE",                                                     \
-			"required (default), direct, or off (loopback only); with --jid",          \
-			&(c).tls, .choices = "required|direct|off"},                               \
-		{"tls-ca", 0, OPT_STRING, "FILE",                                                  \
-			"trust these certificates instead of the system's", &(c).tls_ca,           \
-			.complete = "file"},                                                       \
-		{"timeout", 't', OPT_SECONDS, "SECONDS",                                           \
-			"how long to wait for the login (default 30)", &(c).timeout_ms, .min = 1,  \
-			.max = 86400000},                                                          \
-		{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza read (default 1M)",    \
-			&(c).max_stanza_bytes, .min = 1024, .max = 1 << 28},                       \
-	{                                                                                          \
-		"max-send-bytes", 0, OPT_BYTES, "BYTES",                                           \
-			"largest stanza sent, 0 for no limit (default 500000; with --jid as the "  \
-			"server says)",                                                            \
-			&(c).max_send_bytes, .min = 0, .max = 1 << 28                              \
-	}
+/* The options of a struct login_config. */
+extern const struct opt login_options[];
 
 struct login_ops {
 	/* Logged in. address: the component's domain, or the user's full JID; lives as long as
@@ -107,9 +71,7 @@ const char *login_bare(const struct login *l);
 /* The `from` of a stanza that has none: the component's domain. SPAN_NONE as a user, whose server
  * puts it in. */
 struct span login_from(const struct login *l);
-/* The limits for other inputs of the program; kind is to be set. */
-struct reader_config login_limits(const struct login_config *config);
-/* Room for output queues: max_queue_bytes, but never less than a few of the largest stanzas. */
+/* Room for output queues: limits.queue_bytes, but never less than a few of the largest stanzas. */
 size_t login_queue_bytes(const struct login_config *config);
 /* Stanzas appended here are sent at the end of the turn; NULL while not up. */
 struct writer *login_writer(struct login *l);

@@ -25,7 +25,6 @@
 #include "server/component.h"
 #include "server/limits.h"
 #include "server/metrics.h"
-#include "base/opt.h"
 #include "xmpp/turn.h"
 #include "base/secret.h"
 
@@ -44,8 +43,7 @@ struct service_config {
 	int64_t metrics_interval_ms;
 	int64_t ping_interval_ms; /* see component.h */
 	const char *ping_address; /* set by the program; NULL: the domain */
-	int64_t max_stanza_bytes, max_depth, max_attributes, max_queue_bytes;
-	int64_t max_send_bytes;	 /* -1: WRITER_MAX_SEND_BYTES to a server, none in a pipe */
+	struct stream_limits limits;
 	enum reader_index index; /* set by the program, not an option */
 };
 
@@ -55,59 +53,13 @@ struct service_config {
 		.secret = {.fd = -1, .credential = "component-secret"},                            \
 		.retries = SERVICE_RETRIES_UNSET, .drain_ms = 5000, .ping_interval_ms = 300000,    \
 		.ready_fd = -1, .metrics_interval_ms = 15000,                                      \
-		.max_stanza_bytes = READER_MAX_STANZA_BYTES, .max_depth = READER_MAX_DEPTH,        \
-		.max_attributes = READER_MAX_ATTRIBUTES, .max_send_bytes = -1,                     \
-		.max_queue_bytes = LINK_MAX_QUEUE_BYTES                                            \
+		.limits = STREAM_LIMITS_INIT(LINK_MAX_QUEUE_BYTES)                                 \
 	}
 
-/* The option rows every service has; c is a struct service_config lvalue with static storage:
- * --domain --connect --secret-file --secret-fd --retries --drain-time --ready-fd --metrics
- * --metrics-interval --max-stanza-bytes --max-send-bytes */
-#define SERVICE_OPTIONS(c)                                                                         \
-	SERVICE_OPTIONS_SAYING(c, "the server's component port; without it a filter",              \
-		"reconnects in a row before giving up, -1 for ever (default -1)")
-/* The same for programs whose help for --connect and --retries differs. */
-#define SERVICE_OPTIONS_SAYING(c, connect_words, retries_words)                                    \
-	{"domain", 'd', OPT_STRING, "DOMAIN", "the component's own domain", &(c).domain},          \
-		{"connect", 'c', OPT_SERVER, "HOST:PORT", connect_words, &(c).connect,             \
-			.complete = "host"},                                                       \
-		{"secret-file", 's', OPT_STRING, "FILE", "file that holds the component secret",   \
-			&(c).secret.file, .complete = "file"},                                     \
-		{"secret-fd", 0, OPT_INT, "FD",                                                    \
-			"read the component secret from this file descriptor", &(c).secret.fd,     \
-			.min = 0, .max = 65535},                                                   \
-		{"retries", 0, OPT_INT, "N", retries_words, &(c).retries, .min = -1,               \
-			.max = 1000000000},                                                        \
-		{"ping-interval", 0, OPT_SECONDS, "SECONDS",                                       \
-			"ping the server after so long without a word of it, 0: never (default "   \
-			"300)",                                                                    \
-			&(c).ping_interval_ms, .min = 0, .max = 86400000},                         \
-		SERVICE_DAEMON_OPTIONS(c),                                                         \
-		{"max-stanza-bytes", 0, OPT_BYTES, "BYTES", "largest stanza read (default 1M)",    \
-			&(c).max_stanza_bytes, .min = 1024, .max = 1 << 30},                       \
-	{                                                                                          \
-		"max-send-bytes", 0, OPT_BYTES, "BYTES",                                           \
-			"largest stanza sent, 0 for no limit (default 500000 to a server)",        \
-			&(c).max_send_bytes, .min = 0, .max = 1 << 30                              \
-	}
-
-/* Those of these rows that every daemon has: --drain-time --ready-fd --metrics
- * --metrics-interval */
-#define SERVICE_DAEMON_OPTIONS(c)                                                                  \
-	{"drain-time", 0, OPT_SECONDS, "SECONDS",                                                  \
-		"how long SIGTERM waits for open requests (default 5)", &(c).drain_ms, .min = 0,   \
-		.max = 86400000},                                                                  \
-		{"ready-fd", 0, OPT_INT, "FD",                                                     \
-			"write a newline to this file descriptor when ready", &(c).ready_fd,       \
-			.min = 0, .max = 65535},                                                   \
-		{"metrics", 0, OPT_STRING, "FILE",                                                 \
-			"keep counters in this file as OpenMetrics text", &(c).metrics_file,       \
-			.complete = "file"},                                                       \
-	{                                                                                          \
-		"metrics-interval", 0, OPT_SECONDS, "SECONDS",                                     \
-			"how often the metrics file is replaced (default 15)",                     \
-			&(c).metrics_interval_ms, .min = 100, .max = 86400000                      \
-	}
+/* The options of a struct service_config. */
+extern const struct opt service_options[];
+/* Those of them that every daemon has: --drain-time --ready-fd --metrics --metrics-interval */
+extern const struct opt daemon_options[];
 
 struct service;
 

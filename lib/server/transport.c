@@ -285,18 +285,12 @@ static struct link_config link_limits(struct transport *t)
 	const struct service_config *c = t->config;
 
 	return (struct link_config){
-		.reader =
-			{
-				.kind = c->connect ? READER_SOCKET : READER_PIPE,
-				.max_stanza_bytes = (size_t)c->max_stanza_bytes,
-				.max_depth = (unsigned)c->max_depth,
-				.max_attributes = (unsigned)c->max_attributes,
-				.index = c->index,
-			},
-		.max_send_bytes = c->max_send_bytes >= 0 ? (size_t)c->max_send_bytes
-				  : c->connect		 ? WRITER_MAX_SEND_BYTES
-							 : 0,
-		.max_queue_bytes = buf_bytes(c->max_queue_bytes),
+		.reader = limits_of_reader(
+			&c->limits, c->connect ? READER_SOCKET : READER_PIPE, c->index),
+		.max_send_bytes = c->limits.send_bytes >= 0 ? (size_t)c->limits.send_bytes
+				  : c->connect		    ? WRITER_MAX_SEND_BYTES
+							    : 0,
+		.max_queue_bytes = buf_bytes(c->limits.queue_bytes),
 		.counts = &t->counts,
 	};
 }

@@ -144,15 +144,12 @@ static void end_oldest_unproven(struct shareservice *s)
 
 static void take(struct shareservice *s, int fd, bool bare_allowed)
 {
-	const struct service_config *service = &s->config->service;
+	const struct stream_limits *limits = &s->config->service.limits;
 	struct instance_config config = {.domain = buf_span(&s->domain),
 		.secret = &s->secret,
 		.random = {random_number, &s->random},
-		.link = {.reader = {.max_stanza_bytes = buf_bytes(service->max_stanza_bytes),
-				 .max_depth = (unsigned)service->max_depth,
-				 .max_attributes = (unsigned)service->max_attributes,
-				 .index = READER_INDEX_CHILDREN},
-			.max_queue_bytes = buf_bytes(service->max_queue_bytes)},
+		.link = {.reader = limits_of_reader(limits, READER_SOCKET, READER_INDEX_CHILDREN),
+			.max_queue_bytes = buf_bytes(limits->queue_bytes)},
 		.bare_allowed = bare_allowed};
 	struct connection *c;
 

@@ -198,11 +198,12 @@ static struct service_config config = SERVICE_CONFIG_INIT;
 static const struct opt options[] = {
 	{"delay", 0, OPT_SECONDS, "SECONDS", "hold each request this long (default 0)",
 		&echo.delay_ms, .min = 0, .max = 86400000},
-	SERVICE_OPTIONS(config),
+	{.kind = OPT_ROWS, .rows = service_options, .target = &config},
 	{0},
 };
 
-static const struct opt limits[] = {STREAM_LIMITS(config), {0}};
+static const struct opt limits[] = {
+	{.kind = OPT_ROWS, .rows = stream_limits, .target = &config.limits}, {0}};
 
 static int run(const struct service_config *c)
 {
@@ -224,12 +225,10 @@ static int run(const struct service_config *c)
 
 int main(int argc, char **argv)
 {
-	static const struct opt *const tables[] = {options, NULL};
-	static const struct opt *const limit_tables[] = {limits, NULL};
 	static const struct opt_program program = {.name = "echo-service",
 		.summary = "answer each request with itself",
-		.tables = tables,
-		.limits = limit_tables};
+		.options = options,
+		.limits = limits};
 
 	return opt_main(&program, argc, argv, &config, opt_no_check, run);
 }

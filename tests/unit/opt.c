@@ -5,11 +5,15 @@
 
 #include <fcntl.h>
 
-static struct {
+struct inner {
+	int64_t before, small;
+};
+static struct values {
 	bool flag;
 	int count, mode;
 	const char *domain, *file, *maybe;
-	int64_t retries, bytes, wait_ms, small;
+	int64_t retries, bytes, wait_ms;
+	struct inner inner;
 	struct opt_list list;
 	int64_t pending, bytes_limit;
 	struct opt_share share;
@@ -23,6 +27,28 @@ static const char *called(void *target, const char *value)
 	return value && strcmp(value, "bad") == 0 ? "so it is" : NULL;
 }
 
+/* Shared tables say where in a struct; a row that has a target of its own keeps it. */
+static const struct opt inner[] = {
+	{"small", 0, OPT_INT, "N", "from zero", .at = offsetof(struct inner, small)},
+	{0},
+};
+static const struct opt_words own_words[] = {
+	{"retries", "how often (default -1)"},
+	{"small", "from nought"},
+	{0},
+};
+static const struct opt shared[] = {
+	{"retries", 0, OPT_INT, "N", "how often", .at = offsetof(struct values, retries), .min = -1,
+		.max = 9},
+	{.kind = OPT_ROWS, .rows = inner, .at = offsetof(struct values, inner)},
+	{"bytes", 'b', OPT_BYTES, "BYTES", "how much", &o.bytes},
+	{"wait", 'w', OPT_SECONDS, "SECONDS", "how long", &o.wait_ms, .min = 100, .max = 90000},
+	{"list", 'l', OPT_LIST, "WORD", "more words", &o.list},
+	{"mode", 0, OPT_CHOICE, NULL, "what to do", &o.mode, .choices = "get|set|getset"},
+	{"call", 'c', OPT_CALL, "WORD", "call with it", NULL, .call = called, .complete = "dir"},
+	{"call-flag", 'C', OPT_CALL, NULL, "call", NULL, .call = called},
+	{0},
+};
 static const struct opt own[] = {
 	{"flag", 'f', OPT_FLAG, NULL, "a flag", &o.flag},
 	{"count", 'n', OPT_COUNT, NULL, "one more", &o.count},
@@ -32,23 +58,7 @@ static const struct opt own[] = {
 	{"secret-file", 's', OPT_STRING, "FILE", "file", &o.file, .complete = "file"},
 	{"maybe", 'm', OPT_OPTIONAL, "WORD", "perhaps a word", &o.maybe},
 	{"secret", 0, OPT_FLAG, NULL, "hidden", &o.flag, .hidden = true},
-	{0},
-};
-static const struct opt shared[] = {
-	{"retries", 0, OPT_INT, "N", "how often (default -1)", &o.retries, .min = -1, .max = 9},
-	{"small", 0, OPT_INT, "N", "from nought", &o.small},
-	{"bytes", 'b', OPT_BYTES, "BYTES", "how much", &o.bytes},
-	{"wait", 'w', OPT_SECONDS, "SECONDS", "how long", &o.wait_ms, .min = 100, .max = 90000},
-	{"list", 'l', OPT_LIST, "WORD", "more words", &o.list},
-	{"mode", 0, OPT_CHOICE, NULL, "what to do", &o.mode, .choices = "get|set|getset"},
-	{"call", 'c', OPT_CALL, "WORD", "call with it", NULL, .call = called, .complete = "dir"},
-	{"call-flag", 'C', OPT_CALL, NULL, "call", NULL, .call = called},
-	{0},
-};
-static const struct opt *const tables[] = {own, shared, NULL};
-static const struct opt some_limits[] = {
-	{"pending", 0, OPT_INT, NULL, "most requests (default 7)", &o.pending, .min = 1, .max = 9},
-	{"queue-bytes", 0, OPT_BYTES, NULL, "most bytes", &o.bytes_limit, .min = 1, .max = 9000},
+	{.kind = OPT_ROWS, .rows = shared, .target = &o, .words = own_words},
 	{0},
 };
 static const struct opt more_limits[] = {
@@ -56,9 +66,14 @@ static const struct opt more_limits[] = {
 	{"trusted", 0, OPT_LIST, NULL, "no share for it", &o.trusted},
 	{0},
 };
-static const struct opt *const limit_tables[] = {some_limits, more_limits, NULL};
+static const struct opt some_limits[] = {
+	{"pending", 0, OPT_INT, NULL, "most requests (default 7)", &o.pending, .min = 1, .max = 9},
+	{"queue-bytes", 0, OPT_BYTES, NULL, "most bytes", &o.bytes_limit, .min = 1, .max = 9000},
+	{.kind = OPT_ROWS, .rows = more_limits},
+	{0},
+};
 static const char *const usage[] = {"[-fn] [OPERAND...]", "--list WORD", NULL};
-static struct opt_program program = {"prog", "try options", usage, tables, limit_tables};
+static struct opt_program program = {"prog", "try options", usage, own, some_limits};
 
 /* A command line in one string, split at spaces; '' is an empty argument. */
 static struct child parse(const char *line);
@@ -85,8 +100,8 @@ static void parse_in_child(void *context)
 		printf("maybe=%s ", o.maybe);
 	if (o.retries != -7)
 		printf("retries=%" PRId64 " ", o.retries);
-	if (o.small)
-		printf("small=%" PRId64 " ", o.small);
+	if (o.inner.small)
+		printf("small=%" PRId64 " ", o.inner.small);
 	if (o.bytes)
 		printf("bytes=%" PRId64 " ", o.bytes);
 	if (o.wait_ms)
