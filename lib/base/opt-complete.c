@@ -16,24 +16,33 @@ static void append_choices(struct buf *out, const char *choices)
 		buf_append_char(out, *choices == '|' ? ' ' : *choices);
 }
 
-/* Write the commands that complete a value in bash: they set COMPREPLY. */
-static void bash_value(struct buf *out, const char *complete, const char *choices)
+/* What a shell does for opt.complete: one of these in the order file, dir, host, command, or NULL.
+ */
+static const char *action(const char *complete, const char *const actions[4])
 {
-	if (choices) {
-		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -W '");
-		append_choices(out, choices);
-		buf_append_string(out, "' -- \"$cur\")");
-	} else if (complete && strcmp(complete, "file") == 0) {
-		buf_append_string(out, "compopt -o filenames\n\t\t"
-				       "mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")");
-	} else if (complete && strcmp(complete, "dir") == 0) {
-		buf_append_string(out, "compopt -o filenames\n\t\t"
-				       "mapfile -t COMPREPLY < <(compgen -d -- \"$cur\")");
-	} else if (complete && strcmp(complete, "host") == 0) {
-		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -A hostname -- \"$cur\")");
-	} else if (complete && strcmp(complete, "command") == 0) {
-		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -c -- \"$cur\")");
-	}
+	static const char *const names[] = {"file", "dir", "host", "command"};
+	for (int i = 0; complete && i < 4; i++)
+		if (strcmp(complete, names[i]) == 0)
+			return actions[i];
+	return NULL;
+}
+
+static const char *const bash_actions[] = {
+	"compopt -o filenames\n\t\tmapfile -t COMPREPLY < <(compgen -f -- \"$cur\")",
+	"compopt -o filenames\n\t\tmapfile -t COMPREPLY < <(compgen -d -- \"$cur\")",
+	"mapfile -t COMPREPLY < <(compgen -A hostname -- \"$cur\")",
+	"mapfile -t COMPREPLY < <(compgen -c -- \"$cur\")",
+};
+static const char *const zsh_actions[] = {"_files", "_files -/", "_hosts", "_command_names -e"};
+/* fish completes files by itself */
+static const char *const fish_actions[] = {NULL, "(__fish_complete_directories)",
+	"(__fish_print_hostnames)", "(__fish_complete_command)"};
+
+static void append_action(struct buf *out, const char *complete, const char *const actions[4])
+{
+	const char *text = action(complete, actions);
+	if (text)
+		buf_append_string(out, text);
 }
 
 /* The limits' names with an '=', as words. */
@@ -45,32 +54,30 @@ static void append_limits(struct buf *out, const struct opt_program *program)
 		buf_printf(out, "%s%s=", space, o->name);
 }
 
-/* One case of the value's completion: `--name | -x)` and what to do. */
+/* One case of the value's completion: `--name | -x)` and the commands that set COMPREPLY. */
 static void bash_case(struct buf *out, const struct opt_program *program, const struct opt *o)
 {
 	buf_printf(out, "\t--%s", o->name);
 	if (o->letter)
 		buf_printf(out, " | -%c", o->letter);
 	buf_append_string(out, ")\n\t\t");
-	if (is_limit(o)) {
-		buf_append_string(out, "compopt -o nospace\n\t\t"
-				       "mapfile -t COMPREPLY < <(compgen -W '");
-		append_limits(out, program);
+	if (is_limit(o) || o->choices) {
+		if (is_limit(o))
+			buf_append_string(out, "compopt -o nospace\n\t\t");
+		buf_append_string(out, "mapfile -t COMPREPLY < <(compgen -W '");
+		if (is_limit(o))
+			append_limits(out, program);
+		else
+			append_choices(out, o->choices);
 		buf_append_string(out, "' -- \"$cur\")");
 	} else {
-		bash_value(out, o->complete, o->choices);
+		append_action(out, o->complete, bash_actions);
 	}
 	buf_append_string(out, "\n\t\treturn\n\t\t;;\n");
 }
 
-static void complete_bash(struct buf *out, const struct opt_program *program)
+static void bash_head(struct buf *out, const struct opt_program *program, const char *function)
 {
-	struct buf function, plain, names;
-	buf_init(&function, BUF_NO_MAX);
-	buf_init(&plain, BUF_NO_MAX);
-	buf_init(&names, BUF_NO_MAX);
-	for (const char *s = program->name; *s; s++)
-		buf_append_char(&function, *s == '-' ? '_' : *s);
 	buf_printf(out,
 		"# bash completion for %s; written by %s --completion bash\n"
 		"_%s()\n{\n"
@@ -86,17 +93,17 @@ static void complete_bash(struct buf *out, const struct opt_program *program)
 		"\t\t[[ ${COMP_WORDS[i]} == -- ]] && prev=--\n"
 		"\tdone\n"
 		"\tcase $prev in\n",
-		program->name, program->name, function.p);
+		program->name, program->name, function);
+}
+
+/* The cases of options whose value bash can complete, then one of those whose value it cannot. */
+static void bash_values(struct buf *out, const struct opt_program *program)
+{
 	struct opt_each e = opt_each_option(program);
+	struct buf plain;
+	buf_init(&plain, BUF_NO_MAX);
 	for (const struct opt *o; (o = opt_next(&e));) {
-		if (o->hidden)
-			continue;
-		const char *separator = names.n ? " " : "";
-		if (o->letter)
-			buf_printf(&names, "%s-%c --%s", separator, o->letter, o->name);
-		else
-			buf_printf(&names, "%s--%s", separator, o->name);
-		if (!opt_takes_value(o) || o->kind == OPT_OPTIONAL)
+		if (o->hidden || !opt_takes_value(o) || o->kind == OPT_OPTIONAL)
 			continue;
 		if (o->complete || o->choices) {
 			bash_case(out, program, o);
@@ -108,19 +115,42 @@ static void complete_bash(struct buf *out, const struct opt_program *program)
 	}
 	if (plain.n)
 		buf_printf(out, "\t%s)\n\t\treturn\n\t\t;;\n", plain.p);
-	buf_printf(out,
-		"\tesac\n\tif [[ $prev != -- && $cur == -* ]]; then\n"
-		"\t\tmapfile -t COMPREPLY < <(compgen -W '%s' -- \"$cur\")\n",
-		names.p);
+	buf_free(&plain);
+}
+
+static void bash_names(struct buf *out, const struct opt_program *program)
+{
+	struct opt_each e = opt_each_option(program);
+	const char *space = "";
+	for (const struct opt *o; (o = opt_next(&e));) {
+		if (o->hidden)
+			continue;
+		if (o->letter)
+			buf_printf(out, "%s-%c", space, o->letter);
+		buf_printf(out, "%s--%s", o->letter ? " " : space, o->name);
+		space = " ";
+	}
+}
+
+static void complete_bash(struct buf *out, const struct opt_program *program)
+{
+	struct buf function;
+	buf_init(&function, BUF_NO_MAX);
+	for (const char *s = program->name; *s; s++)
+		buf_append_char(&function, *s == '-' ? '_' : *s);
+	bash_head(out, program, function.p);
+	bash_values(out, program);
+	buf_append_string(out, "\tesac\n\tif [[ $prev != -- && $cur == -* ]]; then\n"
+			       "\t\tmapfile -t COMPREPLY < <(compgen -W '");
+	bash_names(out, program);
+	buf_append_string(out, "' -- \"$cur\")\n");
 	if (program->operand_complete) {
 		buf_append_string(out, "\telse\n\t\t");
-		bash_value(out, program->operand_complete, NULL);
+		append_action(out, program->operand_complete, bash_actions);
 		buf_append_char(out, '\n');
 	}
 	buf_printf(out, "\tfi\n}\ncomplete -F _%s %s\n", function.p, program->name);
 	buf_free(&function);
-	buf_free(&plain);
-	buf_free(&names);
 }
 
 /* Text inside single quotes, with a backslash before each of `special`. */
@@ -137,119 +167,106 @@ static void append_quoted(struct buf *out, const char *text, const char *quote, 
 	}
 }
 
-static void zsh_value(struct buf *out, const char *complete, const char *choices)
+/* The option's names, as _arguments wants them, up to the description. */
+static void zsh_names(struct buf *out, const struct opt *o)
 {
-	if (choices) {
+	bool optional = o->kind == OPT_OPTIONAL, value = opt_takes_value(o);
+	const char *after_long = optional ? "=-" : value ? "=" : "";
+	const char *after_short = optional ? "-" : value ? "+" : "";
+	if (!o->letter) {
+		buf_printf(out, "'%s--%s%s[", opt_repeats(o) ? "*" : "", o->name, after_long);
+		return;
+	}
+	if (opt_repeats(o))
+		buf_append_string(out, "'*'");
+	else
+		buf_printf(out, "'(-%c --%s)'", o->letter, o->name);
+	buf_printf(out, "{-%c%s,--%s%s}'[", o->letter, after_short, o->name, after_long);
+}
+
+static void zsh_value(struct buf *out, const struct opt_program *program, const struct opt *o)
+{
+	buf_append_string(out, o->kind == OPT_OPTIONAL ? "::" : ":");
+	append_quoted(out, opt_arg_name(o), "'\\''", ":\\");
+	buf_append_char(out, ':');
+	if (is_limit(o)) {
+		buf_append_string(out, " compadd -S \"\" - ");
+		append_limits(out, program);
+	} else if (o->choices) {
 		buf_append_char(out, '(');
-		append_choices(out, choices);
+		append_choices(out, o->choices);
 		buf_append_char(out, ')');
-	} else if (complete && strcmp(complete, "file") == 0) {
-		buf_append_string(out, "_files");
-	} else if (complete && strcmp(complete, "dir") == 0) {
-		buf_append_string(out, "_files -/");
-	} else if (complete && strcmp(complete, "host") == 0) {
-		buf_append_string(out, "_hosts");
-	} else if (complete && strcmp(complete, "command") == 0) {
-		buf_append_string(out, "_command_names -e");
+	} else {
+		append_action(out, o->complete, zsh_actions);
 	}
 }
 
 static void complete_zsh(struct buf *out, const struct opt_program *program)
 {
+	struct opt_each e = opt_each_option(program);
 	buf_printf(out,
 		"#compdef %s\n# zsh completion for %s; written by %s --completion zsh\n"
 		"_arguments -s -S%s",
 		program->name, program->name, program->name,
 		program->stop_at_operand ? " -A '-*'" : "");
-	struct opt_each e = opt_each_option(program);
 	for (const struct opt *o; (o = opt_next(&e));) {
 		if (o->hidden)
 			continue;
-		const char *after_long = "", *after_short = "";
-		if (o->kind == OPT_OPTIONAL) {
-			after_long = "=-";
-			after_short = "-";
-		} else if (opt_takes_value(o)) {
-			after_long = "=";
-			after_short = "+";
-		}
 		buf_append_string(out, " \\\n\t");
-		if (o->letter && opt_repeats(o))
-			buf_append_string(out, "'*'");
-		else if (o->letter)
-			buf_printf(out, "'(-%c --%s)'", o->letter, o->name);
-		if (o->letter)
-			buf_printf(out, "{-%c%s,--%s%s}'[", o->letter, after_short, o->name,
-				after_long);
-		else
-			buf_printf(
-				out, "'%s--%s%s[", opt_repeats(o) ? "*" : "", o->name, after_long);
+		zsh_names(out, o);
 		append_quoted(out, o->help, "'\\''", "[]\\");
 		buf_append_char(out, ']');
-		if (opt_takes_value(o)) {
-			buf_append_string(out, o->kind == OPT_OPTIONAL ? "::" : ":");
-			append_quoted(out, opt_arg_name(o), "'\\''", ":\\");
-			buf_append_char(out, ':');
-			if (is_limit(o)) {
-				buf_append_string(out, " compadd -S \"\" - ");
-				append_limits(out, program);
-			} else {
-				zsh_value(out, o->complete, o->choices);
-			}
-		}
+		if (opt_takes_value(o))
+			zsh_value(out, program, o);
 		buf_append_char(out, '\'');
 	}
 	if (program->operand_complete) {
 		buf_append_string(out, " \\\n\t'*: :");
-		zsh_value(out, program->operand_complete, NULL);
+		append_action(out, program->operand_complete, zsh_actions);
 		buf_append_char(out, '\'');
 	}
 	buf_append_char(out, '\n');
 }
 
+/* How the value is completed, between the names and the description. */
+static void fish_value(struct buf *out, const struct opt_program *program, const struct opt *o)
+{
+	bool file = !o->choices && o->complete && strcmp(o->complete, "file") == 0;
+	const char *text = action(o->complete, fish_actions);
+	if (opt_takes_value(o) && o->kind != OPT_OPTIONAL)
+		buf_append_string(out, file ? " -r -F" : " -x");
+	if (!o->choices && !is_limit(o)) {
+		if (text)
+			buf_printf(out, " -a '%s'", text);
+		return;
+	}
+	buf_append_string(out, " -a '");
+	if (o->choices)
+		append_choices(out, o->choices);
+	else
+		append_limits(out, program);
+	buf_append_char(out, '\'');
+}
+
 static void complete_fish(struct buf *out, const struct opt_program *program)
 {
 	const char *operand = program->operand_complete ? program->operand_complete : "";
+	const char *text = action(operand, fish_actions);
+	struct opt_each e = opt_each_option(program);
 	buf_printf(out, "# fish completion for %s; written by %s --completion fish\n",
 		program->name, program->name);
 	if (strcmp(operand, "file") != 0)
 		buf_printf(out, "complete -c %s -f\n", program->name);
-	if (strcmp(operand, "dir") == 0)
-		buf_printf(
-			out, "complete -c %s -a '(__fish_complete_directories)'\n", program->name);
-	else if (strcmp(operand, "host") == 0)
-		buf_printf(out, "complete -c %s -a '(__fish_print_hostnames)'\n", program->name);
-	else if (strcmp(operand, "command") == 0)
-		buf_printf(out, "complete -c %s -a '(__fish_complete_command)'\n", program->name);
-	struct opt_each e = opt_each_option(program);
+	if (text)
+		buf_printf(out, "complete -c %s -a '%s'\n", program->name, text);
 	for (const struct opt *o; (o = opt_next(&e));) {
 		if (o->hidden)
 			continue;
-		const char *complete = o->complete ? o->complete : "";
 		buf_printf(out, "complete -c %s", program->name);
 		if (o->letter)
 			buf_printf(out, " -s %c", o->letter);
 		buf_printf(out, " -l %s", o->name);
-		if (o->kind == OPT_OPTIONAL) {
-			;
-		} else if (opt_takes_value(o) && !o->choices && strcmp(complete, "file") == 0) {
-			buf_append_string(out, " -r -F");
-		} else if (opt_takes_value(o)) {
-			buf_append_string(out, " -x");
-		}
-		if (o->choices) {
-			buf_append_string(out, " -a '");
-			append_choices(out, o->choices);
-			buf_append_char(out, '\'');
-		} else if (strcmp(complete, "dir") == 0) {
-			buf_append_string(out, " -a '(__fish_complete_directories)'");
-		} else if (strcmp(complete, "host") == 0) {
-			buf_append_string(out, " -a '(__fish_print_hostnames)'");
-		} else if (is_limit(o)) {
-			buf_append_string(out, " -a '");
-			append_limits(out, program);
-			buf_append_char(out, '\'');
-		}
+		fish_value(out, program, o);
 		buf_append_string(out, " -d '");
 		append_quoted(out, o->help, "\\'", "\\");
 		buf_append_string(out, "'\n");

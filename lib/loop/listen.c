@@ -90,12 +90,53 @@ static bool mode_of(const char *text, mode_t *mode)
 	return true;
 }
 
+/* Make way for a socket at the address: the one there, if any, is nobody's. */
+static int clear_path(const struct sockaddr_un *address)
+{
+	const char *path = address->sun_path;
+	struct stat st;
+
+	if (lstat(path, &st) != 0)
+		return EXIT_DONE;
+	if (!S_ISSOCK(st.st_mode)) {
+		err_error("'%s' is there and no socket", path);
+		return EXIT_CONFIG;
+	}
+	if (alive(address)) {
+		err_error("somebody listens on '%s' already", path);
+		return EXIT_TEMPORARY;
+	}
+	unlink(path);
+	return EXIT_DONE;
+}
+
+/* A listening socket at the address; -1 with errno. */
+static int bind_unix(const struct sockaddr_un *address, mode_t mode, struct stat *st)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), error;
+	/* the socket must never be more open than the mode says, not even for a moment */
+	mode_t mask = umask(0777);
+	bool bound = fd >= 0 && bind(fd, (const struct sockaddr *)address, sizeof(*address)) == 0;
+
+	error = errno;
+	umask(mask);
+	if (bound && chmod(address->sun_path, mode) == 0 && listen(fd, BACKLOG) == 0 &&
+		stat(address->sun_path, st) == 0)
+		return fd;
+	if (bound)
+		error = errno;
+	if (fd >= 0)
+		close(fd);
+	errno = error;
+	return -1;
+}
+
 static int open_unix(const char *path, const char *mode_text, struct listen_socket **out)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct stat st;
-	mode_t mode, mask;
-	int fd, failed;
+	mode_t mode;
+	int fd, status;
 
 	if (strlen(path) >= sizeof(address.sun_path)) {
 		err_error("'%s' is too long for a socket", path);
@@ -106,26 +147,12 @@ static int open_unix(const char *path, const char *mode_text, struct listen_sock
 		return EXIT_CONFIG;
 	}
 	memcpy(address.sun_path, path, strlen(path) + 1);
-	if (lstat(path, &st) == 0) {
-		if (!S_ISSOCK(st.st_mode)) {
-			err_error("'%s' is there and no socket", path);
-			return EXIT_CONFIG;
-		}
-		if (alive(&address)) {
-			err_error("somebody listens on '%s' already", path);
-			return EXIT_TEMPORARY;
-		}
-		unlink(path);
-	}
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	/* the socket must never be more open than the mode says, not even for a moment */
-	mask = umask(0777);
-	failed = fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0;
-	umask(mask);
-	if (failed || chmod(path, mode) < 0 || listen(fd, BACKLOG) < 0 || stat(path, &st) < 0) {
+	status = clear_path(&address);
+	if (status != EXIT_DONE)
+		return status;
+	fd = bind_unix(&address, mode, &st);
+	if (fd < 0) {
 		err_error("cannot listen on '%s': %s", path, strerror(errno));
-		if (fd >= 0)
-			close(fd);
 		return EXIT_CONFIG;
 	}
 	*out = listen_new();
@@ -152,42 +179,62 @@ int listen_open(const char *path, const char *mode, struct listen_socket **out)
 	return EXIT_DONE;
 }
 
-int listen_open_tcp(const char *text, struct listen_socket **out)
+/* The addresses of ADDR:PORT. */
+static int look_up(const char *text, struct addrinfo **list)
 {
 	const struct addrinfo hints = {
 		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
 	char *host = NULL, *port = NULL;
-	struct addrinfo *list = NULL;
-	int status = EXIT_DONE, one = 1, wrong;
+	int wrong;
 
-	*out = NULL;
+	*list = NULL;
 	if (!io_split_host_port(text, &host, &port)) {
 		err_error("'%s' is not ADDR:PORT", text);
 		return EXIT_CONFIG;
 	}
-	wrong = getaddrinfo(host && *host ? host : "127.0.0.1", port, &hints, &list);
-	if (wrong == EAI_MEMORY) {
+	wrong = getaddrinfo(host && *host ? host : "127.0.0.1", port, &hints, list);
+	if (wrong == EAI_MEMORY)
 		err_error("out of memory");
-		status = EXIT_TEMPORARY;
-	} else if (wrong) {
+	else if (wrong)
 		err_error("cannot listen on '%s': %s", text,
 			wrong == EAI_SYSTEM ? strerror(errno) : gai_strerror(wrong));
-		status = EXIT_CONFIG;
-	}
-	for (struct addrinfo *a = list; a && status == EXIT_DONE; a = a->ai_next) {
-		int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	free(host);
+	free(port);
+	return wrong == EAI_MEMORY ? EXIT_TEMPORARY : wrong ? EXIT_CONFIG : EXIT_DONE;
+}
 
-		if (fd >= 0)
-			setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-		if (fd >= 0 && a->ai_family == AF_INET6)
-			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-		if (fd < 0 || bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0) {
+/* A listening socket at the address; -1 with errno. */
+static int bind_tcp(const struct addrinfo *a)
+{
+	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1, error;
+
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (a->ai_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+	if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+int listen_open_tcp(const char *text, struct listen_socket **out)
+{
+	struct addrinfo *list;
+	int status = look_up(text, &list);
+
+	*out = NULL;
+	for (const struct addrinfo *a = list; a && status == EXIT_DONE; a = a->ai_next) {
+		int fd = bind_tcp(a);
+
+		if (fd < 0) {
 			bool later = errno == EADDRINUSE || errno == EMFILE || errno == ENFILE;
 
 			err_error("cannot listen on '%s': %s", text, strerror(errno));
 			status = later ? EXIT_TEMPORARY : EXIT_CONFIG;
-			if (fd >= 0)
-				close(fd);
 			break;
 		}
 		if (!*out)
@@ -196,8 +243,6 @@ int listen_open_tcp(const char *text, struct listen_socket **out)
 	}
 	if (list)
 		freeaddrinfo(list);
-	free(host);
-	free(port);
 	if (status != EXIT_DONE) {
 		listen_free(*out);
 		*out = NULL;

@@ -7,7 +7,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,12 +14,13 @@
 
 #include "base/deadline.h"
 #include "base/err.h"
-#include "xmpp/jid.h"
-#include "base/secret.h"
 #include "base/io.h"
+#include "base/secret.h"
 #include "loop/dial.h"
+#include "server/client-account.h"
 #include "server/client-address.h"
 #include "server/client-alabel.h"
+#include "server/client-library.h"
 #include "server/client-story.h"
 #include "server/client-tree.h"
 #include "server/client-trust.h"
@@ -35,9 +35,6 @@
 #define RUNS_PER_TURN 256
 #define LOGIN_TICK_MS 200
 #define SEND_TICK_MS 250
-/* The library frees its tree by recursion: the stack needed for the deepest stanza that servers let
- * through. */
-#define STACK_BYTES (256UL * 1024 * 1024)
 #define MAX_SERIALISED_BYTES ((size_t)256 * 1024 * 1024)
 
 struct client {
@@ -45,8 +42,7 @@ struct client {
 	struct client_ops ops;
 	void *context;
 	enum client_tls tls;
-	char *jid, *domain;
-	char *alabels;	/* of the domain; NULL: it is ASCII */
+	struct client_account account;
 	bool own_trust; /* --tls-ca */
 	char *connect;	/* as it was given; NULL: SRV */
 	struct client_addresses addresses;
@@ -87,9 +83,9 @@ static int certificate_refused(const xmpp_tlscert_t *certificate, const char *co
 	const char *subject = xmpp_tlscert_get_string(certificate, XMPP_CERT_SUBJECT);
 
 	err_error("certificate '%s' refused for %s: %s", subject ? subject : "?",
-		!calling	   ? "?"
-		: calling->alabels ? calling->alabels
-				   : calling->domain,
+		!calling		   ? "?"
+		: calling->account.alabels ? calling->account.alabels
+					   : calling->account.domain,
 		reason ? reason : "not valid");
 	if (reason && (strstr(reason, "self") || strstr(reason, "issuer")) &&
 		!(calling && calling->own_trust))
@@ -109,7 +105,7 @@ static void library_log(
 
 static const char *whereto(const struct client *c)
 {
-	return c->connect ? c->connect : c->domain;
+	return c->connect ? c->connect : c->account.domain;
 }
 
 /* Say why there is no (more) connection, return the status. */
@@ -128,7 +124,7 @@ static int explain_end(struct client *c)
 		err_error("connection to %s lost", whereto(c));
 		return EXIT_TEMPORARY;
 	}
-	return client_story_tell(&c->story, whereto(c), c->jid, c->tls);
+	return client_story_tell(&c->story, whereto(c), c->account.jid, c->tls);
 }
 
 static void unwatch(struct client *c)
@@ -171,7 +167,7 @@ static bool connect_next(struct client *c)
 
 		errno = 0;
 		calling = c;
-		client_alabel_expect(c->alabels);
+		client_alabel_expect(c->account.alabels);
 		result = xmpp_connect_client(
 			c->conn, address, c->addresses.port, connection_event, c);
 		calling = NULL;
@@ -251,7 +247,7 @@ static void connection_event(xmpp_conn_t *conn, xmpp_conn_event_t event, int err
 		c->writer.max_stanza_bytes =
 			c->story.max_bytes ? c->story.max_bytes : CLIENT_SEND_BYTES;
 	jid = xmpp_conn_get_bound_jid(conn);
-	c->ops.up(c->context, jid ? jid : c->jid);
+	c->ops.up(c->context, jid ? jid : c->account.jid);
 }
 
 /* --- stanzas in */
@@ -326,10 +322,50 @@ static void run_once(struct client *c)
 	calling = NULL;
 }
 
+enum call { CALL_DONE, CALL_NEXT_ADDRESS, CALL_ENDED };
+
+/* One call of the library, and what became of the connection in it. CALL_ENDED: finish() was
+ * called. */
+static enum call call_library(struct client *c)
+{
+	if (!look_at_peer(c)) {
+		finish(c, EXIT_USAGE);
+		return CALL_ENDED;
+	}
+	hand_over(c);
+	run_once(c);
+	if (c->story.broken) {
+		run_once(c); /* the library's stream error */
+		err_error("%s sent what is not XMPP", whereto(c));
+		finish(c, EXIT_PROTOCOL);
+		return CALL_ENDED;
+	}
+	if (c->disconnected) {
+		if (!c->story.established && !c->up && connect_next(c))
+			return CALL_NEXT_ADDRESS;
+		finish(c, c->closing && !c->story.stream_error[0] ? EXIT_DONE : explain_end(c));
+		return CALL_ENDED;
+	}
+	c->unsent = c->unsent && (buf_length(&c->out) > 0 || xmpp_conn_send_queue_len(c->conn) > 0);
+	return CALL_DONE;
+}
+
+/* A peer with Nagle's algorithm holds the rest of a large stanza back until we acknowledge, which
+ * by itself takes 40 ms. The kernel forgets this. */
+static void acknowledge(const struct client *c)
+{
+	int on = 1;
+
+	if (c->fd >= 0)
+		setsockopt(c->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
+}
+
+/* Call the library until it has read all that is there and written what the socket takes, but not
+ * so often that other descriptors starve. */
 static void pump(struct client *c, bool turn_ends)
 {
 	uint64_t handed_over = c->handed_over;
-	int runs, quiet = 0, on = 1;
+	int quiet = 0;
 
 	if (c->gone)
 		return;
@@ -337,44 +373,19 @@ static void pump(struct client *c, bool turn_ends)
 		finish(c, explain_end(c));
 		return;
 	}
-	for (runs = 0; runs < RUNS_PER_TURN && quiet < QUIET_RUNS; runs++) {
-		short events;
+	for (int runs = 0; runs < RUNS_PER_TURN && quiet < QUIET_RUNS && c->paused <= 1; runs++) {
+		enum call call = call_library(c);
+		short events = (short)((c->paused ? 0 : POLLIN) | (c->unsent ? POLLOUT : 0));
 
-		if (c->paused > 1)
+		if (call == CALL_ENDED)
+			return;
+		if (call == CALL_NEXT_ADDRESS)
+			continue;
+		if (!events)
 			break;
-		if (!look_at_peer(c)) {
-			finish(c, EXIT_USAGE);
-			return;
-		}
-		hand_over(c);
-		run_once(c);
-		if (c->story.broken) {
-			run_once(c); /* the library's stream error */
-			err_error("%s sent what is not XMPP", whereto(c));
-			finish(c, EXIT_PROTOCOL);
-			return;
-		}
-		if (c->disconnected) {
-			if (!c->story.established && !c->up && connect_next(c))
-				continue;
-			if (!c->closing || c->story.stream_error[0])
-				finish(c, explain_end(c));
-			else
-				finish(c, EXIT_DONE);
-			return;
-		}
-		c->unsent = c->unsent &&
-			    (buf_length(&c->out) > 0 || xmpp_conn_send_queue_len(c->conn) > 0);
-		events = (short)((c->paused ? 0 : POLLIN) | (c->unsent ? POLLOUT : 0));
-		if (c->paused && !c->unsent)
-			break;
-		if (socket_events(c, events) & events) {
-			quiet = 0;
-		} else if (quiet++ == 0 && c->fd >= 0) {
-			/* A peer with Nagle's algorithm holds the rest of a large stanza back until
-			 * we acknowledge, which by itself takes 40 ms. The kernel forgets this. */
-			setsockopt(c->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
-		}
+		quiet = socket_events(c, events) & events ? 0 : quiet + 1;
+		if (quiet == 1)
+			acknowledge(c);
 	}
 	watch(c);
 	/* Yield to other descriptors, then continue; rerun the hooks that already ran. */
@@ -505,43 +516,6 @@ int client_close(struct client *c, int64_t deadline_ms)
 
 /* --- beginning and end of a client */
 
-/* NULL where the domain is ASCII. */
-static char *alabels_of(struct span domain)
-{
-	struct buf ascii;
-	char *result = NULL;
-
-	buf_init(&ascii, BUF_NO_MAX);
-	if (jid_alabels(domain, &ascii) && !span_equal(buf_span(&ascii), domain))
-		result = xstrdup(buf_string(&ascii));
-	buf_free(&ascii);
-	return result;
-}
-
-static bool jid_usable(struct client *c, const char *typed)
-{
-	struct buf normal;
-	struct jid parts;
-	bool usable;
-
-	buf_init(&normal, JID_MAX_BYTES);
-	usable = jid_normalise(span_of(typed), &normal) && jid_split(buf_span(&normal), &parts) &&
-		 parts.local.p && !memchr(parts.domain.p, '\'', parts.domain.n) &&
-		 /* the library writes it into the stream header as it is */
-		 !memchr(parts.domain.p, '"', parts.domain.n) &&
-		 !memchr(parts.domain.p, '<', parts.domain.n) &&
-		 !memchr(parts.domain.p, '&', parts.domain.n);
-	if (usable) {
-		c->jid = xstrdup(buf_string(&normal));
-		c->domain = xstrndup(parts.domain.p, parts.domain.n);
-		c->alabels = alabels_of(parts.domain);
-	} else {
-		err_error("'%s' is not a user's address", typed);
-	}
-	buf_free(&normal);
-	return usable;
-}
-
 static bool ca_readable(const char *file)
 {
 	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -554,26 +528,15 @@ static bool ca_readable(const char *file)
 	return true;
 }
 
-static void stack_grow(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
-		limit.rlim_cur >= STACK_BYTES)
-		return;
-	limit.rlim_cur = limit.rlim_max == RLIM_INFINITY || limit.rlim_max > STACK_BYTES
-				 ? STACK_BYTES
-				 : limit.rlim_max;
-	setrlimit(RLIMIT_STACK, &limit);
-}
-
 /* Check everything that can be checked without the network. */
 static int prepare(struct client *c, const struct client_config *config, struct buf *password)
 {
 	int status;
 
-	if (!jid_usable(c, config->jid))
+	if (!client_account_set(&c->account, config->jid)) {
+		err_error("'%s' is not a user's address", config->jid);
 		return EXIT_USAGE;
+	}
 	if (config->tls_ca && !ca_readable(config->tls_ca))
 		return EXIT_CONFIG;
 	status = secret_read(&config->password, "password", password);
@@ -581,26 +544,7 @@ static int prepare(struct client *c, const struct client_config *config, struct 
 		return status;
 	secret_trim(password);
 	return client_addresses_find(
-		&c->addresses, c->connect, c->alabels, c->tls == CLIENT_TLS_OFF);
-}
-
-/* libstrophe 0.14 follows a null pointer where its parser gets no memory: it gets ours. */
-static void *library_alloc(const size_t bytes, void *unused)
-{
-	(void)unused;
-	return xmalloc(bytes);
-}
-
-static void *library_realloc(void *p, const size_t bytes, void *unused)
-{
-	(void)unused;
-	return xrealloc(p, bytes);
-}
-
-static void library_free(void *p, void *unused)
-{
-	(void)unused;
-	free(p);
+		&c->addresses, c->connect, c->account.alabels, c->tls == CLIENT_TLS_OFF);
 }
 
 static void library_start(
@@ -612,12 +556,9 @@ static void library_start(
 		[CLIENT_TLS_OFF] = XMPP_CONN_FLAG_DISABLE_TLS,
 	};
 
-	static const xmpp_mem_t memory = {library_alloc, library_free, library_realloc, NULL};
-
-	xmpp_initialize();
 	c->log = (xmpp_log_t){library_log, c};
-	c->ctx = xmpp_ctx_new(&memory, &c->log);
-	c->conn = c->ctx ? xmpp_conn_new(c->ctx) : NULL;
+	c->ctx = client_library_start(&c->log);
+	c->conn = xmpp_conn_new(c->ctx);
 	if (!c->conn)
 		err_die(EXIT_TEMPORARY, "out of memory");
 	c->quirks = client_quirks_find(c->ctx);
@@ -625,7 +566,7 @@ static void library_start(
 		err_log(config->from_is_read ? ERR_NOTICE : ERR_INFO,
 			"this libstrophe drops prefixes of attributes: the 'from' of what arrives "
 			"can be forged, do not trust it (see CAVEATS in the manual)");
-	xmpp_conn_set_jid(c->conn, c->jid);
+	xmpp_conn_set_jid(c->conn, c->account.jid);
 	xmpp_conn_set_pass(c->conn, buf_string(password));
 	xmpp_conn_set_flags(c->conn, (long)(flags[c->tls] | XMPP_CONN_FLAG_DISABLE_SM));
 	xmpp_conn_set_sockopt_callback(c->conn, socket_made);
@@ -665,7 +606,6 @@ struct client *client_new(struct loop *loop, const struct client_config *config,
 	buf_init(&password, SECRET_MAX_BYTES);
 	*status = prepare(c, config, &password);
 	if (*status == EXIT_DONE) {
-		stack_grow();
 		library_start(c, config, &password);
 		client_watchdog_start(&c->watchdog, c->deadline_ms);
 		loop_turn(loop, end_of_turn, c);
@@ -694,8 +634,7 @@ void client_free(struct client *c)
 	if (c->conn) {
 		c->log.handler = NULL;
 		xmpp_conn_release(c->conn);
-		xmpp_ctx_free(c->ctx);
-		xmpp_shutdown();
+		client_library_end(c->ctx);
 	}
 	client_trust_restore(&c->trust);
 	reader_free(c->reader);
@@ -703,9 +642,7 @@ void client_free(struct client *c)
 	buf_free(&c->xml);
 	client_addresses_free(&c->addresses);
 	free(c->connect);
-	free(c->jid);
-	free(c->domain);
 	client_alabel_expect(NULL);
-	free(c->alabels);
+	client_account_free(&c->account);
 	free(c);
 }

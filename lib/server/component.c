@@ -264,44 +264,54 @@ static bool blames_us(struct span condition)
 	return false;
 }
 
+static struct span condition_of(const struct stanza *s)
+{
+	const struct xml_node *child = xml_child(s->root, NS_STREAM_ERRORS, "");
+
+	while (child && span_is(child->name, "text"))
+		child = xml_next(child, NS_STREAM_ERRORS, "");
+	return child ? child->name : SPAN("undefined-condition");
+}
+
+/* What a stream error means for us, and in words, if these say more than the condition. */
+static enum failure judge(struct component *c, struct span condition, const char **meaning)
+{
+	*meaning = "";
+	if (span_is(condition, "conflict")) {
+		*meaning = ": the domain is taken, by another component or by the server itself "
+			   "(a program in the shell wants a domain of its own)";
+		return FAILED_CONFLICT;
+	}
+	if (c->state == STATE_UP || c->state == STATE_CLOSING)
+		return blames_us(condition) ? FAILED_PROTOCOL : FAILED_TEMPORARY;
+	if (span_is(condition, "not-authorized")) {
+		*meaning = ": the secret is wrong, or the server does not know the domain";
+		return FAILED_SECRET;
+	}
+	if (span_is(condition, "invalid-namespace")) {
+		*meaning = ": this is no component port";
+		return FAILED_DOMAIN;
+	}
+	if (span_is(condition, "host-unknown") || span_is(condition, "improper-addressing")) {
+		*meaning = ": the server does not know this component";
+		return FAILED_DOMAIN;
+	}
+	return FAILED_TEMPORARY;
+}
+
 /* RFC 6120 4.9.2 */
 static void on_stream_error(struct component *c, const struct stanza *s)
 {
-	const struct xml_node *child;
 	const struct xml_node *text = xml_child(s->root, NS_STREAM_ERRORS, "text");
-	struct span condition = SPAN("undefined-condition");
+	struct span condition = condition_of(s);
 	struct buf words;
 	char why[WHY_BYTES];
-	const char *meaning = "";
-	enum failure failure = FAILED_TEMPORARY;
+	const char *meaning;
+	enum failure failure = judge(c, condition, &meaning);
 
 	log_lost_output(c);
-	for (child = xml_child(s->root, NS_STREAM_ERRORS, ""); child;
-		child = xml_next(child, NS_STREAM_ERRORS, "")) {
-		if (!span_is(child->name, "text")) {
-			condition = child->name;
-			break;
-		}
-	}
-	if (span_is(condition, "conflict")) {
-		failure = FAILED_CONFLICT;
-		meaning = ": the domain is taken, by another component or by the server itself "
-			  "(a program in the shell wants a domain of its own)";
-	} else if (c->state == STATE_UP || c->state == STATE_CLOSING) {
-		if (c->state == STATE_UP && c->ops.stream_error)
-			c->final_status = c->ops.stream_error(c->context, condition);
-		if (blames_us(condition))
-			failure = FAILED_PROTOCOL;
-	} else if (span_is(condition, "not-authorized")) {
-		failure = FAILED_SECRET;
-		meaning = ": the secret is wrong, or the server does not know the domain";
-	} else if (span_is(condition, "host-unknown") || span_is(condition, "invalid-namespace") ||
-		   span_is(condition, "improper-addressing")) {
-		failure = FAILED_DOMAIN;
-		meaning = span_is(condition, "invalid-namespace")
-				  ? ": this is no component port"
-				  : ": the server does not know this component";
-	}
+	if (c->state == STATE_UP && failure != FAILED_CONFLICT && c->ops.stream_error)
+		c->final_status = c->ops.stream_error(c->context, condition);
 	buf_init(&words, WHY_BYTES / 2);
 	if (text)
 		xml_node_text(s->text, text, &words);
