@@ -7,9 +7,9 @@
 
 #include <nettle/hmac.h>
 #include <nettle/memops.h>
-#include <nettle/siv-cmac.h>
 
 #include "base/err.h"
+#include "jat/siv.h"
 #include "xmpp/jid.h"
 
 #define MAC_BYTES 16
@@ -21,7 +21,8 @@
 
 struct jat_key {
 	char id;
-	struct siv_cmac_aes128_ctx siv;
+	struct siv siv;
+	struct buf associated; /* what siv is set to */
 	struct hmac_sha256_ctx hmac;
 };
 
@@ -52,7 +53,8 @@ static bool add_key(struct jat_keys *keys, char id, const unsigned char bytes[JA
 	if (!is_key_id(id) || keys->count == JAT_MAX_KEYS || keys->index[(unsigned char)id])
 		return false;
 	key->id = id;
-	siv_cmac_aes128_set_key(&key->siv, bytes);
+	siv_set_key(&key->siv, bytes);
+	buf_init(&key->associated, BUF_NO_MAX);
 	/* sealing and signing must not share a key */
 	hmac_sha256_set_key(&key->hmac, JAT_KEY_BYTES, bytes);
 	hmac_sha256_update(&key->hmac, sizeof(purpose) - 1, (const unsigned char *)purpose);
@@ -148,6 +150,8 @@ void jat_keys_free(struct jat_keys *keys)
 {
 	if (!keys)
 		return;
+	for (size_t i = 0; i < keys->count; i++)
+		buf_free(&keys->keys[i].associated);
 	explicit_bzero(keys, sizeof(*keys));
 	free(keys);
 }
@@ -234,19 +238,25 @@ static long base64_decode(const unsigned char digit[256], unsigned char *out, st
 
 /* Sealed ----------------------------------------------------------------- */
 
-static void nonce_of(unsigned char nonce[5], char key_id)
+/* A key's SIV for tokens at a domain, which is mostly the same one. */
+static struct siv *siv_for(struct jat_key *key, struct span domain)
 {
-	memcpy(nonce, "jat1", 4);
-	nonce[4] = (unsigned char)key_id;
+	const char nonce[] = {'j', 'a', 't', '1', key->id};
+
+	if (!span_equal(buf_span(&key->associated), domain)) {
+		buf_reset(&key->associated);
+		buf_append_span(&key->associated, domain);
+		siv_set_associated(&key->siv, domain, (struct span){nonce, sizeof(nonce)});
+	}
+	return &key->siv;
 }
 
 static enum jat_status seal(
 	const struct jat *jat, struct span asked, struct span jid, struct buf *out)
 {
-	unsigned char plain[PLAINTEXT_MAX_BYTES], sealed[PLAINTEXT_MAX_BYTES + SIV_DIGEST_SIZE];
+	unsigned char plain[PLAINTEXT_MAX_BYTES], sealed[PLAINTEXT_MAX_BYTES + SIV_TAG_BYTES];
 	struct jat_key *key = &jat->keys->keys[0];
-	size_t n = 2 + asked.n + jid.n, token = 1 + base64_length(n + SIV_DIGEST_SIZE);
-	unsigned char nonce[5];
+	size_t n = 2 + asked.n + jid.n, token = 1 + base64_length(n + SIV_TAG_BYTES);
 	char *p;
 
 	if (token > JID_PART_MAX_BYTES)
@@ -256,14 +266,12 @@ static enum jat_status seal(
 	if (asked.n)
 		memcpy(plain + 2, asked.p, asked.n);
 	memcpy(plain + 2 + asked.n, jid.p, jid.n);
-	nonce_of(nonce, key->id);
-	siv_cmac_aes128_encrypt_message(&key->siv, sizeof(nonce), nonce, jat->domain.n,
-		(const unsigned char *)jat->domain.p, n + SIV_DIGEST_SIZE, sealed, plain);
+	siv_seal(siv_for(key, jat->domain), n, sealed, plain);
 	p = buf_reserve(out, token);
 	if (!p)
 		return JAT_DOES_NOT_FIT;
 	p[0] = key->id;
-	base64_encode(p + 1, sealed, n + SIV_DIGEST_SIZE);
+	base64_encode(p + 1, sealed, n + SIV_TAG_BYTES);
 	buf_commit(out, token);
 	return JAT_OK;
 }
@@ -274,19 +282,16 @@ static bool unseal(const struct jat *jat, struct span token, unsigned char *plai
 {
 	unsigned char sealed[PLAINTEXT_MAX_BYTES];
 	struct jat_key *key = token.n ? key_find(jat->keys, token.p[0]) : NULL;
-	unsigned char nonce[5];
 	size_t n, asked_bytes;
 	long length;
 
 	if (!key || token.n > JID_PART_MAX_BYTES)
 		return false;
 	length = base64_decode(jat->keys->digit, sealed, span_from(token, 1));
-	if (length < SIV_DIGEST_SIZE + 3)
+	if (length < SIV_TAG_BYTES + 3)
 		return false;
-	n = (size_t)length - SIV_DIGEST_SIZE;
-	nonce_of(nonce, key->id);
-	if (!siv_cmac_aes128_decrypt_message(&key->siv, sizeof(nonce), nonce, jat->domain.n,
-		    (const unsigned char *)jat->domain.p, n, plain, sealed))
+	n = (size_t)length - SIV_TAG_BYTES;
+	if (!siv_unseal(siv_for(key, jat->domain), n, plain, sealed))
 		return false;
 	asked_bytes = (size_t)plain[0] << 8 | plain[1];
 	if (asked_bytes > n - 3)
