@@ -7,25 +7,32 @@
  *
  * An entry is one allocation: struct table_entry, then the owner's record, then
  * the key. Entries with equal keys are kept in the order they were added. Adding, finding and
- * removing take O(1) plus O(log n) for the deadline, also when all keys are equal.
+ * removing take O(1), also when all keys are equal, and O(log n) more where deadlines are not set
+ * in order (base/table.c). An entry may hold 1 GiB.
  */
 #ifndef OUTBOARD_BASE_TABLE_H
 #define OUTBOARD_BASE_TABLE_H
 
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "base/span.h"
 
 struct table_entry {
 	int64_t deadline_ms;
-	struct span key; /* owned with the entry */
-	uint64_t hash;
-	size_t bytes;
-	/* the rest is private: place in the deadline heap, in the hash chain, among equal keys */
-	size_t slot;
+	/* the rest is private: place among the deadlines, in the hash chain, among equal keys */
+	union {
+		TAILQ_ENTRY(table_entry) in_order;
+		size_t slot;
+	} place;
 	struct table_entry *chain, **chain_at;
 	struct table_entry *peer;
-	bool first;
+	uint32_t hash; /* the part of it that the buckets use */
+	uint32_t bytes;
+	uint32_t key_at; /* the key's first byte, counted from the entry */
+	uint32_t key_n : 30;
+	uint32_t first : 1;  /* of its group */
+	uint32_t heaped : 1; /* place.slot is valid, not place.in_order */
 };
 
 struct table;
@@ -50,6 +57,8 @@ struct table_entry *table_add_hashed(
 	struct table *r, const struct table_key *key, size_t record_bytes, int64_t deadline_ms);
 void *table_record(struct table_entry *e);
 struct table_entry *table_entry_of(void *record);
+/* Its key, owned with the entry. */
+struct span table_entry_key(const struct table_entry *e);
 /* Count bytes more (kept with a record); false (nothing counted) over the bound. */
 bool table_charge(struct table *r, struct table_entry *e, size_t bytes);
 /* Oldest entry with this key, NULL if none; then the next one with the same key. */
@@ -72,7 +81,7 @@ struct table_entry **table_gather(const struct table *r,
 	bool (*fn)(void *context, struct table_entry *e), void *context, size_t *count);
 size_t table_count(const struct table *r);
 size_t table_bytes(const struct table *r);
-/* SipHash-2-4 of s under the seed: for other tables that hold what users choose. */
+/* SipHash-1-3 of s under the seed: for other tables that hold what users choose. */
 uint64_t table_hash(const uint64_t seed[2], struct span s);
 
 #endif

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/queue.h>
 
 #include "base/deadline.h"
 #include "base/utf8.h"
@@ -48,13 +47,13 @@ enum counter {
 #define MAX_FEATURES 64
 #define MAX_IDENTITIES 16
 #define MAX_DISCO_BYTES (16 * 1024)
-#define NOT_AN_ACCOUNT SIZE_MAX
+#define NOT_AN_ACCOUNT UINT32_MAX
 
 /* One managing entity: a component, one client, or whichever client of an account is online. */
 struct entity {
 	struct span jid;	   /* owned */
 	bool client;		   /* not a component */
-	size_t account;		   /* index in accounts, or NOT_AN_ACCOUNT */
+	uint32_t account;	   /* index in accounts, or NOT_AN_ACCOUNT */
 	struct worker *manager;	   /* of an account: its client that manages, held; or NULL */
 	bool told;		   /* it knows what is delegated and has answered all */
 	bool changed;		   /* what is delegated to it is not what it was told */
@@ -77,11 +76,9 @@ enum asked_kind { ASKED_ENTITY, ASKED_OTHERWISE };
 /* What a request holds beside its user, address and id. Its token is the address of an entity that
  * is no account, its stanza the inner iq as it goes out, kept for another client of an account. */
 struct asked {
-	enum asked_kind kind;
-	size_t account;	  /* of its entity */
-	enum counter why; /* what an error of ours is counted as, when it was decided before */
-	struct request *request;
-	LIST_ENTRY(asked) others;
+	uint32_t account; /* of its entity, or NOT_AN_ACCOUNT */
+	uint8_t kind;	  /* enum asked_kind */
+	uint8_t why;	  /* enum counter: of an error of ours that was decided before */
 };
 
 /* An open nesting query. Texts in text. */
@@ -121,7 +118,6 @@ struct delegate {
 	struct requests *requests;
 	struct shares *shares;
 	struct table *queries;
-	LIST_HEAD(, asked) asked;
 	size_t handed; /* requests at OTHERWISE */
 	struct buf node, spare;
 	bool draining;
@@ -210,8 +206,7 @@ static struct request *request_add(struct delegate *d, enum asked_kind kind, str
 	if (!r)
 		return NULL;
 	a = request_extra(r);
-	*a = (struct asked){.kind = kind, .account = NOT_AN_ACCOUNT, .why = COUNTERS, .request = r};
-	LIST_INSERT_HEAD(&d->asked, a, others);
+	*a = (struct asked){.kind = (uint8_t)kind, .account = NOT_AN_ACCOUNT, .why = COUNTERS};
 	d->handed += kind == ASKED_OTHERWISE;
 	return r;
 }
@@ -232,7 +227,7 @@ static void request_fail(struct delegate *d, struct request *r, enum stanza_erro
 {
 	struct asked *a = request_extra(r);
 
-	a->why = why;
+	a->why = (uint8_t)why;
 	requests_fail(d->requests, r, END_NO_WORKER, e, turn);
 }
 
@@ -294,7 +289,6 @@ static void removed(void *context, struct request *r, int64_t now_ms)
 
 	(void)now_ms;
 	d->handed -= a->kind == ASKED_OTHERWISE;
-	LIST_REMOVE(a, others);
 }
 
 /* Entities --------------------------------------------------------------- */
@@ -813,7 +807,7 @@ static bool sessions_begin(struct delegate *d)
 	for (size_t i = 0; i < d->entities_count; i++)
 		for (size_t j = 0; j < d->accounts_count; j++)
 			if (span_equal(d->accounts[j], d->entities[i].jid))
-				d->entities[i].account = j;
+				d->entities[i].account = (uint32_t)j;
 	return fresh && d->sessions;
 }
 
@@ -874,7 +868,8 @@ static void rules_inherit(
 static void managers_inherit(
 	struct delegate *d, struct entity *old, size_t old_count, int64_t now_ms)
 {
-	struct asked *a;
+	size_t count;
+	struct request **all = requests_all(d->requests, &count);
 
 	for (size_t i = 0; i < old_count; i++) {
 		struct entity *entity = entity_named(d->entities, d->entities_count, old[i].jid);
@@ -886,15 +881,15 @@ static void managers_inherit(
 		else
 			worker_release(d->balance, old[i].manager);
 	}
-	LIST_FOREACH(a, &d->asked, others)
-	{
-		const struct request *r = a->request;
+	for (size_t i = 0; i < count; i++) {
 		const struct entity *entity =
-			r->tries_count ? entity_of(d, r->tries[0].worker->name) : NULL;
+			all[i]->tries_count ? entity_of(d, all[i]->tries[0].worker->name) : NULL;
+		struct asked *a = request_extra(all[i]);
 
-		if (r->tries_count)
+		if (all[i]->tries_count)
 			a->account = entity ? entity->account : NOT_AN_ACCOUNT;
 	}
+	free(all);
 	managers_update(d, now_ms);
 }
 
@@ -1392,12 +1387,16 @@ static void handler_died(void *self, struct turn *turn)
 {
 	struct delegate *d = self;
 
-	for (struct asked *a = LIST_FIRST(&d->asked), *next; a; a = next) {
-		next = LIST_NEXT(a, others);
-		if (a->kind == ASKED_OTHERWISE && !a->request->owed)
-			request_fail(
-				d, a->request, ERROR_INTERNAL_SERVER_ERROR, COUNT_BOUNCED, turn);
+	size_t count;
+	struct request **all = requests_all(d->requests, &count);
+
+	for (size_t i = 0; i < count; i++) {
+		const struct asked *a = request_extra(all[i]);
+
+		if (a->kind == ASKED_OTHERWISE && !all[i]->owed)
+			request_fail(d, all[i], ERROR_INTERNAL_SERVER_ERROR, COUNT_BOUNCED, turn);
 	}
+	free(all);
 }
 
 /* Time ------------------------------------------------------------------- */
@@ -1531,7 +1530,6 @@ struct delegate *delegate_new(const struct delegate_config *config)
 	struct delegate *d = xcalloc(1, sizeof(*d));
 
 	d->config = *config;
-	LIST_INIT(&d->asked);
 	new_tables(d);
 	disco_init(&d->host);
 	disco_init(&d->bare);

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/queue.h>
 
 #include "base/deadline.h"
 #include "base/err.h"
@@ -59,15 +58,14 @@ static const struct metric_name counter_names[COUNTERS] = {
 enum asker { ASKER_HOST, ASKER_HANDLER };
 
 /* What a request holds beside the inner iq's addresses and id (struct request: user, asked, id).
- * Of a host's: token is the outer id, stanza the outer `to`. Of the handler's own: asked is whom
+ * Of a host's: token is the outer id, stanza the outer `to` if it
+ * is not our domain. Of the handler's own: asked is whom
  * it asked, id the handler's. */
 struct delegated {
-	enum asker asker;
-	int version;	  /* of the envelope */
-	struct span host; /* one of config.hosts */
-	enum counter why; /* what an error of ours is counted as, when it was decided before */
-	struct request *request;
-	LIST_ENTRY(delegated) others;
+	uint32_t host;	 /* index in config.hosts */
+	uint8_t asker;	 /* enum asker */
+	uint8_t version; /* of the envelope */
+	uint8_t why;	 /* enum counter: of an error of ours that was decided before */
 };
 
 struct manage {
@@ -76,7 +74,6 @@ struct manage {
 	struct shares *shares;
 	struct announced *announced;
 	struct outgoing *outgoing; /* NULL: without --handler-messages */
-	LIST_HEAD(, delegated) delegated;
 	uint64_t serial;
 	char run[17]; /* makes the serials of this run unlike those of another */
 	bool draining;
@@ -150,9 +147,12 @@ static void answer_outer(struct manage *m, const struct stanza *s, enum stanza_e
 
 /* Requests --------------------------------------------------------------- */
 
-static struct stanza_edit outer_of(const struct request *r, const struct delegated *d)
+static struct stanza_edit outer_of(
+	const struct manage *m, const struct request *r, const struct delegated *d)
 {
-	return (struct stanza_edit){.to = d->host, .from = r->stanza, .id = r->token};
+	return (struct stanza_edit){.to = m->config.hosts[d->host],
+		.from = r->stanza.p ? r->stanza : m->config.domain,
+		.id = r->token};
 }
 
 static struct stanza_edit inner_of(const struct request *r)
@@ -176,7 +176,7 @@ static enum writer_status error(
 	void *context, struct request *r, enum stanza_error e, struct turn *turn)
 {
 	struct delegated *d = request_extra(r);
-	struct stanza_edit outer = outer_of(r, d), inner = inner_of(r);
+	struct stanza_edit outer = outer_of(context, r, d), inner = inner_of(r);
 
 	if (d->asker == ASKER_HOST)
 		return write_inner_error(turn->writer, d->version, &outer, &inner, e);
@@ -189,7 +189,7 @@ static enum writer_status answer(
 {
 	struct manage *m = context;
 	struct delegated *d = request_extra(r);
-	struct stanza_edit outer = outer_of(r, d), inner = inner_of(r);
+	struct stanza_edit outer = outer_of(m, r, d), inner = inner_of(r);
 
 	if (d->asker == ASKER_HANDLER)
 		return m->config.tell(m->config.helper, s, r->id) ? WRITER_OK : WRITER_TOO_LARGE;
@@ -224,17 +224,8 @@ static void ending(void *context, struct request *r, enum request_end end, int64
 	if (end == END_TIMEOUT)
 		err_log_limited(&m->too_late, now_ms, ERR_WARNING,
 			"the handler has not answered a request at '%.*s' in time%s",
-			SPAN_ARG(d->host),
+			SPAN_ARG(m->config.hosts[d->host]),
 			m->config.stays ? "; does it flush its output after each answer?" : "");
-}
-
-static void removed(void *context, struct request *r, int64_t now_ms)
-{
-	struct delegated *d = request_extra(r);
-
-	(void)context;
-	(void)now_ms;
-	LIST_REMOVE(d, others);
 }
 
 /* Keep what the answer needs under an id of ours. NULL when a bound is reached. */
@@ -250,8 +241,7 @@ static struct request *request_add(
 	if (!r)
 		return NULL;
 	d = request_extra(r);
-	*d = (struct delegated){.asker = asker, .why = COUNTERS, .request = r};
-	LIST_INSERT_HEAD(&m->delegated, d, others);
+	*d = (struct delegated){.asker = (uint8_t)asker, .why = COUNTERS};
 	return r;
 }
 
@@ -270,7 +260,7 @@ static void request_fail(struct manage *m, struct request *r, enum counter why, 
 {
 	struct delegated *d = request_extra(r);
 
-	d->why = why;
+	d->why = (uint8_t)why;
 	requests_fail(m->requests, r, END_NO_ROOM, e, turn);
 }
 
@@ -299,7 +289,6 @@ static void new_requests(struct manage *m)
 		.answer = answer,
 		.error = error,
 		.ending = ending,
-		.removed = removed,
 		.context = m});
 }
 
@@ -308,7 +297,6 @@ struct manage *manage_new(const struct manage_config *config)
 	struct manage *m = xcalloc(1, sizeof(*m));
 
 	m->config = *config;
-	LIST_INIT(&m->delegated);
 	new_requests(m);
 	m->announced = announced_new(&m->config);
 	if (config->messages)
@@ -365,13 +353,13 @@ static size_t manage_metrics(const void *self, struct metric *out, size_t max)
 
 /* From the server -------------------------------------------------------- */
 
-/* The --host of this name, absent if there is none. */
-static struct span host_of(const struct manage *m, struct span jid)
+/* The --host of this name, NULL if there is none. */
+static const struct span *host_of(const struct manage *m, struct span jid)
 {
 	for (size_t i = 0; i < m->config.hosts_count; i++)
 		if (span_equal(m->config.hosts[i], jid))
-			return m->config.hosts[i];
-	return SPAN_NONE;
+			return &m->config.hosts[i];
+	return NULL;
 }
 
 /* The host itself, or an account on it. */
@@ -379,7 +367,7 @@ static bool on_host(const struct manage *m, struct span jid)
 {
 	struct jid parts;
 
-	return jid_split(jid, &parts) && !parts.resource.p && host_of(m, parts.domain).p;
+	return jid_split(jid, &parts) && !parts.resource.p && host_of(m, parts.domain);
 }
 
 /* A server that delegates to us, but is no --host: its administrator must learn of it. Users who
@@ -414,7 +402,8 @@ static void take(struct manage *m, const struct stanza *s, const struct stanza *
 		.asked = answerer(inner->to, inner->from),
 		.id = inner->id,
 		.token = s->id,
-		.stanza = s->to};
+		.stanza = span_equal(s->to, m->config.domain) ? SPAN_NONE : s->to};
+	const struct span *host = host_of(m, s->from);
 	struct request *r = request_add(m, ASKER_HOST, &texts, turn);
 	struct delegated *d;
 
@@ -423,12 +412,12 @@ static void take(struct manage *m, const struct stanza *s, const struct stanza *
 		return;
 	}
 	d = request_extra(r);
-	d->version = version;
-	d->host = host_of(m, s->from);
+	d->version = (uint8_t)version;
+	d->host = (uint32_t)(host - m->config.hosts);
 	m->counters[COUNT_REQUESTS]++;
 	if (!m->config.hand(
 		    m->config.helper, &(struct helper_request){.stanza = inner,
-					      .host = d->host,
+					      .host = *host,
 					      .ns = stanza_payload(inner)->ns,
 					      .id = request_key(r),
 					      .deadline_ms = turn->now_ms + m->config.timeout_ms}))
@@ -457,7 +446,7 @@ static void on_envelope(struct manage *m, const struct stanza *s, struct turn *t
 		refuse(m, s, &inner, version, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, turn);
 	/* ejabberd hands back our own requests: answering them would ask ourselves */
 	else if (jid_at_domain(inner.from, m->config.domain) || !is_listed(m, payload->ns) ||
-		 (inner.to.p && !host_of(m, jid_domain(inner.to)).p))
+		 (inner.to.p && !host_of(m, jid_domain(inner.to))))
 		refuse(m, s, &inner, version, ERROR_SERVICE_UNAVAILABLE, COUNT_UNLISTED, turn);
 	else if (m->draining)
 		refuse(m, s, &inner, version, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
@@ -474,7 +463,7 @@ static void on_disco(struct manage *m, const struct stanza *s, struct turn *turn
 	struct writer spare;
 
 	if (node.p && delegation_node_parse(node, &nesting)) {
-		if (!host_of(m, s->from).p) {
+		if (!host_of(m, s->from)) {
 			complain_of_host(m, s->from, turn);
 			answer_outer(m, s, ERROR_FORBIDDEN, COUNT_FORBIDDEN, turn);
 			return;
@@ -525,7 +514,7 @@ static bool is_delegation(const struct stanza *s)
 /* A message that tells what is delegated (XEP-0355 4.2). */
 static void on_advertisement(struct manage *m, const struct stanza *s, struct turn *turn)
 {
-	if (host_of(m, s->from).p) {
+	if (host_of(m, s->from)) {
 		announced_take(m->announced, s->from, s->root->first_child, turn->now_ms);
 		return;
 	}
@@ -544,7 +533,7 @@ static void on_iq(struct manage *m, const struct stanza *s, struct turn *turn)
 		answer_outer(m, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	} else if (!stanza_iq_valid(s) || s->id.n > MAX_ID_BYTES) {
 		answer_outer(m, s, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, turn);
-	} else if (is_delegation(s) && !host_of(m, s->from).p) {
+	} else if (is_delegation(s) && !host_of(m, s->from)) {
 		complain_of_host(m, s->from, turn);
 		answer_outer(m, s, ERROR_FORBIDDEN, COUNT_FORBIDDEN, turn);
 	} else if (is_delegation(s)) {
@@ -570,7 +559,7 @@ static void manage_stanza(void *self, const struct stanza *s, struct turn *turn)
 		on_iq(m, s, turn);
 	} else if (s->kind == STANZA_MESSAGE && s->type != TYPE_ERROR && is_delegation(s)) {
 		on_advertisement(m, s, turn);
-	} else if (m->outgoing && s->kind == STANZA_MESSAGE && host_of(m, s->from).p &&
+	} else if (m->outgoing && s->kind == STANZA_MESSAGE && host_of(m, s->from) &&
 		   outgoing_granted(m->outgoing, s, turn)) {
 		return;
 	} else {
@@ -701,11 +690,13 @@ static void handler_died(void *self, struct turn *turn)
 {
 	struct manage *m = self;
 
-	for (struct delegated *d = LIST_FIRST(&m->delegated), *next; d; d = next) {
-		next = LIST_NEXT(d, others);
-		if (!d->request->owed)
-			request_fail(m, d->request, COUNT_DIED, failure(turn), turn);
-	}
+	size_t count;
+	struct request **all = requests_all(m->requests, &count);
+
+	for (size_t i = 0; i < count; i++)
+		if (!all[i]->owed)
+			request_fail(m, all[i], COUNT_DIED, failure(turn), turn);
+	free(all);
 }
 
 /* Time ------------------------------------------------------------------- */

@@ -132,7 +132,7 @@ bool alias_name(struct alias_table *t, struct span group, struct span jid, struc
 		e = *(struct table_entry **)table_record(address);
 		holdings_renew(&((struct alias *)table_record(e))->holding);
 		table_deadline_set(t->names, e, now_ms + t->config.life_ms);
-		return buf_append_span(out, e->key);
+		return buf_append_span(out, table_entry_key(e));
 	}
 	while ((e = table_earliest(t->names)) && e->deadline_ms <= now_ms)
 		alias_remove(t, e);
@@ -142,7 +142,7 @@ bool alias_name(struct alias_table *t, struct span group, struct span jid, struc
 		if (!evict(t, now_ms))
 			return false;
 	holdings_add(t->holdings, &a->holding, group, jid_bare(jid));
-	return buf_append_span(out, table_entry_of(a)->key);
+	return buf_append_span(out, table_entry_key(table_entry_of(a)));
 }
 
 bool alias_find(const struct alias_table *t, struct span name, struct span *jid, struct span *asked)

@@ -107,8 +107,8 @@ static struct subscriber *insert(struct audience *a, struct span user)
 	if (!e)
 		return NULL;
 	s = table_record(e);
-	s->user = (struct span){e->key.p, user.n};
-	s->address = span_from(e->key, user.n + 1);
+	s->user = (struct span){table_entry_key(e).p, user.n};
+	s->address = span_from(table_entry_key(e), user.n + 1);
 	holdings_add(a->holdings, &s->holding, group, user);
 	TAILQ_INSERT_TAIL(&a->told, s, of_queue);
 	return s;

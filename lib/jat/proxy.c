@@ -133,6 +133,10 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *
 		return;
 	}
 	key = requests_key(p->requests, key_of_token(p, r.token, s->id));
+	/* both stand in the key: the table keeps them once */
+	r.token = (struct span){key.bytes.p + 1, r.token.n};
+	r.id = span_from(key.bytes, r.token.n + 2);
+	r.id.n = s->id.n;
 	if (!requests_may_add(p->requests, &key)) {
 		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 		return;

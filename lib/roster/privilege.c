@@ -343,7 +343,7 @@ static bool send_unavailable(
 	if (!e)
 		return true;
 	LIST_FOREACH(session, &((struct user *)table_record(e))->sessions, list)
-	if (!send_presence(show, "unavailable", table_entry_of(session)->key, to, turn))
+	if (!send_presence(show, "unavailable", table_entry_key(table_entry_of(session)), to, turn))
 		return false;
 	return true;
 }

@@ -129,7 +129,7 @@ struct fairqueue_item *fairqueue_add(
 		return NULL;
 	}
 	entry = table_record(e);
-	entry->item.id = e->key;
+	entry->item.id = table_entry_key(e);
 	entry->item.text = (struct span){xstrndup(text.p, text.n), text.n};
 	entry->user = user_of(q, jid);
 	TAILQ_INSERT_TAIL(&entry->user->waiting, entry, next);

@@ -13,6 +13,12 @@
 /* How often it is tried again to hand on what has no room, where outputs are apart. */
 #define ROOM_MS 50
 
+/* An answer, as it came, that is to be handed on. */
+struct held_answer {
+	size_t n;
+	char bytes[];
+};
+
 /* A stanza of ours that did not fit, and belongs to no request. */
 struct debt {
 	STAILQ_ENTRY(debt) next;
@@ -80,6 +86,27 @@ static bool has_open_try(const struct request *r)
 	return false;
 }
 
+/* The first try of a request stands in its record. All three get a place of their own when there
+ * is a second one, which is rare. */
+static struct request_try *first_try(const struct requests *t, struct request *r)
+{
+	return (struct request_try *)(void *)((char *)request_extra(r) + t->config.extra_bytes);
+}
+
+static void tries_move(struct requests *t, struct request *r)
+{
+	struct request_try *first = first_try(t, r);
+
+	if (r->tries != first)
+		return;
+	r->tries = xcalloc(REQUEST_MAX_TRIES, sizeof(*r->tries));
+	r->tries[0] = *first;
+	if (first->state == TRY_CLOSED)
+		return;
+	LIST_REMOVE(first, of_worker);
+	LIST_INSERT_HEAD(&first->worker->tries, &r->tries[0], of_worker);
+}
+
 bool requests_tried(const struct request *r, const struct worker *w)
 {
 	for (unsigned i = 0; i < r->tries_count; i++)
@@ -98,8 +125,11 @@ struct request_try *requests_try_of(struct request *r, const struct worker *w)
 
 void requests_handed(struct requests *t, struct request *r, struct worker *w, int64_t now_ms)
 {
-	struct request_try *try = &r->tries[r->tries_count++];
+	struct request_try *try;
 
+	if (r->tries_count == 1)
+		tries_move(t, r);
+	try = &r->tries[r->tries_count++];
 	try->request = r;
 	try->worker = w;
 	try->state = TRY_OPEN;
@@ -132,7 +162,7 @@ struct request *requests_next(const struct requests *t, const struct request *r)
 
 struct span request_key(const struct request *r)
 {
-	return table_entry_of((void *)r)->key;
+	return table_entry_key(table_entry_of((void *)r));
 }
 
 void *request_extra(struct request *r)
@@ -150,19 +180,57 @@ bool requests_may_add(const struct requests *t, const struct table_key *key)
 	return n < REQUEST_MAX_EQUAL;
 }
 
+enum { TEXTS = 5 };
+
+/* Whether text stands in the key, so that it is not kept twice. */
+static bool in_key(struct span text, struct span key)
+{
+	uintptr_t at = (uintptr_t)text.p, begin = (uintptr_t)key.p;
+
+	return at >= begin && at + text.n <= begin + key.n;
+}
+
+static size_t record_bytes(const struct requests *t, const struct request *texts,
+	const struct table_key *key, bool tried)
+{
+	const struct span parts[TEXTS] = {
+		texts->user, texts->asked, texts->id, texts->token, texts->stanza};
+	size_t n = sizeof(struct request) + t->config.extra_bytes +
+		   (tried ? sizeof(struct request_try) : 0);
+
+	for (int i = 0; i < TEXTS; i++)
+		n += in_key(parts[i], key->bytes) ? 0 : parts[i].n;
+	return n;
+}
+
+/* Copy the texts behind the record, or point to the same part of the copy of the key. */
+static void copy_texts(struct request *r, char *to, const struct request *texts, struct span key)
+{
+	const struct span copy = table_entry_key(table_entry_of(r));
+	const struct span parts[TEXTS] = {
+		texts->user, texts->asked, texts->id, texts->token, texts->stanza};
+	struct span *const places[TEXTS] = {&r->user, &r->asked, &r->id, &r->token, &r->stanza};
+
+	for (int i = 0; i < TEXTS; i++) {
+		if (in_key(parts[i], key)) {
+			*places[i] = (struct span){copy.p + (parts[i].p - key.p), parts[i].n};
+			continue;
+		}
+		span_pack(to, &parts[i], &places[i], 1);
+		to += parts[i].n;
+	}
+}
+
 struct request *requests_add(struct requests *t, const struct table_key *key,
 	const struct request *texts, int64_t now_ms)
 {
-	const struct span parts[] = {
-		texts->user, texts->asked, texts->id, texts->token, texts->stanza};
-	size_t n = sizeof(struct request) + t->config.extra_bytes;
-	int64_t deadline_ms = now_ms + t->config.timeout_ms;
+	const bool tried = t->config.balance && texts->stanza.n;
+	const size_t n = record_bytes(t, texts, key, tried);
+	const int64_t deadline_ms = now_ms + t->config.timeout_ms;
 	struct share share = {0};
 	struct table_entry *e;
 	struct request *r;
 
-	for (size_t i = 0; i < 5; i++)
-		n += parts[i].n;
 	if (t->config.shares && !texts->unshared &&
 		!shares_take(t->config.shares, texts->user, n, &share))
 		return NULL;
@@ -173,9 +241,8 @@ struct request *requests_add(struct requests *t, const struct table_key *key,
 		return NULL;
 	}
 	r = table_record(e);
-	struct span *const places[] = {&r->user, &r->asked, &r->id, &r->token, &r->stanza};
-
-	span_pack((char *)(r + 1) + t->config.extra_bytes, parts, places, 5);
+	r->tries = tried ? first_try(t, r) : NULL;
+	copy_texts(r, (char *)(first_try(t, r) + (tried ? 1 : 0)), texts, key->bytes);
 	r->deadline_ms = deadline_ms;
 	r->set = texts->set;
 	r->pinned = texts->pinned;
@@ -195,6 +262,8 @@ static void request_free(struct requests *t, struct request *r)
 	close_tries(r);
 	for (unsigned i = 0; i < r->tries_count; i++)
 		worker_release(t->config.balance, r->tries[i].worker);
+	if (r->tries != first_try(t, r))
+		free(r->tries);
 	if (t->config.shares)
 		shares_give(t->config.shares, &r->share);
 	held_drop(r);
@@ -262,8 +331,8 @@ static void decide(struct requests *t, struct request *r, enum request_end end,
 {
 	close_tries(r);
 	r->owed = true;
-	r->end = end;
-	r->error = error;
+	r->end = (uint8_t)end;
+	r->error = (uint8_t)error;
 	if (end != END_ANSWERED) {
 		held_drop(r);
 		t->config.ending(t->config.context, r, end, now_ms);
@@ -274,8 +343,9 @@ static void decide(struct requests *t, struct request *r, enum request_end end,
 static enum writer_status write_error(struct requests *t, struct request *r, struct turn *turn)
 {
 	if (t->config.error)
-		return t->config.error(t->config.context, r, r->error, turn);
-	return stanza_error_send(turn->writer, "iq", r->user, r->asked, r->id, r->error, NULL);
+		return t->config.error(t->config.context, r, (enum stanza_error)r->error, turn);
+	return stanza_error_send(
+		turn->writer, "iq", r->user, r->asked, r->id, (enum stanza_error)r->error, NULL);
 }
 
 /* Write what is owed. False: there is no room; true: r has left the table. */
@@ -285,7 +355,7 @@ static bool pay(struct requests *t, struct request *r, struct turn *turn)
 		struct stanza s;
 		enum writer_status status = WRITER_TOO_LARGE;
 
-		if (reader_one(t->reader, (struct span){r->held, r->held_bytes}, &s))
+		if (reader_one(t->reader, (struct span){r->held->bytes, r->held->n}, &s))
 			status = t->config.answer(t->config.context, r, &s, turn);
 		if (status == WRITER_FULL)
 			return false;
@@ -331,8 +401,9 @@ static bool hold(struct requests *t, struct request *r, const struct stanza *s)
 	if (t->config.shares && !shares_more(t->config.shares, &r->share, n))
 		return false;
 	held_drop(r);
-	r->held = xstrndup(buf_span(&t->scratch).p, n);
-	r->held_bytes = n;
+	r->held = xmalloc(sizeof(*r->held) + n);
+	r->held->n = n;
+	memcpy(r->held->bytes, buf_span(&t->scratch).p, n);
 	return true;
 }
 
@@ -611,17 +682,25 @@ int64_t requests_deadline(const struct requests *t)
 	return STAILQ_EMPTY(&t->debts) ? table_deadline(t->open) : OWED_MS;
 }
 
+struct request **requests_all(const struct requests *t, size_t *count)
+{
+	struct table_entry **entries = table_gather(t->open, NULL, NULL, count);
+	struct request **all = xcalloc(*count + 1, sizeof(struct request *));
+
+	for (size_t i = 0; i < *count; i++)
+		all[i] = table_record(entries[i]);
+	free(entries);
+	return all;
+}
+
 void requests_finish(struct requests *t, struct turn *turn)
 {
 	size_t count;
-	struct table_entry **all = table_gather(t->open, NULL, NULL, &count);
+	struct request **all = requests_all(t, &count);
 
-	for (size_t i = 0; i < count; i++) {
-		struct request *r = table_record(all[i]);
-
-		if (!r->owed)
-			decide(t, r, END_STOPPED, errors[END_STOPPED], turn->now_ms);
-	}
+	for (size_t i = 0; i < count; i++)
+		if (!all[i]->owed)
+			decide(t, all[i], END_STOPPED, errors[END_STOPPED], turn->now_ms);
 	free(all);
 	requests_tick(t, turn);
 }

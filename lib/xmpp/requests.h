@@ -59,22 +59,21 @@ enum request_end {
 
 struct request {
 	struct span user, asked, id; /* the answer's to, from and id; texts behind the record */
-	struct span token, stanza;   /* the owner's: a name for it, and what to hand on again */
+	struct span token, stanza;   /* the owner's: a name for it, and what workers are given */
 	int64_t deadline_ms;	     /* overall */
-	bool set;
-	bool pinned;   /* another worker could not do it: no second try while this one is there */
-	bool unshared; /* of no user: not counted in the shares */
-	/* the rest is private, but for tries, which may be read */
-	bool owed;	      /* how it ends is decided, the answer is to be written */
-	bool again;	      /* it is to go to another worker, or to its end */
-	bool hedge;	      /* it is to go to one more worker if there is a well one */
-	enum request_end end; /* if owed */
-	enum stanza_error error;
-	unsigned tries_count;
-	struct request_try tries[REQUEST_MAX_TRIES];
+	/* the rest is private, but for the flags before `owed`, and tries, which may be read */
 	struct share share;
-	char *held; /* an answer, as it came, that is to be handed on */
-	size_t held_bytes;
+	struct request_try *tries; /* NULL: without a stanza no worker has it */
+	struct held_answer *held;
+	bool set;
+	bool pinned;	/* another worker could not do it: no second try while this one is there */
+	bool unshared;	/* of no user: not counted in the shares */
+	bool owed : 1;	/* how it ends is decided, the answer is to be written */
+	bool again : 1; /* it is to go to another worker, or to its end */
+	bool hedge : 1; /* it is to go to one more worker if there is a well one */
+	uint8_t end;	/* if owed: an enum request_end */
+	uint8_t error;	/* an enum stanza_error */
+	uint8_t tries_count;
 };
 
 struct requests_config {
@@ -82,7 +81,7 @@ struct requests_config {
 	uint64_t seed[2];
 	int64_t timeout_ms, bounce_wait_ms;
 	size_t extra_bytes;	 /* of the owner's record in each request: request_extra() */
-	struct balance *balance; /* borrowed; NULL: no request has a worker */
+	struct balance *balance; /* borrowed; NULL: no request has a worker, nor a try */
 	struct shares *shares;	 /* borrowed; NULL: none */
 	void *chooser;		 /* the context of choose and doubted; NULL: context */
 	/* Workers have outputs of their own: what has no room in one waits, while the rest goes on.
@@ -130,11 +129,12 @@ void *request_extra(struct request *r);
 
 /* Whether one more request with this key may be added (REQUEST_MAX_EQUAL). */
 bool requests_may_add(const struct requests *t, const struct table_key *key);
-/* An open request without a try: of texts the five spans and the three flags are copied. NULL: a
- * bound or a share is reached; the stanza is to be refused with wait/resource-constraint. */
+/* An open request without a try: of texts the five spans and the three flags are copied (a span
+ * that points into the key's bytes is not copied twice). NULL: a bound or a share is reached; the
+ * stanza is to be refused with wait/resource-constraint. */
 struct request *requests_add(struct requests *t, const struct table_key *key,
 	const struct request *texts, int64_t now_ms);
-/* It stands in the output buffer for w. */
+/* It stands in the output buffer for w. Only a request with a stanza is handed to workers. */
 void requests_handed(struct requests *t, struct request *r, struct worker *w, int64_t now_ms);
 /* Take back what was only added (it was not handed on). */
 void requests_forget(struct requests *t, struct request *r);
@@ -181,5 +181,8 @@ void requests_finish(struct requests *t, struct turn *turn);
 /* Open requests and answers owed. */
 size_t requests_count(const struct requests *t);
 size_t requests_bytes(const struct requests *t);
+/* All that are in the table, in no order: an array that the caller frees. Requests may be added and
+ * removed while it is used. */
+struct request **requests_all(const struct requests *t, size_t *count);
 
 #endif

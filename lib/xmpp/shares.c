@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#include "base/deadline.h"
 #include "base/err.h"
 #include "base/table.h"
 #include "xmpp/jid.h"
@@ -10,16 +9,27 @@
 /* A user may have this part of the bytes in any case: requests differ much in size. */
 #define USER_BYTES_PART 8
 
-/* Parts without an entry that are kept, for a user who asks again. */
-#define KEPT 1024
+/* Slots of an empty table; a power of two. */
+#define FIRST_SLOTS 16
 
-struct share_part {
-	size_t count, bytes;
+/* What one user or domain holds. It is known by the hash of its name alone: the hash is keyed, so
+ * nobody can choose a name that shares the part of another. */
+struct part {
+	uint64_t hash; /* 0: the slot is free */
+	size_t bytes;
+	uint32_t count;
+};
+
+/* An open hash table: a part stands in the slot of its hash or in one of those behind it, with no
+ * free slot in between. */
+struct parts {
+	struct part *slots;
+	size_t slots_count, used; /* at most three quarters are used */
 };
 
 struct shares {
 	struct shares_config config;
-	struct table *users, *domains;
+	struct parts users, domains;
 	size_t user_bytes, domain_bytes;
 };
 
@@ -31,13 +41,19 @@ static size_t bytes_of(const struct shares_config *c, size_t entries)
 		       : (size_t)((double)c->max_bytes * ((double)entries / (double)c->max));
 }
 
+static void parts_init(struct parts *t, size_t slots_count)
+{
+	*t = (struct parts){
+		.slots = xcalloc(slots_count, sizeof(struct part)), .slots_count = slots_count};
+}
+
 struct shares *shares_new(const struct shares_config *config)
 {
 	struct shares *s = xcalloc(1, sizeof(*s));
 
 	s->config = *config;
-	s->users = table_new(SIZE_MAX / 2, SIZE_MAX / 2, config->seed);
-	s->domains = table_new(SIZE_MAX / 2, SIZE_MAX / 2, config->seed);
+	parts_init(&s->users, FIRST_SLOTS);
+	parts_init(&s->domains, FIRST_SLOTS);
 	s->user_bytes = bytes_of(config, config->user_max);
 	if (s->user_bytes < config->max_bytes / USER_BYTES_PART)
 		s->user_bytes = config->max_bytes / USER_BYTES_PART;
@@ -49,8 +65,8 @@ void shares_free(struct shares *s)
 {
 	if (!s)
 		return;
-	table_free(s->users);
-	table_free(s->domains);
+	free(s->users.slots);
+	free(s->domains.slots);
 	free(s);
 }
 
@@ -62,49 +78,111 @@ static bool is_among(const struct span *domains, size_t count, struct span domai
 	return false;
 }
 
-static struct share_part *part_of(struct table *t, struct span key)
-{
-	struct table_key hashed = table_key(t, key);
-	struct table_entry *e = table_find_hashed(t, &hashed);
+/* Parts ------------------------------------------------------------------ */
 
-	if (!e)
-		e = table_add_hashed(t, &hashed, sizeof(struct share_part), DEADLINE_NEVER);
-	return table_record(e);
+static size_t slot_after(const struct parts *t, size_t at)
+{
+	return (at + 1) & (t->slots_count - 1);
 }
 
-static void part_release(struct table *t, struct share_part *part)
+/* The part of this hash, or the free slot where it belongs. */
+static struct part *part_of(const struct parts *t, uint64_t hash)
 {
-	if (part && part->count == 0 && table_count(t) > KEPT)
-		table_remove(t, table_entry_of(part));
+	size_t at = hash & (t->slots_count - 1);
+
+	while (t->slots[at].hash && t->slots[at].hash != hash)
+		at = slot_after(t, at);
+	return &t->slots[at];
 }
 
-static bool fits(
-	const struct share_part *part, size_t count, size_t bytes, size_t max, size_t max_bytes)
+static void resize(struct parts *t, size_t slots_count)
 {
-	size_t others = part->count;
+	const struct parts old = *t;
 
-	if (max && others + count > max)
+	parts_init(t, slots_count);
+	t->used = old.used;
+	for (size_t i = 0; i < old.slots_count; i++)
+		if (old.slots[i].hash)
+			*part_of(t, old.slots[i].hash) = old.slots[i];
+	free(old.slots);
+}
+
+static void part_add(struct parts *t, uint64_t hash, size_t count, size_t bytes)
+{
+	struct part *part = part_of(t, hash);
+
+	if (!part->hash) {
+		part->hash = hash;
+		t->used++;
+	}
+	part->count += (uint32_t)count;
+	part->bytes += bytes;
+	if (t->used > t->slots_count / 4 * 3)
+		resize(t, t->slots_count * 2);
+}
+
+/* Free a slot, and move up what stands behind it only because it was taken. */
+static void part_remove(struct parts *t, struct part *part)
+{
+	size_t hole = (size_t)(part - t->slots);
+
+	for (size_t at = slot_after(t, hole); t->slots[at].hash; at = slot_after(t, at)) {
+		size_t wanted = t->slots[at].hash & (t->slots_count - 1);
+
+		if (((at - wanted) & (t->slots_count - 1)) < ((at - hole) & (t->slots_count - 1)))
+			continue;
+		t->slots[hole] = t->slots[at];
+		hole = at;
+	}
+	t->slots[hole] = (struct part){0};
+	t->used--;
+	if (t->slots_count > FIRST_SLOTS && t->used < t->slots_count / 8)
+		resize(t, t->slots_count / 2);
+}
+
+static void part_give(struct parts *t, uint64_t hash, size_t bytes)
+{
+	struct part *part = part_of(t, hash);
+
+	part->bytes -= bytes;
+	if (--part->count == 0)
+		part_remove(t, part);
+}
+
+static bool fits(const struct parts *t, uint64_t hash, size_t count, size_t bytes, size_t max,
+	size_t max_bytes)
+{
+	const struct part *part = part_of(t, hash);
+	size_t all = part->count + count;
+
+	if ((max && all > max) || all > UINT32_MAX)
 		return false;
-	return others + count <= 1 || (bytes <= max_bytes && part->bytes <= max_bytes - bytes);
+	return all <= 1 || (bytes <= max_bytes && part->bytes <= max_bytes - bytes);
 }
+
+/* Shares ----------------------------------------------------------------- */
 
 static bool take(struct shares *s, struct share *share, size_t count, size_t bytes)
 {
-	if (share->user && !fits(share->user, count, bytes, s->config.user_max, s->user_bytes))
+	if (share->user &&
+		!fits(&s->users, share->user, count, bytes, s->config.user_max, s->user_bytes))
 		return false;
-	if (share->domain &&
-		!fits(share->domain, count, bytes, s->config.domain_max, s->domain_bytes))
+	if (share->domain && !fits(&s->domains, share->domain, count, bytes, s->config.domain_max,
+				     s->domain_bytes))
 		return false;
-	for (int i = 0; i < 2; i++) {
-		struct share_part *part = i ? share->domain : share->user;
-
-		if (part) {
-			part->count += count;
-			part->bytes += bytes;
-		}
-	}
+	if (share->user)
+		part_add(&s->users, share->user, count, bytes);
+	if (share->domain)
+		part_add(&s->domains, share->domain, count, bytes);
 	share->bytes += bytes;
 	return true;
+}
+
+static uint64_t hash_of(const struct shares *s, struct span name)
+{
+	uint64_t hash = table_hash(s->config.seed, name);
+
+	return hash ? hash : 1;
 }
 
 bool shares_take(struct shares *s, struct span jid, size_t bytes, struct share *share)
@@ -115,13 +193,11 @@ bool shares_take(struct shares *s, struct span jid, size_t bytes, struct share *
 	if (is_among(s->config.trusted, s->config.trusted_count, domain))
 		return true;
 	if (bare.n > domain.n)
-		share->user = part_of(s->users, bare);
+		share->user = hash_of(s, bare);
 	if (!is_among(s->config.own, s->config.own_count, domain))
-		share->domain = part_of(s->domains, domain);
+		share->domain = hash_of(s, domain);
 	if (take(s, share, 1, bytes))
 		return true;
-	part_release(s->users, share->user);
-	part_release(s->domains, share->domain);
 	*share = (struct share){0};
 	return false;
 }
@@ -133,16 +209,10 @@ bool shares_more(struct shares *s, struct share *share, size_t bytes)
 
 void shares_give(struct shares *s, struct share *share)
 {
-	for (int i = 0; i < 2; i++) {
-		struct share_part *part = i ? share->domain : share->user;
-
-		if (part) {
-			part->count--;
-			part->bytes -= share->bytes;
-		}
-	}
-	part_release(s->users, share->user);
-	part_release(s->domains, share->domain);
+	if (share->user)
+		part_give(&s->users, share->user, share->bytes);
+	if (share->domain)
+		part_give(&s->domains, share->domain, share->bytes);
 	*share = (struct share){0};
 }
 

@@ -24,7 +24,7 @@ struct shares_config {
 
 /* What one entry holds of the shares; stands in the entry. Zeroed: nothing. */
 struct share {
-	struct share_part *user, *domain;
+	uint64_t user, domain; /* hashes of the names; 0: none is counted */
 	size_t bytes;
 };
 

@@ -3,18 +3,18 @@
 
 static const uint64_t seed[2] = {UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908)};
 
-/* From the paper's appendix and its reference vectors (key and text 00 01 02 ...). */
+/* The reference vectors of SipHash-1-3 (key and text 00 01 02 ...). */
 static void siphash_vectors(void)
 {
 	static const struct {
 		size_t n;
 		uint64_t hash;
 	} vectors[] = {
-		{0, UINT64_C(0x726fdb47dd0e0e31)},
-		{1, UINT64_C(0x74f839c593dc67fd)},
-		{7, UINT64_C(0xab0200f58b01d137)},
-		{8, UINT64_C(0x93f5f5799a932462)},
-		{15, UINT64_C(0xa129ca6149be45e5)},
+		{0, UINT64_C(0xabac0158050fc4dc)},
+		{1, UINT64_C(0xc9f49bf37d57ca93)},
+		{7, UINT64_C(0xd3927d989bb11140)},
+		{8, UINT64_C(0x369095118d299a8e)},
+		{15, UINT64_C(0xd320d86d2a519956)},
 	};
 	char text[16];
 	for (int i = 0; i < 16; i++)
@@ -36,7 +36,7 @@ static void records(void)
 	struct table_entry *e = table_add(r, (struct span){key, 3}, 40, 50);
 	REQUIRE(e);
 	memset(key, 'x', 3);
-	CHECK_EQ_MEM(e->key.p, e->key.n, "a\0b", 3);
+	CHECK_EQ_MEM(table_entry_key(e).p, table_entry_key(e).n, "a\0b", 3);
 	CHECK(table_find(r, (struct span){"a\0b", 3}) == e);
 	CHECK(!table_find(r, SPAN("a")));
 	unsigned char *record = table_record(e);
@@ -45,7 +45,7 @@ static void records(void)
 		CHECK_EQ_INT(record[i], 0);
 	memset(record, 0xff, 40);
 	CHECK(table_entry_of(record) == e);
-	CHECK_EQ_MEM(e->key.p, e->key.n, "a\0b", 3);
+	CHECK_EQ_MEM(table_entry_key(e).p, table_entry_key(e).n, "a\0b", 3);
 	struct table_entry *empty = table_add(r, SPAN_NONE, 0, 20);
 	REQUIRE(empty);
 	CHECK(table_find(r, SPAN("")) == empty);
