@@ -2,10 +2,10 @@
 #include "base/random.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+
+#include <nettle/base16.h>
 
 #include "base/err.h"
 
@@ -41,8 +41,9 @@ uint64_t random_number(void *context)
 
 struct span random_name(const struct random_source *source, char name[RANDOM_NAME_CHARS + 1])
 {
-	uint64_t high = random_draw(source), low = random_draw(source);
+	const uint64_t numbers[] = {random_draw(source), random_draw(source)};
 
-	snprintf(name, RANDOM_NAME_CHARS + 1, "%016" PRIx64 "%016" PRIx64, high, low);
+	base16_encode_update(name, sizeof(numbers), (const uint8_t *)numbers);
+	name[RANDOM_NAME_CHARS] = '\0';
 	return (struct span){name, RANDOM_NAME_CHARS};
 }

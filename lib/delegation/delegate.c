@@ -1,6 +1,5 @@
 #include "delegation/delegate.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/deadline.h"
@@ -397,7 +396,7 @@ static void send_nesting(struct delegate *d, const struct rule *rule, bool bare,
 	const struct delegation_node node = {
 		.version = d->config.version, .bare = bare, .ns = rule->ns};
 	struct span address = entity_address(&d->entities[rule->entity]);
-	char text[33];
+	char text[RANDOM_NAME_CHARS + 1];
 	struct span id = random_name(&d->config.random, text);
 
 	buf_reset(&d->node);
@@ -965,14 +964,12 @@ static bool rule_applies(const struct rule *rule, const struct xml_node *payload
 	return true;
 }
 
-static const struct rule *find_rule(struct delegate *d, const struct stanza *s)
+/* The rule for a request to our domain or an account of it. */
+static const struct rule *find_rule(
+	const struct delegate *d, const struct stanza *s, const struct jid *to)
 {
-	struct jid to;
-
-	if (!jid_split(s->to, &to) || to.resource.p)
-		return NULL;
 	for (size_t i = 0; i < d->rules_count; i++)
-		if (rule_applies(&d->rules[i], stanza_payload(s), to.local.p != NULL) &&
+		if (rule_applies(&d->rules[i], stanza_payload(s), to->local.p != NULL) &&
 			!is_entity(&d->entities[d->rules[i].entity], s->from))
 			return &d->rules[i];
 	return NULL;
@@ -998,7 +995,7 @@ static void forward(
 		.user = s->from, .asked = s->to, .id = s->id, .set = s->type == TYPE_SET};
 	enum writer_status status;
 	struct request *r;
-	char text[33];
+	char text[RANDOM_NAME_CHARS + 1];
 
 	if (!address.p) {
 		answer_stanza(d, s, ERROR_SERVICE_UNAVAILABLE, COUNT_BOUNCED, turn);
@@ -1050,7 +1047,7 @@ static void on_rest(
 	struct delegate *d, const struct stanza *s, enum stanza_error none, struct turn *turn)
 {
 	if (d->config.hand && !d->draining) {
-		char text[33];
+		char text[RANDOM_NAME_CHARS + 1];
 		struct span id = random_name(&d->config.random, text);
 		struct request *r = request_add(d, ASKED_OTHERWISE, id,
 			&(struct request){.user = s->from, .asked = s->to, .id = s->id}, turn);
@@ -1087,7 +1084,7 @@ static void on_request(struct delegate *d, const struct stanza *s, struct turn *
 		answer_disco(d, s, to.local.p != NULL, turn);
 		return;
 	}
-	rule = find_rule(d, s);
+	rule = bare ? find_rule(d, s, &to) : NULL;
 	if (rule && d->draining)
 		answer_stanza(d, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
 	else if (rule)
@@ -1246,27 +1243,36 @@ static struct request_try *try_from(struct request *r, struct span from)
 	return NULL;
 }
 
-static void on_answer(struct delegate *d, const struct stanza *s, struct turn *turn)
+/* The answer to a nesting query or to a ping; false if it is none. */
+static bool on_other_answer(struct delegate *d, const struct stanza *s, struct turn *turn)
 {
-	struct table_entry *e = s->id.n ? table_find(d->queries, s->id) : NULL;
+	struct table_entry *e =
+		s->id.n && table_count(d->queries) ? table_find(d->queries, s->id) : NULL;
 	struct query *q = e ? table_record(e) : NULL;
-	struct request *r = request_open(d, ASKED_ENTITY, s->id);
-	struct request_try *try = r ? try_from(r, s->from) : NULL;
 	struct worker *w = balance_find(d->balance, s->from);
 
-	if (!span_equal(s->to, d->config.domain)) {
-		d->counters[COUNT_STRAY]++;
-	} else if (q && span_equal(q->entity, s->from)) {
+	if (q && span_equal(q->entity, s->from)) {
 		on_nesting_answer(d, q, s, turn);
 		query_remove(d, q);
-	} else if (try || (r && r->token.n && span_equal(r->token, s->from))) {
-		on_envelope_answer(d, r, try, s, turn);
-	} else if (w && worker_is_pong(w, s->id)) {
-		if (requests_bounce_of(s, w) == BOUNCE_NONE)
-			worker_alive(d->balance, w, turn->now_ms);
-	} else {
-		d->counters[COUNT_STRAY]++;
+		return true;
 	}
+	if (!w || !worker_is_pong(w, s->id))
+		return false;
+	if (requests_bounce_of(s, w) == BOUNCE_NONE)
+		worker_alive(d->balance, w, turn->now_ms);
+	return true;
+}
+
+static void on_answer(struct delegate *d, const struct stanza *s, struct turn *turn)
+{
+	bool ours = span_equal(s->to, d->config.domain);
+	struct request *r = ours ? request_open(d, ASKED_ENTITY, s->id) : NULL;
+	struct request_try *try = r ? try_from(r, s->from) : NULL;
+
+	if (try || (r && r->token.n && span_equal(r->token, s->from)))
+		on_envelope_answer(d, r, try, s, turn);
+	else if (!ours || !on_other_answer(d, s, turn))
+		d->counters[COUNT_STRAY]++;
 }
 
 /* Everything that comes -------------------------------------------------- */

@@ -1,7 +1,8 @@
 #include "delegation/manage.h"
 
-#include <stdio.h>
 #include <stdlib.h>
+
+#include <nettle/base16.h>
 
 #include "base/deadline.h"
 #include "base/err.h"
@@ -16,6 +17,9 @@
 
 /* Longer ids are refused: an error that mirrors one takes six times its bytes. */
 #define MAX_ID_BYTES 1023
+#define RUN_CHARS BASE16_ENCODE_LENGTH(sizeof(uint64_t))
+/* RUN-SERIAL */
+#define ID_CHARS (RUN_CHARS + 1 + 20)
 
 enum counter {
 	COUNT_REQUESTS,
@@ -75,7 +79,7 @@ struct manage {
 	struct announced *announced;
 	struct outgoing *outgoing; /* NULL: without --handler-messages */
 	uint64_t serial;
-	char run[17]; /* makes the serials of this run unlike those of another */
+	char run[RUN_CHARS]; /* makes the serials of this run unlike those of another */
 	bool draining;
 	struct buf spare; /* a stanza on its way to the debts */
 	uint64_t counters[COUNTERS];
@@ -228,13 +232,27 @@ static void ending(void *context, struct request *r, enum request_end end, int64
 			m->config.stays ? "; does it flush its output after each answer?" : "");
 }
 
+static struct span next_id(struct manage *m, char id[ID_CHARS])
+{
+	char *end = id + ID_CHARS, *p = end;
+	uint64_t n = ++m->serial;
+
+	do {
+		*--p = (char)('0' + n % 10);
+		n /= 10;
+	} while (n);
+	*--p = '-';
+	p -= RUN_CHARS;
+	memcpy(p, m->run, RUN_CHARS);
+	return (struct span){p, (size_t)(end - p)};
+}
+
 /* Keep what the answer needs under an id of ours. NULL when a bound is reached. */
 static struct request *request_add(
 	struct manage *m, enum asker asker, const struct request *texts, struct turn *turn)
 {
-	char id[48];
-	int n = snprintf(id, sizeof(id), "%s-%llu", m->run, (unsigned long long)++m->serial);
-	const struct table_key key = requests_key(m->requests, (struct span){id, (size_t)n});
+	char id[ID_CHARS];
+	const struct table_key key = requests_key(m->requests, next_id(m, id));
 	struct request *r = requests_add(m->requests, &key, texts, turn->now_ms);
 	struct delegated *d;
 
@@ -295,17 +313,18 @@ static void new_requests(struct manage *m)
 struct manage *manage_new(const struct manage_config *config)
 {
 	struct manage *m = xcalloc(1, sizeof(*m));
+	uint64_t run;
 
 	m->config = *config;
 	new_requests(m);
 	m->announced = announced_new(&m->config);
+	run = random_draw(&config->random);
 	if (config->messages)
 		m->outgoing = outgoing_new(&(struct outgoing_config){.domain = config->domain,
 			.hosts = config->hosts,
 			.hosts_count = config->hosts_count,
 			.users = config->users_messages});
-	snprintf(m->run, sizeof(m->run), "%016llx",
-		(unsigned long long)random_draw(&config->random));
+	base16_encode_update(m->run, sizeof(run), (const uint8_t *)&run);
 	buf_init(&m->spare, BUF_NO_MAX);
 	disco_init(&m->own);
 	disco_add_identity(&m->own, SPAN("component/generic/xmpp-manage"));

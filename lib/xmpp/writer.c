@@ -445,18 +445,31 @@ static bool move_content(struct writer *w, const struct stanza *s, const char *t
 	return token > LEXER_DOUBT;
 }
 
+/* Whether the content of a root that moves stays as it is: each child declares the default
+ * namespace it stands in, which is another one. */
+static bool content_stays(const struct xml_node *root)
+{
+	uint32_t count = 0;
+
+	for (const struct xml_node *n = root->first_child; n; n = n->next, count++)
+		if (span_equal(n->ns, root->ns) || !declares(n, SPAN("")))
+			return false;
+	return count == root->children_count;
+}
+
 /* Copy the content of a root that is written in the destination's namespace. */
 static void copy_content(struct writer *w, const struct stanza *s, bool flat, const char *ns)
 {
 	const struct xml_node *root = s->root;
 	struct span content = {s->text + root->open_end, root->close_start - root->open_end};
 	struct span inherited = SPAN_NONE;
+	bool moves = xml_is_stanza_ns(root->ns) &&
+		     (root->prefixed || span_is(root->ns, NS_CLIENT)) && !content_stays(root);
 
-	if (xml_is_stanza_ns(root->ns) && (root->prefixed || span_is(root->ns, NS_CLIENT)) &&
-		move_content(w, s, ns))
+	if (moves && move_content(w, s, ns))
 		return;
 	/* a root written with a prefix may have another default namespace for its content */
-	if (root->prefixed && xml_is_stanza_ns(root->ns))
+	if (moves && root->prefixed)
 		inherited = default_namespace(s, root);
 	if (!is_ordinary(inherited))
 		note(w, xml_inject_default(w->out, content, inherited));
