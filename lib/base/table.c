@@ -402,7 +402,7 @@ struct table_entry *table_earliest(const struct table *r)
 {
 	struct table_entry *e = TAILQ_FIRST(&r->in_order);
 
-	if (r->heap_count && (!e || r->heap[0].deadline_ms < e->deadline_ms))
+	if (r->heap_count && (!e || r->heap[0].deadline_ms <= e->deadline_ms))
 		return r->heap[0].entry;
 	return e;
 }
