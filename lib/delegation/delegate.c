@@ -1494,6 +1494,7 @@ static void delegate_finish(void *self, struct turn *turn)
 static void new_tables(struct delegate *d)
 {
 	const struct delegate_config *c = &d->config;
+	struct shares_config shares = c->pending;
 	const uint64_t seed[2] = {random_draw(&c->random), random_draw(&c->random)};
 
 	d->balance = balance_new(&(struct balance_config){.policy = POLICY_ROUND_ROBIN,
@@ -1503,17 +1504,12 @@ static void new_tables(struct delegate *d)
 		.ping = ping,
 		.changed = suspects_changed,
 		.context = d});
-	d->shares = shares_new(&(struct shares_config){.max = c->max_pending,
-		.max_bytes = c->max_pending_bytes,
-		.user_max = c->user_pending,
-		.domain_max = c->domain_pending,
-		.own = &d->config.domain,
-		.own_count = 1,
-		.trusted = c->trusted,
-		.trusted_count = c->trusted_count,
-		.seed = {seed[0], seed[1]}});
-	d->requests = requests_new(&(struct requests_config){.max = c->max_pending,
-		.max_bytes = c->max_pending_bytes,
+	shares.own = &d->config.domain;
+	shares.own_count = 1;
+	memcpy(shares.seed, seed, sizeof(shares.seed));
+	d->shares = shares_new(&shares);
+	d->requests = requests_new(&(struct requests_config){.max = c->pending.max,
+		.max_bytes = c->pending.max_bytes,
 		.seed = {seed[0], seed[1]},
 		.timeout_ms = c->timeout_ms,
 		.extra_bytes = sizeof(struct asked),

@@ -28,12 +28,9 @@ struct delegate_config {
 	int version; /* of what we send: 1 or 2 */
 	const struct disco_info *own;
 	int64_t timeout_ms;
-	int64_t try_timeout_ms; /* a managing client that shows no life so long; 0: never */
-	size_t max_pending, max_pending_bytes;
-	size_t user_pending, domain_pending; /* 0: no bound */
-	const struct span *trusted;
-	size_t trusted_count;
-	bool passthrough; /* filter: what is not delegated is copied */
+	int64_t try_timeout_ms;	      /* a managing client that shows no life so long; 0: never */
+	struct shares_config pending; /* open requests; own and seed are filled in */
+	bool passthrough;	      /* filter: what is not delegated is copied */
 	/* OTHERWISE: see helper_hand() and helper_over(). hand is NULL when there is none. */
 	bool (*hand)(void *helper, const struct helper_request *request);
 	void (*over)(void *helper, struct span id);

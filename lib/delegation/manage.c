@@ -287,19 +287,15 @@ static void request_fail(struct manage *m, struct request *r, enum counter why, 
 static void new_requests(struct manage *m)
 {
 	const struct manage_config *c = &m->config;
+	struct shares_config shares = c->pending;
 	const uint64_t seed[2] = {random_draw(&c->random), random_draw(&c->random)};
 
-	m->shares = shares_new(&(struct shares_config){.max = c->max_pending,
-		.max_bytes = c->max_pending_bytes,
-		.user_max = c->user_pending,
-		.domain_max = c->domain_pending,
-		.own = c->hosts,
-		.own_count = c->hosts_count,
-		.trusted = c->trusted,
-		.trusted_count = c->trusted_count,
-		.seed = {seed[0], seed[1]}});
-	m->requests = requests_new(&(struct requests_config){.max = c->max_pending,
-		.max_bytes = c->max_pending_bytes,
+	shares.own = c->hosts;
+	shares.own_count = c->hosts_count;
+	memcpy(shares.seed, seed, sizeof(shares.seed));
+	m->shares = shares_new(&shares);
+	m->requests = requests_new(&(struct requests_config){.max = c->pending.max,
+		.max_bytes = c->pending.max_bytes,
 		.seed = {seed[0], seed[1]},
 		.timeout_ms = c->timeout_ms,
 		.extra_bytes = sizeof(struct delegated),

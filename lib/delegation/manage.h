@@ -26,10 +26,7 @@ struct manage_config {
 	const struct manage_namespace *namespaces;
 	size_t namespaces_count;
 	int64_t timeout_ms;
-	size_t max_pending, max_pending_bytes;
-	size_t user_pending, domain_pending; /* 0: no bound */
-	const struct span *trusted;
-	size_t trusted_count;
+	struct shares_config pending; /* open requests; own and seed are filled in */
 	bool handler_requests;
 	bool messages;	     /* --handler-messages */
 	bool users_messages; /* --handler-messages=users */

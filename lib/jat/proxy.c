@@ -590,6 +590,7 @@ const struct service_ops jatproxy_ops = {.fold = true,
 static void new_shares(struct jatproxy *p, const uint64_t seed[2])
 {
 	const struct jatproxy_config *c = &p->config;
+	struct shares_config shares = c->pending;
 	size_t count = 0;
 
 	p->own_names = xcalloc(c->dispatch.targets_count + 2, sizeof(*p->own_names));
@@ -597,15 +598,10 @@ static void new_shares(struct jatproxy *p, const uint64_t seed[2])
 	p->own_names[count++] = p->tokens.own;
 	for (size_t i = 0; i < c->dispatch.targets_count; i++)
 		p->own_names[count++] = jid_domain(c->dispatch.targets[i]);
-	p->shares = shares_new(&(struct shares_config){.max = c->max_pending,
-		.max_bytes = c->max_pending_bytes,
-		.user_max = c->user_pending,
-		.domain_max = c->domain_pending,
-		.own = p->own_names,
-		.own_count = count,
-		.trusted = c->trusted,
-		.trusted_count = c->trusted_count,
-		.seed = {seed[0], seed[1]}});
+	shares.own = p->own_names;
+	shares.own_count = count;
+	memcpy(shares.seed, seed, sizeof(shares.seed));
+	p->shares = shares_new(&shares);
 }
 
 static void new_dispatch(struct jatproxy *p, const uint64_t seed[2])
@@ -615,13 +611,13 @@ static void new_dispatch(struct jatproxy *p, const uint64_t seed[2])
 		.domain = p->tokens.own,
 		.confirm_ms = c->timeout_ms,
 		.max_steps = c->max_subscribers,
-		.max_bytes = c->max_pending_bytes,
+		.max_bytes = c->pending.max_bytes,
 		.seed = {seed[0], seed[1]},
 		.random = c->random,
 		.best = best_changed,
 		.context = p};
-	const struct requests_config requests = {.max = c->max_pending,
-		.max_bytes = c->max_pending_bytes,
+	const struct requests_config requests = {.max = c->pending.max,
+		.max_bytes = c->pending.max_bytes,
 		.seed = {seed[0], seed[1]},
 		.timeout_ms = c->timeout_ms,
 		.bounce_wait_ms = c->bounce_wait_ms,
@@ -637,7 +633,7 @@ static void new_dispatch(struct jatproxy *p, const uint64_t seed[2])
 	p->requests = p->dispatch.requests;
 	p->messages = (struct messages){
 		.dispatch = &p->dispatch, .tokens = &p->tokens, .shares = p->shares};
-	messages_init(&p->messages, c->max_subscribers, c->max_pending_bytes, seed);
+	messages_init(&p->messages, c->max_subscribers, c->pending.max_bytes, seed);
 	p->outbound = (struct outbound){.requests = p->requests,
 		.tokens = &p->tokens,
 		.key = &p->key,
@@ -649,7 +645,7 @@ static void new_tables(struct jatproxy *p, const uint64_t seed[2])
 	const struct jatproxy_config *c = &p->config;
 
 	p->audience = audience_new(&(struct audience_config){.max = c->max_subscribers,
-		.max_bytes = c->max_pending_bytes,
+		.max_bytes = c->pending.max_bytes,
 		.seed = {seed[0], seed[1]},
 		.shares = p->shares,
 		.requests = p->requests,
@@ -657,8 +653,8 @@ static void new_tables(struct jatproxy *p, const uint64_t seed[2])
 		.context = c->context});
 	p->marks = marks_new(&(struct marks_config){.grace = c->grace,
 		.grace_ms = c->timeout_ms,
-		.max = c->max_pending,
-		.max_bytes = c->max_pending_bytes,
+		.max = c->pending.max,
+		.max_bytes = c->pending.max_bytes,
 		.seed = {seed[0], seed[1]}});
 }
 
@@ -681,7 +677,7 @@ struct jatproxy *jatproxy_new(const struct jatproxy_config *config)
 	seed[0] = random_draw(&config->random);
 	seed[1] = random_draw(&config->random);
 	aliases = alias_table_new(&(struct alias_config){.max = config->max_handles,
-		.max_bytes = config->max_pending_bytes,
+		.max_bytes = config->pending.max_bytes,
 		.life_ms = config->handle_ttl_ms,
 		.busy_ms = config->timeout_ms,
 		.seed = {seed[0], seed[1]},

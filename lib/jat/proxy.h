@@ -24,10 +24,8 @@ struct jatproxy_config {
 	bool messages, outbound_iq, keep_item_jids;
 	bool passthrough; /* filter: what is not addressed to the domain or below it is copied */
 	int64_t timeout_ms, bounce_wait_ms;
-	size_t max_pending, max_pending_bytes, max_handles, max_subscribers;
-	size_t user_pending, domain_pending; /* shares.h */
-	const struct span *trusted;	     /* domains, borrowed */
-	size_t trusted_count;
+	size_t max_handles, max_subscribers;
+	struct shares_config pending; /* open requests; own and seed are filled in */
 	int64_t handle_ttl_ms;
 	bool grace; /* the predecessor did not stop cleanly and the key survives it */
 	struct random_source random;

@@ -15,8 +15,9 @@ struct jatservice {
 	struct jatproxy *proxy;
 	struct jat_keys *keys;
 	struct buf domain, reply_domain;
-	struct buf *texts; /* of targets and trusted */
-	struct span *targets, *trusted;
+	struct buf *texts; /* of targets */
+	struct span *targets;
+	struct jid_list trusted;
 	struct state *state; /* NULL: no folder */
 	struct service *service;
 	struct random_numbers random;
@@ -221,32 +222,27 @@ const char *jatservice_check(const struct jatservice_config *config)
 	return NULL;
 }
 
-static void take(struct buf *text, const char *typed, bool domain, struct span *out)
+static void take_domain(struct buf *text, const char *typed)
 {
 	buf_init(text, BUF_NO_MAX);
-	if (domain)
-		jid_normalise_domain(span_of(typed), text);
-	else
-		jid_normalise(span_of(typed), text);
-	*out = buf_span(text);
+	jid_normalise_domain(span_of(typed), text);
 }
 
 static void take_addresses(struct jatservice *j)
 {
-	const struct opt_list *targets = &j->config->targets, *trusted = &j->config->limits.trusted;
-	struct span unused;
+	const struct jatservice_config *config = j->config;
 
-	take(&j->domain, j->config->service.domain, true, &unused);
-	take(&j->reply_domain,
-		j->config->reply_domain ? j->config->reply_domain : j->config->service.domain, true,
-		&unused);
-	j->texts = xcalloc(targets->count + trusted->count, sizeof(*j->texts));
-	j->targets = xcalloc(targets->count, sizeof(*j->targets));
-	j->trusted = xcalloc(trusted->count + 1, sizeof(*j->trusted));
-	for (size_t i = 0; i < targets->count; i++)
-		take(&j->texts[i], targets->items[i], false, &j->targets[i]);
-	for (size_t i = 0; i < trusted->count; i++)
-		take(&j->texts[targets->count + i], trusted->items[i], true, &j->trusted[i]);
+	take_domain(&j->domain, config->service.domain);
+	take_domain(&j->reply_domain,
+		config->reply_domain ? config->reply_domain : config->service.domain);
+	j->texts = xcalloc(config->targets.count, sizeof(*j->texts));
+	j->targets = xcalloc(config->targets.count, sizeof(*j->targets));
+	for (size_t i = 0; i < config->targets.count; i++) {
+		buf_init(&j->texts[i], BUF_NO_MAX);
+		jid_normalise(span_of(config->targets.items[i]), &j->texts[i]);
+		j->targets[i] = buf_span(&j->texts[i]);
+	}
+	jid_list_domains(&j->trusted, config->limits.trusted.items, config->limits.trusted.count);
 }
 
 /* Answers to what these send come to the domain that all proxies share: to another one. */
@@ -295,15 +291,12 @@ static struct jatproxy *make_proxy(struct jatservice *j)
 		.passthrough = !config->service.connect,
 		.timeout_ms = config->timeout_ms,
 		.bounce_wait_ms = config->bounce_wait_ms,
-		.max_pending = (size_t)config->limits.pending,
-		.max_pending_bytes = buf_bytes(config->limits.pending_bytes),
 		.max_handles = (size_t)config->max_handles,
 		.max_subscribers = (size_t)config->max_subscribers,
-		.user_pending = (size_t)config->limits.user_pending,
-		.domain_pending = (size_t)opt_share_of(
-			&config->limits.domain_pending, config->limits.pending),
-		.trusted = j->trusted,
-		.trusted_count = config->limits.trusted.count,
+		.pending = limits_of_shares(&config->limits,
+			(size_t)opt_share_of(
+				&config->limits.domain_pending, config->limits.pending),
+			&j->trusted),
 		.handle_ttl_ms = 60 * 60 * 1000 + config->timeout_ms,
 		.grace = j->state && state_crashed(j->state) && has_grace(j),
 		.random = {random_number, &j->random},
@@ -340,11 +333,11 @@ int jatservice_run(const struct jatservice_config *config)
 	state_close(j.state, status == EXIT_DONE);
 	jatproxy_free(j.proxy);
 	jat_keys_free(j.keys);
-	for (size_t i = 0; i < config->targets.count + config->limits.trusted.count; i++)
+	for (size_t i = 0; i < config->targets.count; i++)
 		buf_free(&j.texts[i]);
 	free(j.texts);
 	free(j.targets);
-	free(j.trusted);
+	jid_list_free(&j.trusted);
 	buf_free(&j.domain);
 	buf_free(&j.reply_domain);
 	return status;

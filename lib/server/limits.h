@@ -4,7 +4,9 @@
 #define OUTBOARD_SERVER_LIMITS_H
 
 #include "base/opt.h"
+#include "xmpp/jid.h"
 #include "xmpp/reader.h"
+#include "xmpp/shares.h"
 
 /* Of a stream of stanzas that is read and written. */
 struct stream_limits {
@@ -40,6 +42,10 @@ struct pending_limits {
 	{                                                                                          \
 		.pending = 65536, .pending_bytes = 64 * 1024 * 1024, .user_pending = 256           \
 	}
+
+/* As the bounds of xmpp/shares.h. domain_pending: of one domain. */
+struct shares_config limits_of_shares(
+	const struct pending_limits *limits, size_t domain_pending, const struct jid_list *trusted);
 
 /* pending pending-bytes user-pending domain-pending trusted; of a struct pending_limits */
 extern const struct opt pending_limits[];

@@ -52,6 +52,17 @@ const struct opt pending_limits[] = {
 	{0},
 };
 
+struct shares_config limits_of_shares(
+	const struct pending_limits *limits, size_t domain_pending, const struct jid_list *trusted)
+{
+	return (struct shares_config){.max = (size_t)limits->pending,
+		.max_bytes = buf_bytes(limits->pending_bytes),
+		.user_max = (size_t)limits->user_pending,
+		.domain_max = domain_pending,
+		.trusted = trusted->jids,
+		.trusted_count = trusted->count};
+}
+
 /* Secrets ---------------------------------------------------------------- */
 
 #undef AT

@@ -579,19 +579,15 @@ static void suspects_changed(void *context, struct worker *suspect, int64_t now_
 static void make_tables(struct hub *h, const uint64_t seed[2])
 {
 	const struct hub_config *c = &h->config;
+	struct shares_config shares = c->pending;
 
-	h->shares = shares_new(&(struct shares_config){.max = c->max_pending,
-		.max_bytes = c->max_pending_bytes,
-		.user_max = c->user_pending,
-		.domain_max = c->domain_pending,
-		.own = &h->config.domain,
-		.trusted = c->trusted,
-		.own_count = 1,
-		.trusted_count = c->trusted_count,
-		.seed = {seed[0], seed[1]}});
-	h->requests = requests_new(&(struct requests_config){.max = c->max_pending,
+	shares.own = &h->config.domain;
+	shares.own_count = 1;
+	memcpy(shares.seed, seed, sizeof(shares.seed));
+	h->shares = shares_new(&shares);
+	h->requests = requests_new(&(struct requests_config){.max = c->pending.max,
 		.workers_apart = true,
-		.max_bytes = c->max_pending_bytes,
+		.max_bytes = c->pending.max_bytes,
 		.seed = {seed[0], seed[1]},
 		.timeout_ms = c->timeout_ms,
 		.balance = h->balance,

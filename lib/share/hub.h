@@ -28,11 +28,8 @@ struct hub_config {
 	enum balance_policy policy;
 	enum hub_key sticky_by;
 	int64_t timeout_ms, try_timeout_ms;
-	size_t max_pending, max_pending_bytes;
-	size_t max_addresses;		     /* to which instances have sent presence */
-	size_t user_pending, domain_pending; /* 0: no bound */
-	const struct span *trusted;	     /* domains; borrowed */
-	size_t trusted_count;
+	size_t max_addresses;	      /* to which instances have sent presence */
+	struct shares_config pending; /* open requests; own and seed are filled in */
 	/* Whether the output of an instance is so full that it should get nothing new. */
 	bool (*congested)(void *context, void *port);
 	void *context;

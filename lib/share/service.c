@@ -36,8 +36,7 @@ struct shareservice {
 	LIST_HEAD(, connection) connections;
 	size_t unproven, proven;
 	struct buf domain, secret;
-	struct buf *trusted_texts;
-	struct span *trusted;
+	struct jid_list trusted;
 	struct random_numbers random;
 	struct err_limit full;
 	struct loop_timer ending; /* the earliest end_ms */
@@ -353,13 +352,13 @@ static struct hub *make_hub(struct shareservice *s)
 		.timeout_ms = config->timeout_ms,
 		.try_timeout_ms = config->try_timeout_ms < 0 ? config->timeout_ms / 3
 							     : config->try_timeout_ms,
-		.max_pending = (size_t)config->max_pending,
-		.max_pending_bytes = buf_bytes(config->max_pending_bytes),
 		.max_addresses = (size_t)config->max_addresses,
-		.user_pending = share_count(config->user_pending, config->max_pending),
-		.domain_pending = share_count(config->domain_pending, config->max_pending),
-		.trusted = s->trusted,
-		.trusted_count = config->trusted.count,
+		.pending = {.max = (size_t)config->max_pending,
+			.max_bytes = buf_bytes(config->max_pending_bytes),
+			.user_max = share_count(config->user_pending, config->max_pending),
+			.domain_max = share_count(config->domain_pending, config->max_pending),
+			.trusted = s->trusted.jids,
+			.trusted_count = s->trusted.count},
 		.congested = congested,
 		.random = {random_number, &s->random}});
 }
@@ -394,28 +393,12 @@ static int open_listeners(struct shareservice *s)
 	return status;
 }
 
-static void trusted_init(struct shareservice *s)
-{
-	size_t count = s->config->trusted.count;
-
-	s->trusted_texts = xcalloc(count + 1, sizeof(*s->trusted_texts));
-	s->trusted = xcalloc(count + 1, sizeof(*s->trusted));
-	for (size_t i = 0; i < count; i++) {
-		buf_init(&s->trusted_texts[i], BUF_NO_MAX);
-		jid_normalise_domain(span_of(s->config->trusted.items[i]), &s->trusted_texts[i]);
-		s->trusted[i] = buf_span(&s->trusted_texts[i]);
-	}
-}
-
 static void shareservice_free(struct shareservice *s)
 {
 	hub_free(s->hub);
 	listen_free(s->tcp);
 	listen_free(s->unix_socket);
-	for (size_t i = 0; i < s->config->trusted.count; i++)
-		buf_free(&s->trusted_texts[i]);
-	free(s->trusted_texts);
-	free(s->trusted);
+	jid_list_free(&s->trusted);
 	secret_wipe(&s->secret);
 	buf_free(&s->domain);
 }
@@ -432,7 +415,7 @@ int shareservice_run(const struct shareservice_config *config)
 	buf_init(&s.domain, BUF_NO_MAX);
 	buf_init(&s.secret, SECRET_MAX_BYTES);
 	jid_normalise_domain(span_of(config->service.domain), &s.domain);
-	trusted_init(&s);
+	jid_list_domains(&s.trusted, config->trusted.items, config->trusted.count);
 	status = read_secret(&s, &s.secret);
 	if (status == EXIT_DONE)
 		status = open_listeners(&s);

@@ -46,8 +46,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 			.version = 2,
 			.own = &own,
 			.timeout_ms = 1000,
-			.max_pending = 1000,
-			.max_pending_bytes = 1000000,
+			.pending.max = 1000,
+			.pending.max_bytes = 1000000,
 			.random = {no_random, NULL}};
 		struct delegate *d = delegate_new(&config);
 

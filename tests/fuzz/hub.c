@@ -318,10 +318,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		.sticky_by = (enum hub_key)(bytes[0] >> 2 & 1),
 		.timeout_ms = 10000,
 		.try_timeout_ms = bytes[0] >> 3 & 1 ? 2000 : 0,
-		.max_pending = MAX_PENDING,
-		.max_pending_bytes = 1 << 20,
+		.pending.max = MAX_PENDING,
+		.pending.max_bytes = 1 << 20,
 		.max_addresses = 16,
-		.user_pending = 48,
+		.pending.user_max = 48,
 		.congested = congested,
 		.random = {next_random, m}});
 	for (size_t i = 1; i < n; i++)

@@ -153,8 +153,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	writer_init(&played.writer, &played.to_server, WRITER_SOCKET, 4096);
 	played.hub = hub_new(&(struct hub_config){.domain = SPAN(DOMAIN),
 		.timeout_ms = 10000,
-		.max_pending = 64,
-		.max_pending_bytes = 1 << 20,
+		.pending.max = 64,
+		.pending.max_bytes = 1 << 20,
 		.max_addresses = 16,
 		.congested = congested,
 		.random = {next_random, NULL}});

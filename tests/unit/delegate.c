@@ -36,8 +36,8 @@ static void begin(void)
 		.version = 2,
 		.own = &own,
 		.timeout_ms = 30000,
-		.max_pending = 100,
-		.max_pending_bytes = 100000,
+		.pending.max = 100,
+		.pending.max_bytes = 100000,
 		.random = {on_random, NULL}};
 
 	disco_init(&own);

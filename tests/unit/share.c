@@ -53,8 +53,8 @@ static void begin(size_t max_addresses)
 	w.hub = hub_new(&(struct hub_config){.domain = SPAN("d.test"),
 		.policy = POLICY_STICKY,
 		.timeout_ms = 30000,
-		.max_pending = 100,
-		.max_pending_bytes = 1 << 20,
+		.pending.max = 100,
+		.pending.max_bytes = 1 << 20,
 		.max_addresses = max_addresses,
 		.congested = congested,
 		.random = {next_random, NULL}});
