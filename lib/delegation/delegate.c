@@ -810,8 +810,10 @@ static bool sessions_begin(struct delegate *d)
 	return fresh && d->sessions;
 }
 
-static void begin_all(struct delegate *d, struct turn *turn)
+static void begin_all(void *self, struct turn *turn)
 {
+	struct delegate *d = self;
+
 	if (d->sessions)
 		session_up(d->sessions, turn);
 	for (size_t i = 0; i < d->entities_count; i++)
@@ -1407,11 +1409,6 @@ static void handler_died(void *self, struct turn *turn)
 
 /* Time ------------------------------------------------------------------- */
 
-static void delegate_up(void *self, struct turn *turn)
-{
-	begin_all(self, turn);
-}
-
 static void delegate_down(void *self, struct turn *turn)
 {
 	struct delegate *d = self;
@@ -1567,7 +1564,7 @@ void delegate_free(struct delegate *d)
 
 const struct service_ops delegate_ops = {
 	.fold = true,
-	.up = delegate_up,
+	.up = begin_all,
 	.down = delegate_down,
 	.stanza = delegate_stanza,
 	.tick = delegate_tick,

@@ -139,8 +139,10 @@ static void on_stanza(void *context, const struct stanza *s)
 
 /* Requests --------------------------------------------------------------- */
 
-static void report(struct iq *q, const char *what, size_t line)
+static void report(void *context, const char *what, size_t line)
 {
+	struct iq *q = context;
+
 	if (iq_is_many(q->config))
 		err_error("stdin:%zu: %s", line, what);
 	else
@@ -256,11 +258,6 @@ static void take_address(void *context, struct span to, size_t line)
 	take_request(q, request, &q->payload.stanza, line);
 }
 
-static void on_bad_input(void *context, const char *what, size_t line)
-{
-	report(context, what, line);
-}
-
 /* Replies to what has been sent are waited for all the same. */
 static void on_input_failed(void *context, int error)
 {
@@ -283,7 +280,7 @@ static void begin_requests(struct iq *q)
 	static const struct input_ops ops = {
 		.stanza = take_stanza,
 		.address = take_address,
-		.bad = on_bad_input,
+		.bad = report,
 		.failed = on_input_failed,
 		.over = on_input_over,
 	};
@@ -376,11 +373,11 @@ static void set_timer(struct iq *q)
 	loop_timer_set(q->loop, &q->timer, deadline_ms);
 }
 
-static void cannot_write(struct iq *q, int error)
+static void cannot_write(void *context, int error)
 {
 	err_error("cannot write standard output: %s",
 		error ? strerror(error) : "it does not take more");
-	stop(q, error ? EXIT_IO : EXIT_TEMPORARY);
+	stop(context, error ? EXIT_IO : EXIT_TEMPORARY);
 }
 
 /* Once a turn, when all that has come has been looked at: a reply that is there is not late. */
@@ -409,11 +406,6 @@ static void on_timer(void *context, int64_t now_ms)
 {
 	(void)context; /* on_turn() does what is due */
 	(void)now_ms;
-}
-
-static void on_out_failed(void *context, int error)
-{
-	cannot_write(context, error);
 }
 
 static void on_up(void *context, const char *address)
@@ -533,7 +525,7 @@ static void iq_init(struct iq *q, const struct iq_config *config)
 	const struct sink_config out = {.kind = WRITER_PIPE,
 		.max_queue_bytes = queue_bytes,
 		.stanza_bytes = (size_t)config->login.limits.stanza_bytes};
-	static const struct sink_ops out_ops = {.failed = on_out_failed};
+	static const struct sink_ops out_ops = {.failed = cannot_write};
 	uint64_t run[2];
 
 	*q = (struct iq){.config = config, .drain_deadline_ms = DEADLINE_NEVER};

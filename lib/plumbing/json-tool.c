@@ -43,8 +43,10 @@ struct to_stanzas {
 	bool bad;
 };
 
-static void report(struct to_stanzas *t, const char *what, size_t line)
+static void report(void *context, const char *what, size_t line)
 {
+	struct to_stanzas *t = context;
+
 	err_error("stdin:%zu: %s", line, what);
 	t->bad = true;
 }
@@ -82,11 +84,6 @@ static void on_line(void *context, struct span line, size_t number)
 		on_object(t, object, t->objects.first);
 }
 
-static void on_bad(void *context, const char *what, size_t line)
-{
-	report(context, what, line);
-}
-
 static void on_ended(void *context, enum link_end why, int error, const char *text)
 {
 	struct to_stanzas *t = context;
@@ -105,7 +102,7 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 
 int jsontool_to_stanzas(const struct jsontool_config *config)
 {
-	static const struct link_ops ops = {.line = on_line, .bad = on_bad, .ended = on_ended};
+	static const struct link_ops ops = {.line = on_line, .bad = report, .ended = on_ended};
 	const struct link_config link = {
 		.reader = {.kind = READER_PIPE,
 			.max_stanza_bytes = (size_t)config->service.limits.stanza_bytes},

@@ -74,8 +74,10 @@ static void client_stanza(void *context, const struct stanza *s)
 	l->ops.stanza(l->context, s);
 }
 
-static void over(struct login *l, int status)
+static void over(void *context, int status)
 {
+	struct login *l = context;
+
 	if (l->over)
 		return;
 	l->over = true;
@@ -84,14 +86,9 @@ static void over(struct login *l, int status)
 	l->ops.down(l->context, status);
 }
 
-static void client_is_down(void *context, int status)
-{
-	over(context, status);
-}
-
 static struct client *client_start(struct login *l, const struct login_config *config, int *status)
 {
-	static const struct client_ops ops = {client_is_up, client_stanza, client_is_down};
+	static const struct client_ops ops = {client_is_up, client_stanza, over};
 	struct client_config client = {
 		.jid = config->jid,
 		.connect = config->connect,
