@@ -1,10 +1,10 @@
 #include "loop/curlloop.h"
 
-#include <arpa/inet.h>
 #include <stdlib.h>
-#include <strings.h>
+#include <string.h>
 
 #include "base/err.h"
+#include "loop/dial.h"
 
 struct curlloop {
 	struct loop *loop;
@@ -167,23 +167,6 @@ bool curlloop_is_tls(CURLcode code)
 	}
 }
 
-/* host: without brackets. */
-static bool is_loopback(const char *host)
-{
-	struct in6_addr six;
-	struct in_addr four;
-	size_t n = strlen(host);
-
-	if (inet_pton(AF_INET, host, &four) == 1)
-		return ntohl(four.s_addr) >> 24 == 127;
-	if (inet_pton(AF_INET6, host, &six) == 1)
-		return IN6_IS_ADDR_LOOPBACK(&six) ||
-		       (IN6_IS_ADDR_V4MAPPED(&six) && six.s6_addr[12] == 127);
-	n -= n && host[n - 1] == '.';
-	return (n == 9 && strncasecmp(host, "localhost", 9) == 0) ||
-	       (n > 10 && strncasecmp(host + n - 10, ".localhost", 10) == 0);
-}
-
 void curlloop_spare_loopback(CURL *easy, const char *url)
 {
 	CURLU *parts = curl_url();
@@ -192,14 +175,11 @@ void curlloop_spare_loopback(CURL *easy, const char *url)
 
 	if (parts && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
 		curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK) {
-		size_t n = strlen(host);
+		struct span name = span_of(host);
 
-		if (*host == '[' && host[n - 1] == ']') {
-			host[n - 1] = '\0';
-			loopback = is_loopback(host + 1);
-		} else {
-			loopback = is_loopback(host);
-		}
+		if (name.n && *host == '[' && host[name.n - 1] == ']')
+			name = (struct span){host + 1, name.n - 2};
+		loopback = dial_names_loopback(name);
 	}
 	curl_free(host);
 	curl_url_cleanup(parts);

@@ -1,5 +1,6 @@
 #include "loop/dial.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -124,21 +126,42 @@ static void succeed(struct dial *d)
 
 /* Addresses ---------------------------------------------------------------------- */
 
+static bool is_loopback_4(const struct in_addr *address)
+{
+	return ntohl(address->s_addr) >> 24 == 127;
+}
+
+static bool is_loopback_6(const struct in6_addr *address)
+{
+	return IN6_IS_ADDR_LOOPBACK(address) ||
+	       (IN6_IS_ADDR_V4MAPPED(address) && address->s6_addr[12] == 127);
+}
+
 bool dial_is_loopback(const struct sockaddr *address)
 {
-	if (address->sa_family == AF_INET) {
-		const struct sockaddr_in *in = (const void *)address;
-
-		return (ntohl(in->sin_addr.s_addr) >> 24) == 127;
-	}
-	if (address->sa_family == AF_INET6) {
-		const struct in6_addr *in6 =
-			&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
-
-		return IN6_IS_ADDR_LOOPBACK(in6) ||
-		       (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
-	}
+	if (address->sa_family == AF_INET)
+		return is_loopback_4(
+			&((const struct sockaddr_in *)(const void *)address)->sin_addr);
+	if (address->sa_family == AF_INET6)
+		return is_loopback_6(
+			&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
 	return true;
+}
+
+bool dial_names_loopback(struct span host)
+{
+	char text[INET6_ADDRSTRLEN];
+	struct in6_addr six;
+	struct in_addr four;
+
+	snprintf(text, sizeof(text), "%.*s", SPAN_ARG(host));
+	if (host.n < sizeof(text) && inet_pton(AF_INET, text, &four) == 1)
+		return is_loopback_4(&four);
+	if (host.n < sizeof(text) && inet_pton(AF_INET6, text, &six) == 1)
+		return is_loopback_6(&six);
+	host.n -= host.n && host.p[host.n - 1] == '.';
+	return host.n >= 9 && strncasecmp(host.p + host.n - 9, "localhost", 9) == 0 &&
+	       (host.n == 9 || host.p[host.n - 10] == '.');
 }
 
 static bool is_self(int fd)

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "base/span.h"
 #include "loop/loop.h"
 
 #define DIAL_ADDRESS_MS 10000 /* for one address */
@@ -38,5 +39,7 @@ void dial_cancel(struct dial *d);
 void dial_tune(int fd, int64_t ack_ms);
 /* A loopback address; also true of a unix socket. */
 bool dial_is_loopback(const struct sockaddr *address);
+/* The same of a name: localhost, *.localhost, or an address as text, without brackets. */
+bool dial_names_loopback(struct span host);
 
 #endif

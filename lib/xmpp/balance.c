@@ -268,8 +268,8 @@ void worker_suspect(struct balance *b, struct worker *w, int64_t now_ms)
 	if (w->suspect || w->state != WORKER_THERE)
 		return;
 	w->suspect = true;
-	w->ping_interval_ms = PING_FIRST_MS;
-	w->ping_ms = now_ms + PING_FIRST_MS;
+	w->ping_backoff = (struct backoff){.first_ms = PING_FIRST_MS, .max_ms = PING_LAST_MS};
+	w->ping_ms = now_ms + backoff_next_ms(&w->ping_backoff);
 	due(b, w->ping_ms);
 	arrange(b);
 	tell_suspects(b, now_ms);
@@ -306,10 +306,7 @@ static bool ping(struct balance *b, struct worker *w, struct turn *turn)
 		(unsigned long long)random_draw(&b->config.random));
 	if (b->config.ping && b->config.ping(b->config.context, w, turn) == WRITER_FULL)
 		return false;
-	w->ping_interval_ms *= 2;
-	if (w->ping_interval_ms > PING_LAST_MS)
-		w->ping_interval_ms = PING_LAST_MS;
-	w->ping_ms = turn->now_ms + w->ping_interval_ms;
+	w->ping_ms = turn->now_ms + backoff_next_ms(&w->ping_backoff);
 	return true;
 }
 

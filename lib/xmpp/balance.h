@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "base/backoff.h"
 #include "base/random.h"
 #include "xmpp/turn.h"
 
@@ -56,7 +57,8 @@ struct worker {
 	bool told;	    /* it was logged as suspect, so its recovery will be logged */
 	int64_t told_ms;    /* when */
 	int64_t waiting_ms; /* when the first request after its last sign of life was handed over */
-	int64_t ping_ms, ping_interval_ms;
+	int64_t ping_ms;
+	struct backoff ping_backoff;
 	char ping_id[WORKER_PING_ID_CHARS + 1];
 	TAILQ_ENTRY(worker) of_balance;
 };

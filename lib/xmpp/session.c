@@ -34,7 +34,7 @@ struct account {
 	int64_t asked_ms, next_ms; /* when it was asked last, and is asked again */
 	int64_t accepted_ms;
 	struct backoff backoff; /* after an error */
-	unsigned ended;		/* how often in a row it has been asked again after an end */
+	struct backoff ended;	/* after an end of the subscription */
 	int64_t probe_ms;	/* when a probe is due */
 	int64_t confirm_ms;	/* what is still unconfirmed then has left */
 };
@@ -276,7 +276,8 @@ void session_up(struct session_table *t, struct turn *turn)
 	for (size_t i = 0; i < t->accounts_count; i++) {
 		t->accounts[i].backoff =
 			(struct backoff){.first_ms = RETRY_MIN_MS, .max_ms = RETRY_MAX_MS};
-		t->accounts[i].ended = 0;
+		t->accounts[i].ended =
+			(struct backoff){.first_ms = ENDED_MIN_MS, .max_ms = ENDED_MAX_MS};
 		ask(t, turn, &t->accounts[i]);
 	}
 	for (size_t i = 0; i < t->config.targets_count; i++)
@@ -303,7 +304,7 @@ void session_resubscribe(struct session_table *t, struct turn *turn)
 	for (size_t i = 0; i < t->accounts_count; i++)
 		if (t->accounts[i].state != SUBSCRIPTION_ACCEPTED) {
 			t->accounts[i].backoff.times = 0;
-			t->accounts[i].ended = 0;
+			t->accounts[i].ended.times = 0;
 			ask(t, turn, &t->accounts[i]);
 		}
 }
@@ -492,9 +493,9 @@ static void on_error(const struct stanza *s, struct account *a, struct turn *tur
 
 static void on_unsubscribed(struct account *a, struct turn *turn)
 {
-	int64_t wait_ms = ENDED_MIN_MS;
+	int64_t wait_ms;
 
-	if (turn->now_ms - a->asked_ms <= REFUSAL_MS || a->ended == ENDED_TRIES) {
+	if (turn->now_ms - a->asked_ms <= REFUSAL_MS || a->ended.times == ENDED_TRIES) {
 		err_warn("'%.*s' has refused our subscription: asking again at the next reconnect "
 			 "or SIGHUP",
 			SPAN_ARG(a->jid));
@@ -503,12 +504,8 @@ static void on_unsubscribed(struct account *a, struct turn *turn)
 		return;
 	}
 	if (a->state == SUBSCRIPTION_ACCEPTED && turn->now_ms - a->accepted_ms > ENDED_MAX_MS)
-		a->ended = 0;
-	for (unsigned i = 0; i < a->ended && wait_ms < ENDED_MAX_MS; i++)
-		wait_ms *= 2;
-	if (wait_ms > ENDED_MAX_MS)
-		wait_ms = ENDED_MAX_MS;
-	a->ended++;
+		a->ended.times = 0;
+	wait_ms = backoff_next_ms(&a->ended);
 	err_warn("'%.*s' has ended our subscription (was its roster emptied?): asking again in "
 		 "%lld s",
 		SPAN_ARG(a->jid), (long long)(wait_ms / 1000));
