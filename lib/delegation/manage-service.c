@@ -94,6 +94,48 @@ static bool nothing_announced(const struct disco_info *info)
 	return !info->features_count && !buf_length(&info->identities) && !buf_length(&info->forms);
 }
 
+/* What is announced of one namespace. NULL, or what is wrong (static). */
+static const char *take_disco(
+	struct manageservice_config *c, const char *ns, struct json_object *entry)
+{
+	struct manage_namespace *n = NULL;
+	const char *wrong = NULL;
+
+	for (size_t i = 0; i < c->namespaces_count; i++)
+		if (span_is(c->namespaces[i].ns, ns))
+			n = &c->namespaces[i];
+	if (!n)
+		return "is no --namespace";
+	if (!json_object_is_type(entry, json_type_object))
+		return "is not an object";
+	json_object_object_foreach(entry, side, info)
+	{
+		bool host = strcmp(side, "host") == 0;
+
+		if (!host && strcmp(side, "bare") != 0)
+			wrong = "only host and bare are known";
+		else if (!wrong)
+			wrong = disco_add_json(host ? &n->host : &n->bare, info);
+	}
+	return wrong;
+}
+
+static int take_all_disco(struct manageservice_config *c, struct json_object *all)
+{
+	int status = EXIT_DONE;
+
+	json_object_object_foreach(all, ns, entry)
+	{
+		const char *wrong = take_disco(c, ns, entry);
+
+		if (!wrong)
+			continue;
+		err_error("'%s': '%s': %s", c->disco_file, ns, wrong);
+		status = EXIT_CONFIG;
+	}
+	return status;
+}
+
 /* --disco: what is announced, namespace by namespace. */
 static int read_disco(struct manageservice_config *c)
 {
@@ -112,36 +154,7 @@ static int read_disco(struct manageservice_config *c)
 		err_error("'%s' holds no JSON object%s%s", c->disco_file,
 			buf_length(&message) ? ": " : "", buf_string(&message));
 	} else {
-		status = EXIT_DONE;
-		json_object_object_foreach(all, key, entry)
-		{
-			struct manage_namespace *n = NULL;
-			const char *wrong = NULL;
-
-			for (size_t i = 0; i < c->namespaces_count; i++)
-				if (span_is(c->namespaces[i].ns, key))
-					n = &c->namespaces[i];
-			if (!n)
-				wrong = "is no --namespace";
-			else if (!json_object_is_type(entry, json_type_object))
-				wrong = "is not an object";
-			if (!wrong) {
-				json_object_object_foreach(entry, side, info)
-				{
-					bool host = strcmp(side, "host") == 0;
-
-					if (!host && strcmp(side, "bare") != 0)
-						wrong = "only host and bare are known";
-					else if (!wrong)
-						wrong = disco_add_json(
-							host ? &n->host : &n->bare, info);
-				}
-			}
-			if (wrong) {
-				err_error("'%s': '%s': %s", c->disco_file, key, wrong);
-				status = EXIT_CONFIG;
-			}
-		}
+		status = take_all_disco(c, all);
 	}
 	json_object_put(all);
 	buf_free(&text);

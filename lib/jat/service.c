@@ -276,6 +276,15 @@ static struct dispatch_options make_options(const struct jatservice *j)
 		.max_sessions = (size_t)config->max_sessions};
 }
 
+/* A quarter, unless --limit domain-pending says something else. */
+static size_t domain_pending(const struct pending_limits *limits)
+{
+	static const struct opt_share quarter = {25, true};
+
+	return (size_t)opt_share_of(
+		limits->domain_pending.n ? &limits->domain_pending : &quarter, limits->pending);
+}
+
 static struct jatproxy *make_proxy(struct jatservice *j)
 {
 	const struct jatservice_config *config = j->config;
@@ -293,10 +302,8 @@ static struct jatproxy *make_proxy(struct jatservice *j)
 		.bounce_wait_ms = config->bounce_wait_ms,
 		.max_handles = (size_t)config->max_handles,
 		.max_subscribers = (size_t)config->max_subscribers,
-		.pending = limits_of_shares(&config->limits,
-			(size_t)opt_share_of(
-				&config->limits.domain_pending, config->limits.pending),
-			&j->trusted),
+		.pending = limits_of_shares(
+			&config->limits, domain_pending(&config->limits), &j->trusted),
 		.handle_ttl_ms = 60 * 60 * 1000 + config->timeout_ms,
 		.grace = j->state && state_crashed(j->state) && has_grace(j),
 		.random = {random_number, &j->random},

@@ -570,10 +570,33 @@ static void make(struct applyservice *as)
 	}
 }
 
+static int serve(struct applyservice *as)
+{
+	struct service_config service = as->config->service;
+	int status;
+
+	service.index = READER_INDEX_ALL; /* whole rosters are looked at */
+	service.detached = !as->privilege;
+	service.host = buf_string(&as->host);
+	if (!service.connect && !service.detached)
+		service.connect = "127.0.0.1:5347";
+	/* run from cron or a pipe it does not retry: the caller does */
+	if (service.retries == SERVICE_RETRIES_UNSET)
+		service.retries = as->listening ? -1 : 0;
+	status = service_run(&service, &ops, as,
+		&(struct service_hooks){.context = as, .attach = on_attach, .detach = on_detach});
+	if (as->refused)
+		return EXIT_CONFIG;
+	if (as->io_failed)
+		return EXIT_IO;
+	if (status == EXIT_DONE && as->bad)
+		return EXIT_DATA;
+	return status == EXIT_DONE && as->failed && !as->listening ? EXIT_NO : status;
+}
+
 int applyservice_run(const struct applyservice_config *config)
 {
 	struct applyservice as = {.config = config};
-	struct service_config service = config->service;
 	int status = listen_open(config->listen_unix, config->unix_mode, &as.listening);
 
 	buf_init(&as.domain, BUF_NO_MAX);
@@ -583,25 +606,7 @@ int applyservice_run(const struct applyservice_config *config)
 		jid_normalise_domain(span_of(config->service.domain), &as.domain);
 	if (status == EXIT_DONE) {
 		make(&as);
-		service.index = READER_INDEX_ALL; /* whole rosters are looked at */
-		service.detached = !as.privilege;
-		service.host = buf_string(&as.host);
-		if (!service.connect && !service.detached)
-			service.connect = "127.0.0.1:5347";
-		/* run from cron or a pipe it does not retry: the caller does */
-		if (service.retries == SERVICE_RETRIES_UNSET)
-			service.retries = as.listening ? -1 : 0;
-		status = service_run(&service, &ops, &as,
-			&(struct service_hooks){
-				.context = &as, .attach = on_attach, .detach = on_detach});
-		if (as.refused)
-			status = EXIT_CONFIG;
-		if (as.io_failed)
-			status = EXIT_IO;
-		if (status == EXIT_DONE && as.bad)
-			status = EXIT_DATA;
-		else if (status == EXIT_DONE && as.failed && !as.listening)
-			status = EXIT_NO;
+		status = serve(&as);
 	}
 	privilege_free(as.privilege);
 	apply_free(as.apply);
