@@ -4,7 +4,11 @@ request is in the books of account.py, which say what may be lost and what fails
 
 The implementing clients answer most requests at once, some late, and a few later than the proxy
 waits for: by then the proxy has answered itself, and whatever happens in between nobody may hear
-a second answer.
+a second answer. Now and then a client hibernates: it answers nothing, and much later all that it was
+asked. Now and then more is asked than the proxy has room for.
+
+With SOAK_SHARE two proxies stand behind xmpp-share. Then a proxy that is killed excuses nothing:
+xmpp-share answers for what it had in hand.
 """
 
 import collections
@@ -19,6 +23,7 @@ import zlib
 
 from account import Account
 from proxyservers import Impl, Mismatch, Proxy, server, user
+from sharing import Share
 from xmppclient import Closed
 
 TOTAL = int(os.environ["SOAK_REQUESTS"])
@@ -26,16 +31,26 @@ SEED = os.environ["SOAK_SEED"]
 RANDOM = random.Random(int(SEED))
 WINDOW = 200                    # requests open at once
 TIMEOUT_S = 1                   # of the proxy
-OPTIONS = ("--timeout", str(TIMEOUT_S), "--state-dir", "state", "--key-file", "keys",
-           "--bounce-wait", "0.5", "--drain-time", "1")
+OPTIONS = ("--timeout", str(TIMEOUT_S), "--key-file", "keys", "--bounce-wait", "0.5", "--drain-time", "1",
+           "--limit", "pending=%d" % (2 * WINDOW), "--limit", "user-pending=%d" % (2 * WINDOW))
+SHARE = bool(os.environ.get("SOAK_SHARE"))
+SHARE_OPTIONS = ("--timeout", str(3 * TIMEOUT_S), "--drain-time", "2", "--limit", "domain-pending=100%",
+                 "--limit", "pending=%d" % (2 * WINDOW), "--limit", "user-pending=%d" % (2 * WINDOW))
 PATIENCE_S = 60                 # for what must happen in the end
 # in a thousand requests, how often what happens; at least once a run each
 EVENTS = {"proxy killed": 0.25, "proxy ended": 0.25, "client cut": 1.0, "client leaves": 0.5,
-          "server killed": 0.03, "server stopped": 0.03}
+          "client hibernates": 0.5, "table filled": 0.1, "server killed": 0.03, "server stopped": 0.03}
+if SHARE:
+    EVENTS.update({"share killed": 0.1, "share ended": 0.1})
 
 
 def now():
     return time.monotonic()
+
+
+def asked(request):
+    """The user's id of it: xmpp-share gives it another one."""
+    return request.children[0].text if request.children else None
 
 
 class Worker(Impl):
@@ -43,10 +58,14 @@ class Worker(Impl):
 
     def __init__(self, resource, soak):
         self.soak = soak
+        self.asleep = None                                # or what it was asked meanwhile
         super().__init__(resource)
 
     def answer(self, request, content=None):
-        chance = zlib.crc32(("%s %s" % (SEED, request["id"])).encode()) % 10000
+        if self.asleep is not None:
+            self.asleep.append(request)
+            return
+        chance = zlib.crc32(("%s %s" % (SEED, asked(request))).encode()) % 10000
         delay_s = 0
         if chance < 300:
             delay_s = chance / 1000
@@ -59,14 +78,19 @@ class Worker(Impl):
 
     def answer_now(self, request):
         try:
-            super().answer(request, "<by xmlns='urn:x'>%s</by>" % request["id"])
+            super().answer(request, "<by xmlns='urn:x'>%s</by>" % asked(request))
         except OSError:
             pass                                          # it is gone
+
+    def wake(self):
+        """It comes back, with all answers that it owes."""
+        owed, self.asleep = self.asleep, None
+        for request in owed:
+            self.answer_now(request)
 
 
 class Soak:
     def __init__(self):
-        os.mkdir("state")
         os.system("jat-encode --create-key --key-file keys --domain proxy.test </dev/null")
         self.account = Account()
         self.happened = collections.Counter()
@@ -75,10 +99,13 @@ class Soak:
         self.held = []                                    # heap of (when, number, worker, request)
         self.absent_until = 0                             # the server said that nobody is connected
         self.ended_badly = []
-        self.proxy = None
+        self.share = Share(*SHARE_OPTIONS) if SHARE else None
+        self.proxies = {}
+        self.window = WINDOW
         self.workers = {r: Worker(r, self) for r in "abc"}
         self.user = user("alice")
-        self.start_proxy()
+        for name in ("one", "two") if SHARE else ("one",):
+            self.start_proxy(name)
 
     # --- load
 
@@ -92,7 +119,7 @@ class Soak:
 
     def ask(self, limit):
         batch = []
-        room = min(limit - self.number, WINDOW - len(self.account.open))
+        room = min(limit - self.number, self.window - len(self.account.open))
         if now() < self.absent_until:                     # just to see when that is over
             room = 0
         elif self.absent_until:
@@ -100,7 +127,7 @@ class Soak:
         for _ in range(room):
             id = "s%d" % self.number
             kind = "get" if self.number % 3 else "set"
-            batch.append("<iq type='%s' id='%s' to='proxy.test'><q xmlns='urn:x'/></iq>" % (kind, id))
+            batch.append("<iq type='%s' id='%s' to='proxy.test'><q xmlns='urn:x'>%s</q></iq>" % (kind, id, id))
             self.account.ask(id)
             self.number += 1
         if batch:
@@ -122,7 +149,8 @@ class Soak:
             return id
         nobody = stanza.error and "not-connected" in stanza.raw
         # by the server, or by a proxy that is about to end
-        refused = nobody or stanza.error == "wait/recipient-unavailable"
+        refused = nobody or stanza.error == "wait/recipient-unavailable" or \
+            (SHARE and stanza.error == "cancel/service-unavailable")
         self.absent_until = (self.absent_until or now() + 0.005) if refused else 0
         if stanza["from"] != "proxy.test" or (not stanza.error and stanza.children[0].text != id):
             self.account.wrong.append("not the answer to %s: %r" % (id, stanza))
@@ -157,30 +185,63 @@ class Soak:
 
     # --- what happens
 
-    def start_proxy(self):
-        self.proxy = Proxy(*OPTIONS, ready=False)
-        pipe = self.proxy.ready_pipe
-        self.until(lambda: select.select([pipe], [], [], 0)[0], "the proxy is ready")
-        self.proxy.ready()
-        self.note("the proxy is ready: " + self.proxy.stderr_file.name)
+    @staticmethod
+    def state_dir(name):
+        os.makedirs("state-" + name, exist_ok=True)
+        return "state-" + name
+
+    def start_proxy(self, name):
+        port = self.share.port if SHARE else None
+        proxy = Proxy(*OPTIONS, "--state-dir", self.state_dir(name), port=port, ready=False)
+        self.until_ready(proxy)
+        self.proxies[name] = proxy
+
+    def until_ready(self, program):
+        self.until(lambda: select.select([program.ready_pipe], [], [], 0)[0], "it is ready")
+        if program.ready_pipe.read(1) != b"\n":
+            sys.exit("soak: not ready: " + program.stderr)
+        self.note("ready: " + program.stderr_file.name)
 
     def proxy_killed(self):
-        self.proxy.kill()
+        name = RANDOM.choice(sorted(self.proxies))
+        self.proxies[name].kill()
+        if not SHARE:
+            self.connection_killed()
+        self.start_proxy(name)
+
+    def connection_killed(self):
         self.account.excuse("proxy killed")
         self.until(lambda: self.account.gap is None, "the server knows that the proxy is gone")
-        self.start_proxy()
 
-    def end_proxy(self):
-        status = self.proxy.process.returncode
+    def ended(self, program):
+        status = program.process.returncode
         if status:
-            self.ended_badly.append("the proxy ended with %d: %s" % (status, self.proxy.stderr[-300:]))
+            self.ended_badly.append("%s ended with %d: %s" % (program.process.args[0], status, program.stderr[-300:]))
+
+    def end(self, program):
+        # No excuse: it answers what is open, and what comes while nobody is connected the server does.
+        program.process.send_signal(signal.SIGTERM)
+        self.until(lambda: program.process.poll() is not None, "it ends")
+        self.ended(program)
 
     def proxy_ended(self):
-        # No excuse: it answers what is open, and what comes while nobody is connected the server does.
-        self.proxy.signal(signal.SIGTERM)
-        self.until(lambda: self.proxy.process.poll() is not None, "the proxy ends")
-        self.end_proxy()
-        self.start_proxy()
+        name = RANDOM.choice(sorted(self.proxies))
+        self.end(self.proxies[name])
+        self.start_proxy(name)
+
+    def start_share(self):
+        """The proxies come back by themselves."""
+        self.share = Share(*SHARE_OPTIONS, at=self.share.port, ready=False)
+        self.until_ready(self.share)
+
+    def share_killed(self):
+        self.share.end(signal.SIGKILL)
+        self.connection_killed()
+        self.start_share()
+
+    def share_ended(self):
+        self.end(self.share)
+        self.start_share()
 
     def client_returns(self, resource):
         goal = self.number + RANDOM.randrange(1, 2 * WINDOW)
@@ -196,6 +257,21 @@ class Soak:
         resource = RANDOM.choice(sorted(self.workers))
         self.workers[resource].leave()
         self.client_returns(resource)
+
+    def client_hibernates(self):
+        resource = RANDOM.choice(sorted(self.workers))
+        worker = self.workers[resource]
+        worker.asleep = []
+        goal, until = self.number + RANDOM.randrange(1, 4 * WINDOW), now() + RANDOM.random() * 3 * TIMEOUT_S
+        self.until(lambda: self.number >= goal and now() >= until, "a client wakes")
+        worker.wake()
+
+    def table_filled(self):
+        """Ask for more than there is room for; not while the server or everybody is away."""
+        self.window = 5 * WINDOW
+        goal = self.number + 10 * WINDOW
+        self.until(lambda: self.number >= goal, "the table was full")
+        self.window = WINDOW
 
     def server_gone(self, number, reason):
         with open(os.path.join(os.environ["SERVER_DIR"], "pid")) as pid:
@@ -240,8 +316,9 @@ class Soak:
         for worker in self.workers.values():
             worker.settle()
         # It ends when the server has taken all it had to say, and then the server has dealt with it.
-        self.proxy.end()
-        self.end_proxy()
+        for program in [*self.proxies.values()] + ([self.share] if SHARE else []):
+            program.end()
+            self.ended(program)
         self.user.send("<iq type='get' id='end' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>" % self.user.host)
         deadline = now() + PATIENCE_S
         while self.take(1) != "end":
@@ -250,7 +327,8 @@ class Soak:
         return now() - started
 
     def report(self, seconds):
-        print("xmpp-jat-proxy: %d requests in %.0f s" % (self.account.sent, seconds))
+        print("%s: %d requests in %.0f s" % ("xmpp-share with two xmpp-jat-proxy" if SHARE else "xmpp-jat-proxy",
+                                             self.account.sent, seconds))
         for name, count in self.account.table().items():
             print("  %-24s %d" % (name, count))
         print("  %-24s %d" % ("twice, or not asked", len(self.account.wrong)))

@@ -31,8 +31,8 @@ def wait_until(condition, what, wait_s=None):
 class Share:
     """xmpp-share for DOMAIN; ready means: the server took its handshake and it listens."""
 
-    def __init__(self, *options, port=None, unix=None, ready=True):
-        self.port, self.unix = free_port(), unix
+    def __init__(self, *options, port=None, at=None, unix=None, ready=True):
+        self.port, self.unix = at or free_port(), unix
         read, write = os.pipe()
         command = ["xmpp-share", "--domain", DOMAIN, "--connect",
                    "127.0.0.1:%s" % (port or os.environ["COMPONENT_PORT"]),
