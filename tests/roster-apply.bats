@@ -999,6 +999,18 @@ through() { timeout 20 roster-apply -q --host vhost.test --via ejabberd-api --ap
 	assert_equal "$(jq -c '[.error, .message, .withheld]' <<<"$output")" '["rejected","bob@vhost.test: HTTP 200: 1",1]'
 }
 
+@test "a user whose roster the API never gives holds up nobody else" {
+	fake_api "$(printf '%s\n' 'import time' 'if b"mallory" in body: time.sleep(10)' \
+		'if "get_roster" in command: return 200, b"[]"' 'return 200, b"0"')"
+	for i in {1..3}; do record mallory bob; done >records
+	for i in {1..20}; do record "user$i" bob; done >>records
+	run -1 through "$api/api" --timeout 2 <records
+	# the records of the others are done before the first of those that hang is given up
+	assert_equal "$(head -n 20 <<<"$output" | jq -r '.user + " " + .status' | sort)" \
+		"$(printf 'user%d ok\n' {1..20} | sort)"
+	assert_equal "$(grep -c '"user":"mallory","status":"error"' <<<"$output")" 3
+}
+
 @test "how the API wants to be asked is found out" {
 	local how rest path
 	declare -A apis

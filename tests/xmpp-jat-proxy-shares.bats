@@ -205,7 +205,7 @@ teardown() { stop_all; }
 		                elif stanza['type'] == 'result':
 		                    answered += 1
 		            last = p.drain()
-		    print('one hostile user: %d of %d others answered, %d of his 2000 refused' % (answered, good, refused))
+		    print('one hostile user: %d of %d others answered, %d of its 2000 refused' % (answered, good, refused))
 		    assert answered >= good * 0.95, (answered, good)
 		    assert refused >= 1900
 	END
