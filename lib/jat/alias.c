@@ -7,7 +7,7 @@
 #include "xmpp/jid.h"
 
 struct alias {
-	struct holding holding; /* first: a holding is its alias */
+	struct holding holding; /* first member, so that a pointer to it is one to the alias */
 	struct table_entry *by_address;
 	struct span jid, asked; /* in text */
 	char *text;
@@ -67,7 +67,7 @@ static bool is_busy(const struct alias_table *t, const struct table_entry *e, in
 	return e->deadline_ms - t->config.life_ms + t->config.busy_ms >= now_ms;
 }
 
-/* False: all names of the group that has most are in use. */
+/* False: all names of the largest group are in use. */
 static bool evict(struct alias_table *t, int64_t now_ms)
 {
 	struct holding *item = holdings_victim(t->holdings);
@@ -83,7 +83,8 @@ static bool evict(struct alias_table *t, int64_t now_ms)
 	return false;
 }
 
-/* Text of an alias with its two entries; NULL: a bound is reached. t->key: that of the address. */
+/* Add an alias and its two entries; NULL: a bound is reached. t->key holds the key of the address.
+ */
 static struct alias *insert(
 	struct alias_table *t, struct span jid, struct span asked, int64_t now_ms)
 {

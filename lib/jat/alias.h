@@ -15,7 +15,7 @@
 struct alias_config {
 	size_t max, max_bytes;
 	int64_t life_ms; /* after the last use */
-	int64_t busy_ms; /* after the last use it may not make room for another */
+	int64_t busy_ms; /* after the last use; until then it is not removed to make room */
 	uint64_t seed[2];
 	struct random_source random;
 };
@@ -28,9 +28,9 @@ struct alias_table;
 /* *config is copied; what it points to is borrowed until the end. */
 struct alias_table *alias_table_new(const struct alias_config *config);
 void alias_table_free(struct alias_table *t);
-/* Append the name of jid as seen by `asked` (made if there is none) to out; its life begins anew.
- * group: what the user counts under (base/holdings.h). False when the table is full of names in
- * use. */
+/* Append the name of jid, for which `asked` is the address asked, to out; it is made if there is
+ * none, and its life begins anew. group: what the user counts under (base/holdings.h). False when
+ * the table is full of names in use. */
 bool alias_name(struct alias_table *t, struct span group, struct span jid, struct span asked,
 	int64_t now_ms, struct buf *out);
 /* The addresses that a name stands for; the spans live as long as it does. */

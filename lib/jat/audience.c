@@ -8,11 +8,11 @@
 #include "base/table.h"
 #include "xmpp/jid.h"
 
-/* After the link is up: until then a session may come that subscribers see already. */
+/* After the link is up: within this time a session may come that subscribers see already. */
 #define SHOW_WAIT_MS 2000
 
 struct subscriber {
-	struct holding holding; /* first: a holding is its subscriber */
+	struct holding holding; /* first member, so that a pointer to it is one to the subscriber */
 	TAILQ_ENTRY(subscriber) of_queue;
 	struct span user, address; /* in the entry's key */
 	bool owed;
@@ -96,7 +96,7 @@ static void drop(struct audience *a, struct subscriber *s)
 	table_remove(a->all, table_entry_of(s));
 }
 
-/* After find() has found nothing: the pair whose key it made. NULL: no room. */
+/* Add the pair that find() has just not found: its key is in a->key. NULL: no room. */
 static struct subscriber *insert(struct audience *a, struct span user)
 {
 	struct span group = shares_group(a->config.shares, user);
@@ -165,7 +165,7 @@ static bool add(struct audience *a, struct span user, struct span address, struc
 	while (!insert(a, user)) {
 		if (!evict(a, holdings_victim(a->holdings), turn))
 			return false;
-		find(a, user, address); /* the key */
+		find(a, user, address); /* makes the key again */
 	}
 	changed(a, true, user, address);
 	return true;
@@ -229,7 +229,7 @@ void audience_format(const struct audience *a, struct buf *out)
 
 /* Showing ------------------------------------------------------------------ */
 
-/* False: no room in the output. */
+/* Send the presence that is shown, or unavailable. False: no room in the output. */
 static bool send_shown(
 	const struct audience *a, struct span to, struct span from, bool shown, struct turn *turn)
 {
@@ -280,7 +280,7 @@ void audience_show(struct audience *a, const char *shown, struct turn *turn)
 	tell(a, turn);
 }
 
-/* Their addresses are kept as lines of a file, so they must fit on one. */
+/* Whether an address can stand on one line of the file in which subscribers are kept. */
 static bool is_plain_text(struct span s)
 {
 	for (size_t i = 0; i < s.n; i++)

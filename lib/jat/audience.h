@@ -21,7 +21,7 @@ struct audience_config {
 	uint64_t seed[2];
 	const struct shares *shares; /* tells what a user counts under; borrowed */
 	struct requests *requests;   /* a presence that does not fit is owed there; borrowed */
-	/* A subscription has begun or ended: to be kept. May be NULL. */
+	/* A subscription has begun or ended, for the owner to keep. May be NULL. */
 	void (*changed)(void *context, bool there, struct span user, struct span address);
 	void *context;
 };
@@ -50,9 +50,9 @@ void audience_up(struct audience *a, struct turn *turn);
 void audience_down(struct audience *a);
 void audience_tick(struct audience *a, struct turn *turn);
 int64_t audience_deadline(const struct audience *a);
-/* Show that nobody is there, also to those that may see somebody from before. */
+/* Show that nobody is there, also to subscribers that may still see a session of an earlier run. */
 void audience_finish(struct audience *a, struct turn *turn);
-/* Subscribers that have not been told the newest. */
+/* How many subscribers have not been told the newest presence yet. */
 size_t audience_owed(const struct audience *a);
 size_t audience_count(const struct audience *a);
 

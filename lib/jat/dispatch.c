@@ -127,8 +127,9 @@ void dispatch_note_life(struct dispatch *d, const struct stanza *s, int64_t now_
 struct exclusion {
 	const struct requests *requests;
 	struct span self;	     /* the requester, if it is a session */
-	const struct request *tried; /* those it has been tried on */
-	const struct request *same;  /* those that hold an equal request (and the following ones) */
+	const struct request *tried; /* the sessions that this one has been tried on */
+	const struct request *same;  /* the sessions that have this request, or one that follows it
+					under the same key */
 };
 
 static bool excluded(const void *context, const struct worker *w)
@@ -167,7 +168,8 @@ struct worker *dispatch_choose(
 		w = choose(d, (enum balance_tier)tier, &x, user, now_ms);
 		if (w || !same)
 			continue;
-		x.same = NULL; /* all hold an equal one: answers are matched in order */
+		x.same = NULL; /* each session has one of them: then answers are matched in the
+				  order of requests */
 		w = choose(d, (enum balance_tier)tier, &x, user, now_ms);
 	}
 	if (!w && session) { /* the asking session only if there is no other */

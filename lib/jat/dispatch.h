@@ -64,22 +64,22 @@ void dispatch_free(struct dispatch *d);
 
 /* Whether an address is a target, or a session of one. */
 bool dispatch_is_target(const struct dispatch *d, struct span jid);
-/* Whether any session is there. */
+/* Whether a session is there. */
 bool dispatch_has_session(const struct dispatch *d);
 
-/* A session for user by policy; NULL: none is there. same: it is to have none of these requests in
- * hand if possible; NULL: no matter. */
+/* A session for user by policy; NULL: none is there. same: requests that the session should not
+ * have in hand; NULL: none. */
 struct worker *dispatch_choose(
 	struct dispatch *d, struct span user, const struct request *same, int64_t now_ms);
 /* The session for a new request; there must be one. same: open requests with its token and id.
  * *pinned: it belongs to a conversation, which is its session's from then on. */
 struct worker *dispatch_request(struct dispatch *d, const struct stanza *s,
 	const struct request *same, bool *pinned, int64_t now_ms);
-/* w has sent or was sent s: the conversation that s belongs to is its own from now on. user: the
- * other side of it. */
+/* w has sent s, or s was sent to it: from now on the conversation that s belongs to is w's. user:
+ * the other side of that conversation. */
 void dispatch_note_step(struct dispatch *d, const struct stanza *s, struct span user,
 	struct worker *w, int64_t now_ms);
-/* s shows that its session lives, unless it is a bounce of the session's server. */
+/* s, which came from a session, shows that it lives, unless its server has bounced s. */
 void dispatch_note_life(struct dispatch *d, const struct stanza *s, int64_t now_ms);
 
 void dispatch_tick(struct dispatch *d, struct turn *turn);

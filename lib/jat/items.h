@@ -15,8 +15,8 @@ struct items_config {
 	struct span asked;
 };
 
-/* Append s with the items' addresses changed to out. False (what is in out is of no use): there is
- * nothing to change. deep reads everything of a stanza. */
+/* Append s with the items' addresses changed to out. False: there was nothing to change, and out
+ * holds nothing of use. deep is a reader that indexes whole stanzas. */
 bool items_rewrite(const struct items_config *config, const struct stanza *s, struct reader *deep,
 	struct buf *out);
 

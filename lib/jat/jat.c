@@ -16,13 +16,13 @@
 #define MAC_CHARACTERS 22 /* in base64url */
 /* The bytes of a signed token before the JID: key id, MAC, dot. */
 #define SIGNED_HEAD (1 + MAC_CHARACTERS + 1)
-/* The longest thing inside a token, which itself is at most 1023 bytes. */
+/* The longest plaintext of a token: the token itself is at most 1023 bytes. */
 #define PLAINTEXT_MAX_BYTES 1024
 
 struct jat_key {
 	char id;
 	struct siv siv;
-	struct buf associated; /* what siv is set to */
+	struct buf associated; /* what siv is prepared for */
 	struct hmac_sha256_ctx hmac;
 };
 
@@ -205,7 +205,7 @@ static void base64_encode(char *out, const unsigned char *in, size_t n)
 	}
 }
 
-/* Bytes decoded, or -1: every token has exactly one spelling, so bits that mean nothing must be
+/* How many bytes were decoded, or -1. A token has exactly one spelling, so unused bits must be
  * zero. */
 static long base64_decode(const unsigned char digit[256], unsigned char *out, struct span in)
 {
@@ -351,7 +351,7 @@ static enum jat_status put_signed(
 	memcpy(token + n, asked.p, asked.n);
 	memcpy(token + n + asked.n, jid.p, jid.n);
 	if (!jid_resource_survives((struct span){token, token_n})) {
-		token[0] = '\0'; /* the buf's end */
+		token[0] = '\0'; /* for the NUL at the end of the buf */
 		return JAT_DOES_NOT_FIT;
 	}
 	buf_commit(out, token_n);
@@ -417,7 +417,7 @@ enum jat_status jat_encode(
 					   : put_signed(jat, asked, jid, out);
 }
 
-/* At the domain that users ask, or below. */
+/* Whether an address is at the domain that users ask, or below it. */
 static bool asked_valid(const struct jat *jat, struct span asked)
 {
 	struct span domain = served(jat);

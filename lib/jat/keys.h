@@ -9,7 +9,7 @@
 #include "base/secret.h"
 #include "jat/jat.h"
 
-/* The place of a key file that is not given by an option: credential "jat-keys". */
+/* Without an option the key file is the credential "jat-keys". */
 #define JATKEYS_SECRET_INIT                                                                        \
 	{                                                                                          \
 		.fd = -1, .credential = "jat-keys"                                                 \

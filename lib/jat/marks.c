@@ -14,7 +14,7 @@ enum grace { GRACE_NONE, GRACE_AWAITED, GRACE_RUNNING };
 struct marks {
 	struct marks_config config;
 	enum grace grace;
-	int64_t until_ms;	  /* while it runs */
+	int64_t until_ms;	  /* when the grace ends; valid while it runs */
 	struct table *taken;	  /* keys of answers seen in the grace */
 	char (*left)[MARK_CHARS]; /* by predecessors, sorted */
 	size_t left_count;
@@ -96,7 +96,7 @@ static bool runs(const struct marks *m, int64_t now_ms)
 	return m->grace == GRACE_RUNNING && now_ms < m->until_ms;
 }
 
-/* Without room to remember taken answers the grace must end. */
+/* Remember an answer that was taken. False: there is no room, so the grace must end. */
 static bool remember(struct marks *m, struct span key)
 {
 	if (!table_add(m->taken, key, 0, m->until_ms))

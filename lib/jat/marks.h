@@ -18,9 +18,10 @@
 #define MARK_CHARS 32
 
 struct marks_config {
-	bool grace; /* there is to be one */
+	bool grace; /* whether there is to be a grace */
 	int64_t grace_ms;
-	size_t max, max_bytes; /* of what is remembered during the grace; over it, the grace ends */
+	size_t max, max_bytes; /* of the answers remembered during the grace, which ends when they
+				  do not fit */
 	uint64_t seed[2];
 };
 
@@ -33,9 +34,9 @@ void marks_free(struct marks *m);
 void marks_restore(struct marks *m, struct span all);
 /* The link is up: the grace begins with the first time. */
 void marks_up(struct marks *m, int64_t now_ms);
-/* Whether an answer with this key may be taken; it is taken with that. */
+/* Whether an answer with this key may be taken. If so it counts as taken, and no other one is. */
 bool marks_take(struct marks *m, struct span key, int64_t now_ms);
-/* A request of this process has been answered: nothing else answers it. */
+/* A request of this process has been answered: no other answer with its key may be taken. */
 void marks_answered(struct marks *m, struct span key, int64_t now_ms);
 int64_t marks_deadline(const struct marks *m);
 void marks_tick(struct marks *m, int64_t now_ms);

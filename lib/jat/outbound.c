@@ -1,6 +1,6 @@
 #include "jat/outbound.h"
 
-/* By these three the answer is found. */
+/* The key by which the user's answer is found. */
 static struct table_key key_of(
 	const struct outbound *o, struct span user, struct span asked, struct span id)
 {

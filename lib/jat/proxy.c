@@ -28,7 +28,7 @@ struct jatproxy {
 	struct marks *marks;
 	bool draining, finishing;
 	struct route route;
-	struct reader *again, *deep; /* to parse a stanza once more: its root; all of it */
+	struct reader *again, *deep; /* parse a stanza again: only its root, or all of it */
 	struct buf key, scratch, labels;
 	uint64_t counters[COUNTERS];
 };
@@ -71,7 +71,7 @@ static void refuse(struct jatproxy *p, const struct stanza *s, enum stanza_error
 	requests_refuse(p->requests, s, e, turn);
 }
 
-/* An answer that was not handed on. */
+/* Refuse s, which the writer did not take. */
 static void refuse_unsent(
 	struct jatproxy *p, const struct stanza *s, enum writer_status status, struct turn *turn)
 {
@@ -90,8 +90,8 @@ static struct span trimmed(struct span s)
 	return s;
 }
 
-/* s stands in the output for w, from `at` on: it is an open request now. False: no room, it is
- * taken back. */
+/* Add s, which stands in the output for w from `at` on, to the open requests. False: there is no
+ * room in the table, and the output was taken back. */
 static bool request_open(struct jatproxy *p, const struct stanza *s, const struct table_key *key,
 	struct request *r, size_t at, struct worker *w, struct turn *turn)
 {
@@ -174,7 +174,7 @@ static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span 
 		refuse_unsent(p, s, status, turn);
 }
 
-/* Written again for another session: requests_config.hand. */
+/* Write a request again, for another session: requests_config.hand. */
 static enum writer_status hand(
 	void *context, struct request *r, struct worker *w, struct turn *turn)
 {
@@ -210,7 +210,7 @@ static enum writer_status answer(
 	return writer_stanza(turn->writer, s, &edit);
 }
 
-/* A successor is not to take another answer to this request on its token. */
+/* Mark a request, so that a successor does not take another answer to it on its token. */
 static void mark_key(struct jatproxy *p, struct span key)
 {
 	char mark[MARK_CHARS + 1];
@@ -236,7 +236,8 @@ static void ending(void *context, struct request *r, enum request_end end, int64
 
 	(void)now_ms;
 	p->counters[counters[end]]++;
-	/* a session may answer yet: ours was an error, or another one had the request, too */
+	/* a session may still answer: the answer was an error of ours, or a second session had the
+	 * request */
 	if (r->tries_count >= (end == END_ANSWERED ? 2 : 1))
 		mark_key(p, request_key(r));
 }
@@ -273,7 +274,8 @@ static void on_answer_of(
 	requests_answered(p->requests, try, s, turn);
 }
 
-/* After a crash: the predecessor's requests are not in the table, but their tokens verify. */
+/* After a crash: take an answer to a request of the predecessor, which is not in the table but
+ * whose token verifies. */
 static bool grace_answer(struct jatproxy *p, const struct stanza *s, struct span token,
 	struct span user, struct span asked, struct turn *turn)
 {
@@ -293,8 +295,8 @@ static bool grace_answer(struct jatproxy *p, const struct stanza *s, struct span
 	return true;
 }
 
-/* Of the open requests with this token and id the one that s answers, as far as its session was
- * asked. *open: there are some. */
+/* The try that s answers: of an open request with its token and id, at the session that s comes
+ * from. *open: whether there is any request with these. */
 static struct request_try *find_try(struct jatproxy *p, const struct stanza *s, bool *open)
 {
 	struct table_key key;
@@ -331,7 +333,7 @@ static void on_answer(struct jatproxy *p, const struct stanza *s, struct turn *t
 		return;
 	if (s->id.n && p->tokens.jat.encoding != JAT_PLAIN && jid_is_full(s->from) &&
 		is_token(p, s, &token, &user, &asked)) {
-		/* what is open here is judged by the table alone */
+		/* if such a request is open here, only the table decides */
 		if (open || !grace_answer(p, s, token, user, asked, turn))
 			p->counters[COUNT_LATE]++;
 		return;
@@ -404,7 +406,8 @@ static void on_presence(struct jatproxy *p, const struct stanza *s, struct turn 
 
 /* The reply domain ------------------------------------------------------- */
 
-/* Nobody is to ask the reply domain, which may stand below the one that users ask. */
+/* Whether an address is at the reply domain, which nobody should ask. It may be below the domain
+ * that users ask. */
 static bool is_asked_wrongly(const struct jatproxy *p, struct span to)
 {
 	struct span domain = jid_domain(to);
@@ -413,7 +416,7 @@ static bool is_asked_wrongly(const struct jatproxy *p, struct span to)
 	       (span_equal(domain, p->tokens.own) || !domain_is_at(domain, p->tokens.served));
 }
 
-/* Whether s is of the reply domain itself, to which only the ping comes back. */
+/* Whether s comes from the reply domain itself. Only the ping of jat/route does. */
 static bool is_from_us(struct jatproxy *p, const struct stanza *s)
 {
 	if (!tokens_has_reply_domain(&p->tokens) || !span_equal(s->from, p->tokens.own))
@@ -540,7 +543,7 @@ static void on_finish(void *self, struct turn *turn)
 	audience_finish(p->audience, turn);
 }
 
-/* At the end, the subscribers that are still to be told that nobody is there count, too. */
+/* At the end this includes subscribers that have not been told yet that nobody is there. */
 static size_t open_requests(const void *self)
 {
 	const struct jatproxy *p = self;
@@ -586,7 +589,7 @@ const struct service_ops jatproxy_ops = {.fold = true,
 
 /* Life ------------------------------------------------------------------- */
 
-/* The domains without a share: D's, A's, the targets'. */
+/* D, A and the domains of the targets have no share as a whole: each user there has one. */
 static void new_shares(struct jatproxy *p, const uint64_t seed[2])
 {
 	const struct jatproxy_config *c = &p->config;

@@ -22,7 +22,8 @@ struct jatproxy_config {
 	struct jat jat; /* encoding, A, D, keys: borrowed */
 	struct dispatch_options dispatch;
 	bool messages, outbound_iq, keep_item_jids;
-	bool passthrough; /* filter: what is not addressed to the domain or below it is copied */
+	bool passthrough; /* filter: copy stanzas that are not addressed to the domain or below it
+			   */
 	int64_t timeout_ms, bounce_wait_ms;
 	size_t max_handles, max_subscribers;
 	struct shares_config pending; /* open requests; own and seed are filled in */
@@ -35,7 +36,8 @@ struct jatproxy_config {
 	 * for a successor that takes answers on their token alone (for --state-dir). It must be
 	 * kept before our answer is written. May be NULL. */
 	void (*marked)(void *context, const char *mark);
-	/* What the reply domain sends does not come back to it: its routes are not as needed. */
+	/* What the reply domain sends to itself does not come back: the server does not route it to
+	 * us. */
 	void (*unrouted)(void *context);
 	void *context;
 };
@@ -48,7 +50,7 @@ void jatproxy_free(struct jatproxy *p);
 /* What is kept across runs (--state-dir). */
 struct audience *jatproxy_audience(struct jatproxy *p);
 struct marks *jatproxy_marks(struct jatproxy *p);
-/* To subscribe again where a target has said no (SIGHUP). */
+/* For session_resubscribe() (SIGHUP). */
 struct session_table *jatproxy_sessions(struct jatproxy *p);
 /* The keys were re-read (SIGHUP); the old ones are no longer used. */
 void jatproxy_rekey(struct jatproxy *p, struct jat_keys *keys);

@@ -27,11 +27,11 @@ struct route {
 void route_ask(struct route *r, uint64_t number, int64_t timeout_ms, struct turn *turn);
 /* The link is down. */
 void route_forget(struct route *r);
-/* s comes from R: whether it is the ping. */
+/* s comes from R. Whether it is our ping. */
 bool route_answer(struct route *r, const struct stanza *s);
-/* Whether the ping has not come back in time; said once. */
+/* Whether the ping has not come back in time; true, and logged, only once. */
 bool route_failed(struct route *r, struct span served, int64_t now_ms);
-/* The server has refused a stanza from R: log what its listener needs. */
+/* The server has refused a stanza from R: log how its listener must be configured. */
 void route_explain(const struct route *r, struct span served);
 
 #endif

@@ -146,7 +146,7 @@ static bool drains(const char *list, const char *show)
 	return false;
 }
 
-/* Every item of the list is a show. */
+/* Whether each item of the list is one of xa, dnd and away. */
 static bool drain_valid(const char *list)
 {
 	static const char *const shows[] = {"xa", "dnd", "away"};
@@ -164,7 +164,7 @@ static bool drain_valid(const char *list)
 	return true;
 }
 
-/* The account of one target with, of the other without a resource. */
+/* Whether two targets are one account, given once with and once without a resource. */
 static bool overlap(const char *a, const char *b)
 {
 	size_t n = strcspn(a, "/"), m = strcspn(b, "/");
@@ -245,7 +245,8 @@ static void take_addresses(struct jatservice *j)
 	jid_list_domains(&j->trusted, config->limits.trusted.items, config->limits.trusted.count);
 }
 
-/* Answers to what these send come to the domain that all proxies share: to another one. */
+/* With --outbound-iq and --show-presence the proxy sends from --domain, which several proxies
+ * share: answers could reach another one. */
 static bool reply_domain_fits(const struct jatservice_config *config)
 {
 	if (!config->reply_domain || (!config->outbound_iq && !config->show_presence))
@@ -332,7 +333,7 @@ int jatservice_run(const struct jatservice_config *config)
 		j.proxy = make_proxy(&j);
 		restore(&j);
 		service.ping_address = config->reply_domain ? buf_string(&j.reply_domain) : NULL;
-		service.index = READER_INDEX_CHILDREN; /* payloads are handed on */
+		service.index = READER_INDEX_CHILDREN; /* payloads are handed on as they are */
 		status = service_run(&service, &jatproxy_ops, j.proxy,
 			&(struct service_hooks){
 				.context = &j, .reload = on_reload, .attach = attach});

@@ -20,7 +20,7 @@
 #define MARK_TIME_CHARS 12
 #define MARK_LINE_BYTES (MARK_CHARS + 1 + MARK_TIME_CHARS + 1)
 #define MARK_LIFE_S 600
-/* Dead lines of subscribers that are left where they are. */
+/* So many dead lines may stay in the file of subscribers. */
 #define DEAD_LINES 10000
 
 /* A file that lines are appended to. */
@@ -130,8 +130,8 @@ static void journal_close(struct journal *j)
 	j->fd = -1;
 }
 
-/* A full disk may have cut the last line off: it ends before it. line_bytes: 0 if lines differ in
- * length. */
+/* A full disk may have ended the last line early: cut it off, or, where lines differ in length
+ * (line_bytes is 0), end it. */
 static int journal_open(struct journal *j, size_t line_bytes)
 {
 	struct stat is;
@@ -152,7 +152,7 @@ static int journal_open(struct journal *j, size_t line_bytes)
 	return 0;
 }
 
-/* One write, so that after a kill the line is there whole or not at all. */
+/* Append a line with one write, so that after a kill it is there whole or not at all. */
 static void journal_append(struct journal *j, struct span line, size_t line_bytes, int error)
 {
 	if (j->fd < 0 && !error)
@@ -165,7 +165,7 @@ static void journal_append(struct journal *j, struct span line, size_t line_byte
 	} else {
 		if (!j->failing)
 			err_error("cannot write '%s': %s", j->path, strerror(-error));
-		journal_close(j); /* opened again for the next, and cut to whole lines */
+		journal_close(j); /* the next line opens it again */
 	}
 	j->failing = error != 0;
 }
@@ -180,7 +180,7 @@ void state_read_subscribers(struct state *s, struct buf *out)
 		err_warn("cannot read '%s': %s", s->subscribers.path, strerror(-error));
 }
 
-/* Replaced whole, but the disk is not waited for. */
+/* Replace a file as a whole, without waiting for the disk. */
 static int replace_unsynced(const struct state *s, struct span all)
 {
 	int fd = io_open_own_at(AT_FDCWD, s->subscribers_new, O_WRONLY | O_TRUNC | O_CREAT);
@@ -228,9 +228,9 @@ bool state_subscribers_grown(const struct state *s, size_t count)
 
 /* Marks -------------------------------------------------------------------- */
 
-/* What those before us have marked, also those that stopped cleanly: the answer may come to one
- * that is started after the crash of a later one. A user may take the same id again: marks are not
- * kept for ever. */
+/* Marks of all predecessors count, also of those that stopped cleanly: the answer may come to a
+ * process that is started after a later one has crashed. They are not kept for ever, because a user
+ * may use the same id again. */
 void state_read_marks(struct state *s, struct buf *out)
 {
 	const char *files[] = {s->answered_old, s->answered.path};
@@ -258,7 +258,7 @@ void state_read_marks(struct state *s, struct buf *out)
 	buf_free(&all);
 }
 
-/* Not synced: when the machine stops, the sessions' answers are gone as well. */
+/* Marks are not synced: when the machine stops, the sessions' answers are lost as well. */
 void state_mark(struct state *s, const char *mark)
 {
 	char line[MARK_LINE_BYTES + 1];
@@ -267,7 +267,7 @@ void state_mark(struct state *s, const char *mark)
 	int error = 0;
 
 	snprintf(line, sizeof(line), "%s %0*lld\n", mark, MARK_TIME_CHARS, (long long)time(NULL));
-	/* replacing the old file must not lose young marks */
+	/* the old file is replaced only when it holds no young marks */
 	if (s->answered.fd >= 0 && bytes >= MARKS_BYTES &&
 		(now_ms - s->rotated_ms > s->timeout_ms || bytes >= MARKS_MAX_BYTES)) {
 		journal_close(&s->answered);

@@ -19,18 +19,18 @@ struct state;
 /* dir: --state-dir or NULL. Returns NULL where no folder is given, or with *status set (not
  * EXIT_DONE) after logging. timeout_ms: --timeout. */
 struct state *state_open(const char *dir, int64_t timeout_ms, int *status);
-/* clean: the next run finds no crash. */
+/* clean: we stop cleanly, so the next run finds no crash. */
 void state_close(struct state *s, bool clean);
 /* Whether the predecessor crashed. */
 bool state_crashed(const struct state *s);
 
 /* Append the file of subscribers to out. */
 void state_read_subscribers(struct state *s, struct buf *out);
-/* Write all subscribers anew, `count` lines; synced: it may take its time. */
+/* Replace the file of subscribers. synced: wait for the disk. */
 void state_write_subscribers(struct state *s, struct span all, bool synced);
-/* One more line of them. */
+/* Append the change of one subscription to the file. */
 void state_subscribed(struct state *s, bool there, struct span user, struct span address);
-/* Whether most lines are dead, where so many subscribers are left. */
+/* Whether most lines of the file are dead, now that there are `count` subscribers. */
 bool state_subscribers_grown(const struct state *s, size_t count);
 
 /* Append the predecessors' marks that are not too old to out, a line each. */

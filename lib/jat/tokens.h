@@ -15,7 +15,8 @@ struct tokens {
 	struct jat jat;
 	struct span own, served; /* A and D */
 	struct alias_table *aliases;
-	struct table *short_open; /* plain: open ones that do not look like a user's address */
+	struct table *short_open; /* in plain: tokens of open requests that do not look like a
+				     user's address */
 	struct buf address, text; /* see tokens_make(), tokens_read() */
 };
 
@@ -28,7 +29,7 @@ void tokens_free(struct tokens *t);
 bool domain_is_at(struct span domain, struct span own);
 /* Whether an address is at D or A, or below. */
 bool tokens_ours(const struct tokens *t, struct span jid);
-/* Whether A is not D. */
+/* Whether the proxy has a reply domain: A is not D. */
 bool tokens_has_reply_domain(const struct tokens *t);
 
 /* A/TOKEN for a user who asked `asked` (absent: D) into t->address; returns the token in it.

@@ -24,7 +24,7 @@ struct jattool {
 	struct buf line, out;
 	bool line_too_long;
 	size_t lines, bad;
-	char wrong[JID_PART_MAX_BYTES + 32]; /* words that hold the domain */
+	char wrong[JID_PART_MAX_BYTES + 32]; /* error text with the domain in it */
 };
 
 /* Translation: each appends to out and returns NULL, or says what is wrong ----------- */
@@ -55,8 +55,8 @@ static const char *decode(
 	return jat_decode(&t->jat, token, &t->decoded, jid, asked) == JAT_OK ? NULL : t->wrong;
 }
 
-/* Servers differ in the resources they let in (mixed Latin and Hebrew is not for stringprep, but
- * for its successor): such a one is taken as it is. */
+/* Servers differ in which resources they accept: mixed Latin and Hebrew is wrong for stringprep and
+ * right for its successor. A resource that stringprep refuses is taken as it is. */
 static bool normalise(struct span text, struct buf *out)
 {
 	struct jid parts;
@@ -78,7 +78,7 @@ static const char *encode_typed(struct jattool *t, struct span text)
 	return wrong;
 }
 
-/* The text behind "domain/", if the text begins with that. */
+/* The text after "domain/"; absent if the text does not begin with that. */
 static struct span token_of(struct jattool *t, struct span text)
 {
 	struct span bare = jid_bare(text);
@@ -171,7 +171,7 @@ static void take_lines(struct jattool *t, struct span rest)
 	t->line_too_long |= !buf_append_span(&t->line, rest);
 }
 
-/* As read(2), waiting also where standard input is shared and non-blocking. */
+/* As read(2), but waits also where standard input is non-blocking because it is shared. */
 static ssize_t read_some(char *bytes, size_t n)
 {
 	for (;;) {
@@ -285,7 +285,7 @@ static const char *take_addresses(struct jattool *t)
 	return NULL;
 }
 
-/* Make the key and do nothing else. */
+/* Make the key file and do nothing else. */
 static bool only_key(const struct jattool_config *c)
 {
 	return c->create_key && !c->service.domain && !c->stanza && !c->operands;

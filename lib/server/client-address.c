@@ -25,7 +25,7 @@ static unsigned short port_of(const struct addrinfo *found)
 						 : ((struct sockaddr_in6 *)&whole)->sin6_port);
 }
 
-/* One of the addresses of `connect`. */
+/* Add one of the addresses of `connect`. An exit status; what is wrong has been logged. */
 static int add_found(struct client_addresses *a, const struct addrinfo *found, const char *connect,
 	bool only_loopback)
 {

@@ -14,9 +14,10 @@ struct client_addresses {
 	unsigned short port;
 };
 
-/* The addresses of `connect`, HOST:PORT; resolves the name, blocking. NULL: SRV of the domain is
- * for libstrophe to look up, or, as it looks up no names but ASCII ones, the host `alabels` (if not
- * NULL) itself. An exit status; what is wrong has been logged. */
+/* Find the addresses of `connect`, HOST:PORT; blocks while the name is looked up. connect NULL:
+ * libstrophe looks up the SRV records of the domain; since it can only do that for ASCII names, it
+ * connects to the host `alabels` itself if that is not NULL. Returns an exit status; what is wrong
+ * has been logged. */
 int client_addresses_find(
 	struct client_addresses *a, const char *connect, const char *alabels, bool only_loopback);
 void client_addresses_free(struct client_addresses *a);

@@ -9,8 +9,8 @@ static const char *expected;
 
 static void handshake_seen(const SSL *ssl, int where, int value)
 {
-	SSL *s = (SSL *)(uintptr_t)ssl; /* change only our own handshake: the callback is called for
-					   every connection */
+	SSL *s = (SSL *)(uintptr_t)ssl; /* the callback is called for every connection: change only
+					   the handshake of ours */
 
 	(void)value;
 	if (!(where & SSL_CB_HANDSHAKE_START) || !expected)

@@ -53,7 +53,7 @@ static void login_seen(struct client_story *story, const char *xml)
 		story->max_bytes = max_bytes_of(xml);
 	} else if (starts(xml, "<proceed")) {
 		story->proceed = true;
-		story->features = false; /* only features behind TLS count */
+		story->features = false; /* features before TLS do not count */
 	} else if (starts(xml, "<failure") && strstr(xml, XMPP_NS_SASL)) {
 		/* the library goes on with weaker mechanisms, but the first failure is the one that
 		 * says what is wrong */

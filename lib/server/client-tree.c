@@ -89,7 +89,7 @@ static bool print_end(struct buf *out, const struct print_level *level)
 
 bool client_tree_print(struct buf *out, xmpp_stanza_t *root, bool lang_bare)
 {
-	struct print_level *open = NULL; /* the elements whose end tag is to come */
+	struct print_level *open = NULL; /* the elements that are open */
 	size_t depth = 0, room = 0;
 	xmpp_stanza_t *node = root;
 	bool fits = true;

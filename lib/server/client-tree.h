@@ -12,7 +12,7 @@
 
 #include "base/buf.h"
 
-/* What the installed library's parser does to attributes. */
+/* What the parser of the installed library does to attributes. */
 struct client_quirks {
 	bool prefixes_dropped; /* p:a='' overwrites a='' */
 	bool lang_bare;	       /* xml:lang is kept as "lang" */

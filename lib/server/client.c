@@ -28,8 +28,9 @@
 
 /* How much the library writes at once over TLS: one record. */
 #define CHUNK_BYTES 16384
-/* The library reads 4 KiB a call; a TLS record it has decrypted may hold four times that, and its
- * interface does not tell. After this many calls without a sign on the socket all has been read. */
+/* The library reads 4 KiB a call. A TLS record that it has decrypted may hold four times that, and
+ * its interface does not say so. After this many calls without an event on the socket all has been
+ * read. */
 #define QUIET_RUNS 6
 /* Calls in one turn, so that other descriptors are served, too. */
 #define RUNS_PER_TURN 256
@@ -44,7 +45,7 @@ struct client {
 	enum client_tls tls;
 	struct client_account account;
 	bool own_trust; /* --tls-ca */
-	char *connect;	/* as it was given; NULL: SRV */
+	char *connect;	/* HOST:PORT as it was given; NULL: by SRV */
 	struct client_addresses addresses;
 	size_t address;	     /* the next one */
 	int64_t deadline_ms; /* of the login */
@@ -54,7 +55,7 @@ struct client {
 	xmpp_conn_t *conn;
 	struct client_quirks quirks;
 	int fd;		   /* -1: none */
-	bool disconnected; /* reported by the library; looked at after it returned */
+	bool disconnected; /* the library has reported it; handled after its call has returned */
 	bool in_order;	   /* it ended with </stream:stream> */
 	bool up, closing, gone;
 	bool first; /* no stanza seen since the login */
@@ -65,7 +66,7 @@ struct client {
 
 	struct buf out; /* bytes that the library does not have yet */
 	struct writer writer;
-	bool server_says; /* how large a stanza may be */
+	bool server_says; /* the server says how large a stanza may be */
 	bool unsent;	  /* the library may hold bytes */
 	struct loop_timer tick;
 	struct reader *reader;
@@ -74,8 +75,8 @@ struct client {
 	struct client_trust trust;
 };
 
-/* The library's socket and certificate callbacks carry no context of ours: the client whose call
- * into the library is under way. */
+/* The client that is calling the library: callbacks about sockets and certificates get no context.
+ */
 static struct client *calling;
 
 static int certificate_refused(const xmpp_tlscert_t *certificate, const char *const reason)
@@ -111,7 +112,7 @@ static const char *whereto(const struct client *c)
 /* Say why there is no (more) connection, return the status. */
 static int explain_end(struct client *c)
 {
-	if (!c->up && io_now_ms() >= c->deadline_ms) { /* and the watchdog has cut it */
+	if (!c->up && io_now_ms() >= c->deadline_ms) { /* the watchdog has cut the connection */
 		err_error("no login at %s in time", whereto(c));
 		return EXIT_TIMED_OUT;
 	}
@@ -141,7 +142,7 @@ static void finish(struct client *c, int status)
 	if (c->gone)
 		return;
 	c->gone = true;
-	/* one more turn: the owner's hook may have run in this one already */
+	/* cause one more turn: the owner's hook may have run in this one already */
 	loop_timer_set(c->loop, &c->tick, 0);
 	unwatch(c);
 	client_trust_restore(&c->trust);
@@ -179,7 +180,7 @@ static bool connect_next(struct client *c)
 	return false;
 }
 
-/* Check once whether TCP is connected, and to which address. False: that address is not allowed. */
+/* Look once whether TCP is connected, and to which address. False: that address is not allowed. */
 static bool look_at_peer(struct client *c)
 {
 	struct sockaddr_storage peer;
@@ -190,8 +191,7 @@ static bool look_at_peer(struct client *c)
 		return true;
 	if (getpeername(c->fd, (struct sockaddr *)&peer, &n) != 0) {
 		n = sizeof(error);
-		/* the library does not notice that we take the descriptor: it never sees the peer
-		 */
+		/* we take the error from the socket, so the library does not see it */
 		if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error != 0)
 			c->story.connect_errno = error;
 		return true;
@@ -204,7 +204,7 @@ static bool look_at_peer(struct client *c)
 	return true;
 }
 
-/* A socket of the library's, not connected yet. */
+/* The library has made a socket, which is not connected yet. */
 static int socket_made(xmpp_conn_t *conn, void *sock)
 {
 	struct client *c = calling;
@@ -299,8 +299,9 @@ static void hand_over(struct client *c)
 		bytes.n = CHUNK_BYTES;
 	xmpp_send_raw(c->conn, bytes.p, bytes.n);
 	buf_consume(&c->out, bytes.n);
-	/* The library does not count what it has begun to write. With a space (legal between
-	 * stanzas) behind the last chunk, its queue is empty only when that chunk is gone. */
+	/* The library's queue does not include what it has begun to write. With a space (legal
+	 * between stanzas) after the last chunk, the queue is empty only when that chunk has been
+	 * written. */
 	if (buf_length(&c->out) == 0)
 		xmpp_send_raw(c->conn, " ", 1);
 	c->unsent = true;
@@ -324,8 +325,7 @@ static void run_once(struct client *c)
 
 enum call { CALL_DONE, CALL_NEXT_ADDRESS, CALL_ENDED };
 
-/* One call of the library, and what became of the connection in it. CALL_ENDED: finish() was
- * called. */
+/* Call the library once. Returns what became of the connection; CALL_ENDED: finish() was called. */
 static enum call call_library(struct client *c)
 {
 	if (!look_at_peer(c)) {
@@ -335,7 +335,7 @@ static enum call call_library(struct client *c)
 	hand_over(c);
 	run_once(c);
 	if (c->story.broken) {
-		run_once(c); /* the library's stream error */
+		run_once(c); /* the library sends its stream error */
 		err_error("%s sent what is not XMPP", whereto(c));
 		finish(c, EXIT_PROTOCOL);
 		return CALL_ENDED;
@@ -464,7 +464,7 @@ void client_resume(struct client *c)
 		watch(c);
 }
 
-/* pump() until `done` or the deadline */
+/* Call pump() until done() or the deadline. */
 static void pump_until(struct client *c, bool (*done)(const struct client *), int64_t deadline_ms)
 {
 	for (;;) {

@@ -22,7 +22,7 @@
 #define WHY_BYTES 1024
 /* The longest backoff for a server on this machine, before jitter. */
 #define LOOPBACK_BACKOFF_MS 4000
-/* How much is read and discarded at most, so that our stream error arrives. */
+/* So much input is read and discarded at most, so that our stream error arrives. */
 #define LINGER_BYTES (1024 * 1024)
 
 enum state {
@@ -53,7 +53,7 @@ struct component {
 	struct buf secret;
 
 	enum state state;
-	struct loop_timer timer; /* the deadline of the state, or the next attempt */
+	struct loop_timer timer; /* when the state ends, or when the next attempt begins */
 	struct dial *dial;	 /* while connecting */
 	int fd;			 /* -1: none */
 	struct link *link;
@@ -65,12 +65,12 @@ struct component {
 	struct backoff failures, conflicts;
 	uint64_t connections, unknown;
 	struct roundtrip ping;
-	unsigned pings; /* without an answer, in a row */
+	unsigned pings; /* how many in a row had no answer */
 	int64_t pinged_ms;
 	struct loop_timer life;
-	uint64_t late_requests; /* came after our end tag */
+	uint64_t late_requests; /* it came after our end tag */
 	int close_status;	/* a stream error that answers our end tag */
-	int final_status;	/* the owner's, after a stream error; 0: none */
+	int final_status;	/* what the owner answered to a stream error; 0: nothing */
 };
 
 /* Teardown -------------------------------------------------------------------- */
@@ -203,8 +203,8 @@ static void send_stream_error(struct component *c, const char *condition)
 	writer_raw(&w, " xmlns='" NS_STREAM_ERRORS "'/></stream:error></stream:stream>");
 	writer_end(&w);
 	link_flush(c->link, 0);
-	/* Closing with unread bytes would send a reset, and the server might never see the error.
-	 */
+	/* Read what is there before closing: with unread bytes the kernel would send a reset, and
+	 * the server might never see the error. */
 	shutdown(c->fd, SHUT_WR);
 	for (size_t left = LINGER_BYTES; left > 0;) {
 		char bytes[16384];
@@ -334,7 +334,7 @@ static int64_t earlier(int64_t a_ms, int64_t b_ms)
 	return a_ms < b_ms ? a_ms : b_ms;
 }
 
-/* When the silence becomes too long if nothing more is read. */
+/* When the next ping is due if nothing more is read. */
 static int64_t ping_due_ms(struct component *c)
 {
 	int64_t wait_ms = c->config.ping_interval_ms,
@@ -476,7 +476,7 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 			c->close_status = EXIT_TEMPORARY;
 		return;
 	}
-	if (why != LINK_BROKEN) /* the peer still reads then */
+	if (why != LINK_BROKEN) /* the peer may still read then */
 		log_lost_output(c);
 	switch (why) {
 	case LINK_EOF:
@@ -726,7 +726,7 @@ bool component_reload(struct component *c)
 	struct buf fresh;
 	bool ok;
 
-	/* What came from a descriptor has been read to its end. */
+	/* A secret from a descriptor cannot be read again. */
 	if (c->config.secret.fd >= 0)
 		return true;
 	buf_init(&fresh, SECRET_MAX_BYTES);

@@ -26,16 +26,17 @@ struct grants;
 struct grants *grants_new(void);
 /* NULL is allowed. */
 void grants_free(struct grants *g);
-/* Take an advertisement in: true if the stanza is one (for nobody else then), and *host, borrowed
- * from the stanza, is whose. */
+/* Take in an advertisement. True if the stanza is one, and then nobody else handles it; *host,
+ * borrowed from the stanza, is the host that sent it. */
 bool grants_note(struct grants *g, const struct stanza *s, struct span *host);
 /* The stream has ended: nothing is granted. */
 void grants_clear(struct grants *g);
-/* Whether this host has told something. */
+/* Whether this host has sent an advertisement. */
 bool grants_known(const struct grants *g, struct span host);
 /* Bits of enum grant. */
 unsigned grants_of(const struct grants *g, struct span host);
-/* NS_PRIVILEGE_1 or _2: what the host speaks, and so what wrappers must have. NULL: not known. */
+/* NS_PRIVILEGE_1 or _2: the version that the host speaks, which wrappers must have, too. NULL: not
+ * known. */
 const char *grants_namespace(const struct grants *g, struct span host);
 
 #endif

@@ -8,11 +8,11 @@
 
 #include "server/component.h"
 
-#define LASTWORDS_MS 5000 /* for all of them together */
+#define LASTWORDS_MS 5000 /* the time for all further streams together */
 #define LASTWORDS_STREAMS 20
 
 struct lastwords {
-	struct buf answers; /* for the next stream */
+	struct buf answers; /* the time for the next stream */
 	size_t count;
 	struct loop *loop;
 	struct component *component;

@@ -18,7 +18,7 @@ struct login {
 	struct client *client; /* one of the two */
 	struct component *component;
 	char *bare;
-	struct loop_timer timeout; /* of a component's login: the client has its own */
+	struct loop_timer timeout; /* for a component's login: a client has a deadline of its own */
 	int64_t timeout_ms;
 	bool up, over;
 	int down_status;
@@ -120,7 +120,7 @@ static void component_down(void *context)
 {
 	struct login *l = context;
 
-	l->up = false; /* gave_up has the status: there are no retries */
+	l->up = false; /* gave_up() gets the status, because there are no retries */
 }
 
 static void component_stanza(void *context, const struct stanza *s)

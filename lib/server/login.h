@@ -30,7 +30,7 @@ struct login_config {
 	int64_t timeout_ms;	     /* until logged in */
 	struct stream_limits limits; /* send_bytes -1: with jid, as the server says */
 	enum reader_index index;     /* set by the program */
-	bool from_is_read;	     /* by the program: see client.h */
+	bool from_is_read;	     /* set by the program: see client.h */
 };
 
 /* Defaults for all fields. */
@@ -50,8 +50,9 @@ struct login_ops {
 	void (*up)(void *context, const char *address);
 	/* iq, message or presence (refusal may be set). Do not close or free the login here. */
 	void (*stanza)(void *context, const struct stanza *s);
-	/* Not logged in or not any more, for good; called once, logged already; an exit status
-	 * (see client.h and component.h). The owner may login_free() here. */
+	/* The login has failed, or the connection is lost, for good; called once. status is an exit
+	 * status (see client.h and component.h); the reason has been logged. The owner may
+	 * login_free() here. */
 	void (*down)(void *context, int status);
 };
 

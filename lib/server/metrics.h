@@ -22,7 +22,7 @@ struct metric {
 struct metric_name {
 	const char *name, *labels, *help;
 };
-/* The two that every service has: "errors" and "dropped", told apart by why. */
+/* The two counters that every service has, "errors" and "dropped", have a label for the reason. */
 #define METRIC_ERROR(reason)                                                                       \
 	{                                                                                          \
 		"errors", "reason=\"" reason "\"", "requests answered with an error"               \

@@ -43,9 +43,7 @@ enum writer_status roundtrip_send(
 	return status;
 }
 
-/* Each stanza is looked at: the end of the address alone tells of nearly all that they are not
- * ours.
- */
+/* Every stanza comes through here: the end of the address alone rules nearly all of them out. */
 static bool is_ours(const struct roundtrip *r, struct span jid)
 {
 	const size_t n = strlen(r->resource);

@@ -21,8 +21,8 @@
 #define METRICS_LINE_BYTES (16 * 1024)
 /* How often a changed status is sent to a supervisor at most. */
 #define STATUS_INTERVAL_MS 5000
-/* How long the last answers may take after a SIGTERM, and the end of the stream; longer while the
- * peer still takes some of them. */
+/* How long the last answers and the end of the stream may take after a SIGTERM. It is longer while
+ * the peer still takes output. */
 #define LAST_WORDS_MS 5000
 #define LAST_WORDS_MAX_MS 60000
 enum phase {
@@ -43,9 +43,9 @@ struct service {
 	enum phase phase;
 	int status;
 	bool drain_told, input_ended, ready, stopping;
-	bool impatient;		   /* after several signals: output that is not taken is given up */
-	int64_t last_words_max_ms; /* by when they must have been taken */
-	bool held;		   /* the link is paused, and so will the next one be */
+	bool impatient;		   /* after several signals: give up output that is not taken */
+	int64_t last_words_max_ms; /* until then they may be taken */
+	bool held;		   /* the link is paused, and the next one will be, too */
 	int64_t tick_ms;	   /* what the timer is set to */
 	struct loop_timer tick, drain, end, metrics, watchdog, status_line;
 	/* stanzas and open requests when the last status was sent */
@@ -167,7 +167,7 @@ static void log_counters(const struct service *s)
 
 	buf_init(&line, METRICS_LINE_BYTES);
 	metrics_line(metrics, service_metrics(s, metrics), &line);
-	/* Somebody has asked for it, so write it also with -q. */
+	/* The signal asks for it, so write it even with -q. */
 	err_log(err_shows(ERR_NOTICE) ? ERR_NOTICE : ERR_ERROR, "%s", buf_string(&line));
 	buf_free(&line);
 }
@@ -208,7 +208,7 @@ static void service_finish(struct service *s, int status)
 	if (transport_is_up(s->transport)) {
 		struct turn turn = service_turn(s);
 
-		/* Input that comes from here on is not awaited either. */
+		/* From here on, input that comes is not waited for either. */
 		tell_drain(s);
 		if (s->ops.finish)
 			s->ops.finish(s->self, &turn);
@@ -219,7 +219,7 @@ static void service_finish(struct service *s, int status)
 	service_status(s);
 }
 
-/* Whether there are answers that were to be written by now. */
+/* Whether there are answers whose time to be written has passed. */
 static bool service_owes(const struct service *s)
 {
 	return s->ops.tick && s->ops.deadline && s->ops.deadline(s->self) <= service_now_ms(s);
@@ -290,7 +290,7 @@ void service_stop(struct service *s, int status)
 {
 	if (s->phase >= PHASE_ENDING)
 		return;
-	/* Not here: we may have been called from an op. */
+	/* Stop later: this may have been called from an op. */
 	s->status = status;
 	s->stopping = true;
 	end_soon(s);
@@ -387,7 +387,7 @@ static void on_down(void *context)
 	struct turn turn = {.now_ms = service_now_ms(s)};
 
 	if (s->phase == PHASE_ENDING && s->status == EXIT_DONE)
-		s->status = EXIT_TEMPORARY; /* in the middle of the last words */
+		s->status = EXIT_TEMPORARY; /* while the last words are written */
 	if (s->ops.down)
 		s->ops.down(s->self, &turn);
 }
@@ -495,7 +495,7 @@ static void on_counters(void *context, int signal_number)
 
 /* Run ---------------------------------------------------------------------------- */
 
-/* Nothing of the service is called any more but for its signals and the watchdog. */
+/* From here on only the signals and the watchdog of the service are called. */
 static void service_close(struct service *s)
 {
 	notify_stopping(s->notify);
@@ -522,7 +522,7 @@ static void timers_init(struct service *s)
 	loop_timer_init(&s->status_line, on_status_line, s);
 }
 
-/* Once the transport is there. */
+/* What needs the transport. */
 static void service_begin(struct service *s)
 {
 	int64_t now_ms = service_now_ms(s);
@@ -579,7 +579,7 @@ int service_run(const struct service_config *config, const struct service_ops *o
 	write_metrics(s);
 	if (s->hooks.detach)
 		s->hooks.detach(s->hooks.context);
-	/* do not call what has been detached */
+	/* a hook that has been detached must not be called */
 	s->ops = (struct service_ops){.stanza = ignore_stanza};
 	service_close(s);
 	return s->status;

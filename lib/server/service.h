@@ -78,7 +78,7 @@ struct service_ops {
 	/* fold to and from of stanzas (jid_fold()): the program compares them with addresses, and
 	 * not every server normalises them */
 	bool fold;
-	/* link up: after each handshake; once at the start of a filter */
+	/* the link is up: after each handshake; once at the start of a filter */
 	void (*up)(void *self, struct turn *turn);
 	void (*down)(void *self, struct turn *turn);
 	/* Every stanza (kind iq, message, presence; refusal may be set). Others are dropped and
@@ -125,9 +125,8 @@ struct turn service_turn(const struct service *s);
 bool service_ending(const struct service *s);
 /* Whether the link is down or its output congested: whatever produces output should wait. */
 bool service_congested(const struct service *s);
-/* Leave the link unread (a handler's pipe is full), also the next one after a reconnect, or read it
- * again.
- */
+/* hold: leave the link unread (a handler's pipe is full), and also the next one after a reconnect;
+ * else read it again. */
 void service_hold(struct service *s, bool hold);
 /* Stop with this status (after flush). */
 void service_stop(struct service *s, int status);

@@ -9,7 +9,7 @@
 #include "server/lastwords.h"
 #include "server/service.h"
 
-/* A socket takes this much at once, so the end of the stream goes with it. */
+/* A socket takes this much at once, so the end of the stream is sent with it. */
 #define GOODBYE_BYTES (64 * 1024)
 
 struct transport {
@@ -22,7 +22,7 @@ struct transport {
 	struct link *link;	     /* a filter's */
 	struct component *component; /* a component's */
 	struct lastwords lastwords;
-	uint64_t unknown; /* a filter's input that is no stanza */
+	uint64_t unknown; /* pieces of a filter's input that are no stanza */
 	char why[256];	  /* while waiting for the next connection */
 };
 
@@ -377,7 +377,7 @@ size_t transport_metrics(const struct transport *t, struct metric *out, size_t m
 			link ? link_queued_bytes(link) : 0},
 	};
 
-	/* a daemon without a stream has no metric of it, rather than one that says "down" */
+	/* a daemon without a stream has no metric about it, instead of one that says "down" */
 	if (t->kind == &detached_kind)
 		return 0;
 	return metrics_add(out, 0, max, own, sizeof(own) / sizeof(own[0]));

@@ -36,7 +36,7 @@ struct transport *transport_new(struct loop *loop, const struct service_config *
 /* Calls up() at once where there is nothing to wait for. */
 void transport_start(struct transport *t);
 bool transport_is_up(const struct transport *t);
-/* NULL while it is not up, and if it is none. */
+/* The link; NULL while it is down, and if there is none. */
 struct link *transport_link(const struct transport *t);
 const struct link_counts *transport_counts(const struct transport *t);
 /* Append its state, for STATUS=. */
@@ -47,10 +47,10 @@ size_t transport_metrics(const struct transport *t, struct metric *out, size_t m
 void transport_reload(struct transport *t);
 /* A drain begins: tell the other side, where the protocol can. */
 void transport_draining(struct transport *t);
-/* Go on writing at the end. True when all that must be written is, or when nothing more can be
- * written: then *status may have changed. */
+/* Go on writing at the end. True when all has been written that must be, or when nothing more can
+ * be: *status may have changed then. */
 bool transport_finish(struct transport *t, int *status);
-/* The exit status, given output that was not taken and bad input. */
+/* The exit status: that given, or the one for output that was not taken or for bad input. */
 int transport_lost_status(const struct transport *t);
 int transport_end_status(const struct transport *t, int status);
 /* After the loop: end the stream and wait for the peer's end. Frees the transport. */
