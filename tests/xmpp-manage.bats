@@ -282,6 +282,7 @@ delegation() { scenario delegation; }
 	check '{"urn:test:one":{"host":{"features":[1]}}}' "urn:test:one"
 	check '{"urn:test:one":{"bare":{"identities":["x"]}}}' "urn:test:one"
 	check '{"urn:test:one":{"bare":{"forms":[{"a":"b"}]}}}' "urn:test:one"
+	check '{"urn:test:one":{"bare":{"forms":[{"FORM_TYPE":"f","a\u0008":"b"}]}}}' "urn:test:one"
 	check '{"urn:test:one":{"bare":{"feature":[]}}}' "urn:test:one"
 	run -78 xmpp-manage --domain deleg.test --host vhost.test --namespace urn:test:one \
 		--disco nowhere.json -- true </dev/null

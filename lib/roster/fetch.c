@@ -13,6 +13,7 @@
 #include "base/random.h"
 #include "base/err.h"
 #include "roster/fetchcache.h"
+#include "roster/http-request.h"
 #include "xmpp/jid.h"
 #include "roster/roster.h"
 #include "base/url-template.h"
@@ -90,25 +91,6 @@ static void add_header(struct curl_slist **list, const char *line)
 	*list = longer;
 }
 
-/* RFC 9110 5.1, 5.5: a token, a colon, and a value without control characters */
-static bool header_valid(struct span line)
-{
-	const char *colon = memchr(line.p, ':', line.n);
-	size_t name = colon ? (size_t)(colon - line.p) : 0;
-	bool value = false;
-
-	for (size_t i = 0; i < line.n; i++) {
-		unsigned char c = (unsigned char)line.p[i];
-
-		if ((c < 0x20 && c != '\t') || c == 0x7f)
-			return false;
-		if (i < name && (c <= ' ' || c > '~' || strchr("\"(),/:;<=>?@[\\]{}", c)))
-			return false;
-		value |= i > name && c != ' ' && c != '\t';
-	}
-	return name > 0 && value;
-}
-
 static int read_headers(struct fetch *f)
 {
 	struct buf all;
@@ -132,7 +114,7 @@ static int read_headers(struct fetch *f)
 			line.n--;
 		if (line.n == 0)
 			continue;
-		if (header_valid(line)) {
+		if (http_header_valid(line)) {
 			char *copy = xstrndup(line.p, line.n);
 
 			add_header(&f->headers, copy);

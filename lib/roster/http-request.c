@@ -165,3 +165,21 @@ bool http_origin_valid(struct span origin)
 	return authority.p && authority.p + authority.n == origin.p + origin.n &&
 	       http_host_name(authority).p;
 }
+
+bool http_header_valid(struct span line)
+{
+	const char *colon = memchr(line.p, ':', line.n);
+	size_t name = colon ? (size_t)(colon - line.p) : 0;
+	bool value = false;
+
+	for (size_t i = 0; i < line.n; i++) {
+		unsigned char c = (unsigned char)line.p[i];
+
+		if ((c < 0x20 && c != '\t') || c == 0x7f)
+			return false;
+		if (i < name && (c <= ' ' || c > '~' || strchr("\"(),/:;<=>?@[\\]{}", c)))
+			return false;
+		value |= i > name && c != ' ' && c != '\t';
+	}
+	return name > 0 && value;
+}

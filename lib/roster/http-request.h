@@ -31,5 +31,8 @@ bool http_host_is_loopback(struct span name);
 bool http_origin_valid(struct span origin);
 /* The "host:port" of a URL; absent if it is none. */
 struct span http_url_authority(struct span url);
+/* A header line as it is sent (RFC 9110 5.1, 5.5): a token, a colon, a value without control
+ * characters; no line's end. */
+bool http_header_valid(struct span line);
 
 #endif

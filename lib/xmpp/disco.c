@@ -124,6 +124,7 @@ static bool form_from_json(struct disco_info *info, struct json_object *form)
 	{
 		if (strcmp(key, "FORM_TYPE") == 0)
 			continue;
+		ok = ok && utf8_xml_valid(span_of(key));
 		writer_raw(&w, "<field");
 		writer_attribute(&w, "var", span_of(key));
 		writer_raw(&w, ">");

@@ -1,4 +1,4 @@
-/* Fuzz target: request targets, Host values, origins. */
+/* Fuzz target: request targets, Host values, origins, lines of header files. */
 #include "roster/http-request.h"
 
 #include <stdint.h>
@@ -45,11 +45,28 @@ static void host(struct span text)
 	REQUIRE(!http_origin_valid(text) || http_host_name(authority).p);
 }
 
+/* What is taken is one header, and cannot end it. */
+static void header(struct span line)
+{
+	const char *colon = memchr(line.p, ':', line.n);
+
+	if (!http_header_valid(line))
+		return;
+	REQUIRE(colon && colon > line.p && colon + 1 < line.p + line.n);
+	for (size_t i = 0; i < line.n; i++) {
+		unsigned char c = (unsigned char)line.p[i];
+
+		REQUIRE(c >= ' ' || c == '\t');
+		REQUIRE(line.p + i >= colon || (c > ' ' && c < 0x7f));
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
 	struct span text = {(const char *)bytes, n};
 
 	target(text);
 	host(text);
+	header(text);
 	return 0;
 }
