@@ -10,18 +10,12 @@
 #define OUTBOARD_DELEGATION_DELEGATE_H
 
 #include "base/random.h"
+#include "delegation/entities.h"
 #include "delegation/helper.h"
 #include "xmpp/disco.h"
 #include "server/service.h"
 #include "base/table.h"
 #include "xmpp/turn.h"
-
-struct delegate_rule {
-	struct span ns;
-	const struct span *attributes; /* all must be there (filtering) */
-	size_t attributes_count;
-	struct span entity; /* normalised JID */
-};
 
 struct delegate_config {
 	struct span domain;

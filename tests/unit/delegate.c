@@ -12,6 +12,7 @@ static struct delegate *d;
 static struct buf out;
 static struct writer w;
 static uint64_t drawn;
+static const char *entity = "ent.test";
 
 /* A turn at this time. */
 static struct turn *at(int64_t now_ms)
@@ -31,7 +32,7 @@ static uint64_t on_random(void *context)
 static void begin(void)
 {
 	static struct disco_info own;
-	static const struct delegate_rule rule = {.ns = SPAN("urn:a"), .entity = SPAN("ent.test")};
+	const struct delegate_rule rule = {.ns = SPAN("urn:a"), .entity = span_of(entity)};
 	const struct delegate_config config = {.domain = SPAN("host.test"),
 		.version = 2,
 		.own = &own,
@@ -70,10 +71,11 @@ static void comes(const char *text, int64_t now_ms)
 /* The id of the n-th iq to the entity in what has left since the last call of forget(). */
 static const char *asked(size_t n)
 {
-	static char id[64];
+	static char id[64], to[64];
 	const char *p = buf_string(&out);
 
-	for (*id = '\0'; (p = strstr(p, "' to='ent.test'")); p++) {
+	snprintf(to, sizeof(to), "' to='%s'", entity);
+	for (*id = '\0'; (p = strstr(p, to)); p++) {
 		const char *start = p;
 
 		while (start > buf_string(&out) && start[-1] != '\'')
@@ -158,6 +160,40 @@ static void begins_anew_once_it_has_answered(void)
 	end();
 }
 
+/* Both nesting queries are answered with an error. */
+static void entity_refuses(int64_t now_ms)
+{
+	char ids[2][64], text[512];
+
+	for (size_t i = 0; i < 2; i++)
+		snprintf(ids[i], sizeof(ids[i]), "%s", asked(i));
+	for (size_t i = 0; i < 2; i++) {
+		snprintf(text, sizeof(text),
+			"<iq type='error' id='%s' from='%s' to='host.test'><error type='cancel'>"
+			"<feature-not-implemented xmlns='" NS_STANZAS "'/></error></iq>",
+			ids[i], entity);
+		comes(text, now_ms);
+	}
+	forget();
+}
+
+static void client_that_refuses_is_asked_after_60_s_doubling(void)
+{
+	int64_t at_ms = 0;
+
+	entity = "c@h.test/x";
+	begin();
+	for (int64_t wait_ms = 60000; wait_ms < 20000000; wait_ms *= 2) {
+		entity_refuses(at_ms + 10);
+		at_ms += 10 + (wait_ms > 3600000 ? 3600000 : wait_ms);
+		CHECK_EQ_INT(delegate_ops.deadline(d), at_ms);
+		delegate_ops.tick(d, at(at_ms));
+		CHECK(strstr(buf_string(&out), "<delegated"));
+	}
+	end();
+	entity = "ent.test";
+}
+
 static void not_told_again_when_all_is_answered(void)
 {
 	begin();
@@ -197,6 +233,7 @@ int main(void)
 {
 	TEST(told_again_after_1_s_doubling);
 	TEST(begins_anew_once_it_has_answered);
+	TEST(client_that_refuses_is_asked_after_60_s_doubling);
 	TEST(not_told_again_when_all_is_answered);
 	TEST(answer_that_does_not_fit);
 	return check_done();
