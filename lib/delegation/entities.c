@@ -605,16 +605,8 @@ static void managers_inherit(
 	managers_update(t, now_ms);
 }
 
-void entities_rules(
-	struct entities *t, const struct delegate_rule *rules, size_t count, struct turn *turn)
+static void rules_copy(struct entities *t, const struct delegate_rule *rules, size_t count)
 {
-	struct entity *old_entities = t->list;
-	struct rule *old_rules = t->rules;
-	size_t old_entities_count = t->count, old_rules_count = t->rules_count;
-	bool fresh;
-
-	t->list = NULL;
-	t->count = t->rules_count = 0;
 	t->rules = xcalloc(count + 1, sizeof(*t->rules));
 	for (size_t i = 0; i < count; i++) {
 		struct rule *rule = &t->rules[t->rules_count++];
@@ -628,25 +620,43 @@ void entities_rules(
 		disco_init(&rule->host);
 		disco_init(&rule->bare);
 	}
-	rules_inherit(t, old_rules, old_rules_count, old_entities);
+}
+
+/* An entity that stays is told, or not yet, as before. */
+static void entities_inherit(struct entities *t, struct entity *old, size_t old_count)
+{
 	for (size_t i = 0; i < t->count; i++) {
 		struct entity *entity = &t->list[i];
-		const struct entity *before =
-			entity_named(old_entities, old_entities_count, entity->jid);
+		const struct entity *before = entity_named(old, old_count, entity->jid);
 
-		if (before) {
-			entity->told = before->told;
-			entity->next_ms = before->next_ms;
-			entity->silence = before->silence;
-			entity->refusals = before->refusals;
-			entity->refused = before->refused;
-		}
+		if (!before)
+			continue;
+		entity->told = before->told;
+		entity->next_ms = before->next_ms;
+		entity->silence = before->silence;
+		entity->refusals = before->refusals;
+		entity->refused = before->refused;
 	}
+}
+
+void entities_rules(
+	struct entities *t, const struct delegate_rule *rules, size_t count, struct turn *turn)
+{
+	struct entity *old = t->list;
+	struct rule *old_rules = t->rules;
+	size_t old_count = t->count, old_rules_count = t->rules_count;
+	bool fresh;
+
+	t->list = NULL;
+	t->count = t->rules_count = 0;
+	rules_copy(t, rules, count);
+	rules_inherit(t, old_rules, old_rules_count, old);
+	entities_inherit(t, old, old_count);
 	fresh = sessions_begin(t);
-	managers_inherit(t, old_entities, old_entities_count, turn->now_ms);
+	managers_inherit(t, old, old_count, turn->now_ms);
 	merge(t);
 	rules_free(old_rules, old_rules_count);
-	list_free(old_entities, old_entities_count);
+	list_free(old, old_count);
 	if (!turn->writer)
 		return;
 	if (fresh)

@@ -9,13 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/err.h"
 #include "delegation/delegate.h"
 #include "delegation/delegation.h"
-#include "require.h"
+#include "model.h"
 #include "xmpp/jid.h"
 
-#define MAX_REQUESTS 4096
 #define PENDING 12
 #define MAX_HELD 64
 /* No stanza of ours is larger: less would be a queue that can hold none. */
@@ -23,32 +21,19 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
-/* A request in somebody's hands, or a nesting query (number MAX_REQUESTS). */
+/* A request in somebody's hands, or a nesting query (number MODEL_REQUESTS). */
 struct held {
 	char id[64], at[64], node[128];
 	unsigned number;
 };
 
 struct world {
+	struct model model;
 	struct delegate *d;
-	struct writer writer;
-	struct buf out;
-	struct reader *reader;
-	bool up, there[2], swapped;
-	int64_t now_ms;
-	unsigned asked;
-	uint8_t answers[MAX_REQUESTS];
+	bool there[2], swapped;
 	struct held held[MAX_HELD];
 	unsigned held_count;
-	uint64_t chance;
 };
-
-static uint64_t draw(void *context)
-{
-	struct world *w = context;
-
-	return w->chance += 0x9e3779b97f4a7c15;
-}
 
 static void hold(struct world *w, struct span id, struct span at, struct span node, unsigned number)
 {
@@ -64,14 +49,9 @@ static void hold(struct world *w, struct span id, struct span at, struct span no
 	h->number = number;
 }
 
-static struct turn turn_of(struct world *w)
-{
-	return (struct turn){.writer = w->up ? &w->writer : NULL, .now_ms = w->now_ms};
-}
-
 static unsigned number_of(struct span id)
 {
-	unsigned number = MAX_REQUESTS;
+	unsigned number = MODEL_REQUESTS;
 
 	REQUIRE(sscanf(id.p, "i%u", &number) == 1);
 	return number;
@@ -103,10 +83,10 @@ static void user_gets(struct world *w, const struct stanza *s)
 	unsigned number = number_of(s->id);
 	char user[64], wanted[64];
 
-	REQUIRE(number < w->asked && stanza_is_answer(s));
+	REQUIRE(number < w->model.asked && stanza_is_answer(s));
 	snprintf(user, sizeof(user), "u%u@far.test/r", number % 5);
 	REQUIRE(span_is(s->to, user) && span_is(s->from, "host.test"));
-	REQUIRE(++w->answers[number] == 1);
+	REQUIRE(++w->model.answers[number] == 1);
 	if (s->type != TYPE_RESULT)
 		return;
 	snprintf(wanted, sizeof(wanted), "%u", number);
@@ -123,37 +103,18 @@ static void entity_gets(struct world *w, const struct stanza *s)
 	if (s->kind != STANZA_IQ || !payload)
 		return;
 	if (xml_is(payload, NS_DISCO_INFO, "query")) {
-		hold(w, s->id, s->to, xml_attribute(payload, "node"), MAX_REQUESTS);
+		hold(w, s->id, s->to, xml_attribute(payload, "node"), MODEL_REQUESTS);
 	} else if (!delegation_unwrap(s, &inner, &version)) {
 		hold(w, s->id, s->to, SPAN(""), number_of(inner.id));
 	}
 }
 
-static void deliver(struct world *w)
+static void gets(void *context, const struct stanza *s)
 {
-	struct reader_config config = {.kind = READER_PIPE};
-	struct reader *r = reader_new(&config);
-	struct stanza s;
-
-	reader_feed(r, buf_string(&w->out), buf_length(&w->out));
-	while (reader_next(r, &s) == READER_STANZA)
-		if (span_is(jid_domain(s.to), "far.test"))
-			user_gets(w, &s);
-		else
-			entity_gets(w, &s);
-	reader_free(r);
-	buf_reset(&w->out);
-}
-
-static void comes(struct world *w, const char *text)
-{
-	struct turn turn = turn_of(w);
-	struct stanza s;
-
-	if (!w->up)
-		return;
-	REQUIRE(reader_one(w->reader, span_of(text), &s));
-	delegate_ops.stanza(w->d, &s, &turn);
+	if (span_is(jid_domain(s->to), "far.test"))
+		user_gets(context, s);
+	else
+		entity_gets(context, s);
 }
 
 static void asks(struct world *w, unsigned how)
@@ -161,13 +122,13 @@ static void asks(struct world *w, unsigned how)
 	static const char *const namespaces[] = {"urn:a", "urn:b", "urn:c"};
 	char text[256];
 
-	if (!w->up || w->asked == MAX_REQUESTS)
+	if (!w->model.up || w->model.asked == MODEL_REQUESTS)
 		return;
 	snprintf(text, sizeof(text),
 		"<iq type='%s' id='i%u' from='u%u@far.test/r' to='host.test'><q xmlns='%s'/></iq>",
-		how % 2 ? "get" : "set", w->asked, w->asked % 5, namespaces[how % 3]);
-	w->asked++;
-	comes(w, text);
+		how % 2 ? "get" : "set", w->model.asked, w->model.asked % 5, namespaces[how % 3]);
+	w->model.asked++;
+	model_comes(&w->model, text);
 }
 
 /* One who has a request, or somebody else, answers it, right or wrong. */
@@ -186,14 +147,10 @@ static void answers(struct world *w, unsigned which, unsigned how)
 		how % 8 == 1 ? "error" : "result", h.number, h.number % 5,
 		how % 8 == 2 ? " bad=''><a/><b/></iq>" : "");
 	if (strcmp(h.at, "otherwise") == 0) {
-		struct turn turn = turn_of(w);
-		struct stanza s;
-
 		snprintf(text, sizeof(text),
 			"<iq type='result' id='%s'><q xmlns='urn:c' n='%u'/></iq>",
 			forged ? "forged" : h.id, h.number);
-		REQUIRE(reader_one(w->reader, span_of(text), &s));
-		delegate_helper_ops.stanza(w->d, &s, &turn);
+		model_handler_says(&w->model, &delegate_helper_ops, text);
 		return;
 	}
 	if (how % 8 == 3)
@@ -201,7 +158,7 @@ static void answers(struct world *w, unsigned which, unsigned how)
 			"<iq type='error' id='%s' from='%s' to='host.test'><error type='cancel'>"
 			"<%s xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>",
 			h.id, h.at, how % 16 > 8 ? "forbidden" : "recipient-unavailable");
-	else if (h.number == MAX_REQUESTS)
+	else if (h.number == MODEL_REQUESTS)
 		snprintf(text, sizeof(text),
 			"<iq type='result' id='%s' from='%s' to='host.test'><query "
 			"xmlns='http://jabber.org/protocol/disco#info' node='%s'><feature "
@@ -218,7 +175,7 @@ static void answers(struct world *w, unsigned which, unsigned how)
 				? "><error type='cancel'><conflict "
 				  "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
 				: "><q xmlns='urn:a' n='0'/></iq>");
-	if (h.number != MAX_REQUESTS) {
+	if (h.number != MODEL_REQUESTS) {
 		char *zero = strstr(text, "n='0'"), rest[256];
 
 		if (zero) {
@@ -227,19 +184,19 @@ static void answers(struct world *w, unsigned which, unsigned how)
 				forged ? 9999 : h.number, rest);
 		}
 	}
-	comes(w, text);
+	model_comes(&w->model, text);
 }
 
 static void presence(struct world *w, unsigned how)
 {
 	char text[256];
 
-	if (!w->up)
+	if (!w->model.up)
 		return;
 	w->there[how % 2] = !w->there[how % 2];
 	snprintf(text, sizeof(text), "<presence from='c@h.test/%c' to='host.test'%s/>",
 		'a' + (int)(how % 2), w->there[how % 2] ? "" : " type='unavailable'");
-	comes(w, text);
+	model_comes(&w->model, text);
 }
 
 static void rules(struct world *w)
@@ -249,41 +206,22 @@ static void rules(struct world *w)
 		{.ns = SPAN("urn:b"), .entity = SPAN("c@h.test")},
 		{.ns = SPAN("urn:a"), .entity = SPAN("ent.test")},
 	};
-	struct turn turn = turn_of(w);
 
-	delegate_rules(w->d, both + w->swapped, 2, &turn);
+	delegate_rules(w->d, both + w->swapped, 2, model_turn(&w->model));
 }
 
 static void link_turns(struct world *w)
 {
-	struct turn turn;
-
-	deliver(w);
-	w->up = !w->up;
-	turn = turn_of(w);
+	model_link_turns(&w->model);
 	w->there[0] = w->there[1] = false;
-	if (w->up)
-		delegate_ops.up(w->d, &turn);
-	else
-		delegate_ops.down(w->d, &turn);
 }
 
 static void dies(struct world *w)
 {
-	struct turn turn = turn_of(w);
-
 	for (unsigned i = w->held_count; i-- > 0;)
 		if (strcmp(w->held[i].at, "otherwise") == 0)
 			w->held[i] = w->held[--w->held_count];
-	delegate_helper_ops.died(w->d, &turn);
-}
-
-static void tick(struct world *w)
-{
-	struct turn turn = turn_of(w);
-
-	if (w->up && delegate_ops.deadline(w->d) <= w->now_ms)
-		delegate_ops.tick(w->d, &turn);
+	delegate_helper_ops.died(w->d, model_turn(&w->model));
 }
 
 static void step(struct world *w, uint8_t what, uint8_t how)
@@ -300,7 +238,7 @@ static void step(struct world *w, uint8_t what, uint8_t how)
 		answers(w, how, how / 8);
 		break;
 	case 6:
-		w->now_ms += how * 20;
+		w->model.now_ms += how * 20;
 		break;
 	case 7:
 		link_turns(w);
@@ -309,7 +247,7 @@ static void step(struct world *w, uint8_t what, uint8_t how)
 		dies(w);
 		break;
 	case 9:
-		w->out.max = how % 2 ? SMALLEST_QUEUE + (size_t)how * 4 : BUF_NO_MAX;
+		model_queue_changes(&w->model, how);
 		break;
 	case 10:
 	case 11:
@@ -322,44 +260,20 @@ static void step(struct world *w, uint8_t what, uint8_t how)
 	case 13:
 		break;
 	}
-	tick(w);
-	deliver(w);
-}
-
-static void end(struct world *w)
-{
-	struct turn turn;
-
-	if (!w->up)
-		link_turns(w);
-	for (int i = 0; i < 1000 && delegate_ops.open_requests(w->d); i++) {
-		w->out.max = i > 2 ? BUF_NO_MAX : SMALLEST_QUEUE;
-		turn = turn_of(w);
-		delegate_ops.finish(w->d, &turn);
-		delegate_ops.tick(w->d, &turn);
-		deliver(w);
-	}
-	turn = turn_of(w);
-	w->out.max = BUF_NO_MAX;
-	delegate_ops.tick(w->d, &turn); /* refusals that did not fit */
-	deliver(w);
-	REQUIRE(delegate_ops.open_requests(w->d) == 0);
-	for (unsigned i = 0; i < w->asked; i++)
-		REQUIRE(w->answers[i] == 1);
+	model_tick(&w->model);
+	model_deliver(&w->model);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
-	struct reader_config config = {.kind = READER_PIPE};
 	struct world *w = xcalloc(1, sizeof(*w));
 	struct disco_info own;
-	struct turn turn;
 
 	disco_init(&own);
-	buf_init(&w->out, BUF_NO_MAX);
-	writer_init(&w->writer, &w->out, WRITER_PIPE, 0);
-	w->reader = reader_new(&config);
-	w->d = delegate_new(&(struct delegate_config){.domain = SPAN("host.test"),
+	w->model = (struct model){
+		.ops = &delegate_ops, .smallest_queue = SMALLEST_QUEUE, .gets = gets, .context = w};
+	model_begin(&w->model);
+	w->model.self = w->d = delegate_new(&(struct delegate_config){.domain = SPAN("host.test"),
 		.version = 2,
 		.own = &own,
 		.timeout_ms = 3000,
@@ -370,17 +284,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		.hand = hand,
 		.over = over,
 		.helper = w,
-		.random = {draw, w}});
-	w->up = true;
+		.random = {model_draw, &w->model}});
 	rules(w);
-	turn = turn_of(w);
-	delegate_ops.up(w->d, &turn);
+	delegate_ops.up(w->d, model_turn(&w->model));
 	for (size_t i = 0; i + 1 < n; i += 2)
 		step(w, bytes[i], bytes[i + 1]);
-	end(w);
+	model_end(&w->model);
 	delegate_free(w->d);
-	reader_free(w->reader);
-	buf_free(&w->out);
+	model_free(&w->model);
 	disco_free(&own);
 	free(w);
 	return 0;
