@@ -20,7 +20,7 @@ struct level {
 };
 TAILQ_HEAD(ranking, level);
 
-/* Also a group: then the ranking is that of its holders. In a table entry. */
+/* A holder, or a group with the ranking of its holders. Stands in a table entry. */
 struct holder {
 	TAILQ_ENTRY(holder) of_level;
 	struct level *level;
@@ -94,7 +94,7 @@ static void level_leave(struct ranking *ranking, struct holder *holder)
 	holder->level = NULL;
 }
 
-/* One entry more. */
+/* The holder has one entry more. */
 static void promote(struct ranking *ranking, struct holder *holder)
 {
 	struct level *old = holder->level;
@@ -114,7 +114,7 @@ static void promote(struct ranking *ranking, struct holder *holder)
 	TAILQ_INSERT_TAIL(&next->holders, holder, of_level);
 }
 
-/* One entry less; false: it was the last. */
+/* The holder has one entry less; false: it was the last. */
 static bool demote(struct ranking *ranking, struct holder *holder)
 {
 	struct level *old = holder->level, *next = TAILQ_PREV(old, ranking, of_ranking);

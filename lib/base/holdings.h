@@ -1,9 +1,9 @@
-/* base/holdings.h - who holds most of a bounded table, and which of their entries is the oldest
+/* base/holdings.h - the holder of most entries of a bounded table, and the oldest of these entries
  *
- * When a table that users fill is full, the oldest entry of whoever has most makes room: so a user
- * who fills it loses their own entries first. Holders stand in groups (the users of a domain): of
- * the group that has most the holder that has most. An entry embeds a struct holding; adding,
- * renewing, removing and finding the victim take O(1). Pure.
+ * When a table that users fill is full, the oldest entry of the holder with the most entries makes
+ * room: so a user who fills it loses their own entries first. Holders stand in groups (the users of
+ * a domain): of the group that has most the holder that has most. An entry embeds a struct holding;
+ * adding, renewing, removing and finding the victim take O(1). Pure.
  */
 #ifndef OUTBOARD_BASE_HOLDINGS_H
 #define OUTBOARD_BASE_HOLDINGS_H
@@ -29,8 +29,8 @@ void holdings_add(struct holdings *h, struct holding *item, struct span group, s
 /* Make it the newest of its holder. */
 void holdings_renew(struct holding *item);
 void holdings_remove(struct holdings *h, struct holding *item);
-/* The oldest entry of whoever has most; NULL if there is none. Then the next younger one of the
- * same holder. */
+/* The oldest entry of the holder with the most entries; NULL if there is none. Then the next
+ * younger one of the same holder. */
 struct holding *holdings_victim(const struct holdings *h);
 struct holding *holdings_next(const struct holding *item);
 /* Entries of one holder and the oldest of them; of one group. */

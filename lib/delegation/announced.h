@@ -1,4 +1,4 @@
-/* delegation/announced.h - what hosts have announced that they delegate, and what is missing
+/* delegation/announced.h - the namespaces that hosts have announced as delegated, and those missing
  *
  * A host that delegates tells so after the handshake (XEP-0355 4.2). What has not been told some
  * seconds later is a fault of a configuration, and is said once in the log, with the lines that

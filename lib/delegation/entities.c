@@ -34,7 +34,7 @@ struct rule {
 
 /* An open nesting query. Texts in text. */
 struct query {
-	struct span entity, node; /* whom it was sent to */
+	struct span entity, node; /* the address it was sent to, and the node asked for */
 	char *text;
 };
 
@@ -481,7 +481,7 @@ static bool same_accounts(const struct entities *t)
 
 static void sessions_free(struct entities *t)
 {
-	/* what they have in hand is theirs to answer */
+	/* the clients may still answer what they have in hand */
 	for (size_t i = 0; t->sessions && i < session_count(t->sessions); i++) {
 		struct session *session = session_at(t->sessions, i);
 

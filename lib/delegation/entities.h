@@ -1,4 +1,5 @@
-/* delegation/entities.h - managing entities: what is delegated to whom, and who manages it now
+/* delegation/entities.h - the managing entities: which namespaces each one has, and its current
+ * address
  *
  * An entity is a component, one client, or an account: of an account the client that came first
  * manages, until it leaves or shows no life while another is well. Each entity is told what is
@@ -34,11 +35,11 @@ struct entity {
 	uint32_t account;	/* number among the accounts, or NOT_AN_ACCOUNT */
 	struct worker *manager; /* of an account: its client that manages, held; or NULL */
 	/* the rest is private */
-	bool client;			  /* not a component */
-	bool told;			  /* it knows what is delegated and has answered all */
-	bool changed;			  /* what is delegated to it is not what it was told */
-	bool refused;			  /* it has answered with an error since it was told last */
-	int64_t next_ms;		  /* when to tell it (again) */
+	bool client;	 /* not a component */
+	bool told;	 /* it knows its namespaces and has answered all nesting queries */
+	bool changed;	 /* its rules have changed since it was told */
+	bool refused;	 /* it has answered with an error since it was told last */
+	int64_t next_ms; /* when it is told (again) */
 	struct backoff silence, refusals; /* pauses after no answer, and after errors */
 	char *said; /* how it failed to answer nesting queries, as it was logged */
 };
@@ -51,7 +52,7 @@ struct entities_config {
 	int64_t try_timeout_ms; /* a managing client that shows no life so long; 0: never */
 	struct random_source random;
 	uint64_t seed[2];
-	/* What this client has in hand may go to another one of its account. */
+	/* The requests that this client has in hand may go to another client of its account. */
 	void (*doubted)(void *context, struct worker *client, int64_t now_ms);
 	/* This client has left, and the link is up. */
 	void (*left)(void *context, struct worker *client, int64_t now_ms);

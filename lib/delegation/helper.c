@@ -15,7 +15,7 @@
 /* How much may wait in the handler's pipe. That is served in order, so the rest waits in the queue,
  * which is served in turns. */
 #define FEED_BYTES (64 * 1024)
-/* As the queue of a link has: a stanza grows on its way. */
+/* Room beyond the bound, as a link's queue has it: a stanza may grow when it is rewritten. */
 #define QUEUE_SLACK_STANZAS 8
 
 struct helper {
@@ -217,7 +217,9 @@ static bool is_blocked(const struct helper *h)
 	return h->pipe ? link_blocked(h->pipe) : handler_blocked(h->handler);
 }
 
-/* What the handler is given: a stanza or an object, with another id unless that is SPAN_NONE. */
+/* Write a request for the handler, as a stanza or an object, with another id unless id is
+ * SPAN_NONE.
+ */
 static enum writer_status put(
 	struct helper *h, const struct stanza *s, struct span id, struct writer *w)
 {
@@ -302,7 +304,7 @@ static bool is_congested(const struct helper *h)
 	       (h->pipe ? link_congested(h->pipe) : handler_congested(h->handler));
 }
 
-/* Give the handler of what waits as much as its pipe takes. */
+/* Move waiting requests into the handler's pipe while it has room. */
 static void feed(struct helper *h)
 {
 	struct writer *w = out(h);

@@ -17,8 +17,8 @@
 /* A request for the handler. */
 struct helper_request {
 	const struct stanza *stanza;
-	struct span id; /* ours, never used twice: under it what comes of the request is told */
-	struct span host, ns; /* who delegates, and what (--per-request) */
+	struct span id; /* ours, never used twice: names the request when its outcome is reported */
+	struct span host, ns; /* the delegating host and the namespace (--per-request) */
 	int64_t deadline_ms;
 };
 
@@ -26,7 +26,7 @@ struct helper_request {
 struct helper_ops {
 	/* A handler that stays wrote a stanza. turn->writer is NULL while the server is away. */
 	void (*stanza)(void *self, const struct stanza *s, struct turn *turn);
-	/* It wrote what is no stanza, under this id (SPAN_NONE: none that is known). Whether that
+	/* It wrote something that is no stanza, under this id (SPAN_NONE: unknown). Whether that
 	 * is the id of an open request, which has failed so. */
 	bool (*bad)(void *self, struct span id, struct turn *turn);
 	/* The whole output of a job as one stanza, or NULL: there was none (logged). */

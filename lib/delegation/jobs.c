@@ -6,7 +6,7 @@
 #include "base/err.h"
 #include "loop/job.h"
 
-/* What belongs to an item of the queue. */
+/* The job of one queued item. */
 struct work {
 	struct jobs *jobs;
 	struct fairqueue_item *item;

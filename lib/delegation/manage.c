@@ -584,7 +584,7 @@ static void manage_stanza(void *self, const struct stanza *s, struct turn *turn)
 
 /* From the handler ------------------------------------------------------- */
 
-/* What the handler's failure is to the one who asked. Told only when the server is back it is
+/* The error that the requester gets when the handler fails. If the server was away meanwhile, it is
  * worth another try. */
 static enum stanza_error failure(const struct turn *turn)
 {

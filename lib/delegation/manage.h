@@ -4,8 +4,8 @@
  * go out through a writer, those for the handler through functions. Invariants: each delegated
  * request taken is in the table of open requests (xmpp/requests.h) until its one answer, an inner
  * result or error wrapped in an outer result, stands in the output buffer; the id of an inner iq
- * at the handler is ours, never used twice; nothing the handler says reaches anybody but the one
- * who asked.
+ * at the handler is ours, never used twice; nothing the handler says reaches anybody but the
+ * requester.
  */
 #ifndef OUTBOARD_DELEGATION_MANAGE_H
 #define OUTBOARD_DELEGATION_MANAGE_H
@@ -15,7 +15,7 @@
 #include "xmpp/disco.h"
 
 struct manage_namespace {
-	struct span ns;		      /* as listed; owned by who configures */
+	struct span ns;		      /* as listed; owned by the configuration */
 	struct disco_info host, bare; /* what is announced (nesting) */
 };
 

@@ -10,8 +10,8 @@
 
 #define PING_FIRST_MS 5000
 #define PING_LAST_MS 60000
-/* A user who was moved to another worker under POLICY_STICKY stays there as long as something is
- * sent this often. */
+/* Under POLICY_STICKY a user who was moved to another worker stays there while they send something
+ * at least this often. */
 #define MOVED_MS (10 * 60 * 1000)
 #define MOVED_MAX 10000
 #define MOVED_MAX_BYTES (8 * 1024 * 1024)

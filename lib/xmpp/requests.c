@@ -7,10 +7,10 @@
 #include "base/err.h"
 #include "xmpp/reader.h"
 
-/* Of a request that is owed an answer: before all others. */
+/* The deadline of a request that is owed its answer: before all others. */
 #define OWED_MS INT64_MIN
 
-/* How often it is tried again to hand on what has no room, where outputs are apart. */
+/* How soon a request that had no room in its worker's own output is handed on again. */
 #define ROOM_MS 50
 
 /* An answer, as it came, that is to be handed on. */
@@ -315,7 +315,7 @@ size_t requests_bytes(const struct requests *t)
 	return table_bytes(t->open);
 }
 
-/* Looked at again then, or at its overall deadline. */
+/* Look at r again at that time, or at its own deadline if that is earlier. */
 static void wake(struct requests *t, struct request *r, int64_t at_ms)
 {
 	struct table_entry *e = table_entry_of(r);
@@ -470,8 +470,8 @@ static enum writer_status hand_again(
 	return status;
 }
 
-/* What has come back or lost its worker is closed. If nothing else is open it is decided how the
- * request goes on. */
+/* Close the tries that were returned or have lost their worker. If no other try is open, decide how
+ * the request goes on. */
 static void close_returned(struct requests *t, struct request *r, struct turn *turn)
 {
 	bool returned = false, maybe_done = false;
@@ -598,7 +598,7 @@ void requests_worker_left(struct requests *t, struct worker *w, int64_t now_ms)
 	}
 }
 
-/* Whether it is in the hands of one that is well. */
+/* Whether a worker that is well has it. */
 static bool is_well_kept(const struct request *r)
 {
 	for (unsigned i = 0; i < r->tries_count; i++)

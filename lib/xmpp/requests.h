@@ -93,10 +93,10 @@ struct requests_config {
 	/* Write r (again) to a worker. */
 	enum writer_status (*hand)(
 		void *context, struct request *r, struct worker *w, struct turn *turn);
-	/* Write s, an answer to r, to the one who asked. */
+	/* Write s, an answer to r, to the requester. */
 	enum writer_status (*answer)(
 		void *context, struct request *r, const struct stanza *s, struct turn *turn);
-	/* Write error e to the one who asked. NULL: as an iq error, to user, from asked. */
+	/* Write error e to the requester. NULL: as an iq error, to user, from asked. */
 	enum writer_status (*error)(
 		void *context, struct request *r, enum stanza_error e, struct turn *turn);
 	/* How r ends was decided: called once for each request, before an error of ours is written,

@@ -2,8 +2,8 @@
  *
  * A request of several steps (an ad-hoc command, a file transfer) makes sense only to the worker
  * that took its first step. Remembered by a key of bytes for an owner (the user), so many for each;
- * when the table is full the oldest of whoever has most is forgotten. An entry holds its worker; it
- * is forgotten when it has not been used for its time. Pure.
+ * when the table is full the oldest entry of the owner with the most entries is forgotten. An entry
+ * holds its worker; it is forgotten when it has not been used for its time. Pure.
  */
 #ifndef OUTBOARD_XMPP_STEPS_H
 #define OUTBOARD_XMPP_STEPS_H

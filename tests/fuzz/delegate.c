@@ -3,8 +3,8 @@
  * with two clients, OTHERWISE, strangers, time, a link that goes and comes, a queue that is full,
  * rules that change.
  *
- * Asserted: each request gets exactly one answer, from the address that was asked, to the one who
- * asked, with its id; a result is that of a party that was asked; at the end nothing is open.
+ * Asserted: each request gets exactly one answer, from the address that was asked, to the
+ * requester, with its id; a result is that of a party that was asked; at the end nothing is open.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,7 +131,7 @@ static void asks(struct world *w, unsigned how)
 	model_comes(&w->model, text);
 }
 
-/* One who has a request, or somebody else, answers it, right or wrong. */
+/* The holder of a request, or a stranger, answers it, right or wrong. */
 static void answers(struct world *w, unsigned which, unsigned how)
 {
 	struct held h;

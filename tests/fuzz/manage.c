@@ -3,7 +3,7 @@
  * answers, errs, forges, repeats and dies, time, a link that goes and comes, a queue that is full.
  *
  * Asserted: each request gets exactly one answer, in an outer result to the host that sent it, its
- * inner iq from the address that was asked, to the one who asked, with the id of the request; what
+ * inner iq from the address that was asked, to the requester, with the id of the request; what
  * is open stays within the bound; at the end nothing is open.
  */
 #include "delegation/manage.h"
