@@ -55,7 +55,7 @@ JOBS ?= 2
 FILES ?=
 
 PKGS = expat nettle libidn libstrophe libcurl json-c libmicrohttpd openssl
-CFLAGS ?= -O2 -g
+CFLAGS ?= -O3 -g
 # The rows of option tables name only the fields they need.
 WARNINGS = -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wconversion -Wshadow \
 	-Wno-missing-field-initializers

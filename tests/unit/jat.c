@@ -183,7 +183,7 @@ static void rotation(void)
 	struct jat changed = {JAT_SEALED, SPAN(DOMAIN), keys_of("o " KEY_B "\n")};
 
 	for (int i = 0; i < 2; i++) {
-		char token[256];
+		char token[2048];
 
 		old.encoding = both.encoding = new.encoding = changed.encoding = encodings[i];
 		snprintf(token, sizeof(token), "%s", encode(&old, NULL, SPAN("a@b/c")));
@@ -208,7 +208,7 @@ static void key_id_covered(void)
 	struct jat jat = {JAT_SEALED, SPAN(DOMAIN), keys_of("a " KEY_A "\nb " KEY_A "\n")};
 
 	for (int i = 0; i < 2; i++) {
-		char token[256];
+		char token[2048];
 
 		jat.encoding = encodings[i];
 		snprintf(token, sizeof(token), "%s", encode(&jat, NULL, SPAN("a@b/c")));
@@ -236,7 +236,7 @@ static void domain_covered(void)
 static void deterministic(void)
 {
 	struct jat jat = {JAT_SEALED, SPAN(DOMAIN), keys_of("a " KEY_A "\n")};
-	char first[256];
+	char first[2048];
 
 	snprintf(first, sizeof(first), "%s", encode(&jat, NULL, SPAN("a@b/c")));
 	CHECK_EQ_STR(encode(&jat, NULL, SPAN("a@b/c")), first);
@@ -255,7 +255,7 @@ static void tampering(void)
 
 	for (int e = 0; e < 2; e++) {
 		for (int a = 0; a < 2; a++) {
-			char token[256], changed[260];
+			char token[2048], changed[260];
 			size_t n, taken = 0;
 
 			jat.encoding = encodings[e];

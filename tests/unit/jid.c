@@ -78,7 +78,7 @@ static void split_refuses(void)
 		"a@\xbf", "a@b/\xef\xbf\xbf", "a@b<", "a@'b"};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
-		CHECK_MSG(!splits(wrong[i]), "%s is taken", wrong[i]);
+		CHECK_MSG(!splits(wrong[i]), "number %zu is taken", i);
 	CHECK(!jid_split(SPAN_NONE, &(struct jid){0}));
 	CHECK(!jid_split((struct span){"a\0b", 3}, &(struct jid){0}));
 	CHECK(!jid_split((struct span){"a@b/\0", 5}, &(struct jid){0}));
@@ -269,7 +269,7 @@ static void normalise_domain(void)
 	CHECK(jid_normalise_domain(SPAN("Capulet.LIT."), &b));
 	CHECK_EQ_STR(buf_string(&b), "capulet.lit");
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
-		CHECK_MSG(!jid_normalise_domain(span_of(wrong[i]), &b), "%s", wrong[i]);
+		CHECK_MSG(!jid_normalise_domain(span_of(wrong[i]), &b), "number %zu", i);
 	CHECK_EQ_STR(buf_string(&b), "capulet.lit");
 	buf_free(&b);
 }
