@@ -251,11 +251,13 @@ static void heap_sift(struct table *r, struct table_entry *e, size_t at)
 	heap_put(r, own, at);
 }
 
-static void deadline_insert(struct table *r, struct table_entry *e)
+/* Of equal deadlines a new entry's comes last, one that was set again comes first: it is older. */
+static void deadline_insert(struct table *r, struct table_entry *e, bool again)
 {
 	const struct table_entry *last = TAILQ_LAST(&r->in_order, entry_list);
 
-	e->heaped = last && last->deadline_ms > e->deadline_ms;
+	e->heaped = last && (again ? last->deadline_ms >= e->deadline_ms
+				   : last->deadline_ms > e->deadline_ms);
 	if (!e->heaped) {
 		TAILQ_INSERT_TAIL(&r->in_order, e, place.in_order);
 		return;
@@ -331,7 +333,7 @@ struct table_entry *table_add_hashed(
 	e->bytes = (uint32_t)bytes;
 	e->deadline_ms = deadline_ms;
 	group_add(r, e);
-	deadline_insert(r, e);
+	deadline_insert(r, e, false);
 	r->count++;
 	r->bytes += bytes;
 	return e;
@@ -386,7 +388,7 @@ void table_deadline_set(struct table *r, struct table_entry *e, int64_t deadline
 		return;
 	deadline_remove(r, e);
 	e->deadline_ms = deadline_ms;
-	deadline_insert(r, e);
+	deadline_insert(r, e, true);
 }
 
 void table_remove(struct table *r, struct table_entry *e)

@@ -244,12 +244,27 @@ static void equal_keys_do_not_slow_down(void)
 	table_free(r);
 }
 
+static void equal_deadlines(void)
+{
+	struct table *r = table_new(10, SIZE_MAX, seed);
+	struct table_entry *a = table_add(r, SPAN("a"), 8, 5), *b = table_add(r, SPAN("b"), 8, 5);
+
+	CHECK(table_earliest(r) == a);
+	table_deadline_set(r, a, 3);
+	table_deadline_set(r, a, 5);
+	CHECK(table_earliest(r) == a);
+	table_remove(r, a);
+	CHECK(table_earliest(r) == b);
+	table_free(r);
+}
+
 int main(void)
 {
 	TEST(siphash_vectors);
 	TEST(records);
 	TEST(bounds);
 	TEST(behaves_like_a_list);
+	TEST(equal_deadlines);
 	TEST(equal_keys_do_not_slow_down);
 	return check_done();
 }
