@@ -40,7 +40,7 @@ struct connect {
 	struct loop_timer
 		deadline; /* of the phase; RUNNING: of requests, once there are too many */
 
-	struct local *local; /* standard input and output, or the command's; NULL before login */
+	struct local local; /* standard input and output, or the command's; open after the login */
 	const char *local_name;
 	bool login_paused;
 
@@ -136,16 +136,6 @@ static const char *refusal_text(enum stanza_refusal refusal)
 	return "refused";
 }
 
-static void hand_over(struct connect *c, const struct stanza *s)
-{
-	if (c->local && !local_put(c->local, s))
-		local_full(c);
-	if (c->local && local_broken(c->local))
-		answers_reader_gone(c->answers);
-	answers_asked(c->answers, s, loop_now_ms(c->loop));
-	c->bounced |= s->kind == STANZA_MESSAGE && s->type == TYPE_ERROR;
-}
-
 static void from_server(void *context, const struct stanza *s)
 {
 	struct connect *c = context;
@@ -161,7 +151,12 @@ static void from_server(void *context, const struct stanza *s)
 		c->bad_input = true;
 		refuse(c, s, ERROR_POLICY_VIOLATION, refusal_text(s->refusal));
 	} else {
-		hand_over(c, s);
+		if (!local_put(&c->local, s))
+			local_full(c);
+		if (c->local.broken)
+			answers_reader_gone(c->answers);
+		answers_asked(c->answers, s, loop_now_ms(c->loop));
+		c->bounced |= s->kind == STANZA_MESSAGE && s->type == TYPE_ERROR;
 	}
 	if (stanza_is_answer(s) && unanswered_take(c->requests, s))
 		look_for_end(c);
@@ -173,12 +168,12 @@ static void balance(struct connect *c)
 {
 	bool full = unanswered_full(c->requests), hold_login;
 
-	if (!c->local || c->phase >= STOPPING)
+	if (!c->local.source || c->phase >= STOPPING)
 		return;
-	local_hold(c->local, full || login_congested(c->login));
+	source_hold(c->local.source, &c->local.held, full || login_congested(c->login));
 	if (full && c->phase == RUNNING && c->deadline.deadline_ms == DEADLINE_NEVER)
 		loop_timer_set(c->loop, &c->deadline, unanswered_deadline(c->requests));
-	hold_login = local_congested(c->local);
+	hold_login = sink_congested(c->local.sink);
 	if (hold_login != c->login_paused)
 		(hold_login ? login_pause : login_resume)(c->login);
 	c->login_paused = hold_login;
@@ -204,7 +199,7 @@ static void too_large(struct connect *c, const struct stanza *s, struct writer *
 	if (stanza_is_answer(s))
 		stanza_error_send(w, "iq", s->to, from, s->id, ERROR_POLICY_VIOLATION, text);
 	else if (stanza_is_request(s) &&
-		 !local_put_error(c->local, from, s->to, s->id, ERROR_POLICY_VIOLATION, text))
+		 !local_put_error(&c->local, from, s->to, s->id, ERROR_POLICY_VIOLATION, text))
 		local_full(c);
 }
 
@@ -271,11 +266,21 @@ static void input_ended(struct connect *c, int64_t wait_ms)
 	look_for_end(c);
 }
 
-static void local_ended(void *context, int error)
+static void local_line(void *context, struct span line, size_t number)
 {
 	struct connect *c = context;
 
-	if (error) {
+	json_input_line(c->local.objects, line, number);
+}
+
+static void local_ended(void *context, enum link_end why, int error, const char *text)
+{
+	struct connect *c = context;
+
+	(void)text;
+	if (c->local.objects)
+		json_input_end(c->local.objects);
+	if (why != LINK_EOF) {
 		err_error("cannot read %s: %s",
 			c->config->command ? "the command's output" : "standard input",
 			strerror(error));
@@ -287,10 +292,11 @@ static void local_ended(void *context, int error)
 	}
 }
 
-static void output_broken(void *context, int error)
+static void output_failed(void *context, int error)
 {
 	struct connect *c = context;
 
+	c->local.broken = true;
 	if (c->config->command) {
 		err_info("the command has closed its standard input");
 		return;
@@ -394,7 +400,9 @@ static void send_presence(struct connect *c)
 
 static void open_local(struct connect *c)
 {
-	static const struct local_ops ops = {from_local, bad_line, local_ended, output_broken};
+	static const struct source_ops source_ops = {
+		.stanza = from_local, .line = local_line, .bad = bad_line, .ended = local_ended};
+	static const struct sink_ops sink_ops = {.failed = output_failed};
 	bool command = c->config->command != NULL;
 	const struct local_config config = {
 		.login = &c->config->login,
@@ -404,7 +412,7 @@ static void open_local(struct connect *c)
 		.json = c->config->json,
 	};
 
-	c->local = local_new(c->loop, &config, &ops, c);
+	local_open(&c->local, c->loop, &config, &source_ops, &sink_ops, c);
 }
 
 static struct answers *answers_make(const struct connect *c)
@@ -468,8 +476,8 @@ static void on_signal(void *context, int signal_number)
 		return;
 	}
 	c->interrupted = true;
-	if (c->local)
-		local_stop(c->local);
+	if (c->local.source)
+		source_stop(c->local.source);
 	input_ended(
 		c, c->config->wait_ms < CONNECT_DRAIN_MS ? c->config->wait_ms : CONNECT_DRAIN_MS);
 }
@@ -495,18 +503,15 @@ static void on_answers_due(void *context, int64_t now_ms)
 /* Write what the output still takes. */
 static void close_local(struct connect *c, int64_t until_ms)
 {
-	int error;
+	struct sink *out = c->local.sink;
 
-	if (!c->local)
-		return;
-	if (!local_broken(c->local) && !local_flush(c->local, until_ms, &error) &&
-		!c->config->command && c->status == EXIT_DONE) {
+	if (out && !c->local.broken && !sink_flush(out, until_ms) && !c->config->command &&
+		c->status == EXIT_DONE) {
 		err_error("cannot write standard output: %s",
-			error ? strerror(error) : "it does not take more");
+			sink_error(out) ? strerror(sink_error(out)) : "it does not take more");
 		c->status = EXIT_IO;
 	}
-	local_free(c->local);
-	c->local = NULL;
+	local_close(&c->local);
 	close_fd(&c->command_in);
 	close_fd(&c->command_out);
 }
@@ -538,8 +543,8 @@ static void end_of_turn(void *context)
 	c->phase = CLOSED;
 	notify_stopping(c->notify);
 	loop_timer_clear(c->loop, &c->answers_due);
-	if (c->local)
-		local_stop(c->local);
+	if (c->local.source)
+		source_stop(c->local.source);
 	close_login(c, until_ms);
 	close_local(c, until_ms);
 	if (!c->command)
@@ -616,7 +621,7 @@ static void connect_free(struct connect *c)
 	if (c->answers)
 		answers_free(c->answers);
 	login_free(c->login);
-	local_free(c->local);
+	local_close(&c->local);
 	unanswered_free(c->requests);
 	notify_free(c->notify);
 	loop_free(c->loop);

@@ -19,8 +19,7 @@ enum state {
 };
 
 struct input {
-	const struct iq_config *config;
-	struct input_ops ops;
+	const struct source_ops *ops;
 	void *context;
 	enum state state;
 	struct source *source;
@@ -30,14 +29,6 @@ struct input {
 	struct reader *stanzas;
 	struct buf line;
 };
-
-static void set_over(struct input *in)
-{
-	if (in->state == OVER)
-		return;
-	in->state = OVER;
-	in->ops.over(in->context);
-}
 
 static bool is_flowing(const struct input *in)
 {
@@ -53,26 +44,16 @@ static void hand_over(struct input *in)
 	while (in->stanzas && event != READER_MORE && is_flowing(in)) {
 		event = reader_next(in->stanzas, &s);
 		if (event == READER_STANZA)
-			in->ops.stanza(in->context, &s);
+			in->ops->stanza(in->context, &s);
 		else if (event == READER_BAD)
-			in->ops.bad(in->context, reader_error(in->stanzas),
+			in->ops->bad(in->context, reader_error(in->stanzas),
 				reader_error_line(in->stanzas));
 	}
 	if (in->state == LAST)
-		set_over(in);
+		in->state = OVER;
 }
 
 /* Lines ------------------------------------------------------------------ */
-
-static void address_line(struct input *in, struct span line, size_t number)
-{
-	while (line.n && strchr(" \t\r", line.p[line.n - 1]))
-		line.n--;
-	while (line.n && strchr(" \t", *line.p))
-		line = span_from(line, 1);
-	if (line.n)
-		in->ops.address(in->context, line, number);
-}
 
 static bool begins_object(struct span line)
 {
@@ -81,7 +62,7 @@ static bool begins_object(struct span line)
 	return line.n && *line.p == '{';
 }
 
-static void json_line(struct input *in, struct span line, size_t number)
+void input_json_line(struct input *in, struct span line, size_t number)
 {
 	buf_reset(&in->line);
 	if (json_input_inside(in->objects) || (!reader_inside(in->stanzas) && begins_object(line)))
@@ -93,43 +74,12 @@ static void json_line(struct input *in, struct span line, size_t number)
 	hand_over(in);
 }
 
-/* What the source calls ---------------------------------------------------- */
-
-static void on_stanza(void *context, const struct stanza *s)
+void input_end(struct input *in)
 {
-	struct input *in = context;
-
-	in->ops.stanza(in->context, s);
-}
-
-static void on_line(void *context, struct span line, size_t number)
-{
-	struct input *in = context;
-
-	if (in->config->each)
-		address_line(in, line, number);
-	else
-		json_line(in, line, number);
-}
-
-static void on_bad(void *context, const char *what, size_t line)
-{
-	struct input *in = context;
-
-	in->ops.bad(in->context, what, line);
-}
-
-static void on_ended(void *context, enum link_end why, int error, const char *text)
-{
-	struct input *in = context;
-
-	(void)text;
-	if (why != LINK_EOF)
-		in->ops.failed(in->context, error);
-	if (in->objects)
+	if (in->objects) {
 		json_input_end(in->objects);
-	if (in->stanzas)
 		reader_end(in->stanzas);
+	}
 	in->state = LAST;
 	hand_over(in);
 }
@@ -137,25 +87,22 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 /* The input ---------------------------------------------------------------- */
 
 struct input *input_new(struct loop *loop, const struct iq_config *config,
-	const struct input_ops *ops, void *context)
+	const struct source_ops *ops, void *context)
 {
-	static const struct source_ops source_ops = {
-		.stanza = on_stanza, .line = on_line, .bad = on_bad, .ended = on_ended};
-	const struct json_input_ops object_ops = {.stanza = ops->stanza, .bad = ops->bad};
 	struct source_config source = {.reader = limits_of_reader(&config->login.limits,
 					       READER_PIPE, config->login.index)};
 	struct input *in = xcalloc(1, sizeof(*in));
 
-	*in = (struct input){.config = config, .ops = *ops, .context = context};
+	*in = (struct input){.ops = ops, .context = context};
 	buf_init(&in->line, BUF_NO_MAX);
 	if (config->each) {
 		source.max_line_bytes = ADDRESS_LINE_BYTES;
 	} else if (config->json) {
-		in->objects = json_input_new(&source.reader, true, "stdin", &object_ops, context);
+		in->objects = json_input_new(&source.reader, true, "stdin", ops, context);
 		in->stanzas = reader_new(&source.reader);
 		source.max_line_bytes = jsonlines_max_bytes(config->login.limits.stanza_bytes);
 	}
-	in->source = source_new(loop, 0, &source, &source_ops, in);
+	in->source = source_new(loop, 0, &source, ops, context);
 	return in;
 }
 
@@ -170,9 +117,9 @@ void input_free(struct input *in)
 	free(in);
 }
 
-bool input_held(const struct input *in)
+bool input_over(const struct input *in)
 {
-	return in->state == HELD || in->state == LAST_HELD;
+	return in->state == OVER;
 }
 
 void input_hold(struct input *in)
@@ -183,21 +130,28 @@ void input_hold(struct input *in)
 	source_pause(in->source);
 }
 
+/* End the hold. False if there was none. */
+static bool flow(struct input *in)
+{
+	if (in->state != HELD && in->state != LAST_HELD)
+		return false;
+	in->state = in->state == HELD ? READING : LAST;
+	return true;
+}
+
 void input_resume(struct input *in)
 {
-	if (!input_held(in))
+	if (!flow(in))
 		return;
-	in->state = in->state == HELD ? READING : LAST;
 	hand_over(in);
 	source_resume(in->source); /* counted: a callback may have held the input once more */
 }
 
 void input_read_rest(struct input *in)
 {
-	if (input_held(in))
-		in->state = in->state == HELD ? READING : LAST;
+	flow(in);
 	hand_over(in);
 	source_read_to_end(in->source, 0);
 	source_stop(in->source);
-	set_over(in);
+	in->state = OVER;
 }

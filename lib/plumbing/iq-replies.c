@@ -12,28 +12,12 @@
 /* The estimate of a reply's size sinks by this part of the difference with each smaller reply. */
 #define ESTIMATE_DECAY 16
 
-STAILQ_HEAD(request_queue, request);
-
-struct replies {
-	const struct iq_config *config;
-	struct sink *out;
-	struct table *open;
-	/* Lines in the order of printing: each request from when it was read, or (unordered) from
-	 * when it was answered. */
-	struct request_queue queue;
-	size_t count; /* of all requests, also of those that are not in the queue yet */
-	size_t bytes, max_bytes;
-	size_t estimate_bytes; /* how large the next reply may be */
-	struct reader *reader; /* of our own errors */
-	bool unprinted, failed;
-};
-
-struct replies *replies_new(const struct iq_config *config, struct sink *out, size_t max_bytes)
+void replies_init(
+	struct replies *r, const struct iq_config *config, struct sink *out, size_t max_bytes)
 {
 	const struct reader_config own_errors = {.kind = READER_PIPE,
 		.max_stanza_bytes = buf_bytes(ESCAPED_STANZAS * config->login.limits.stanza_bytes),
 		.index = READER_INDEX_ALL};
-	struct replies *r = xcalloc(1, sizeof(*r));
 	uint64_t seed[2];
 
 	random_bytes(seed, sizeof(seed));
@@ -41,7 +25,6 @@ struct replies *replies_new(const struct iq_config *config, struct sink *out, si
 	STAILQ_INIT(&r->queue);
 	r->open = table_new((size_t)config->max_pending + 1, SIZE_MAX / 4, seed);
 	r->reader = reader_new(&own_errors);
-	return r;
 }
 
 static struct request *request_of(struct table_entry *e)
@@ -75,7 +58,6 @@ void replies_free(struct replies *r)
 	}
 	table_free(r->open);
 	reader_free(r->reader);
-	free(r);
 }
 
 /* Requests --------------------------------------------------------------- */
@@ -119,16 +101,6 @@ struct request *replies_earliest(const struct replies *r)
 	struct table_entry *e = table_earliest(r->open);
 
 	return e ? request_of(e) : NULL;
-}
-
-int64_t replies_deadline(const struct replies *r)
-{
-	return table_deadline(r->open);
-}
-
-size_t replies_open_count(const struct replies *r)
-{
-	return table_count(r->open);
 }
 
 void replies_drop(struct replies *r, struct request *request)
@@ -296,11 +268,6 @@ void replies_print(struct replies *r)
 	}
 }
 
-bool replies_unprinted(const struct replies *r)
-{
-	return r->unprinted;
-}
-
 bool replies_full(const struct replies *r)
 {
 	size_t replies = table_count(r->open) + 1;
@@ -310,14 +277,4 @@ bool replies_full(const struct replies *r)
 	if (r->count >= (size_t)r->config->max_pending || r->bytes > r->max_bytes / 2)
 		return true;
 	return !r->config->unordered && r->bytes + replies * r->estimate_bytes > r->max_bytes;
-}
-
-bool replies_done(const struct replies *r)
-{
-	return r->count == 0;
-}
-
-bool replies_failed(const struct replies *r)
-{
-	return r->failed;
 }

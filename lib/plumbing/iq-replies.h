@@ -28,10 +28,27 @@ struct request {
 	struct buf line;	  /* what is to be printed */
 };
 
-struct replies;
+STAILQ_HEAD(request_queue, request);
+
+/* Other files read it, and change nothing. */
+struct replies {
+	const struct iq_config *config;
+	struct sink *out;
+	struct table *open; /* requests by the id they were sent under */
+	/* Lines in the order of printing: each request from when it was read, or (unordered) from
+	 * when it was answered. */
+	struct request_queue queue;
+	size_t count; /* requests whose line is not out, also those that are not in the queue yet */
+	size_t bytes, max_bytes;
+	size_t estimate_bytes; /* how large the next reply may be */
+	struct reader *reader; /* of our own errors */
+	bool unprinted;	       /* a request was answered after replies_print() */
+	bool failed;	       /* a reply was an error, ours included */
+};
 
 /* config and out are borrowed. max_bytes: of lines that are not printed yet. */
-struct replies *replies_new(const struct iq_config *config, struct sink *out, size_t max_bytes);
+void replies_init(
+	struct replies *r, const struct iq_config *config, struct sink *out, size_t max_bytes);
 void replies_free(struct replies *r);
 
 /* A request was read. It is freed when its line has been printed. Then: replies_open() or
@@ -44,8 +61,6 @@ void replies_open(struct replies *r, struct request *request, struct span id, in
 struct request *replies_find(const struct replies *r, struct span id);
 /* The open request that is late first, NULL if none is open. */
 struct request *replies_earliest(const struct replies *r);
-int64_t replies_deadline(const struct replies *r);
-size_t replies_open_count(const struct replies *r);
 
 /* The request's reply came. A reply over a limit becomes an error. */
 void replies_answer(struct replies *r, struct request *request, const struct stanza *s);
@@ -61,14 +76,8 @@ void replies_give_up_first(struct replies *r);
 void replies_print(struct replies *r);
 /* Whether standard output takes more. */
 bool replies_out_takes(const struct replies *r);
-/* Whether a request was answered after replies_print(). */
-bool replies_unprinted(const struct replies *r);
 /* Whether requests have to wait: until lines have left, and so that there is room for the replies
  * of open requests where the first one is late. */
 bool replies_full(const struct replies *r);
-/* Whether every request that was read has its line out. */
-bool replies_done(const struct replies *r);
-/* Whether a reply was an error, ours included. */
-bool replies_failed(const struct replies *r);
 
 #endif

@@ -52,7 +52,7 @@ struct iq {
 
 	struct payload payload; /* not used with --batch */
 	struct input *input;	/* --batch and --each, once logged in; else NULL */
-	struct replies *replies;
+	struct replies replies;
 	struct reply_clock clock;
 	struct sink *out;
 
@@ -80,18 +80,6 @@ static void stop(struct iq *q, int status)
 static int64_t clock_now_ms(const struct reply_clock *clock, int64_t now_ms)
 {
 	return (clock->stopped ? clock->stopped_at_ms : now_ms) - clock->missed_ms;
-}
-
-static void clock_stop(struct reply_clock *clock, int64_t now_ms)
-{
-	clock->stopped = true;
-	clock->stopped_at_ms = now_ms;
-}
-
-static void clock_go_on(struct reply_clock *clock, int64_t now_ms)
-{
-	clock->stopped = false;
-	clock->missed_ms += now_ms - clock->stopped_at_ms;
 }
 
 /* When the clock shows this, if it is not stopped. */
@@ -123,14 +111,14 @@ static bool from_expected(const struct iq *q, const struct request *request, con
 static void on_stanza(void *context, const struct stanza *s)
 {
 	struct iq *q = context;
-	struct request *request = stanza_is_answer(s) ? replies_find(q->replies, s->id) : NULL;
+	struct request *request = stanza_is_answer(s) ? replies_find(&q->replies, s->id) : NULL;
 
 	if (stanza_is_request(s))
 		login_refuse(q->login, s);
 	if (!request)
 		return;
 	if (from_expected(q, request, s))
-		replies_answer(q->replies, request, s);
+		replies_answer(&q->replies, request, s);
 	else
 		err_info("dropped a reply with the right id from a wrong address: from '%.*s', "
 			 "asked was '%s'",
@@ -152,7 +140,7 @@ static void report(void *context, const char *what, size_t line)
 
 static bool is_full(const struct iq *q)
 {
-	return login_congested(q->login) || sink_congested(q->out) || replies_full(q->replies);
+	return login_congested(q->login) || sink_congested(q->out) || replies_full(&q->replies);
 }
 
 static void hold_input(struct iq *q)
@@ -197,15 +185,15 @@ static void send_request(struct iq *q, struct request *request, const struct sta
 		edit.from = login_from(q->login);
 	switch (writer_stanza(login_writer(q->login), s, &edit)) {
 	case WRITER_OK:
-		replies_open(q->replies, request, edit.id, reply_deadline_ms(q));
+		replies_open(&q->replies, request, edit.id, reply_deadline_ms(q));
 		break;
 	case WRITER_TOO_LARGE:
-		replies_error(q->replies, request, ERROR_POLICY_VIOLATION,
+		replies_error(&q->replies, request, ERROR_POLICY_VIOLATION,
 			"larger than --max-send-bytes");
 		break;
 	case WRITER_FULL:
-		replies_error(
-			q->replies, request, ERROR_RESOURCE_CONSTRAINT, "the server takes no more");
+		replies_error(&q->replies, request, ERROR_RESOURCE_CONSTRAINT,
+			"the server takes no more");
 		break;
 	}
 }
@@ -223,10 +211,10 @@ static void take_request(struct iq *q, struct request *request, const struct sta
 	buf_free(&expected);
 	if (wrong) {
 		report(q, wrong, line);
-		replies_error(q->replies, request,
+		replies_error(&q->replies, request,
 			s->refusal ? ERROR_POLICY_VIOLATION : ERROR_BAD_REQUEST, wrong);
 	} else if (q->phase >= CUT || !login_writer(q->login)) {
-		replies_error(q->replies, request, ERROR_RECIPIENT_UNAVAILABLE, "not sent");
+		replies_error(&q->replies, request, ERROR_RECIPIENT_UNAVAILABLE, "not sent");
 	} else {
 		send_request(q, request, s);
 	}
@@ -240,17 +228,23 @@ static void take_stanza(void *context, const struct stanza *s)
 	struct span from = s->from.n ? s->from : span_of(q->address);
 
 	if (stanza_is_request(s))
-		take_request(q, replies_request(q->replies, s->id, from, to), s, s->line);
+		take_request(q, replies_request(&q->replies, s->id, from, to), s, s->line);
 	else
 		report(q, "no iq of type get or set", s->line);
 }
 
 /* --each: the one payload goes to the address on the line. */
-static void take_address(void *context, struct span to, size_t line)
+static void take_address(struct iq *q, struct span to, size_t line)
 {
-	struct iq *q = context;
-	struct request *request = replies_request(q->replies, SPAN_NONE, span_of(q->address), to);
+	struct request *request;
 
+	while (to.n && strchr(" \t\r", to.p[to.n - 1]))
+		to.n--;
+	while (to.n && strchr(" \t", *to.p))
+		to = span_from(to, 1);
+	if (!to.n)
+		return;
+	request = replies_request(&q->replies, SPAN_NONE, span_of(q->address), to);
 	request->typed = xstrndup(to.p, to.n);
 	for (char *c = request->typed; *c; c++)
 		if (*c == '\t')
@@ -258,32 +252,39 @@ static void take_address(void *context, struct span to, size_t line)
 	take_request(q, request, &q->payload.stanza, line);
 }
 
-/* Replies to what has been sent are waited for all the same. */
-static void on_input_failed(void *context, int error)
+static void on_line(void *context, struct span line, size_t number)
 {
 	struct iq *q = context;
 
-	err_error("cannot read standard input: %s", strerror(error));
-	q->status = EXIT_IO;
+	if (q->config->each)
+		take_address(q, line, number);
+	else
+		input_json_line(q->input, line, number);
 }
 
-static void on_input_over(void *context)
+static void look_for_end(struct iq *q)
+{
+	if (q->phase == SENDING && input_over(q->input))
+		q->phase = WAITING;
+}
+
+static void on_input_ended(void *context, enum link_end why, int error, const char *text)
 {
 	struct iq *q = context;
 
-	if (q->phase == SENDING)
-		q->phase = WAITING;
+	(void)text;
+	if (why != LINK_EOF) { /* replies to what has been sent are waited for all the same */
+		err_error("cannot read standard input: %s", strerror(error));
+		q->status = EXIT_IO;
+	}
+	input_end(q->input);
+	look_for_end(q);
 }
 
 static void begin_requests(struct iq *q)
 {
-	static const struct input_ops ops = {
-		.stanza = take_stanza,
-		.address = take_address,
-		.bad = report,
-		.failed = on_input_failed,
-		.over = on_input_over,
-	};
+	static const struct source_ops ops = {
+		.stanza = take_stanza, .line = on_line, .bad = report, .ended = on_input_ended};
 
 	if (iq_is_many(q->config)) {
 		q->phase = SENDING;
@@ -301,7 +302,7 @@ static void cut(struct iq *q, int status, const char *why)
 {
 	if (!iq_is_many(q->config) || q->phase < SENDING) {
 		stop(q, status);
-	} else if (q->phase == WAITING && replies_open_count(q->replies) == 0) {
+	} else if (q->phase == WAITING && table_count(q->replies.open) == 0) {
 		q->phase = PRINTING; /* nothing is lost */
 	} else if (q->phase < CUT) {
 		q->phase = CUT;
@@ -313,14 +314,14 @@ static void cut(struct iq *q, int status, const char *why)
 /* Answer each open request, and each that has been read and not sent. */
 static void finish_cut(struct iq *q)
 {
-	size_t open = replies_open_count(q->replies);
+	size_t open = table_count(q->replies.open);
 	struct request *request;
 
 	if (open)
 		err_error("%s: %zu %s without reply", q->why, open,
 			open == 1 ? "request" : "requests");
-	while ((request = replies_earliest(q->replies)))
-		replies_error(q->replies, request, ERROR_RECIPIENT_UNAVAILABLE, q->why);
+	while ((request = replies_earliest(&q->replies)))
+		replies_error(&q->replies, request, ERROR_RECIPIENT_UNAVAILABLE, q->why);
 	if (q->input)
 		input_read_rest(q->input);
 	q->phase = PRINTING;
@@ -331,14 +332,15 @@ static void expire(struct iq *q)
 	int64_t now_ms = clock_now_ms(&q->clock, loop_now_ms(q->loop));
 	struct request *request;
 
-	while (!q->clock.stopped && replies_deadline(q->replies) <= now_ms) {
-		request = replies_earliest(q->replies);
+	while (!q->clock.stopped && table_deadline(q->replies.open) <= now_ms) {
+		request = replies_earliest(&q->replies);
 		if (iq_is_many(q->config)) {
-			replies_error(q->replies, request, ERROR_REMOTE_SERVER_TIMEOUT, "no reply");
+			replies_error(
+				&q->replies, request, ERROR_REMOTE_SERVER_TIMEOUT, "no reply");
 		} else {
 			err_error("no reply");
 			q->status = EXIT_TIMED_OUT;
-			replies_drop(q->replies, request);
+			replies_drop(&q->replies, request);
 		}
 	}
 }
@@ -347,28 +349,31 @@ static void expire(struct iq *q)
 static void balance(struct iq *q)
 {
 	bool hold_login =
-		(q->phase == SENDING || q->phase == WAITING) && !replies_out_takes(q->replies);
+		(q->phase == SENDING || q->phase == WAITING) && !replies_out_takes(&q->replies);
 	int64_t now_ms = loop_now_ms(q->loop);
 
 	if (hold_login && !q->clock.stopped) {
-		clock_stop(&q->clock, now_ms);
+		q->clock.stopped = true;
+		q->clock.stopped_at_ms = now_ms;
 		login_pause(q->login);
 	} else if (!hold_login && q->clock.stopped) {
-		clock_go_on(&q->clock, now_ms);
+		q->clock.stopped = false;
+		q->clock.missed_ms += now_ms - q->clock.stopped_at_ms;
 		login_resume(q->login);
 	}
-	if (q->input && input_held(q->input) && !is_full(q))
+	if (q->input && !is_full(q))
 		input_resume(q->input);
+	look_for_end(q);
 	hold_input(q);
 }
 
 static void set_timer(struct iq *q)
 {
-	int64_t deadline_ms = clock_deadline_ms(&q->clock, replies_deadline(q->replies));
+	int64_t deadline_ms = clock_deadline_ms(&q->clock, table_deadline(q->replies.open));
 
 	if (q->drain_deadline_ms < deadline_ms)
 		deadline_ms = q->drain_deadline_ms;
-	if (replies_unprinted(q->replies) && !sink_congested(q->out))
+	if (q->replies.unprinted && !sink_congested(q->out))
 		deadline_ms = 0;
 	loop_timer_set(q->loop, &q->timer, deadline_ms);
 }
@@ -390,10 +395,10 @@ static void on_turn(void *context)
 	expire(q);
 	if (q->phase == CUT)
 		finish_cut(q);
-	replies_print(q->replies);
-	replies_give_up_first(q->replies);
+	replies_print(&q->replies);
+	replies_give_up_first(&q->replies);
 	balance(q);
-	if (q->phase >= WAITING && replies_done(q->replies) && sink_flush(q->out, 0))
+	if (q->phase >= WAITING && q->replies.count == 0 && sink_flush(q->out, 0))
 		stop(q, q->status);
 	if (sink_error(q->out))
 		cannot_write(q, sink_error(q->out));
@@ -540,13 +545,13 @@ static void iq_init(struct iq *q, const struct iq_config *config)
 	payload_init(&q->payload, config);
 	q->out = sink_new(q->loop, 1, &out, &out_ops, q);
 	sink_lift_bound(q->out); /* replies_print() minds it */
-	q->replies = replies_new(config, q->out, queue_bytes);
+	replies_init(&q->replies, config, q->out, queue_bytes);
 }
 
 static void iq_free(struct iq *q)
 {
 	input_free(q->input);
-	replies_free(q->replies);
+	replies_free(&q->replies);
 	sink_free(q->out);
 	login_free(q->login);
 	payload_free(&q->payload);
@@ -558,7 +563,7 @@ static int outcome(const struct iq *q)
 {
 	if (q->bad_input)
 		return EXIT_DATA;
-	return replies_failed(q->replies) ? EXIT_NO : EXIT_DONE;
+	return q->replies.failed ? EXIT_NO : EXIT_DONE;
 }
 
 int iq_run(const struct iq_config *config)

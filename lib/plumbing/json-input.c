@@ -8,19 +8,19 @@
 
 struct json_input {
 	const char *name;
-	struct json_input_ops ops;
+	const struct source_ops *ops;
 	void *context;
 	struct jsonobjects objects;
 	struct jsonlines *lines;
 };
 
 struct json_input *json_input_new(const struct reader_config *limits, bool only_iq,
-	const char *name, const struct json_input_ops *ops, void *context)
+	const char *name, const struct source_ops *ops, void *context)
 {
 	struct json_input *in = xcalloc(1, sizeof(*in));
 
 	*in = (struct json_input){.name = name,
-		.ops = *ops,
+		.ops = ops,
 		.context = context,
 		.lines = jsonlines_new(limits, only_iq)};
 	jsonobjects_init(&in->objects, jsonlines_max_bytes((int64_t)limits->max_stanza_bytes));
@@ -46,9 +46,9 @@ static void on_object(struct json_input *in, struct span object, size_t number)
 		err_warn("%s:%zu: a member that means nothing: %s", in->name, number,
 			jsonlines_unknown(in->lines));
 	if (wrong)
-		in->ops.bad(in->context, wrong, number);
+		in->ops->bad(in->context, wrong, number);
 	else
-		in->ops.stanza(in->context, &s);
+		in->ops->stanza(in->context, &s);
 }
 
 void json_input_line(struct json_input *in, struct span line, size_t number)
@@ -59,7 +59,7 @@ void json_input_line(struct json_input *in, struct span line, size_t number)
 	bool whole = jsonobjects_line(&in->objects, line, number, &object, &broken, &why);
 
 	if (broken)
-		in->ops.bad(in->context, why, broken);
+		in->ops->bad(in->context, why, broken);
 	if (whole)
 		on_object(in, object, in->objects.first);
 }
@@ -70,7 +70,7 @@ void json_input_end(struct json_input *in)
 	size_t broken = jsonobjects_end(&in->objects, &why);
 
 	if (broken)
-		in->ops.bad(in->context, why, broken);
+		in->ops->bad(in->context, why, broken);
 }
 
 bool json_input_inside(const struct json_input *in)

@@ -6,20 +6,14 @@
 #ifndef OUTBOARD_PLUMBING_JSON_INPUT_H
 #define OUTBOARD_PLUMBING_JSON_INPUT_H
 
-#include "xmpp/reader.h"
-
-struct json_input_ops {
-	/* valid during the call */
-	void (*stanza)(void *context, const struct stanza *s);
-	/* what: static */
-	void (*bad)(void *context, const char *what, size_t line);
-};
+#include "loop/source.h"
 
 struct json_input;
 
-/* *limits is copied. only_iq: see jsonlines_new(). name: of the input, for the log; borrowed. */
+/* *limits is copied. only_iq: see jsonlines_new(). name: of the input, for the log; borrowed. Calls
+ * ops->stanza and ops->bad. */
 struct json_input *json_input_new(const struct reader_config *limits, bool only_iq,
-	const char *name, const struct json_input_ops *ops, void *context);
+	const char *name, const struct source_ops *ops, void *context);
 /* NULL is fine. */
 void json_input_free(struct json_input *in);
 /* A line, without its newline. */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,7 +24,7 @@
 
 /* A source of records: stdin, or a client of the unix socket. */
 struct input {
-	struct input *next;
+	LIST_ENTRY(input) list;
 	struct applyservice *owner;
 	struct link *link;
 	int fd; /* ours to close; -1: stdin */
@@ -37,7 +38,7 @@ struct applyservice {
 	struct ejabberd_api *api;
 	struct service *service;
 	struct loop *loop;
-	struct input *inputs;
+	LIST_HEAD(, input) inputs;
 	size_t inputs_count;
 	struct sink *out;     /* stdout: events, and results of stdin's records */
 	struct sink *own_out; /* the same if it is not a half of stdin's link */
@@ -91,11 +92,8 @@ static void on_login(void *context, struct span user)
 static void input_free(struct input *input)
 {
 	struct applyservice *as = input->owner;
-	struct input **at = &as->inputs;
 
-	while (*at != input)
-		at = &(*at)->next;
-	*at = input->next;
+	LIST_REMOVE(input, list);
 	as->inputs_count--;
 	apply_client_gone(as->apply, input);
 	if (as->out == link_sink(input->link))
@@ -170,8 +168,7 @@ static void input_new(struct applyservice *as, int fd)
 	input->owner = as;
 	input->fd = fd;
 	input->link = line_link(as, fd < 0 ? 0 : fd, fd < 0 ? 1 : fd, input);
-	input->next = as->inputs;
-	as->inputs = input;
+	LIST_INSERT_HEAD(&as->inputs, input, list);
 	as->inputs_count++;
 	link_hold(input->link, &input->paused, as->draining);
 }
@@ -217,8 +214,8 @@ static void on_turn(void *context)
 	bool full = apply_full(as->apply) || as->draining;
 	struct input *next;
 
-	for (struct input *input = as->inputs; input; input = next) {
-		next = input->next;
+	for (struct input *input = LIST_FIRST(&as->inputs); input; input = next) {
+		next = LIST_NEXT(input, list);
 		link_hold(input->link, &input->paused, full);
 		if (!input->ended || apply_count_of(as->apply, input) > 0)
 			continue;
@@ -288,7 +285,7 @@ static void on_attach(void *context, struct service *service, struct loop *loop)
 		listen_start(as->listening, loop, on_client, as);
 	} else {
 		input_new(as, -1);
-		as->out = link_sink(as->inputs->link);
+		as->out = link_sink(LIST_FIRST(&as->inputs)->link);
 	}
 	loop_turn(loop, on_turn, as);
 	if (as->config->via == VIA_EJABBERD_API)
@@ -307,8 +304,8 @@ static void on_detach(void *context)
 	else
 		apply_finish(as->apply, "server-timeout", "the program has stopped");
 	loop_turn_remove(as->loop, on_turn, as);
-	for (struct input *input = as->inputs, *next; input; input = next) {
-		next = input->next;
+	for (struct input *input = LIST_FIRST(&as->inputs), *next; input; input = next) {
+		next = LIST_NEXT(input, list);
 		if (input->fd < 0)
 			out_flush(as, link_sink(input->link), deadline_ms);
 		else
@@ -526,6 +523,28 @@ static void make_lists(struct applyservice *as)
 		.max_values = (size_t)c->max_values};
 }
 
+static void privilege_make(struct applyservice *as)
+{
+	const struct applyservice_config *c = as->config;
+	const struct privilege_config privilege = {.domain = buf_span(&as->domain),
+		.host = buf_span(&as->host),
+		.rosters = c->via == VIA_PRIVILEGE,
+		.on_behalf = c->on_behalf && !c->dry_run,
+		.read_only = c->dry_run,
+		.logins = !c->login_events   ? LOGINS_NONE
+			  : *c->login_events ? LOGINS_ALL
+					     : LOGINS_NEW,
+		.max_pending = (size_t)c->jobs * PRIVILEGE_OPEN,
+		.max_online = (size_t)c->max_online,
+		.login = on_login,
+		.ready = on_ready,
+		.refused = on_refused,
+		.context = as,
+		.random = {random_number, &as->random}};
+
+	as->privilege = privilege_new(&privilege);
+}
+
 static void make(struct applyservice *as)
 {
 	const struct applyservice_config *c = as->config;
@@ -544,25 +563,8 @@ static void make(struct applyservice *as)
 	if (c->max_removals)
 		removals_parse(c->max_removals, &apply);
 	as->apply = apply_new(&apply);
-	if (c->via == VIA_PRIVILEGE || c->login_events) {
-		const struct privilege_config privilege = {.domain = buf_span(&as->domain),
-			.host = buf_span(&as->host),
-			.rosters = c->via == VIA_PRIVILEGE,
-			.on_behalf = c->on_behalf && !c->dry_run,
-			.read_only = c->dry_run,
-			.logins = !c->login_events   ? LOGINS_NONE
-				  : *c->login_events ? LOGINS_ALL
-						     : LOGINS_NEW,
-			.max_pending = (size_t)c->jobs * PRIVILEGE_OPEN,
-			.max_online = (size_t)c->max_online,
-			.login = on_login,
-			.ready = on_ready,
-			.refused = on_refused,
-			.context = as,
-			.random = {random_number, &as->random}};
-
-		as->privilege = privilege_new(&privilege);
-	}
+	if (c->via == VIA_PRIVILEGE || c->login_events)
+		privilege_make(as);
 	if (c->via == VIA_PRIVILEGE) {
 		const struct apply_backend backend = privilege_backend(as->privilege);
 
@@ -570,28 +572,32 @@ static void make(struct applyservice *as)
 	}
 }
 
+static int outcome(const struct applyservice *as, int status)
+{
+	if (as->io_failed)
+		return EXIT_IO;
+	if (as->refused)
+		return EXIT_CONFIG;
+	if (status == EXIT_DONE && as->bad)
+		return EXIT_DATA;
+	return status == EXIT_DONE && as->failed && !as->listening ? EXIT_NO : status;
+}
+
 static int serve(struct applyservice *as)
 {
 	struct service_config service = as->config->service;
-	int status;
+	const struct service_hooks hooks = {
+		.context = as, .attach = on_attach, .detach = on_detach};
 
-	service.index = READER_INDEX_ALL; /* whole rosters are looked at */
+	service.index = READER_INDEX_ALL; /* whole rosters are read */
 	service.detached = !as->privilege;
 	service.host = buf_string(&as->host);
 	if (!service.connect && !service.detached)
 		service.connect = "127.0.0.1:5347";
-	/* run from cron or a pipe it does not retry: the caller does */
+	/* From cron or in a pipe it does not try again: its caller does. */
 	if (service.retries == SERVICE_RETRIES_UNSET)
 		service.retries = as->listening ? -1 : 0;
-	status = service_run(&service, &ops, as,
-		&(struct service_hooks){.context = as, .attach = on_attach, .detach = on_detach});
-	if (as->refused)
-		return EXIT_CONFIG;
-	if (as->io_failed)
-		return EXIT_IO;
-	if (status == EXIT_DONE && as->bad)
-		return EXIT_DATA;
-	return status == EXIT_DONE && as->failed && !as->listening ? EXIT_NO : status;
+	return outcome(as, service_run(&service, &ops, as, &hooks));
 }
 
 int applyservice_run(const struct applyservice_config *config)

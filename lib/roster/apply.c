@@ -10,7 +10,7 @@
 struct apply {
 	struct apply_config config;
 	struct apply_backend backend;
-	struct apply_job *first, **last; /* all jobs, oldest first */
+	TAILQ_HEAD(, apply_job) jobs; /* all, oldest first */
 	size_t count;
 	uint64_t skipped;
 	bool up;
@@ -21,7 +21,7 @@ struct apply *apply_new(const struct apply_config *config)
 	struct apply *a = xcalloc(1, sizeof(*a));
 
 	a->config = *config;
-	a->last = &a->first;
+	TAILQ_INIT(&a->jobs);
 	return a;
 }
 
@@ -53,13 +53,7 @@ static void job_free(struct apply_job *job)
 
 static void job_remove(struct apply *a, struct apply_job *job)
 {
-	struct apply_job **at = &a->first;
-
-	while (*at != job)
-		at = &(*at)->next;
-	*at = job->next;
-	if (a->last == &job->next)
-		a->last = at;
+	TAILQ_REMOVE(&a->jobs, job, list);
 	a->count--;
 	if (job->state != JOB_WAITING && a->backend.forget)
 		a->backend.forget(a->backend.context, job);
@@ -70,8 +64,10 @@ void apply_free(struct apply *a)
 {
 	if (!a)
 		return;
-	while (a->first)
-		job_remove(a, a->first);
+	while (!TAILQ_EMPTY(&a->jobs))
+		/* unlinked before it is freed, which the analyzer does not see */
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+		job_remove(a, TAILQ_FIRST(&a->jobs));
 	free(a);
 }
 
@@ -87,18 +83,21 @@ size_t apply_count(const struct apply *a)
 
 size_t apply_count_of(const struct apply *a, const void *client)
 {
+	const struct apply_job *job;
 	size_t n = 0;
 
-	for (const struct apply_job *job = a->first; job; job = job->next)
-		n += job->client == client;
+	TAILQ_FOREACH(job, &a->jobs, list)
+	n += job->client == client;
 	return n;
 }
 
 void apply_client_gone(struct apply *a, const void *client)
 {
-	for (struct apply_job *job = a->first; job; job = job->next)
-		if (job->client == client)
-			job->client = NULL;
+	struct apply_job *job;
+
+	TAILQ_FOREACH(job, &a->jobs, list)
+	if (job->client == client)
+		job->client = NULL;
 }
 
 /* Results ---------------------------------------------------------------- */
@@ -176,7 +175,9 @@ static bool at_odds(struct apply_job *one, struct apply_job *other)
  * never wait for each other. */
 static bool user_busy(const struct apply *a, struct apply_job *job)
 {
-	for (struct apply_job *other = a->first; other != job; other = other->next)
+	struct apply_job *other;
+
+	for (other = TAILQ_FIRST(&a->jobs); other != job; other = TAILQ_NEXT(other, list))
 		if (span_equal(buf_span(&other->jid), buf_span(&job->jid)) ||
 			(a->backend.touches && at_odds(other, job)))
 			return true;
@@ -192,10 +193,10 @@ static void job_read(struct apply *a, struct apply_job *job, struct turn *turn)
 /* Start what may start. */
 static void start_jobs(struct apply *a, struct turn *turn)
 {
-	struct apply_job *job = a->first;
+	struct apply_job *job = TAILQ_FIRST(&a->jobs);
 
 	while (job && a->up) {
-		struct apply_job *next = job->next;
+		struct apply_job *next = TAILQ_NEXT(job, list);
 
 		if (job->state == JOB_WAITING && !user_busy(a, job)) {
 			job->state = JOB_READING;
@@ -255,8 +256,7 @@ void apply_take(struct apply *a, struct roster_record *record, void *client, str
 		give_result(a, job, "skip-user");
 		job_free(job);
 	} else {
-		*a->last = job;
-		a->last = &job->next;
+		TAILQ_INSERT_TAIL(&a->jobs, job, list);
 		a->count++;
 		start_jobs(a, turn);
 	}
@@ -487,10 +487,11 @@ void apply_changed(struct apply_job *job, struct apply_change *change, const cha
 const struct roster_record *apply_record_of(const struct apply *a, struct span user)
 {
 	const struct roster_record *newest = NULL;
+	const struct apply_job *job;
 
-	for (const struct apply_job *job = a->first; job; job = job->next)
-		if (span_equal(buf_span(&job->jid), user))
-			newest = &job->record;
+	TAILQ_FOREACH(job, &a->jobs, list)
+	if (span_equal(buf_span(&job->jid), user))
+		newest = &job->record;
 	return newest;
 }
 
@@ -504,8 +505,11 @@ void apply_up(struct apply *a, struct turn *turn)
 
 void apply_down(struct apply *a)
 {
+	struct apply_job *job;
+
 	a->up = false;
-	for (struct apply_job *job = a->first; job; job = job->next) {
+	TAILQ_FOREACH(job, &a->jobs, list)
+	{
 		if (job->state == JOB_WAITING)
 			continue;
 		if (a->backend.forget)
@@ -517,12 +521,13 @@ void apply_down(struct apply *a)
 int64_t apply_deadline(const struct apply *a)
 {
 	int64_t deadline_ms = DEADLINE_NEVER;
+	const struct apply_job *job;
 
-	for (const struct apply_job *job = a->first; job; job = job->next)
-		if (job->owed)
-			deadline_ms = 0;
-		else if (job->state != JOB_WAITING && job->deadline_ms < deadline_ms)
-			deadline_ms = job->deadline_ms;
+	TAILQ_FOREACH(job, &a->jobs, list)
+	if (job->owed)
+		deadline_ms = 0;
+	else if (job->state != JOB_WAITING && job->deadline_ms < deadline_ms)
+		deadline_ms = job->deadline_ms;
 	return deadline_ms;
 }
 
@@ -546,10 +551,10 @@ static void job_go_on(struct apply *a, struct apply_job *job, struct turn *turn)
 
 void apply_tick(struct apply *a, struct turn *turn)
 {
-	struct apply_job *job = a->first;
+	struct apply_job *job = TAILQ_FIRST(&a->jobs);
 
 	while (job) {
-		struct apply_job *next = job->next;
+		struct apply_job *next = TAILQ_NEXT(job, list);
 
 		if (job->state != JOB_WAITING && job->deadline_ms <= turn->now_ms) {
 			fail(job, "server-timeout", "the server does not answer");
@@ -564,8 +569,10 @@ void apply_tick(struct apply *a, struct turn *turn)
 
 void apply_finish(struct apply *a, const char *error, const char *message)
 {
-	while (a->first) {
-		fail(a->first, error, message);
-		job_done(a, a->first);
+	struct apply_job *job;
+
+	while ((job = TAILQ_FIRST(&a->jobs))) {
+		fail(job, error, message);
+		job_done(a, job);
 	}
 }

@@ -10,6 +10,8 @@
 #ifndef OUTBOARD_ROSTER_APPLY_H
 #define OUTBOARD_ROSTER_APPLY_H
 
+#include <sys/queue.h>
+
 #include <stdint.h>
 
 #include "roster/roster.h"
@@ -22,7 +24,7 @@ struct apply_change {
 };
 
 struct apply_job {
-	struct apply_job *next; /* private */
+	TAILQ_ENTRY(apply_job) list; /* private */
 	struct apply *apply;
 	void *client;		     /* whoever gave the record; NULL: gone */
 	struct roster_record record; /* what it should be */

@@ -492,12 +492,23 @@ static void found(struct call *call, enum api_form form, const char *behind)
 	begin(call);
 }
 
+/* The contact's roster after the change. */
+static void call_after(struct call *call, struct span response)
+{
+	struct roster after;
+
+	if (ejabberd_api_roster(response, &after))
+		mend(call, roster_find(&after, buf_string(&call->job->jid)));
+	else
+		call_done(call, "rejected", NO_LIST);
+	roster_free(&after);
+}
+
 /* The next step of a call whose request went well. */
 static void call_next(struct call *call)
 {
 	struct span user = buf_span(&call->job->jid), response = buf_span(&call->response);
 	struct turn turn = {.now_ms = loop_now_ms(call->api->loop)};
-	struct roster after;
 
 	apply_alive(call->job, &turn);
 	switch (call->step) {
@@ -523,11 +534,7 @@ static void call_next(struct call *call)
 		after_delete(call);
 		return;
 	case STEP_AFTER:
-		if (ejabberd_api_roster(response, &after))
-			mend(call, roster_find(&after, buf_string(&call->job->jid)));
-		else
-			call_done(call, "rejected", NO_LIST);
-		roster_free(&after);
+		call_after(call, response);
 		return;
 	case STEP_RESTORE:
 		call_add(call);

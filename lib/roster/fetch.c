@@ -229,7 +229,7 @@ static void job_fail(struct job *j, const char *error, const char *message)
 	job_end(j);
 }
 
-static void keep(struct job *j)
+static void cache_answer(struct job *j)
 {
 	struct fetch *f = j->fetch;
 	struct span url = buf_span(&j->url);
@@ -251,45 +251,58 @@ static void keep(struct job *j)
 	f->cache_failed = error != 0;
 }
 
-/* A whole answer: valid or not. */
+/* Append the user's own address, normalised; nothing if it is none. */
+static void append_own(const struct job *j, struct buf *own)
+{
+	struct buf typed;
+
+	buf_init(&typed, BUF_NO_MAX);
+	buf_append_span(&typed, buf_span(&j->user));
+	buf_printf(&typed, "@%s", j->fetch->config->host);
+	jid_normalise(buf_span(&typed), own);
+	buf_free(&typed);
+}
+
+/* The answer holds a roster: print the record, which is freed. */
+static void job_ok(struct job *j, struct roster_record *record)
+{
+	struct fetch *f = j->fetch;
+
+	record->user = xstrndup(buf_span(&j->user).p, buf_length(&j->user));
+	record->removals_all = f->config->allow_removals;
+	f->counts.skipped += record->skips.count;
+	roster_skips_tell(&record->skips, record->user);
+	if (record->status == RECORD_OK) {
+		f->counts.ok++;
+		cache_answer(j);
+	} else {
+		f->counts.unchanged++;
+	}
+	buf_reset(&f->line);
+	roster_record_format(record, &f->line);
+	f->record(f->context, buf_span(&f->line));
+	roster_record_free(record);
+	job_end(j);
+}
+
+/* A whole answer came. It is a roster or not. */
 static void job_answer(struct job *j, struct span json, enum record_status as)
 {
 	struct fetch *f = j->fetch;
 	struct roster_record record = {.status = as};
 	struct roster_rules rules = f->rules;
-	struct buf address;
+	struct buf own;
 	enum roster_status status;
 
-	buf_init(&address, BUF_NO_MAX);
-	if (f->config->host) {
-		buf_append_span(&address, buf_span(&j->user));
-		buf_printf(&address, "@%s", f->config->host);
-		/* prepared in place: the name comes first, what it becomes behind it */
-		struct buf typed = address;
-
-		buf_init(&address, BUF_NO_MAX);
-		if (jid_normalise(buf_span(&typed), &address))
-			rules.own = buf_span(&address);
-		buf_free(&typed);
-	}
+	buf_init(&own, BUF_NO_MAX);
+	if (f->config->host)
+		append_own(j, &own);
+	if (buf_length(&own))
+		rules.own = buf_span(&own);
 	buf_reset(&f->message);
 	status = roster_parse(json, &rules, &record.roster, &record.skips, &f->message);
 	if (status == ROSTER_OK) {
-		record.user = xstrndup(buf_span(&j->user).p, buf_length(&j->user));
-		record.removals_all = f->config->allow_removals;
-		f->counts.skipped += record.skips.count;
-		roster_skips_tell(&record.skips, record.user);
-		if (as == RECORD_OK) {
-			f->counts.ok++;
-			keep(j);
-		} else {
-			f->counts.unchanged++;
-		}
-		buf_reset(&f->line);
-		roster_record_format(&record, &f->line);
-		f->record(f->context, buf_span(&f->line));
-		roster_record_free(&record);
-		job_end(j);
+		job_ok(j, &record);
 	} else {
 		roster_free(&record.roster);
 		roster_skips_free(&record.skips);
@@ -299,7 +312,7 @@ static void job_answer(struct job *j, struct span json, enum record_status as)
 						     : "invalid-roster",
 			buf_string(&f->message));
 	}
-	buf_free(&address);
+	buf_free(&own);
 }
 
 /* Tries ------------------------------------------------------------------ */

@@ -1,22 +1,21 @@
 #include "roster/http.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <nettle/memops.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <netdb.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/io.h"
+#include "roster/http-guard.h"
 #include "roster/http-request.h"
+#include "roster/linger.h"
 #include "roster/refresh.h"
 #include "roster/roster.h"
 
@@ -26,11 +25,6 @@
 #define ROOM_MS 100
 /* Connections that have been told to end may still be there when others are taken. */
 #define ENDING_MAX 256
-/* After an answer that came before the whole request: how long, and how much of it, is read and
- * thrown away. Closing at once would reset the connection, and the answer with it. */
-#define LINGER_MS 2000
-#define LINGER_BYTES ((size_t)4 * 1024 * 1024)
-#define LINGER_MAX 64
 #define FLUSH_ROUNDS 8
 /* libmicrohttpd keeps a request's header in one piece of memory, with what it knows of each line,
  * and the answer's header. */
@@ -58,14 +52,6 @@ struct http_request {
 	uint64_t body_bytes;
 	size_t line_bytes;
 	bool answered, headers_seen, whole, too_large, too_much;
-};
-
-struct lingering {
-	LIST_ENTRY(lingering) list;
-	struct http *owner;
-	int fd;
-	size_t left_bytes;
-	struct loop_timer timer;
 };
 
 static const struct {
@@ -101,9 +87,8 @@ struct http {
 	size_t ending_count; /* connections that have been told to end */
 	size_t bodies_bytes;
 	struct loop_timer room;
-	char *names[2]; /* of this machine */
-	LIST_HEAD(, lingering) lingers;
-	size_t lingers_count;
+	struct http_guard *guard;
+	struct lingers lingers;
 	bool draining, freeing, full;
 	uint64_t answers[COUNTED], accepted, unfinished;
 };
@@ -181,56 +166,6 @@ void http_flush(struct http *h)
 	for (int i = 0; i < FLUSH_ROUNDS; i++)
 		mhd_run(h);
 	schedule(h);
-}
-
-/* Lingering ----------------------------------------------------------------------- */
-
-static void linger_free(struct lingering *l)
-{
-	LIST_REMOVE(l, list);
-	l->owner->lingers_count--;
-	loop_fd_remove(l->owner->loop, l->fd);
-	loop_timer_clear(l->owner->loop, &l->timer);
-	close(l->fd);
-	free(l);
-}
-
-static void on_linger(void *context, int fd, short revents)
-{
-	struct lingering *l = context;
-	char bytes[16384];
-	ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
-
-	(void)revents;
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0 || (size_t)n > l->left_bytes)
-		linger_free(l);
-	else
-		l->left_bytes -= (size_t)n;
-}
-
-static void on_linger_end(void *context, int64_t now_ms)
-{
-	(void)now_ms;
-	linger_free(context);
-}
-
-/* libmicrohttpd closes its descriptor of the connection; ours reads on for a while. */
-static void linger_new(struct http *h, int fd)
-{
-	struct lingering *l;
-	int own = h->lingers_count < LINGER_MAX && !h->freeing ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
-
-	if (own < 0)
-		return;
-	l = xcalloc(1, sizeof(*l));
-	*l = (struct lingering){.owner = h, .fd = own, .left_bytes = LINGER_BYTES};
-	LIST_INSERT_HEAD(&h->lingers, l, list);
-	h->lingers_count++;
-	loop_timer_init(&l->timer, on_linger_end, l);
-	loop_timer_set(h->loop, &l->timer, loop_now_ms(h->loop) + LINGER_MS);
-	loop_fd(h->loop, own, POLLIN, on_linger, l);
 }
 
 /* Connections --------------------------------------------------------------------- */
@@ -405,21 +340,9 @@ static const char *header_of(struct connection *c, const char *name)
 	return MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, name);
 }
 
-/* The web page whose request this is, if its answers are for it to read. */
-static const char *allowed_origin(struct connection *c)
-{
-	const struct opt_list *list = c->owner->config.allow_origins;
-	const char *origin = list->count ? header_of(c, "Origin") : NULL;
-
-	for (size_t i = 0; origin && i < list->count; i++)
-		if (strcmp(origin, list->items[i]) == 0)
-			return origin;
-	return NULL;
-}
-
 static void add_origin(struct connection *c, struct MHD_Response *response, bool preflight)
 {
-	const char *origin = allowed_origin(c);
+	const char *origin = http_guard_origin(c->owner->guard, c->mhd);
 
 	if (c->owner->config.allow_origins->count)
 		header_add(response, "Vary", "Origin");
@@ -505,161 +428,24 @@ void http_busy(struct http_request *r, unsigned retry_after_s, const char *messa
 
 /* Requests ------------------------------------------------------------------------ */
 
-/* Whether the bearer token given is one of the lines. All of them are compared. */
-static bool token_matches(const struct http *h, struct connection *c)
-{
-	const char *given = header_of(c, "Authorization");
-	struct span tokens = buf_span(h->config.tokens), text = span_of(given);
-	bool matches = false;
-
-	if (text.n < 7 || strncasecmp(given, "Bearer ", 7) != 0)
-		return false;
-	text = span_from(text, 7);
-	while (text.n > 0 && *text.p == ' ')
-		text = span_from(text, 1);
-	while (tokens.n > 0) {
-		const char *newline = memchr(tokens.p, '\n', tokens.n);
-		size_t n = newline ? (size_t)(newline - tokens.p) : tokens.n;
-		size_t end = n && tokens.p[n - 1] == '\r' ? n - 1 : n;
-
-		matches |= end > 0 && text.n == end && memeql_sec(text.p, tokens.p, end);
-		tokens = span_from(tokens, n + (newline != NULL));
-	}
-	return matches;
-}
-
-static enum MHD_Result count_length(
-	void *context, enum MHD_ValueKind kind, const char *name, const char *value)
-{
-	size_t *count = context;
-	size_t n = strcspn(name,
-		" \t"); /* implementations differ on whether "Content-Length : 8" is a header */
-
-	(void)kind;
-	(void)value;
-	if ((n == strlen("Content-Length") && strncasecmp(name, "Content-Length", n) == 0) ||
-		(n == strlen("Transfer-Encoding") &&
-			strncasecmp(name, "Transfer-Encoding", n) == 0))
-		*count += name[n] ? 2 : 1;
-	return MHD_YES;
-}
-
-/* Whether it is clear where the request ends (RFC 9112 6.3). Where it is not, a proxy in front may
- * see another end than libmicrohttpd does, and take the rest for another user's request. */
-static bool length_clear(struct MHD_Connection *mhd)
-{
-	const char *coding = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Transfer-Encoding");
-	size_t count = 0;
-
-	MHD_get_connection_values(mhd, MHD_HEADER_KIND, count_length, &count);
-	return count <= 1 && (!coding || strcasecmp(coding, "chunked") == 0);
-}
-
-struct header_sum {
-	size_t bytes, hosts;
-};
-
-static enum MHD_Result sum_header(
-	void *context, enum MHD_ValueKind kind, const char *name, const char *value)
-{
-	struct header_sum *sum = context;
-
-	(void)kind;
-	/* ": " and the line's end */
-	sum->bytes += strlen(name) + (value ? strlen(value) : 0) + 4;
-	sum->hosts += strcasecmp(name, "Host") == 0;
-	return MHD_YES;
-}
-
-static bool address_is(struct connection *c, struct span name)
-{
-	struct sockaddr_storage address = {0};
-	socklen_t n = sizeof(address);
-	char text[INET6_ADDRSTRLEN] = "";
-
-	if (getsockname(c->fd, (struct sockaddr *)&address, &n) < 0)
-		return false;
-	if (address.ss_family == AF_INET)
-		inet_ntop(AF_INET, &((struct sockaddr_in *)(void *)&address)->sin_addr, text,
-			sizeof(text));
-	else if (address.ss_family == AF_INET6)
-		inet_ntop(AF_INET6, &((struct sockaddr_in6 *)(void *)&address)->sin6_addr, text,
-			sizeof(text));
-	return *text && span_is(name, text);
-}
-
-static bool same_name(struct span name, const char *own)
-{
-	size_t n = own ? strlen(own) : 0;
-
-	return n && n == name.n && strncasecmp(name.p, own, n) == 0;
-}
-
-/* Whether it is this machine that the name is for. */
-static bool host_is_own(struct connection *c, struct span authority)
-{
-	const struct http *h = c->owner;
-	struct span name = http_host_name(authority);
-
-	if (!name.p)
-		return false;
-	for (size_t i = 0; i < h->config.allow_hosts->count; i++)
-		if (same_name(name, h->config.allow_hosts->items[i]))
-			return true;
-	return http_host_is_loopback(name) || address_is(c, name) || same_name(name, h->names[0]) ||
-	       same_name(name, h->names[1]);
-}
-
-/* The Host that is asked for; absent if none is said. */
-static struct span host_of(struct http_request *r)
-{
-	return buf_length(&r->authority) ? buf_span(&r->authority)
-					 : span_of(header_of(r->connection, "Host"));
-}
-
-static bool is_unix(int fd)
-{
-	struct sockaddr_storage address = {0};
-	socklen_t n = sizeof(address);
-
-	return getsockname(fd, (struct sockaddr *)&address, &n) == 0 &&
-	       address.ss_family == AF_UNIX;
-}
-
-/* Whether a browser may have sent it for a page of somebody else's: it says so itself, or it was
- * made to believe that the page's own name leads here. */
-static bool from_web_page(struct http_request *r)
-{
-	struct connection *c = r->connection;
-	const char *referer = header_of(c, "Referer"), *site = header_of(c, "Sec-Fetch-Site");
-	struct span host = host_of(r);
-
-	if (header_of(c, "Origin"))
-		return true;
-	if (referer && !(host.p && span_equal(http_url_authority(span_of(referer)), host)))
-		return true;
-	if (site && strcmp(site, "none") != 0 && strcmp(site, "same-origin") != 0)
-		return true;
-	return host.p && !is_unix(c->fd) && !host_is_own(c, host);
-}
-
-/* What is malformed about the header, for which there is an answer. False: it has been given. */
+/* Answer a header that is malformed. False: it was answered. */
 static bool header_sound(struct http_request *r, const char *version, enum MHD_Result *result)
 {
+	static const struct {
+		unsigned status;
+		const char *message;
+	} answers[] = {
+		[HTTP_HEADER_TOO_LARGE] = {431, "the header is too large"},
+		[HTTP_LENGTH_UNCLEAR] = {400, "it is not clear how long the body is"},
+		[HTTP_HOST_UNCLEAR] = {400, "one Host is needed"},
+	};
 	struct connection *c = r->connection;
-	struct header_sum sum = {.bytes = r->line_bytes};
+	enum http_fault fault = http_guard_fault(c->owner->guard, c->mhd, r->line_bytes, version);
 
-	MHD_get_connection_values(c->mhd, MHD_HEADER_KIND, sum_header, &sum);
-	if (sum.bytes > c->owner->config.max_header_bytes)
-		*result = refuse(r, 431, "the header is too large", "Connection", "close");
-	else if (!length_clear(c->mhd))
+	if (fault != HTTP_SOUND)
 		*result = refuse(
-			r, 400, "it is not clear how long the body is", "Connection", "close");
-	else if (sum.hosts > 1 || (!sum.hosts && strcmp(version, MHD_HTTP_VERSION_1_1) == 0))
-		*result = refuse(r, 400, "one Host is needed", "Connection", "close");
-	else
-		return true;
-	return false;
+			r, answers[fault].status, answers[fault].message, "Connection", "close");
+	return fault == HTTP_SOUND;
 }
 
 /* Preflight of a page that is allowed, and the state of the service: for both no token is asked.
@@ -681,8 +467,9 @@ static bool header_simple(struct http_request *r, const char *method, enum MHD_R
 	}
 	if (strcmp(method, "OPTIONS") == 0 && h->config.allow_origins->count &&
 		(r->resource == HTTP_ALL || r->resource == HTTP_ONE)) {
-		*result = allowed_origin(c) ? send_answer(r, 204, SPAN(""), NULL, NULL, NULL)
-					    : refuse(r, 403, "not from this web page", NULL, NULL);
+		*result = http_guard_origin(h->guard, c->mhd)
+				  ? send_answer(r, 204, SPAN(""), NULL, NULL, NULL)
+				  : refuse(r, 403, "not from this web page", NULL, NULL);
 		return false;
 	}
 	return true;
@@ -709,10 +496,10 @@ static bool header_accepted(
 		*result = refuse(r, 404, "there is nothing here", NULL, NULL);
 	else if (strcmp(method, one ? "GET" : "POST") != 0)
 		*result = refuse(r, 405, "another method is needed", "Allow", one ? "GET" : "POST");
-	else if (token && !token_matches(h, c))
+	else if (token && !http_guard_token(h->guard, c->mhd))
 		*result = refuse(r, 401, "a bearer token is needed", "WWW-Authenticate",
 			"Bearer realm=\"roster_admin\"");
-	else if (!token && from_web_page(r))
+	else if (!token && http_guard_web_page(h->guard, c->mhd, c->fd, buf_span(&r->authority)))
 		*result = refuse(
 			r, 403, "not from web pages, nor under a name of others", NULL, NULL);
 	else if (r->resource == HTTP_BAD_NAME)
@@ -806,47 +593,34 @@ static enum MHD_Result body_take(struct http_request *r, struct span piece)
 	return MHD_YES;
 }
 
-static enum MHD_Result on_request(void *context, struct MHD_Connection *mhd, const char *url,
-	const char *method, const char *version, const char *upload, size_t *upload_bytes,
-	void **request_context)
+/* The header is there. An answer from here closes the connection, because a body may follow: where
+ * none does, the request is answered later, so that requests that the client has already sent after
+ * it are answered, too. */
+static enum MHD_Result on_header(
+	struct http_request *r, struct MHD_Connection *mhd, const char *method, const char *version)
 {
-	struct http_request *r = *request_context;
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 	enum MHD_Result result;
 
-	(void)context;
-	(void)url;
-	if (!r->headers_seen) {
-		const union MHD_ConnectionInfo *info =
-			MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-
-		r->headers_seen = true;
-		r->connection = info->socket_context;
-		/* An answer from here closes the connection, because of a body that may follow:
-		 * where none does, what the client has already sent after this request is answered,
-		 * too. */
-		if (!body_follows(mhd) || header_accepted(r, method, version, &result))
-			return MHD_YES;
-		/* of others it reads the body itself */
-		if (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0)
-			linger_new(context, r->connection->fd);
-		return result;
-	}
-	if (r->answered)
+	r->headers_seen = true;
+	r->connection = info->socket_context;
+	if (!body_follows(mhd) || header_accepted(r, method, version, &result))
 		return MHD_YES;
-	if (*upload_bytes > 0) {
-		struct span piece = {upload, *upload_bytes};
+	/* With other methods libmicrohttpd reads the body itself. libmicrohttpd closes its
+	 * descriptor of the connection; ours reads on for a while. */
+	if ((strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0) &&
+		!r->connection->owner->freeing)
+		lingers_add(&r->connection->owner->lingers, r->connection->fd);
+	return result;
+}
 
-		*upload_bytes = 0;
-		return body_take(r, piece);
-	}
-	/* libmicrohttpd calls again, and by then waits for nothing more on this connection. If it
-	 * were put to sleep in the turn in which it was read, the first thing after waking would be
-	 * to read on, and a client that has shut down its side after the request would be taken for
-	 * gone, without its answer. */
-	if (!r->whole) {
-		r->whole = true;
-		return MHD_YES;
-	}
+/* The request is whole. */
+static enum MHD_Result on_whole(
+	struct http_request *r, struct MHD_Connection *mhd, const char *method, const char *version)
+{
+	enum MHD_Result result;
+
 	if (!body_follows(mhd) && !header_accepted(r, method, version, &result))
 		return result;
 	if (r->too_large)
@@ -856,9 +630,36 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *mhd, con
 		return MHD_YES;
 	}
 	result = request_whole(r);
-	body_drop(context, r);
+	body_drop(r->connection->owner, r);
 	buf_free(&r->body);
 	return result;
+}
+
+static enum MHD_Result on_request(void *context, struct MHD_Connection *mhd, const char *url,
+	const char *method, const char *version, const char *upload, size_t *upload_bytes,
+	void **request_context)
+{
+	struct http_request *r = *request_context;
+	struct span piece = {upload, *upload_bytes};
+
+	(void)context;
+	(void)url;
+	if (!r->headers_seen)
+		return on_header(r, mhd, method, version);
+	if (r->answered)
+		return MHD_YES;
+	if (piece.n > 0) {
+		*upload_bytes = 0;
+		return body_take(r, piece);
+	}
+	if (r->whole)
+		return on_whole(r, mhd, method, version);
+	/* libmicrohttpd calls again, and by then waits for nothing more on this connection. If it
+	 * were put to sleep in the turn in which it was read, the first thing after waking would be
+	 * to read on, and a client that has shut down its side after the request would be taken for
+	 * gone, without its answer. */
+	r->whole = true;
+	return MHD_YES;
 }
 
 /* libmicrohttpd calls this first for each request, with its request line. */
@@ -930,38 +731,13 @@ static void on_log(void *context, const char *format, va_list arguments)
 	err_info("http: %s", text);
 }
 
-/* The machine's name, and with its domain. */
-static void names_find(struct http *h)
+static struct MHD_Daemon *daemon_start(struct http *h)
 {
-	const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_flags = AI_CANONNAME};
-	struct addrinfo *found = NULL;
-	char name[256] = "";
-
-	if (gethostname(name, sizeof(name) - 1) < 0 || !*name)
-		return;
-	h->names[0] = xstrdup(name);
-	if (!strchr(name, '.') && getaddrinfo(name, NULL, &hints, &found) == 0 &&
-		found->ai_canonname)
-		h->names[1] = xstrdup(found->ai_canonname);
-	if (found)
-		freeaddrinfo(found);
-}
-
-struct http *http_new(struct loop *loop, const struct http_config *config,
-	const struct http_ops *ops, void *context, int *status)
-{
-	struct http *h = xcalloc(1, sizeof(*h));
-	const union MHD_DaemonInfo *info;
+	const struct http_config *config = &h->config;
 	unsigned flags = MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
 			 MHD_USE_ERROR_LOG;
 	struct MHD_OptionItem tls[3] = {{MHD_OPTION_END, 0, NULL}};
 
-	h->loop = loop;
-	h->config = *config;
-	h->ops = *ops;
-	h->context = context;
-	loop_timer_init(&h->run, on_run, h);
-	loop_timer_init(&h->room, on_room_timer, h);
 	if (config->cert) {
 		flags |= MHD_USE_TLS;
 		tls[0] =
@@ -970,13 +746,26 @@ struct http *http_new(struct loop *loop, const struct http_config *config,
 		tls[2] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
 	}
 	errno = 0;
-	h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, h,
-		MHD_OPTION_EXTERNAL_LOGGER, on_log, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
-		h, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_URI_LOG_CALLBACK,
+	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER,
+		on_log, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
+		MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_URI_LOG_CALLBACK,
 		on_request_line, h, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, h,
 		MHD_OPTION_CONNECTION_LIMIT, (unsigned)(config->max_connections + ENDING_MAX),
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_MEMORY(config->max_header_bytes),
 		MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+}
+
+struct http *http_new(struct loop *loop, const struct http_config *config,
+	const struct http_ops *ops, void *context, int *status)
+{
+	struct http *h = xcalloc(1, sizeof(*h));
+	const union MHD_DaemonInfo *info;
+
+	*h = (struct http){.loop = loop, .config = *config, .ops = *ops, .context = context};
+	loop_timer_init(&h->run, on_run, h);
+	loop_timer_init(&h->room, on_room_timer, h);
+	lingers_init(&h->lingers, loop);
+	h->daemon = daemon_start(h);
 	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
 	if (!info) {
 		if (errno == ENOMEM)
@@ -987,7 +776,7 @@ struct http *http_new(struct loop *loop, const struct http_config *config,
 		free(h);
 		return NULL;
 	}
-	names_find(h);
+	h->guard = http_guard_new(&h->config);
 	h->epoll_fd = info->epoll_fd;
 	loop_fd(loop, h->epoll_fd, POLLIN, on_epoll, h);
 	return h;
@@ -1001,13 +790,9 @@ void http_free(struct http *h)
 	loop_fd_remove(h->loop, h->epoll_fd);
 	loop_timer_clear(h->loop, &h->run);
 	loop_timer_clear(h->loop, &h->room);
-	while (!LIST_EMPTY(&h->lingers))
-		/* unlinked before it is freed, which the analyzer does not see */
-		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-		linger_free(LIST_FIRST(&h->lingers));
+	lingers_free(&h->lingers);
 	MHD_stop_daemon(h->daemon);
-	free(h->names[0]);
-	free(h->names[1]);
+	http_guard_free(h->guard);
 	free(h);
 }
 

@@ -613,15 +613,36 @@ struct record_texts {
 	bool event, roster, too_large;
 };
 
+/* The member 'roster'; NULL, or what is wrong with it. Its own skips are those of the record, too.
+ */
+static const char *read_record_roster(struct json_reader *r, enum json_token token,
+	const struct roster_rules *rules, struct roster_record *out, struct record_texts *texts)
+{
+	struct roster_skips skips = {0};
+	struct buf message;
+	enum roster_status status;
+
+	buf_init(&message, BUF_NO_MAX);
+	status = read_roster(r, token, rules, &out->roster, &skips, &message);
+	buf_free(&message);
+	for (size_t i = 0; i < skips.count; i++)
+		skip(&out->skips, span_of(skips.list[i].contact), span_of(skips.list[i].why),
+			skips.list[i].foreign);
+	roster_skips_free(&skips);
+	texts->roster = true;
+	texts->too_large |= status == ROSTER_TOO_LARGE;
+	if (status == ROSTER_OK)
+		return NULL;
+	return status == ROSTER_TOO_LARGE ? "a 'roster' with more contacts than are taken"
+					  : "invalid 'roster'";
+}
+
 /* One member; NULL, or what is wrong with it. */
 static const char *read_record_member(struct json_reader *r, const struct roster_rules *rules,
 	struct roster_record *out, struct record_texts *texts)
 {
-	struct roster_skips more = {0};
-	struct buf message;
 	char name[16] = "", *removals = NULL;
 	enum json_token token;
-	const char *why = NULL;
 
 	if (r->text.n < sizeof(name))
 		memcpy(name, r->text.p, r->text.n);
@@ -643,26 +664,7 @@ static const char *read_record_member(struct json_reader *r, const struct roster
 	} else if (strcmp(name, "skipped") == 0) {
 		return read_skipped(r, token, &out->skips);
 	} else if (strcmp(name, "roster") == 0 && !texts->roster) {
-		texts->roster = true;
-		buf_init(&message, BUF_NO_MAX);
-		switch (read_roster(r, token, rules, &out->roster, &more, &message)) {
-		case ROSTER_OK:
-			break;
-		case ROSTER_TOO_LARGE:
-			texts->too_large = true;
-			why = "a 'roster' with more contacts than are taken";
-			break;
-		case ROSTER_NOT_JSON:
-		case ROSTER_INVALID:
-			why = "invalid 'roster'";
-		}
-		buf_free(&message);
-		/* its own skips are those of the record, too */
-		for (size_t i = 0; i < more.count; i++)
-			skip(&out->skips, span_of(more.list[i].contact), span_of(more.list[i].why),
-				more.list[i].foreign);
-		roster_skips_free(&more);
-		return why;
+		return read_record_roster(r, token, rules, out, texts);
 	}
 	json_reader_skip(r, token);
 	return NULL;

@@ -454,13 +454,10 @@ static void on_lost(void *context)
 	service_stop(rs->service, EXIT_TEMPORARY);
 }
 
-static void on_attach(void *context, struct service *service, struct loop *loop)
+static struct http *http_start(struct refreshservice *rs)
 {
-	static const struct refresh_ops refresh_ops = {
-		.give = on_give, .answer = on_answer, .settled = on_settled, .keeps = on_keeps};
 	static const struct http_ops http_ops = {
 		.refresh = on_refresh, .room = on_room, .lost = on_lost, .healthy = on_healthy};
-	struct refreshservice *rs = context;
 	const struct refreshservice_config *c = rs->config;
 	const struct http_config http = {.max_body_bytes = (size_t)c->max_body_bytes,
 		.max_header_bytes = (size_t)c->max_header_bytes,
@@ -474,10 +471,20 @@ static void on_attach(void *context, struct service *service, struct loop *loop)
 		.allow_origins = &c->allow_origins,
 		.allow_hosts = &c->allow_hosts};
 
+	return http_new(rs->loop, &http, &http_ops, rs, &rs->status);
+}
+
+static void on_attach(void *context, struct service *service, struct loop *loop)
+{
+	static const struct refresh_ops refresh_ops = {
+		.give = on_give, .answer = on_answer, .settled = on_settled, .keeps = on_keeps};
+	struct refreshservice *rs = context;
+	const struct refreshservice_config *c = rs->config;
+
 	rs->service = service;
 	rs->loop = loop;
 	rs->refresh = refresh_new((size_t)c->max_pending, c->give_up_ms, &refresh_ops, rs);
-	rs->http = http_new(loop, &http, &http_ops, rs, &rs->status);
+	rs->http = http_start(rs);
 	if (!rs->http) {
 		service_stop(service, rs->status);
 		return;
@@ -660,6 +667,27 @@ const char *refreshservice_check(const struct refreshservice_config *config)
 	return NULL;
 }
 
+/* Open and read all that is needed. An exit status. */
+static int prepare(struct refreshservice *rs)
+{
+	struct refreshservice_config *config = rs->config;
+	int status;
+
+	config->service.detached = true;
+	if (config->host) {
+		jid_normalise_domain(span_of(config->host), &rs->host);
+		config->service.host = buf_string(&rs->host);
+	}
+	status = sockets_open(rs);
+	if (status == EXIT_DONE)
+		status = secrets_read(rs);
+	if (status == EXIT_DONE)
+		status = sockets_check(rs);
+	if (status == EXIT_DONE && config->spool)
+		rs->spool = spool_open(config->spool, &status);
+	return status;
+}
+
 int refreshservice_run(struct refreshservice_config *config)
 {
 	static const struct service_ops ops = {.tick = on_tick,
@@ -671,22 +699,11 @@ int refreshservice_run(struct refreshservice_config *config)
 	struct refreshservice rs = {.config = config, .connection = -1};
 	int status;
 
-	config->service.detached = true;
 	buf_init(&rs.host, BUF_NO_MAX);
-	if (config->host) {
-		jid_normalise_domain(span_of(config->host), &rs.host);
-		config->service.host = buf_string(&rs.host);
-	}
 	buf_init(&rs.token, SECRET_MAX_BYTES);
 	buf_init(&rs.cert, PEM_MAX_BYTES);
 	buf_init(&rs.key, SECRET_MAX_BYTES);
-	status = sockets_open(&rs);
-	if (status == EXIT_DONE)
-		status = secrets_read(&rs);
-	if (status == EXIT_DONE)
-		status = sockets_check(&rs);
-	if (status == EXIT_DONE && config->spool)
-		rs.spool = spool_open(config->spool, &status);
+	status = prepare(&rs);
 	if (status == EXIT_DONE)
 		status = service_run(&config->service, &ops, &rs,
 			&(struct service_hooks){.context = &rs,

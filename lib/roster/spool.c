@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/queue.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,7 +26,7 @@
 
 struct spooled {
 	struct span name; /* owned; first, see compare() */
-	struct spooled *previous, *next;
+	LIST_ENTRY(spooled) list;
 };
 
 struct spool {
@@ -34,7 +35,7 @@ struct spool {
 	off_t size;	  /* of the journal */
 	off_t live_bytes; /* that its names need */
 	void *tree;
-	struct spooled *first;
+	LIST_HEAD(, spooled) names;
 	size_t count;
 	bool failing;
 };
@@ -52,10 +53,7 @@ static void set_add(struct spool *s, struct span name)
 		return;
 	e = xcalloc(1, sizeof(*e));
 	e->name = (struct span){xstrndup(name.p, name.n), name.n};
-	e->next = s->first;
-	if (e->next)
-		e->next->previous = e;
-	s->first = e;
+	LIST_INSERT_HEAD(&s->names, e, list);
 	if (!tsearch(&e->name, &s->tree, compare))
 		err_die(EXIT_TEMPORARY, "out of memory");
 	s->count++;
@@ -70,14 +68,18 @@ static bool set_remove(struct spool *s, struct span name)
 		return false;
 	e = *found;
 	tdelete(&e->name, &s->tree, compare);
-	*(e->previous ? &e->previous->next : &s->first) = e->next;
-	if (e->next)
-		e->next->previous = e->previous;
+	LIST_REMOVE(e, list);
 	s->count--;
 	s->live_bytes -= (off_t)e->name.n + 2;
 	free((char *)e->name.p);
 	free(e);
 	return true;
+}
+
+static void set_clear(struct spool *s)
+{
+	while (!LIST_EMPTY(&s->names))
+		set_remove(s, LIST_FIRST(&s->names)->name);
 }
 
 static void line_append(struct buf *out, char sign, struct span name)
@@ -117,13 +119,14 @@ static int journal_create(struct spool *s, const char *name)
 static int journal_rewrite(struct spool *s)
 {
 	char name[sizeof(s->name) + sizeof(NEW_SUFFIX)];
+	struct spooled *e;
 	struct buf lines;
 	int fd, error = 0;
 
 	snprintf(name, sizeof(name), "%s" NEW_SUFFIX, s->name);
 	buf_init(&lines, BUF_NO_MAX);
-	for (struct spooled *e = s->first; e; e = e->next)
-		line_append(&lines, '+', e->name);
+	LIST_FOREACH(e, &s->names, list)
+	line_append(&lines, '+', e->name);
 	fd = journal_create(s, name);
 	if (fd < 0)
 		error = -errno;
@@ -213,20 +216,20 @@ static bool unfinished(const char *name)
 static int orphan_take(struct spool *s, const char *name, int fd)
 {
 	struct spool set = {0};
+	struct spooled *e;
 	struct span *names;
 	size_t n = 0;
 	int error = unfinished(name) ? 0 : journal_read(&set, fd);
 
 	names = xcalloc(set.count + 1, sizeof(*names));
-	for (struct spooled *e = set.first; e; e = e->next)
-		names[n++] = e->name;
+	LIST_FOREACH(e, &set.names, list)
+	names[n++] = e->name;
 	if (!error)
 		error = names_add(s, names, n);
 	if (!error && unlinkat(s->dir_fd, name, 0) < 0 && errno != ENOENT)
 		error = -errno;
 	free(names);
-	while (set.first)
-		set_remove(&set, set.first->name);
+	set_clear(&set);
 	return error;
 }
 
@@ -323,8 +326,7 @@ void spool_free(struct spool *s)
 		return;
 	if (s->fd >= 0 && s->count == 0)
 		unlinkat(s->dir_fd, s->name, 0);
-	while (s->first)
-		set_remove(s, s->first->name);
+	set_clear(s);
 	if (s->fd >= 0)
 		close(s->fd);
 	if (s->dir_fd >= 0)
@@ -335,8 +337,8 @@ void spool_free(struct spool *s)
 
 void spool_each(struct spool *s, void (*fn)(void *context, struct span name), void *context)
 {
-	for (struct spooled *e = s->first, *next; e; e = next) {
-		next = e->next;
+	for (struct spooled *e = LIST_FIRST(&s->names), *next; e; e = next) {
+		next = LIST_NEXT(e, list);
 		fn(context, e->name);
 	}
 }
