@@ -11,10 +11,10 @@
 
 enum state { WAITING, ANSWERED };
 
-/* Of the table. Behind it stand the three texts. */
+/* A record of the table. The three texts follow it. */
 struct asked {
 	enum state state;
-	bool ping, due; /* due: answered by us at the deadline, else forgotten then */
+	bool ping, due; /* due: we answer it at the deadline; otherwise it is forgotten then */
 	size_t from_n, to_n, id_n;
 	char texts[];
 };

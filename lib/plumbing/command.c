@@ -11,7 +11,7 @@
 
 extern char **environ;
 
-/* what a shell says of a command that is not there, or cannot be run */
+/* a shell's exit statuses for a command that does not exist, or cannot be run */
 #define EXIT_NOT_FOUND 127
 #define EXIT_NOT_RUN 126
 
@@ -20,7 +20,7 @@ struct command {
 	struct child *child;
 	command_ended_fn *ended;
 	void *context;
-	bool foreground; /* of the terminal that is our standard input */
+	bool foreground; /* the command has the terminal, our standard input */
 };
 
 static void foreground_set(const struct command *c, pid_t group)
@@ -86,7 +86,8 @@ struct command *command_start(struct loop *loop, char *const *argv, const struct
 	int error;
 
 	*c = (struct command){.loop = loop, .ended = ended, .context = context};
-	/* what our library needs is not the command's: its threads would all get that much */
+	/* The command gets the user's limit, not the larger one that our library needs: each of
+	 * its threads would get a stack of that size. */
 	getrlimit(RLIMIT_STACK, &ours);
 	setrlimit(RLIMIT_STACK, stack);
 	c->child = child_start(loop, &config, on_ended, c, in, out, &error);
@@ -102,7 +103,7 @@ struct command *command_start(struct loop *loop, char *const *argv, const struct
 	loop_signal(loop, SIGTSTP, on_stop, c);
 	loop_signal(loop, SIGCONT, on_continue, c);
 	if (tcgetpgrp(STDIN_FILENO) == getpgrp()) {
-		signal(SIGTTOU, SIG_IGN); /* else taking the terminal back would stop us */
+		signal(SIGTTOU, SIG_IGN); /* otherwise taking the terminal back would stop us */
 		c->foreground = true;
 		foreground_set(c, child_pid(c->child));
 	}

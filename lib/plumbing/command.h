@@ -1,8 +1,8 @@
-/* plumbing/command.h - a command of the user's between us and the server: a job of its own
+/* plumbing/command.h - the user's command, whose input and output we connect to the server
  *
- * The command and what it starts are one process group. What a terminal or an init system would
- * send to the whole of a job goes to the whole of it. If our standard input is the terminal, and we
- * are in its foreground, the group takes our place there, and stops and goes on together with us.
+ * The command and what it starts are one process group. Signals that a terminal or an init system
+ * sends to a whole job go to the whole group. If our standard input is a terminal, and we are in
+ * its foreground, the group takes our place there, and stops and continues together with us.
  */
 #ifndef OUTBOARD_PLUMBING_COMMAND_H
 #define OUTBOARD_PLUMBING_COMMAND_H
@@ -11,13 +11,13 @@
 
 #include "loop/loop.h"
 
-/* status: what a shell would say of it. The command is freed after the call. */
+/* status: as a shell reports it. The command is freed after the call. */
 typedef void command_ended_fn(void *context, int status, int wait_status);
 
 struct command;
 
-/* stack: the limit that the command is to find. *in and *out: where its standard input is written
- * and its standard output read, the caller's to close. Takes SIGTSTP and SIGCONT of the loop. NULL
+/* stack: the command's limit. *in and *out: descriptors to write its standard input and read its
+ * standard output; the caller closes them. Uses SIGTSTP and SIGCONT of the loop. NULL
  * after logging; *status is 126 or 127 as of a shell, or EXIT_TEMPORARY. */
 struct command *command_start(struct loop *loop, char *const *argv, const struct rlimit *stack,
 	command_ended_fn *ended, void *context, int *in, int *out, int *status);

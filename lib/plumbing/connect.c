@@ -19,14 +19,14 @@
 
 /* from SIGTERM to SIGKILL for a command that does not end when its connection is gone */
 #define COMMAND_KILL_MS 5000
-/* for the server to have handled all that was sent, beyond --wait */
+/* for the server to handle all that was sent, after --wait */
 #define TRIP_MS 5000
 
 enum phase {
 	LOGGING_IN,
 	RUNNING,
 	WAITING,  /* the input is over, answers are waited for */
-	TRIP,	  /* what was sent last may still come back: see server/roundtrip.h */
+	TRIP,	  /* the round trip behind what was sent last (server/roundtrip.h) is not over */
 	STOPPING, /* the end of the turn closes everything */
 	CLOSED,	  /* only the command may still run */
 };
@@ -47,11 +47,11 @@ struct connect {
 	struct command *command; /* NULL: none, or it has ended */
 	int command_in, command_out;
 	int command_status;  /* -1: it has not ended */
-	int command_signal;  /* that we got and passed on to it; 0: none */
-	struct rlimit stack; /* as we found it */
+	int command_signal;  /* the signal that we passed on to it; 0: none */
+	struct rlimit stack; /* the limit that we were started with */
 
 	struct unanswered *requests; /* sent, and not answered yet */
-	struct answers *answers;     /* that the reader owes; NULL before login */
+	struct answers *answers; /* requests that the reader has to answer; NULL before the login */
 	struct loop_timer answers_due;
 	struct roundtrip trip;
 	bool unconfirmed; /* something was sent that may still come back */
@@ -189,7 +189,7 @@ static void bad_line(void *context, const char *what, size_t line)
 	c->bad_input = true;
 }
 
-/* Tell the sender, or whoever asked, that the stanza was not sent. */
+/* Tell the local sender, or the peer that waits for an answer, that the stanza was not sent. */
 static void too_large(struct connect *c, const struct stanza *s, struct writer *w)
 {
 	static const char text[] = "larger than the server takes";
@@ -360,7 +360,7 @@ static void command_ended(void *context, int status, int wait_status)
 		look_for_end(c); /* what it has written is still to be read */
 }
 
-/* An exit status. */
+/* Returns an exit status. */
 static int start_command(struct connect *c, const char *address)
 {
 	const char *domain = strchr(login_bare(c->login), '@');

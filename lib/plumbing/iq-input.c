@@ -13,7 +13,7 @@
 enum state {
 	READING,
 	HELD,
-	LAST,	   /* standard input has ended, its last lines are handed over */
+	LAST,	   /* standard input has ended, and its last lines are being handed over */
 	LAST_HELD, /* ... and held in the middle of them */
 	OVER,
 };

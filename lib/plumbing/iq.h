@@ -2,7 +2,7 @@
  *
  * Invariants: a reply is taken only from the address the request was sent to
  * (exactly; for one without `to` or to the own account also as RFC 6120 8.1.2.1
- * has it), with the id it was sent under, which nobody can guess, and once. The
+ * has it), with the id it was sent under, which cannot be guessed, and once. The
  * user's own ids, whatever they are, never leave, and are restored.
  *
  * Of a batch each iq of type get or set that was read (with `each`: each address on a line) is
@@ -46,10 +46,10 @@ struct iq_config {
 bool iq_is_many(const struct iq_config *config);
 /* What is wrong with the combination of options, NULL if nothing. */
 const char *iq_check(const struct iq_config *config);
-/* EXIT_IO (standard input or output), what login.h says where there was no connection or it was
- * lost before all was answered, EXIT_TEMPORARY (SIGTERM, SIGINT), EXIT_DATA (bad input),
+/* EXIT_IO (standard input or output), login.h's status where there was no connection or it was lost
+ * before all was answered, EXIT_TEMPORARY (SIGTERM, SIGINT), EXIT_DATA (bad input),
  * EXIT_TIMED_OUT (no reply; in a batch EXIT_NO), EXIT_NO (an IQ error), in this order; else
- * EXIT_DONE. A payload is looked at before anything is connected to. */
+ * EXIT_DONE. The payload is checked before connecting. */
 int iq_run(const struct iq_config *config);
 
 #endif

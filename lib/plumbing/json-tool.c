@@ -5,14 +5,14 @@
 #include "xmpp/jsonlines.h"
 #include "xmpp/jsonobjects.h"
 
-/* From stanzas: a filter as the others are, only that what leaves is JSON. */
+/* From stanzas: a filter like the others, but its output is JSON. */
 
 static void on_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
 	struct jsontool_config *config = self;
 
 	if (s->refusal)
-		return; /* reported by the service */
+		return; /* the service has reported it */
 	if (jsonlines_append(s, SPAN_NONE, BUF_NO_MAX, turn->writer->out) == WRITER_OK)
 		return;
 	err_error("stdin:%zu: too large as JSON", s->line);
@@ -25,7 +25,7 @@ int jsontool_from_stanzas(struct jsontool_config *config)
 	int status;
 
 	config->service.index = READER_INDEX_ALL;
-	/* so much markup can come of a stanza that is nothing but empty elements */
+	/* a stanza of nothing but empty elements becomes this much JSON */
 	config->service.limits.queue_bytes +=
 		(int64_t)jsonlines_max_bytes(config->service.limits.stanza_bytes);
 	status = service_run(&config->service, &ops, config, NULL);

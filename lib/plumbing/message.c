@@ -19,7 +19,7 @@
 
 /* for the server to close its side of the stream */
 #define CLOSE_MS 5000
-/* for the server to have handled what was sent */
+/* for the server to handle what was sent */
 #define TRIP_MS 10000
 #define REPLACEMENT "\xef\xbf\xbd"
 
@@ -41,10 +41,10 @@ struct message {
 	struct roundtrip trip;
 	enum phase phase;
 
-	struct buf body;	/* of the message that is being sent */
-	size_t line;		/* its line; 0: it is all of the input */
+	struct buf body;	/* body of the message that is being sent */
+	size_t line;		/* the message's line; 0: it is the whole input */
 	struct buf *recipients; /* normalised */
-	size_t next;		/* the recipient that gets it next; config->to.count: it is sent */
+	size_t next;		/* index of the next recipient; config->to.count: sent to all */
 
 	char run[33]; /* ids are RUN-N, N counted in the order of sending */
 	uint64_t sent;
@@ -77,7 +77,7 @@ static size_t append_character(struct buf *out, struct span s)
 	return n > 0 ? (size_t)n : 1;
 }
 
-/* Of one line; a CR in it begins another one. */
+/* Append the text of one line. A CR in it becomes a line break. */
 static void append_text(struct buf *out, struct span s)
 {
 	while (s.n > 0) {
@@ -127,7 +127,8 @@ static enum writer_status send_one(struct message *m, struct writer *w, struct s
 	return writer_end(w);
 }
 
-/* The message to those who have not got it, while the server takes more. True if that is done. */
+/* Send the message to the remaining recipients, while the server takes more. True if none is
+ * left. */
 static bool send_rest(struct message *m)
 {
 	struct writer *w = login_writer(m->login);
@@ -272,7 +273,7 @@ static void on_line(void *context, struct span line, size_t number)
 		line.n--;
 	if (m->config->lines) {
 		if (line.n == 0)
-			return; /* nothing to say */
+			return; /* an empty line is no message */
 		buf_reset(&m->body);
 		append_text(&m->body, line);
 		m->line = number;
@@ -367,7 +368,7 @@ static void message_init(struct message *m, const struct message_config *config)
 	random_bytes(run, sizeof(run));
 	snprintf(m->run, sizeof(m->run), "%016" PRIx64 "%016" PRIx64, run[0], run[1]);
 	roundtrip_init(&m->trip);
-	/* U+FFFD is longer than what it stands for; a little more is seen and refused */
+	/* U+FFFD may take three bytes for one; the rest shows that the text is too long */
 	buf_init(&m->body, 3 * (size_t)config->max_body_bytes + 64);
 	m->recipients = xcalloc(config->to.count, sizeof(*m->recipients));
 	for (size_t i = 0; i < config->to.count; i++) {

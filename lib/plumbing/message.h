@@ -5,8 +5,8 @@
  *
  * Invariants: the exit status is EXIT_DONE only if the server has taken all messages and has sent
  * none back until a ping behind them had come round (server/roundtrip.h) and wait_ms had passed. A
- * bounce is recognised by the id, which nobody can guess. What cannot be sent to one address is
- * sent to the others.
+ * bounce is recognised by the id, which cannot be guessed. A message that cannot be sent to one
+ * address is still sent to the others.
  */
 #ifndef OUTBOARD_PLUMBING_MESSAGE_H
 #define OUTBOARD_PLUMBING_MESSAGE_H
@@ -32,7 +32,7 @@ struct message_config {
 	}
 
 const char *message_check(const struct message_config *config);
-/* EXIT_IO (standard input), what login.h says of the connection, EXIT_DATA (too large, no text),
+/* EXIT_IO (standard input), login.h's status of the connection, EXIT_DATA (too large, no text),
  * EXIT_NO (a bounce), in this order; else EXIT_DONE. */
 int message_run(const struct message_config *config);
 

@@ -18,7 +18,7 @@
 #include "base/random.h"
 #include "base/io.h"
 
-/* For the results that are still to be written when the program ends. */
+/* How long the program, when it ends, waits for results to be written. */
 #define LAST_WORDS_MS 5000
 #define MAX_CLIENTS 256
 
@@ -41,7 +41,7 @@ struct applyservice {
 	LIST_HEAD(, input) inputs;
 	size_t inputs_count;
 	struct sink *out;     /* stdout: events, and results of stdin's records */
-	struct sink *own_out; /* the same if it is not a half of stdin's link */
+	struct sink *own_out; /* the same where it is not a half of stdin's link; else NULL */
 	struct listen_socket *listening;
 	struct random_numbers random;
 	struct buf domain, host;
@@ -52,7 +52,7 @@ struct applyservice {
 	struct buf also_texts;
 	bool failed, bad, refused, draining, up;
 	bool dropped;	/* events: nobody reads them */
-	bool io_failed; /* standard input or output: said */
+	bool io_failed; /* standard input or output has failed, and that was logged */
 };
 
 /* Output ----------------------------------------------------------------- */
@@ -185,7 +185,7 @@ static void on_client(void *context, int fd)
 	input_new(as, fd);
 }
 
-/* stdout where records do not come from stdin: nothing is read beside it. */
+/* Standard output failed while records come from clients, not from standard input. */
 static void on_out_failed(void *context, int error)
 {
 	struct applyservice *as = context;
@@ -478,7 +478,7 @@ const char *applyservice_check(const struct applyservice_config *c)
 	return lists_check(c);
 }
 
-/* The names as the server has them; one that is none is nobody's. */
+/* Normalise the names as the server does. One that is no localpart names no user and is dropped. */
 static void skip_user_add(struct applyservice *as, const char *name)
 {
 	struct buf text, jid;

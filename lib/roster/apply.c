@@ -123,7 +123,7 @@ static void put_counts(const struct apply *a, const struct apply_job *job, struc
 		counts[CHANGE_UPDATE], counts[CHANGE_REMOVE]);
 }
 
-/* left: NULL, or why the roster was not looked at. */
+/* left: why the roster was left unread, or NULL. */
 static void give_result(struct apply *a, const struct apply_job *job, const char *left)
 {
 	struct buf line;
@@ -190,7 +190,7 @@ static void job_read(struct apply *a, struct apply_job *job, struct turn *turn)
 	job->owed = a->backend.get(a->backend.context, job, turn) == APPLY_LATER;
 }
 
-/* Start what may start. */
+/* Start the jobs that wait for no older one. */
 static void start_jobs(struct apply *a, struct turn *turn)
 {
 	struct apply_job *job = TAILQ_FIRST(&a->jobs);
@@ -206,7 +206,7 @@ static void start_jobs(struct apply *a, struct turn *turn)
 	}
 }
 
-/* Whether nothing is to be done for the user. */
+/* Whether the user is one of skip_users. */
 static bool is_left(const struct apply *a, const struct apply_job *job)
 {
 	struct span all = a->config.skip_users ? buf_span(a->config.skip_users) : SPAN("");
@@ -272,7 +272,7 @@ static void fail(struct apply_job *job, const char *error, const char *message)
 		buf_append_string(&job->message, message);
 }
 
-/* All answers are there: presence, then the result. */
+/* All changes are answered: let the backend send presence, then give the result. */
 static void job_show(struct apply *a, struct apply_job *job, struct turn *turn)
 {
 	job->state = JOB_SHOWING;
@@ -281,7 +281,7 @@ static void job_show(struct apply *a, struct apply_job *job, struct turn *turn)
 	if (!a->backend.show || a->config.dry_run)
 		apply_shown(job, turn);
 	else if (a->backend.show(a->backend.context, job, turn) == APPLY_LATER)
-		job->owed = true; /* otherwise the job may be gone by now */
+		job->owed = true; /* with another answer the job may be freed by now */
 }
 
 void apply_shown(struct apply_job *job, struct turn *turn)
@@ -302,7 +302,7 @@ void apply_owe(struct apply_job *job)
 	job->owed = true;
 }
 
-/* One change is over; error NULL: it has been made. */
+/* A change was answered. error NULL: the server has made it. */
 static void change_over(
 	struct apply_job *job, struct apply_change *change, const char *error, const char *message)
 {
@@ -317,7 +317,7 @@ static void change_over(
 	}
 }
 
-/* Something was not taken: what is to be removed stays. */
+/* The server has refused something: do not make the removals. */
 static void withhold(struct apply_job *job)
 {
 	job->withheld += job->changes_count - job->firm;
@@ -362,7 +362,7 @@ static void add_change(void *context, const struct roster_change *c)
 		(struct apply_change){.kind = c->kind, .old = c->old, .new = c->new};
 }
 
-/* Whether a contact is nobody's business here: the user's own address, and what is kept. */
+/* Whether the contact must not be changed: it is the user's own address, or one to keep. */
 static bool is_kept(const struct apply *a, const struct apply_job *job,
 	const struct roster_item *old, const struct roster_item *new)
 {
@@ -374,8 +374,8 @@ static bool is_kept(const struct apply *a, const struct apply_job *job,
 	       roster_keep_has_group(a->config.keep, new);
 }
 
-/* Drop what is kept, and removals of what the web application could not say rightly; then put the
- * removals behind the rest. */
+/* Drop changes of contacts to keep, and removals of contacts whose entry in the record was
+ * skipped as invalid; then put the removals behind the rest. */
 static void order_changes(const struct apply *a, struct apply_job *job)
 {
 	struct apply_change *removals = xcalloc(job->changes_count + 1, sizeof(*removals));
@@ -412,7 +412,7 @@ static size_t removable(const struct apply *a, const struct apply_job *job)
 	return n;
 }
 
-/* Withhold removals that are too many, or that are not to be believed. */
+/* Withhold removals if they are too many, or if the record may not hold all contacts. */
 static void judge_removals(const struct apply *a, struct apply_job *job)
 {
 	size_t removals = job->changes_count - job->firm, all = removable(a, job);
@@ -531,7 +531,7 @@ int64_t apply_deadline(const struct apply *a)
 	return deadline_ms;
 }
 
-/* What did not fit may fit now. */
+/* Send what did not fit before. */
 static void job_go_on(struct apply *a, struct apply_job *job, struct turn *turn)
 {
 	job->owed = false;

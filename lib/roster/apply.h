@@ -2,10 +2,11 @@
  *
  * A job is one record: the user's roster is read from the server, compared, each
  * difference applied (additions and updates first: removals only when the server has taken all of
- * them), presence seen to, and one result line given. Jobs of one user run one after
+ * them), presence sent where the backend can, and one result line given. Jobs of one user run one
+ * after
  * the other, those of different users side by side. Pure: how a server is talked to is a backend
- * (privilege.h, ejabberd-api.h). A backend is told of jobs and answers with them; it holds no
- * apply.
+ * (privilege.h, ejabberd-api.h). The backend gets jobs, and answers by the functions at the end
+ * with the job as argument; it keeps no pointer to the apply.
  */
 #ifndef OUTBOARD_ROSTER_APPLY_H
 #define OUTBOARD_ROSTER_APPLY_H
@@ -26,15 +27,15 @@ struct apply_change {
 struct apply_job {
 	TAILQ_ENTRY(apply_job) list; /* private */
 	struct apply *apply;
-	void *client;		     /* whoever gave the record; NULL: gone */
+	void *client;		     /* the client that gave the record; NULL: it has gone */
 	struct roster_record record; /* what it should be */
 	struct roster server;	     /* what it was */
 	struct buf jid;		     /* user@host, normalised */
 	struct apply_change *changes;
 	size_t changes_count, sent, answered;
-	size_t firm;	   /* the first of the changes, which are no removals */
+	size_t firm;	   /* how many of the changes, from the first, are no removals */
 	size_t withheld;   /* removals that are not made */
-	bool owed;	   /* what comes next did not fit: apply_tick() goes on */
+	bool owed;	   /* the next step did not fit into the output: apply_tick() does it */
 	const char *error; /* first failure: "forbidden", "rejected", "server-timeout", ... */
 	struct buf message;
 	int64_t deadline_ms; /* for the next answer */
@@ -52,14 +53,15 @@ struct apply_backend {
 	 * sent, *why (static) says why. */
 	enum apply_sent (*change)(void *context, struct apply_job *job, struct apply_change *change,
 		struct turn *turn, const char **why);
-	/* All changes are answered: see to presence; ends in apply_shown(). Called again after
+	/* All changes are answered: send presence; ends in apply_shown(). Called again after
 	 * APPLY_LATER, to go on. NULL: nothing to do. */
 	enum apply_sent (*show)(void *context, struct apply_job *job, struct turn *turn);
 	/* The job is over (also in the middle): forget it. */
 	void (*forget)(void *context, struct apply_job *job);
-	/* Whether a change on the way, of another's roster, still touches the roster of jid: a job
-	 * of that user waits for its apply_changed(). NULL: no change ever does. Else, too, of two
-	 * users whose records disagree on whether they are contacts the newer waits for the older.
+	/* Whether an unanswered change of another user's roster also changes the roster of jid: a
+	 * job of that user waits for its apply_changed(). NULL: a change never does that. Where it
+	 * is not NULL, and the records of two users disagree on whether they are contacts, the
+	 * newer job waits for the older.
 	 */
 	bool (*touches)(void *context, struct span jid);
 	void *context;
@@ -69,12 +71,14 @@ struct apply_backend {
 struct apply_config {
 	struct span host; /* normalised domain of the users */
 	bool dry_run;
-	/* Of one user: a number (-1: no limit), and a part in a hundred of the contacts that the
-	 * record could remove (-1: no limit), which holds for more than APPLY_FEW of them. */
+	/* Removals for one user: a number (-1: no limit), and a percentage of the contacts that
+	 * the record could remove (-1: no limit), which applies if there are more than APPLY_FEW
+	 * of these. */
 	int64_t max_removals, max_removals_percent;
 	const struct roster_keep *keep; /* or NULL */
-	const struct buf *skip_users;	/* names, a NUL behind each: left as they are; or NULL */
-	int64_t timeout_ms;		/* for each answer of the server */
+	const struct buf
+		*skip_users; /* names of users to leave as they are, a NUL behind each; or NULL */
+	int64_t timeout_ms;  /* for each answer of the server */
 	size_t jobs;
 	/* One record line with its newline, for the client of its job. */
 	void (*result)(void *context, void *client, struct span line, bool failed);
@@ -100,7 +104,7 @@ size_t apply_count(const struct apply *a);
 size_t apply_count_of(const struct apply *a, const void *client);
 /* The client has gone: discard its results. */
 void apply_client_gone(struct apply *a, const void *client);
-/* The server is there (again) for the backend, or has gone: then jobs under way start again later.
+/* The backend's connection is up, or lost. Jobs under way start again when it is up again.
  */
 void apply_up(struct apply *a, struct turn *turn);
 void apply_down(struct apply *a);
@@ -108,7 +112,7 @@ void apply_tick(struct apply *a, struct turn *turn);
 int64_t apply_deadline(const struct apply *a);
 /* Contacts that records have left out so far. */
 uint64_t apply_skipped(const struct apply *a);
-/* Give up what is held: error records. */
+/* End all jobs, each with this error. */
 void apply_finish(struct apply *a, const char *error, const char *message);
 
 /* The newest record in hand for user (bare JID), borrowed until the next call; NULL: none. */
@@ -120,7 +124,7 @@ void apply_got(struct apply_job *job, struct roster *server, const char *error, 
 void apply_changed(struct apply_job *job, struct apply_change *change, const char *error,
 	const char *message, struct turn *turn);
 void apply_shown(struct apply_job *job, struct turn *turn);
-/* What the backend has to send does not fit: its show() is called again. */
+/* The backend's output did not fit: call its show() again. */
 void apply_owe(struct apply_job *job);
 /* The backend is still busy with the job: its deadline begins anew. */
 void apply_alive(struct apply_job *job, struct turn *turn);

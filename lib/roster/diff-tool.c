@@ -87,7 +87,7 @@ static void add(struct difftool *t, struct records *r, struct span line, size_t 
 	roster_record_free(&record);
 }
 
-/* The last record of a user is the one that holds. */
+/* Of several records of a user the last one counts. */
 static void keep_last(struct records *r)
 {
 	size_t kept = 0;
@@ -144,7 +144,7 @@ static void on_change(void *context, const struct roster_change *c)
 	struct difftool *t = context;
 	struct buf *out = &t->out;
 
-	/* a contact that was left out is left as it is, not removed */
+	/* a contact that the record skips is not removed */
 	if (c->kind == CHANGE_REMOVE && roster_skips_has(t->skips, c->old->jid))
 		return;
 	t->different = true;
@@ -169,7 +169,7 @@ static void on_change(void *context, const struct roster_change *c)
 	put_out(t, WRITE_BYTES);
 }
 
-/* False if it has no roster. An entry that is not there is an empty one. */
+/* False if the entry holds no roster. A missing entry counts as an empty roster. */
 static bool open_record(struct difftool *t, const struct records *r, const struct entry *e,
 	struct roster_record *record)
 {

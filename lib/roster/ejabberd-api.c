@@ -9,19 +9,19 @@
 
 #define MAX_RESPONSE_BYTES (64 * 1024 * 1024)
 #define PIPELINE 8
-/* Additions and updates of one record that are not the filling of a roster. */
+/* More additions and updates than these fill a new roster; fewer change one. */
 #define FEW 50
 #define NO_LIST "get_roster gave no list"
-/* A question that no version can do, whatever it thinks of empty names: the two arguments exclude
- * each other, and the refusal says which one is known. */
+/* A request that every version refuses, whether or not it takes empty names: the two arguments
+ * exclude each other, and the refusal tells which one it knows. */
 #define FIND_BODY                                                                                  \
 	"{\"localuser\":\"\",\"localhost\":\"\",\"user\":\"\",\"host\":\"\",\"nick\":\"\","        \
 	"\"subs\":\"none\",\"group\":\"\",\"groups\":[]}"
 
 enum step {
-	STEP_FIND,	   /* what does the API look like? */
-	STEP_FIND_VERSION, /* is there a newer one behind the command? */
-	STEP_ACCOUNT,	   /* is there such a user? */
+	STEP_FIND,	   /* ask which form the API has */
+	STEP_FIND_VERSION, /* ask whether the command has a newer version */
+	STEP_ACCOUNT,	   /* ask whether the user exists */
 	STEP_ROSTER,
 	STEP_BEFORE,  /* the contact's roster, before the item is deleted */
 	STEP_DELETE,  /* the user's item */
@@ -38,7 +38,7 @@ enum api_form {
 	FORM_LIST,   /* "groups":["A","B"] */
 };
 
-/* One thing to do, in one or several requests. */
+/* One operation, in one or several requests. */
 struct call {
 	LIST_ENTRY(call) list;
 	struct ejabberd_api *api;
@@ -47,10 +47,10 @@ struct call {
 	struct apply_change *change;
 	CURL *easy;
 	struct buf body, response;
-	bool mends;	       /* the contact's own item may suffer: it is read and restored */
-	bool unasks;	       /* the contact has a request of the user, which goes */
+	bool mends;	       /* the contact's own item may be lost: read and restore it */
+	bool unasks;	       /* the contact has a request of the user, which the change deletes */
 	bool deletes;	       /* the item is deleted before it is added */
-	bool stripped;	       /* the base it was sent to was */
+	bool stripped;	       /* the base that it was sent to had its version stripped */
 	struct roster contact; /* STEP_DELETE..: the contact's roster as it was */
 };
 
@@ -65,7 +65,7 @@ struct ejabberd_api {
 	char *behind; /* what stands behind each command: "", "/v1" */
 	bool has_token;
 	bool stripped; /* the version has been taken off base */
-	bool refused;  /* what is missing has been said */
+	bool refused;  /* the missing access was logged */
 	LIST_HEAD(, call) calls;
 };
 
@@ -123,7 +123,8 @@ static void split_groups(struct roster_item *item, struct span groups)
 	}
 }
 
-/* Change an item's groups as the server will; otherwise they would differ in each run. */
+/* Change an item's groups as the server will change them; otherwise they would differ in each
+ * run. */
 static void item_as_split(struct roster_item *item)
 {
 	struct roster_item split = {.subscription = item->subscription};
@@ -158,7 +159,7 @@ static void add_groups(struct roster_item *item, struct json_object *entry)
 	roster_item_groups_sort(item);
 }
 
-/* Of a sorted roster: entries of one contact become one item that has the groups of all. */
+/* Merge, in a sorted roster, the entries of one contact into one item with the groups of all. */
 static void merge_repeated(struct roster *r)
 {
 	struct roster_item *last = r->items;
@@ -200,7 +201,8 @@ bool ejabberd_api_roster(struct span text, struct roster *out)
 		nick = json_member_text(entry, "nick");
 		subscription = json_member_text(entry, "subscription");
 		buf_reset(&jid);
-		/* one with a resource cannot be said in a record, nor deleted alone */
+		/* a record cannot hold an item with a resource, and the API cannot delete it
+		 * alone */
 		if (!jid_normalise(json_member_text(entry, "jid"), &jid) ||
 			jid_is_full(buf_span(&jid)))
 			continue;
@@ -246,7 +248,7 @@ static void post(struct call *call, const char *command, const char *behind)
 	curlloop_add(e->curl, call->easy);
 }
 
-/* What is the same for all requests. */
+/* Set the options that all requests share. */
 static void handle_init(struct call *call)
 {
 	struct ejabberd_api *e = call->api;
@@ -425,7 +427,7 @@ static struct span contact_of(const struct call *call)
 	return span_of(c->old ? c->old->jid : c->new->jid);
 }
 
-/* What had to go has gone. */
+/* The item was deleted. */
 static void call_add(struct call *call)
 {
 	if (call->change->new)
@@ -434,8 +436,9 @@ static void call_add(struct call *call)
 		call_done(call, NULL, NULL);
 }
 
-/* The user's item has been deleted, and that took the contact's own down, who keeps the user: make
- * it what it was, or what a record in hand wants. now: what it is, NULL: nothing. */
+/* Deleting the user's item has also changed the contact's own item of the user, which is to
+ * stay: make it what it was before, or what the contact's record in hand wants. now: what it is;
+ * NULL: it is gone. */
 static void mend(struct call *call, const struct roster_item *now)
 {
 	struct span contact = contact_of(call);
@@ -514,7 +517,7 @@ static void call_next(struct call *call)
 	switch (call->step) {
 	case STEP_FIND:
 	case STEP_FIND_VERSION:
-		/* one that takes anything */
+		/* an API that takes any argument */
 		found(call, FORM_STRING, "");
 		return;
 	case STEP_ACCOUNT:
@@ -566,7 +569,8 @@ static bool strip_version(struct ejabberd_api *e)
 	return true;
 }
 
-/* An answer to FIND_BODY that is no 200. False: it says nothing of the API. */
+/* Learn the API's form from an answer to FIND_BODY other than 200. False: the answer does not
+ * tell. */
 static bool find_answer(struct call *call, long status)
 {
 	bool list =
@@ -596,7 +600,7 @@ static bool find_answer(struct call *call, long status)
 	return true;
 }
 
-/* What the server answers is put into message; the word for it. */
+/* The error that a refusal stands for; the server's words are put into message. */
 static const char *refusal(struct call *call, long status, struct buf *message)
 {
 	struct span body = buf_span(&call->response);
@@ -611,7 +615,7 @@ static const char *refusal(struct call *call, long status, struct buf *message)
 	return refused ? "forbidden" : "rejected";
 }
 
-/* add_rosteritem and delete_rosteritem say 0 for done. */
+/* add_rosteritem and delete_rosteritem answer 0 for success. */
 static bool done_well(const struct call *call)
 {
 	struct span body = buf_span(&call->response);
@@ -686,12 +690,12 @@ static bool is_local(const struct ejabberd_api *e, struct span contact)
 	return span_equal(domain, e->config.host);
 }
 
-/* A request that the contact has made stands hidden in the user's item: neither get_roster nor
- * clients see it, and adding leaves it there, for the user to be asked at each login. Only deleting
- * the item ends it. So what is added, and what is to grant something, is deleted before; and so is
- * an item with a request of the user's own, of which the contact's server holds the other half.
- * Deleting costs as much as adding, so a roster is filled without it; what is hidden then is
- * missing in the next run, which adds the few. */
+/* A request that the contact has made is hidden in the user's item: neither get_roster nor
+ * clients show it, adding keeps it, and the user is asked at each login. Only deleting the item
+ * ends it. So an item is deleted before it is added or grants something; and so is an item with
+ * a request of the user's own, because the contact's server holds the other half of that.
+ * Deleting costs as much as adding, so a new roster is filled without it; a contact that was
+ * hidden then is missing in the next run, which adds these few. */
 static enum apply_sent on_change(void *context, struct apply_job *job, struct apply_change *change,
 	struct turn *turn, const char **why)
 {
@@ -716,7 +720,7 @@ static enum apply_sent on_change(void *context, struct apply_job *job, struct ap
 	return APPLY_SENT;
 }
 
-/* Requests under way go on: half a change would be worse. */
+/* Requests under way are not cancelled: half a change would be worse. */
 static void on_forget(void *context, struct apply_job *job)
 {
 	struct ejabberd_api *e = context;
@@ -727,8 +731,8 @@ static void on_forget(void *context, struct apply_job *job)
 		call->job = NULL;
 }
 
-/* The contact of a call that mends: a job of theirs would read what is not yet mended, or find
- * undone what it has just made so. */
+/* Whether jid is the contact of a call that restores that contact's item. A job of this contact
+ * would read the item before it is restored, or find its own change undone. */
 static bool on_touches(void *context, struct span jid)
 {
 	const struct ejabberd_api *e = context;

@@ -49,7 +49,7 @@ static uint64_t done(const struct fetchtool *t)
 
 /* Progress --------------------------------------------------------------- */
 
-/* One line that is written over; nothing depends on it. */
+/* Progress is one line that is overwritten; losing it does no harm. */
 static void show(struct fetchtool *t, const char *line)
 {
 	ssize_t ignored = write(STDERR_FILENO, line, strlen(line));
@@ -139,7 +139,8 @@ static void on_stop(void *context, int signal_number)
 	err_info("stopping: %zu rosters in hand", fetch_active(t->fetch));
 }
 
-/* Before the link writes: take the next operands, let the next lines come, or see that all is done.
+/* Called before the link writes: take the next operands, read the next lines, or end when all is
+ * done.
  */
 static void on_turn(void *context)
 {
@@ -185,7 +186,8 @@ static int run(struct fetchtool *t)
 				.held_by = t->sink},
 			&source_ops, t);
 	t->input_ended = t->users != NULL;
-	/* Bounded by the jobs: names are read only while the output drains. */
+	/* The output has no bound of its own: the jobs bound it, since names are read only while
+	 * it drains. */
 	sink_lift_bound(t->sink);
 	loop_signal(t->loop, SIGTERM, on_stop, t);
 	loop_signal(t->loop, SIGINT, on_stop, t);

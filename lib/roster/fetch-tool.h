@@ -1,7 +1,7 @@
 /* roster/fetch-tool.h - roster-fetch: names in, records out
  *
- * A name is read only when a job is free for it and the output drains. SIGTERM and SIGINT: no more
- * names are read, what is in hand is finished; a second one ends it at once.
+ * A name is read only when a job is free for it and the output drains. After SIGTERM or SIGINT no
+ * more names are read, and those in hand are finished; a second signal ends the program at once.
  */
 #ifndef OUTBOARD_ROSTER_FETCH_TOOL_H
 #define OUTBOARD_ROSTER_FETCH_TOOL_H

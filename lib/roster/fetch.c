@@ -19,7 +19,7 @@
 #include "base/url-template.h"
 #include "base/random.h"
 
-/* As mod_http_roster_admin asks. */
+/* The header that mod_http_roster_admin sends. */
 #define ACCEPT "Accept: application/json, text/plain, */*"
 #define HEADER_MAX_BYTES (256 * 1024)
 /* The page that explains an error is read to its end, so that the connection can stay. */
@@ -29,12 +29,12 @@
 /* HTTP dates count seconds: what was changed so shortly before the answer may have been changed
  * again under the same date. */
 #define VALIDATOR_AGE_S 2
-/* Who asks for more patience than this gets his error at once. */
+/* A longer Retry-After than this is not waited for: the record is an error at once. */
 #define RETRY_AFTER_MAX_S 60
 
 enum job_state {
 	JOB_FREE,
-	JOB_RUNNING, /* in libcurl's hands */
+	JOB_RUNNING, /* libcurl works on it */
 	JOB_PAUSING, /* until the next try */
 	JOB_BEHIND,  /* another job for this name is under way */
 };
@@ -47,11 +47,11 @@ struct job {
 	struct buf user, url, body, etag, modified;
 	int64_t date_s, modified_s; /* of the answer's headers; -1: not said */
 	bool no_store, too_large;
-	bool held;    /* by the bound on all answers */
+	bool held;    /* by the bound on the bytes of all answers */
 	bool foreign; /* a redirect led to another origin */
 	size_t header_bytes, discarded_bytes;
 	int64_t hops;
-	struct backoff backoff; /* its times are the tries after the first one */
+	struct backoff backoff; /* its `times` counts the tries after the first one */
 	int64_t give_up_ms;
 	struct fetchcache_entry cached;
 	struct curl_slist *own_headers;
@@ -156,7 +156,7 @@ static void body_drop(struct job *j)
 	buf_reset(&j->body);
 }
 
-/* The one that may go on whatever the others hold, so that one always does. */
+/* The job that may go on whatever the others hold, so that at least one always goes on. */
 static const struct job *oldest_running(const struct fetch *f)
 {
 	const struct job *oldest = NULL;
@@ -175,7 +175,7 @@ static bool may_hold(const struct job *j, size_t more)
 	return f->held_bytes + more <= (size_t)f->config->max_bytes || j == oldest_running(f);
 }
 
-/* Room has come: those that were held go on. */
+/* There is room again: let the jobs that were held go on. */
 static void release_held(struct fetch *f)
 {
 	for (size_t i = 0; i < f->jobs_count; i++) {
@@ -331,7 +331,7 @@ static bool job_retry(struct job *j)
 	if (asked_s > RETRY_AFTER_MAX_S)
 		return false;
 	delay_ms = backoff_next_ms(&j->backoff);
-	/* so that all who failed together do not come back together */
+	/* requests that failed together are not repeated together */
 	random_bytes(&spread, sizeof(spread));
 	delay_ms = delay_ms / 2 + spread % (delay_ms / 2);
 	if (asked_s > 0)
@@ -412,7 +412,7 @@ static void job_redirect(struct job *j, long status)
 		}
 	}
 	j->hops++;
-	copy = xstrdup(to); /* it is the handle's */
+	copy = xstrdup(to); /* the handle owns it */
 	set_url(j, copy);
 	free(copy);
 	job_perform(j);
@@ -482,7 +482,7 @@ static void on_done(void *context, CURL *easy, CURLcode code)
 	curl_easy_getinfo(easy, CURLINFO_SIZE_DOWNLOAD_T, &bytes);
 	f->counts.bytes += (uint64_t)bytes;
 	if (status < 200)
-		status = 0; /* what comes before the answer */
+		status = 0; /* before the answer itself: 1xx, and redirects */
 	if (j->too_large || (code == CURLE_FILESIZE_EXCEEDED && status == 200)) {
 		buf_reset(&f->message);
 		buf_printf(&f->message, "more than %lld bytes", (long long)f->config->max_bytes);

@@ -4,10 +4,11 @@
  * from the call itself; records of one name come in the order of the calls; at most `jobs` names
  * are in hand, each with a response of at most max_bytes. A roster is taken only from
  * status 200 and one whole JSON object, else the record is an error, never a shorter roster.
- * Requests are GET over kept-alive connections, HTTP/2 where TLS offers it, compressed as
- * libcurl can; what comes out of it is bounded. Of all answers in hand at once no more than
- * two of the largest kind are held: those asked for later wait. What may be tried again:
- * connections that could not be made or ended without an answer, 429 and 503. Across a redirect to
+ * Requests are GET over kept-alive connections, HTTP/2 where TLS offers it, compressed where
+ * libcurl knows the method; max_bytes bounds the decompressed answer. All answers in hand together
+ * take no more than two of the largest size: jobs that were asked for later wait. A request is
+ * tried again after a connection that could not be made or ended without an answer, and after 429
+ * and 503. Across a redirect to
  * another origin neither token nor header file nor client certificate go along, and none leads from
  * https to http.
  */
@@ -24,7 +25,8 @@
 
 struct fetch_config {
 	const char *url;  /* url-template.h */
-	const char *host; /* of the users, normalised, or NULL: their own address is then known */
+	const char *host; /* the users' host, normalised, so that their own addresses are known; or
+			     NULL */
 	bool strict;
 	bool allow_removals; /* records say that everything missing may be removed */
 	struct opt_list keep;
@@ -62,9 +64,9 @@ typedef void fetch_record_fn(void *context, struct span line);
 /* NULL after logging: *status is EXIT_CONFIG, ... config is borrowed, its url checked. */
 struct fetch *fetch_new(struct loop *loop, const struct fetch_config *config,
 	fetch_record_fn *record, void *context, int *status);
-/* Names in hand are given up. */
+/* Names in hand get no record. */
 void fetch_free(struct fetch *f);
-/* Whether all jobs are taken. */
+/* Whether all jobs are in use. */
 bool fetch_full(const struct fetch *f);
 /* Names in hand. */
 size_t fetch_active(const struct fetch *f);

@@ -17,7 +17,7 @@
 
 struct fetchcache_entry {
 	struct buf all;		    /* owner of the rest */
-	struct span etag, modified; /* absent if there was none */
+	struct span etag, modified; /* absent if the answer had none */
 	struct span body;
 };
 

@@ -45,7 +45,7 @@ static struct span cut(struct span text, const char *at, struct span *rest)
 	return (struct span){text.p, n};
 }
 
-/* Take a scheme of ours off the front of *text. */
+/* Take "http://" or "https://" off the front of *text. */
 static bool take_scheme(struct span *text)
 {
 	static const struct span schemes[] = {{"http://", 7}, {"https://", 8}};

@@ -1,4 +1,5 @@
-/* roster/http-request.h - what a request's first lines mean: targets, hosts, web pages (RFC 9110,
+/* roster/http-request.h - what the texts in a request's header mean: targets, hosts, origins (RFC
+ * 9110,
  * 9112)
  *
  * Pure: texts in, decisions out.
@@ -10,7 +11,7 @@
 #include "base/span.h"
 
 enum http_resource {
-	HTTP_NOTHING,  /* there is none at this target */
+	HTTP_NOTHING,  /* no resource has this target */
 	HTTP_ALL,      /* /roster_admin/refresh */
 	HTTP_ONE,      /* /roster_admin/refresh/USER */
 	HTTP_HEALTH,   /* /health */
@@ -24,8 +25,7 @@ enum http_resource http_target(struct span target, struct buf *authority, struct
 
 /* The name in "name", "name:port", "[::1]:port", without brackets, or absent if it is malformed. */
 struct span http_host_name(struct span authority);
-/* Whether the name is one under which only this machine is meant: localhost, *.localhost, a
- * loopback address. */
+/* Whether the name always means this machine: localhost, *.localhost, a loopback address. */
 bool http_host_is_loopback(struct span name);
 /* Whether scheme://host[:port] is an origin as browsers write it. */
 bool http_origin_valid(struct span origin);

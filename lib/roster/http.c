@@ -19,11 +19,13 @@
 #include "roster/refresh.h"
 #include "roster/roster.h"
 
-/* What a connection that does nothing has before it makes room for another one. */
+/* How long an idle connection, and one whose request is not whole, is safe from being closed to
+ * make room for another one. */
 #define IDLE_MS 200
 #define PARTIAL_MS 3000
 #define ROOM_MS 100
-/* Connections that have been told to end may still be there when others are taken. */
+/* Connections that were shut down to make room exist for a while beside those that took their
+ * place. */
 #define ENDING_MAX 256
 #define FLUSH_ROUNDS 8
 /* libmicrohttpd keeps a request's header in one piece of memory, with what it knows of each line,
@@ -37,10 +39,10 @@ struct connection {
 	int fd;
 	bool forbidden; /* reached from beyond loopback while there is no token */
 	bool asleep;
-	bool some;	  /* a request's line has come */
+	bool some;	  /* a request's first line has come */
 	bool served;	  /* a request was whole */
 	bool ending;	  /* makes room for another one */
-	int64_t since_ms; /* what it does now began then */
+	int64_t since_ms; /* when its current state (idle, request, answer) began */
 	struct loop_timer limit;
 };
 
@@ -83,8 +85,8 @@ struct http {
 	struct loop_timer run;
 	LIST_HEAD(, connection) connections;
 	size_t connections_count, requests_count;
-	size_t coming;	     /* handed to libmicrohttpd, which has not told of them yet */
-	size_t ending_count; /* connections that have been told to end */
+	size_t coming;	     /* handed to libmicrohttpd, which has not called on_connection() yet */
+	size_t ending_count; /* connections that were shut down to make room */
 	size_t bodies_bytes;
 	struct loop_timer room;
 	struct http_guard *guard;
@@ -106,8 +108,8 @@ static void schedule(struct http *h)
 		loop_timer_clear(h->loop, &h->run);
 }
 
-/* libmicrohttpd 1.0 begins with connections in here, not when it is given them, and says nothing of
- * one that it then has no memory for. */
+/* libmicrohttpd 1.0 starts connections in MHD_run(), not when it is given them. It does not
+ * report a connection that it then has no memory for. */
 static void mhd_run(struct http *h)
 {
 	MHD_run(h->daemon);
@@ -131,7 +133,7 @@ static void run(struct http *h)
 		if (h->ops.room)
 			h->ops.room(h->context);
 	} else {
-		/* one of those that are there may have had its time by then */
+		/* by then a connection may have been idle for long enough */
 		loop_timer_set(h->loop, &h->room, loop_now_ms(h->loop) + ROOM_MS);
 	}
 }
@@ -155,7 +157,7 @@ static void on_run(void *context, int64_t now_ms)
 	run(context);
 }
 
-/* Not from within libmicrohttpd's callbacks, but soon. */
+/* Run soon: libmicrohttpd's callbacks must not call run() themselves. */
 static void run_soon(struct http *h)
 {
 	loop_timer_set(h->loop, &h->run, loop_now_ms(h->loop));
@@ -301,7 +303,7 @@ bool http_accept(struct http *h, int fd)
 	bool taken;
 
 	if (getpeername(fd, (struct sockaddr *)&peer, &n) < 0) {
-		/* it has gone already */
+		/* the peer has gone already */
 		close(fd);
 		return true;
 	}
@@ -355,7 +357,7 @@ static void add_origin(struct connection *c, struct MHD_Response *response, bool
 	}
 }
 
-/* With one more header, or NULL. */
+/* name and value: one more header, or NULL. */
 static enum MHD_Result send_answer(struct http_request *r, unsigned status, struct span body,
 	const char *type, const char *name, const char *value)
 {
@@ -448,8 +450,8 @@ static bool header_sound(struct http_request *r, const char *version, enum MHD_R
 	return fault == HTTP_SOUND;
 }
 
-/* Preflight of a page that is allowed, and the state of the service: for both no token is asked.
- * False: answered. */
+/* Answer what needs no token: the preflight request of an allowed web page, and the state of the
+ * service. False: it was answered. */
 static bool header_simple(struct http_request *r, const char *method, enum MHD_Result *result)
 {
 	struct connection *c = r->connection;
@@ -654,10 +656,10 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *mhd, con
 	}
 	if (r->whole)
 		return on_whole(r, mhd, method, version);
-	/* libmicrohttpd calls again, and by then waits for nothing more on this connection. If it
-	 * were put to sleep in the turn in which it was read, the first thing after waking would be
-	 * to read on, and a client that has shut down its side after the request would be taken for
-	 * gone, without its answer. */
+	/* Wait for libmicrohttpd's next call, when it expects nothing more on this connection.
+	 * If the connection were suspended in the turn in which it was read, libmicrohttpd would
+	 * read first when it is resumed; it would take a client that has shut down its side
+	 * after the request for gone, and not send the answer. */
 	r->whole = true;
 	return MHD_YES;
 }

@@ -5,16 +5,15 @@
  *   GET, HEAD /health                  200 while ops.healthy, else 503; no token
  *   OPTIONS                            of web pages that allow_origins has (preflight)
  *
- * Web pages: a browser reaches loopback for every page, under every name that leads there. So
- * without a token nothing that could come from one is taken, and the Host must be one of our own.
- * With a token, pages of allow_origins may read the answers.
+ * http-guard.h says which requests are let in. With a token, web pages of allow_origins may read
+ * the answers.
  *
  * Invariants: each request that was received whole gets exactly one JSON answer. What is wrong with
  * it is answered here (400, 401, 403, 404, 405, 413, 415, 431); for the rest http_ops.refresh is
  * called and the connection sleeps until http_answer() or http_busy(). A request that is not whole
  * after receive_ms, or whose body goes on beyond twice the limit, is closed, counted and logged.
  * Answers that are not read within receive_ms are dropped. All connections are ours to accept
- * (http_accept()), so it does not matter who listened.
+ * (http_accept()), so it does not matter which process listened.
  *
  * libmicrohttpd runs without thread: its epoll descriptor is in our poll, its timeout is a timer.
  */
@@ -30,7 +29,7 @@
 #define HTTP_MAX_HEADER_BYTES (16 * 1024)
 #define HTTP_MAX_CONNECTIONS 256
 #define HTTP_RECEIVE_MS 10000
-/* All bodies together: more is answered with 503. */
+/* All bodies together; a request beyond it is answered with 503. */
 #define HTTP_BODIES_BYTES ((size_t)32 * 1024 * 1024)
 
 struct http;
@@ -40,7 +39,7 @@ struct http_config {
 	size_t max_body_bytes, max_header_bytes, max_connections;
 	int64_t receive_ms;
 	const char *cert, *key;	  /* PEM texts, or NULL: borrowed */
-	const struct buf *tokens; /* one a line; empty: none is asked for. Borrowed, may change */
+	const struct buf *tokens; /* one a line; empty: requests need none. Borrowed, may change */
 	size_t max_values;	  /* of a body's JSON */
 	const char *host;	  /* NAME@host is NAME; normalised, or NULL: any name is one */
 	const struct opt_list *allow_origins, *allow_hosts;
@@ -50,7 +49,7 @@ struct http_ops {
 	/* Valid names, each once; valid during the call. Answer now or later, once. */
 	void (*refresh)(void *context, struct http_request *request, const struct span *names,
 		size_t count);
-	/* there is room for another connection again */
+	/* There is room for another connection again. */
 	void (*room)(void *context);
 	/* A connection that was taken could not be served after all; it is closed. */
 	void (*lost)(void *context);

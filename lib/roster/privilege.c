@@ -14,39 +14,40 @@
 
 #define NS_VERSION "jabber:iq:version"
 #define LOGIN_QUIET_MS 10000
-/* For the server to say which one it is, before the lines to add to its configuration are told. */
+/* How long we wait for the server's name and version before we log the lines to add to its
+ * configuration. */
 #define VERSION_MS 2000
 
 enum query_kind {
 	QUERY_ROSTER,
 	QUERY_CHANGE,
-	QUERY_PEER,   /* the roster of a changed contact */
-	QUERY_BEHIND, /* the user's roster once more: the server has seen what was sent before */
+	QUERY_PEER,   /* reads the roster of a changed contact */
+	QUERY_BEHIND, /* reads the user's roster again: a barrier behind what was sent */
 	QUERY_VERSION,
 };
 
-/* An iq of ours that waits for its answer: key = its id. */
+/* Record of an iq of ours that waits for its answer; the key is its id. */
 struct query {
 	enum query_kind kind;
 	struct apply_job *job;	     /* NULL: QUERY_VERSION */
 	struct apply_change *change; /* QUERY_CHANGE, QUERY_PEER */
-	char *to;		     /* whom it was sent to, and whose answer it is */
+	char *to; /* the address it was sent to, from which the answer must come */
 };
 
-/* How far presence has been seen to for a job. */
+/* How far the presence of a job has been sent. */
 struct show {
-	size_t next;  /* the change to look at next */
-	size_t peers; /* rosters of contacts that are being read */
+	size_t next;  /* index of the next change */
+	size_t peers; /* number of contacts' rosters that are being read */
 	bool sent;    /* presence has been sent */
 };
 
-/* One that is online: key = its full JID. */
+/* Record of a session that is online; the key is its full JID. */
 struct session {
 	LIST_ENTRY(session) list;
 	struct user *user;
 };
 
-/* Key = the bare JID. */
+/* The key is the bare JID. */
 struct user {
 	LIST_HEAD(, session) sessions;
 };
@@ -57,14 +58,14 @@ struct privilege {
 	struct privilege_config config;
 	struct table *queries;
 	struct table *online, *users; /* sessions of the host's users, and these */
-	struct table *quiet;	      /* users whose login has just been told */
+	struct table *quiet;	      /* users whose login was reported a moment ago */
 	struct grants *grants;
 	bool granted;
-	bool proven;		  /* what was set has been read back */
-	int64_t advertisement_ms; /* by when it must have come */
-	int64_t version_ms;	  /* by when the server must have said which one it is */
-	unsigned missing;	  /* enum grant: told then */
-	bool crowded;		  /* more are online than are remembered: said once */
+	bool proven;		  /* a roster that we set was read back and is right */
+	int64_t advertisement_ms; /* until when the grant is waited for */
+	int64_t version_ms;	  /* until when the server's version is waited for */
+	unsigned missing;	  /* enum grant, logged then */
+	bool crowded;		  /* more are online than we remember; logged once */
 	uint64_t serial;
 	uint64_t run;
 };
@@ -162,7 +163,7 @@ static void say_ejabberd(const struct privilege *p, bool roster, bool presence)
 			SPAN_ARG(domain));
 }
 
-/* The lines to add, for the server that is there; for both if it has not said which one it is. */
+/* Log the lines to add to the configuration of this server; of both servers if it is not known. */
 static void say_missing(const struct privilege *p, enum server_kind server)
 {
 	bool roster = p->missing & (GRANT_ROSTER_GET | GRANT_ROSTER_SET);
@@ -198,8 +199,8 @@ static void id_make(struct privilege *p, char id[48])
 	snprintf(id, 48, "%016" PRIx64 "-%" PRIu64, p->run, ++p->serial);
 }
 
-/* Send what has been written as a query of this kind; NULL: the server is not there, or too much is
- * open. The caller writes the stanza with this id and calls query_end(). */
+/* Begin a query of this kind: the caller writes the stanza with its id and calls query_end().
+ * NULL: there is no link, or too many queries are open. */
 static struct query *query_new(struct privilege *p, enum query_kind kind, struct apply_job *job,
 	struct span to, char id[48], struct turn *turn)
 {
@@ -298,8 +299,9 @@ static enum apply_sent on_change(void *context, struct apply_job *job, struct ap
 
 	if (!turn->writer)
 		return APPLY_LATER;
-	/* A request that is open survives a set that does not grant it, but not the item's end.
-	 * Nobody waits for the answer: the set behind it has its own. */
+	/* An open request survives a roster set that does not grant it, but not the removal of
+	 * the item. The answer to the removal is not waited for: the set that follows has its
+	 * own. */
 	if (change->new && change->old && change->old->asking && !sees(change->new)) {
 		id_make(p, id);
 		roster_begin(p, "set", to, id, turn->writer);
@@ -323,7 +325,7 @@ static enum apply_sent on_change(void *context, struct apply_job *job, struct ap
 
 /* Presence --------------------------------------------------------------- */
 
-/* False: it does not fit now. */
+/* False: the output is full. */
 static bool send_presence(
 	struct show *show, const char *type, struct span from, struct span to, struct turn *turn)
 {
@@ -333,7 +335,7 @@ static bool send_presence(
 	return writer_end(turn->writer) != WRITER_FULL;
 }
 
-/* Each online resource of `from` is gone for `to`. */
+/* Tell `to` that each online resource of `from` is unavailable. */
 static bool send_unavailable(
 	struct privilege *p, struct show *show, struct span from, struct span to, struct turn *turn)
 {
@@ -348,7 +350,7 @@ static bool send_unavailable(
 	return true;
 }
 
-/* Put an item into a roster once more, as it was. */
+/* Set an item of a roster again, unchanged. */
 static bool set_again(
 	struct privilege *p, struct span to, const struct roster_item *item, struct turn *turn)
 {
@@ -370,8 +372,8 @@ static bool is_local(const struct privilege *p, struct span contact)
 	return span_equal(jid_domain(contact), p->config.host);
 }
 
-/* Whether the contact's own roster has to be looked at: for a probe, which is answered by it, and
- * for requests between the two, which only the server of the one who was asked knows. */
+/* Whether the contact's own roster has to be read. It decides whether a probe may be sent; and a
+ * request between the two users is known only to the server of the user that was asked. */
 static bool needs_peer(const struct apply_change *c)
 {
 	return (sees(c->new) && !sees(c->old)) || (c->old && c->old->asking) ||
@@ -387,7 +389,7 @@ static bool show_change(
 
 	if (!c->done)
 		return true;
-	/* answered by the user's own roster, which has just been set */
+	/* the user's own roster, which was just set, allows it */
 	if (sends(c->new) && !sends(c->old))
 		ok = send_presence(show, "probe", contact, user, turn);
 	if (ok && sends(c->old) && !sends(c->new))
@@ -401,7 +403,8 @@ static bool show_change(
 	return ok;
 }
 
-/* Whether something was set whose subscription tells that the server takes it. */
+/* Whether a change was made by whose subscription we can see that the server stores
+ * subscriptions. */
 static bool proves(const struct apply_job *job)
 {
 	for (size_t i = 0; i < job->changes_count; i++)
@@ -411,9 +414,9 @@ static bool proves(const struct apply_job *job)
 	return false;
 }
 
-/* The presence that the changes bring and take, in both directions, and requests that they answer.
- * After the last one: a server that does not let us send presence ends the stream, so the job is
- * done when an answer has come behind it all. */
+/* Send the presence that follows from the changes, in both directions, and take back requests
+ * that they have answered. A server that does not let us send presence ends the stream, so the
+ * job is done only when the answer to a last query has come. */
 static enum apply_sent show_on(struct privilege *p, struct apply_job *job, struct turn *turn)
 {
 	struct show *show = job->backend;
@@ -504,7 +507,7 @@ static bool item_of_node(
 	return ok;
 }
 
-/* False if there is none. */
+/* False if the stanza holds no roster. */
 static bool read_roster(const struct stanza *s, struct roster *out)
 {
 	const struct xml_node *query = xml_child(s->root, NS_ROSTER, "query");
@@ -521,7 +524,8 @@ static bool read_roster(const struct stanza *s, struct roster *out)
 	return query != NULL;
 }
 
-/* "forbidden" or "rejected"; the condition is put into message. NULL for a result. */
+/* The error of an answer: "forbidden" or "rejected", with the condition in message. NULL for a
+ * result. */
 static const char *error_of(const struct stanza *s, struct buf *message)
 {
 	struct span condition = stanza_error_condition(s);
@@ -539,9 +543,9 @@ static const char *error_of(const struct stanza *s, struct buf *message)
 	return span_is(condition, "forbidden") ? "forbidden" : "rejected";
 }
 
-/* What the roster of a contact says: requests that are answered by the change go (an "unsubscribe"
- * takes them back), and if it has the user with from or both, a probe makes the user see the
- * contact. False: it did not fit, and is to be done again from the question on. */
+/* Use the roster of a contact: take back requests that the change has answered (with
+ * "unsubscribe"), and if the roster has the user with from or both, send a probe that makes the
+ * user see the contact. False: the output is full; the roster must be read again. */
 static bool show_peer(struct privilege *p, struct apply_job *job, const struct apply_change *c,
 	const struct roster *peer, struct turn *turn)
 {
@@ -552,7 +556,7 @@ static bool show_peer(struct privilege *p, struct apply_job *job, const struct a
 
 	if (c->old && c->old->asking) {
 		ok = send_presence(show, "unsubscribe", user, contact, turn);
-		/* which would have ended what they grant, too */
+		/* unsubscribe has also ended what the items grant: set them again */
 		if (ok && sends(theirs))
 			ok = set_again(p, contact, theirs, turn);
 	}
@@ -691,7 +695,7 @@ static void on_answer(struct privilege *p, const struct stanza *s, struct turn *
 
 /* What the server grants ------------------------------------------------- */
 
-/* Before the lines to add are told: which server is it? */
+/* Ask which server it is before the lines to add to its configuration are logged. */
 static void ask_version(struct privilege *p, unsigned missing, struct turn *turn)
 {
 	struct query *q;

@@ -6,8 +6,8 @@
  *
  * Presence (on_behalf): the server must let the component send from its users'
  * addresses. A probe from X to Y is only sent when Y's roster has X with from or both: with any
- * other it would undo a pending request (Prosody). Requests that a change has answered are taken
- * back: only the server of the one who was asked knows them, so that the rosters of changed
+ * other subscription Prosody would undo a pending request. Requests that a change has answered are
+ * taken back. Only the server of the user that was asked knows a request, so the rosters of changed
  * contacts on the same host are read.
  */
 #ifndef OUTBOARD_ROSTER_PRIVILEGE_H
@@ -21,24 +21,25 @@ enum privilege_logins { LOGINS_NONE, LOGINS_NEW, LOGINS_ALL };
 
 /* How long after the handshake the server may take to announce what it grants. */
 #define PRIVILEGE_ADVERTISEMENT_MS 5000
-/* Requests of one job on the way at once: the server works them off one by one anyway. */
+/* Open requests of one job; the server handles them one after the other anyway. */
 #define PRIVILEGE_PIPELINE 64
-/* Requests that a job can have open: one more behind them, and one that asks who the server is. */
+/* Requests that a job can have open: the pipeline, one behind it, and one that asks for the
+ * server's version. */
 #define PRIVILEGE_OPEN (PRIVILEGE_PIPELINE + 2)
 
 struct privilege_config {
 	struct span domain, host; /* the component's; the users' */
-	bool rosters;		  /* rosters are set this way (else only presence is watched) */
+	bool rosters;		  /* rosters are set this way; else only presence is watched */
 	bool on_behalf;		  /* send presence from users' addresses */
-	bool read_only;		  /* --dry-run: reading suffices */
+	bool read_only;		  /* --dry-run: the grant to read rosters is enough */
 	enum privilege_logins logins;
 	size_t max_pending, max_online;
 	/* A user has come online. */
 	void (*login)(void *context, struct span user);
 	/* All that is needed is granted. */
 	void (*ready)(void *context, struct turn *turn);
-	/* Nothing will come of it: the server does not grant what is needed. What to configure has
-	 * been logged; the owner ends with EXIT_CONFIG. */
+	/* The server does not grant what is needed, and what to configure was logged: the owner
+	 * ends with EXIT_CONFIG. */
 	void (*refused)(void *context);
 	void *context;
 	struct random_source random;

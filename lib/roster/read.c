@@ -28,14 +28,15 @@ static bool text_valid(struct span s)
 	return utf8_xml_valid(s);
 }
 
-/* A contact while it is read: its texts are places in `words`, a NUL behind each. */
+/* A contact while it is read. Its texts are offsets into `words`, with a NUL behind each. */
 struct draft {
 	struct buf key, jid, words;
 	size_t name;	/* 0: none */
 	size_t *groups; /* places */
 	size_t groups_count, groups_size;
 	enum roster_subscription subscription;
-	size_t members, others; /* of its object; those that are none of the three */
+	size_t members,
+		others; /* members of its object; those that are none of the three known ones */
 	bool object;
 	const char *why; /* NULL, or what is wrong with it */
 };
@@ -69,8 +70,8 @@ static void draft_begin(struct draft *d, struct span key)
 	d->why = NULL;
 }
 
-/* Length of what may not stand in a stanza or on a screen at the front of s: a control character
- * (C0, DEL, C1), U+FFFE, U+FFFF; 0 if there is none. s is UTF-8. */
+/* Length of the character at the front of s if it may not stand in a stanza or on a screen (C0,
+ * DEL, C1, U+FFFE, U+FFFF); else 0. s is UTF-8. */
 static size_t unprintable(struct span s)
 {
 	unsigned char c = (unsigned char)*s.p;
@@ -82,8 +83,8 @@ static size_t unprintable(struct span s)
 	return c == 0xef && (unsigned char)s.p[1] == 0xbf && (unsigned char)s.p[2] >= 0xbe ? 3 : 0;
 }
 
-/* Append a text as it can be shown, with a NUL; its place. One with characters that cannot: they
- * become a space, runs of white space one, and the ends are trimmed. */
+/* Append a text and a NUL; return its offset. In a text with characters that cannot be shown,
+ * these become a space, runs of white space become one space, and the ends are trimmed. */
 static size_t word_add(struct buf *words, struct span text)
 {
 	size_t place = buf_length(words);
@@ -173,7 +174,7 @@ static struct roster_item pack_item(const struct draft *d)
 	return item;
 }
 
-/* {"A":true}, or a list of PHP's that has holes: {"0":"A","2":"B"} */
+/* {"A":true}, or how PHP writes a list with holes: {"0":"A","2":"B"} */
 static const char *read_group_members(struct json_reader *r, struct draft *d)
 {
 	const char *why = NULL;
@@ -333,8 +334,8 @@ static void skip(struct roster_skips *skips, struct span contact, struct span wh
 	skips->foreign += foreign;
 }
 
-/* When all are in the list: make what roster_skips_has() looks at. True if one of them is another
- * way to write a contact of r, which is not left out; r may be NULL. */
+/* The list is complete: make the index for roster_skips_has(). True if one of the skipped keys
+ * is another spelling of a contact in r; r may be NULL. */
 static bool skips_index(struct roster_skips *skips, const struct roster *r)
 {
 	struct buf jid;
@@ -383,7 +384,7 @@ static void take_item(struct reading *g, const char *key_end)
 	roster_add_take(g->out, &item);
 }
 
-/* One member of the roster's object, behind its name. False: the roster is invalid by it. */
+/* Read the value of one member of the roster's object. False: it makes the roster invalid. */
 static bool read_member(struct reading *g, struct buf *message)
 {
 	const struct roster_rules *rules = g->rules;
@@ -430,7 +431,7 @@ static bool same_key(const char *a, const char *b)
 	return *a == '"' && *b == '"';
 }
 
-/* Sort, and of keys that are there twice keep the last one. False: two keys are one address. */
+/* Sort, and keep the last of equal keys. False: two different keys are one address. */
 static bool settle(struct reading *g)
 {
 	struct roster *r = g->out;
@@ -466,7 +467,7 @@ static enum roster_status read_object(struct reading *g, struct buf *message)
 		if (!read_member(g, message))
 			return ROSTER_INVALID;
 		if (g->reader->status != JSON_OK)
-			return ROSTER_OK; /* the reader will say */
+			return ROSTER_OK; /* the reader reports it */
 		if (g->out->count + g->skips->count > g->rules->max_contacts) {
 			buf_printf(message, "more than %zu contacts", g->rules->max_contacts);
 			return ROSTER_TOO_LARGE;
@@ -484,7 +485,8 @@ static enum roster_status read_object(struct reading *g, struct buf *message)
 	return ROSTER_OK;
 }
 
-/* A roster whose first token is `token`. Of what is no JSON the reader tells, not this. */
+/* Read a roster whose first token is `token`. What is not JSON is reported by the reader, not
+ * here. */
 static enum roster_status read_roster(struct json_reader *reader, enum json_token token,
 	const struct roster_rules *rules, struct roster *out, struct roster_skips *skips,
 	struct buf *message)
@@ -506,7 +508,7 @@ static enum roster_status read_roster(struct json_reader *reader, enum json_toke
 	return status;
 }
 
-/* What the reader says at the end of the text. */
+/* The reader's verdict at the end of the text. */
 static enum roster_status text_status(struct json_reader *r, struct buf *message)
 {
 	while (json_reader_next(r) < JSON_READ_END)
@@ -559,7 +561,7 @@ static void take_text(struct json_reader *r, enum json_token token, char **text)
 	*text = xstrndup(r->text.p, r->text.n);
 }
 
-/* The contacts an earlier program left out: they stay left out. */
+/* Contacts that an earlier program skipped stay skipped. */
 static const char *read_skipped(
 	struct json_reader *r, enum json_token token, struct roster_skips *skips)
 {
@@ -588,7 +590,7 @@ static const char *read_skipped(
 	return token == JSON_READ_ARRAY_END ? NULL : "'skipped' holds what is no contact";
 }
 
-/* A key that is no bare JID with '@' may have been anything. */
+/* Count as foreign the skipped keys that may not be contacts: all but bare JIDs with '@'. */
 static void skips_judge(struct roster_skips *skips, const struct roster_keep *keep)
 {
 	struct buf jid;
@@ -686,7 +688,7 @@ static const char *judge_record(struct roster_record *out, const struct record_t
 		return "unknown 'status'";
 	if (out->status == RECORD_ERROR)
 		return out->error ? NULL : "an error without 'error'";
-	/* of an error it is the line that asked, whatever that was */
+	/* in an error record `user` is the input line, which may be anything */
 	if (!roster_user_valid(span_of(out->user)))
 		return "no valid 'user'";
 	return texts->roster ? NULL : "no 'roster'";
@@ -705,7 +707,7 @@ static const char *read_record(struct json_reader *r, const struct roster_rules 
 	} else {
 		while (!why && json_reader_next(r) == JSON_READ_NAME)
 			why = read_record_member(r, rules, out, texts);
-		/* whose it is may stand behind what is wrong */
+		/* the 'user' may come after the member that is wrong */
 		while ((next = json_reader_next(r)) < JSON_READ_END)
 			if (next == JSON_READ_NAME && json_reader_level(r) == 1 &&
 				(span_is(r->text, "user") || span_is(r->text, "event")))

@@ -24,7 +24,7 @@
 #include "base/io.h"
 
 #define DEFAULT_LISTEN "127.0.0.1:5280"
-/* How many names may wait in the pipe to the worker; the others wait here. */
+/* How many names may wait in the pipe to the worker; further ones wait here. */
 #define WORKER_QUEUE_BYTES (64 * 1024)
 #define WORKER_END_MS 5000
 #define LAST_WORDS_MS 5000
@@ -42,7 +42,7 @@ struct refreshservice {
 	struct refresh *refresh;
 	struct spool *spool;
 	struct handler *worker;
-	struct sink *out; /* stdout, without worker */
+	struct sink *out; /* standard output, where there is no worker; else NULL */
 	struct buf token, cert, key, host;
 	bool held, draining, worker_lives;
 	struct err_limit failed_said;
@@ -65,7 +65,7 @@ static bool on_give(void *context, struct span name)
 	return true;
 }
 
-/* {"john":"http-503"}, and how many of them are tried again. */
+/* Append the failed users, as {"john":"http-503"}, and the number of those that are tried again. */
 static void put_failures(
 	const struct refreshservice *rs, const struct refresh_result *result, struct buf *out)
 {
@@ -276,7 +276,7 @@ static void out_start(struct refreshservice *rs)
 		rs->loop, STDOUT_FILENO, &(struct sink_config){.kind = WRITER_PIPE}, &ops, rs);
 }
 
-/* Each turn's end, after stdout was written. */
+/* Called at the end of each turn, after standard output was written. */
 static void on_turn(void *context)
 {
 	struct refreshservice *rs = context;
@@ -334,7 +334,8 @@ static bool same_file(int a, int b)
 	       x.st_ino == y.st_ino;
 }
 
-/* inetd's connection is our stdin, stdout and stderr: nothing but HTTP may get there. */
+/* inetd's connection is our standard input, output and error: nothing but HTTP may be written to
+ * it. */
 static int connection_take(struct refreshservice *rs, int fd)
 {
 	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -360,7 +361,7 @@ static int connection_take(struct refreshservice *rs, int fd)
 static int inherit(struct refreshservice *rs, int fd)
 {
 	if (listen_is_listening(fd)) {
-		/* the handler's child gets another stdin: ours must not stay this socket */
+		/* a child must not inherit this socket as standard input */
 		int own = fd < LISTEN_FIRST_FD ? fcntl(fd, F_DUPFD_CLOEXEC, LISTEN_FIRST_FD) : fd;
 
 		if (own < 0) {
@@ -442,7 +443,7 @@ static void address_say(int fd)
 
 /* Service ------------------------------------------------------------------------- */
 
-/* Started for this connection alone, it has nothing left to do. */
+/* The program was started by inetd for one connection, which has ended. */
 static void on_lost(void *context)
 {
 	struct refreshservice *rs = context;
@@ -517,7 +518,7 @@ static void on_detach(void *context)
 	for (size_t i = 0; i < rs->sockets_count; i++)
 		listen_stop(rs->sockets[i]);
 	if (rs->http) {
-		http_drain(rs->http); /* requests read from now on would get no answer */
+		http_drain(rs->http); /* a request read from now on would get no answer */
 		refresh_finish(rs->refresh);
 		http_flush(rs->http);
 	}
@@ -557,7 +558,7 @@ static size_t on_open_requests(const void *self)
 {
 	const struct refreshservice *rs = self;
 
-	/* those that refresh.h holds are among them */
+	/* the requests that the refresh module holds are among them */
 	return rs->http ? http_requests(rs->http) : 0;
 }
 
@@ -667,7 +668,7 @@ const char *refreshservice_check(const struct refreshservice_config *config)
 	return NULL;
 }
 
-/* Open and read all that is needed. An exit status. */
+/* Open and read all that the service needs. Returns an exit status. */
 static int prepare(struct refreshservice *rs)
 {
 	struct refreshservice_config *config = rs->config;

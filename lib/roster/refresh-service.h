@@ -16,7 +16,7 @@ struct refreshservice_config {
 	const char *cert, *key; /* files */
 	struct secret token;
 	const char *spool;
-	const char *host; /* of the users: NAME@host is NAME; or NULL */
+	const char *host; /* the users' host, so that NAME@host is NAME; or NULL */
 	struct opt_list allow_origins, allow_hosts;
 	int64_t give_up_ms, max_values;
 	char **worker; /* NULL: names are printed */

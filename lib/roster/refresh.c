@@ -15,14 +15,14 @@
 /* An object of objects of arrays is as deep as a record goes. */
 #define LINE_MAX_DEPTH 16
 #define BODY_DEPTH 4
-/* How many requests may wait for each of the users that there is room for, on average. */
+/* How many requests may wait for one user on average. */
 #define WAITS_PER_USER 4
 /* The error of users that two workers have died with. */
 #define WORKER_DIED "worker-died"
 
 struct request;
 
-/* One request waits for one user. */
+/* A request that waits for a user. */
 struct wait {
 	LIST_ENTRY(wait) list;
 	struct request *request;
@@ -43,9 +43,9 @@ struct request {
 
 enum user_state {
 	USER_QUEUED,  /* asked for */
-	USER_WAITING, /* has failed, and is to be tried again, behind all that are asked for */
+	USER_WAITING, /* has failed, and is tried again after all users that were asked for */
 	USER_BUSY,    /* at the worker */
-	USER_RESTING, /* has failed, until its time */
+	USER_RESTING, /* has failed, and rests until it is tried again */
 };
 
 struct user {
@@ -53,10 +53,10 @@ struct user {
 	TAILQ_ENTRY(user) list;
 	enum user_state state;
 	bool again;   /* asked for while busy */
-	bool retried; /* one worker has died with it */
+	bool retried; /* a worker has died while it had this user */
 	struct backoff backoff;
-	int64_t begun_ms, due_ms; /* of what fails: since when; when it is tried again */
-	struct waits now, later;  /* for this run, and for the next */
+	int64_t begun_ms, due_ms; /* after failures: when they began; when it is tried again */
+	struct waits now, later;  /* waits for this run, and for the next */
 };
 TAILQ_HEAD(users, user);
 
@@ -231,7 +231,7 @@ static void waits_done(struct refresh *r, struct waits *list, const char *error,
 		struct wait *w = LIST_FIRST(list);
 		struct request *q = w->request;
 
-		/* a wait has a user until it is done */
+		/* a wait keeps its user until it is done */
 		if (error) /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 			failure_add(q, w->user->name, error);
 		else
@@ -249,7 +249,7 @@ static struct user *user_get(struct refresh *r, struct span name)
 
 	if (found) {
 		u = *found;
-		/* what is asked for anew is new */
+		/* a user that is asked for again starts anew */
 		if (u->state == USER_RESTING || u->state == USER_WAITING)
 			user_move(r, u, USER_QUEUED);
 		return u;
@@ -339,7 +339,7 @@ void refresh_pump(struct refresh *r)
 		give_from(r, USER_WAITING);
 }
 
-/* Whether a failure of this kind passes by itself. */
+/* Whether a failure of this kind may be over when it is tried again. */
 bool refresh_passes(const char *error)
 {
 	static const char *const passing[] = {"timeout", "connect", "tls", "truncated",
@@ -351,7 +351,7 @@ bool refresh_passes(const char *error)
 	return strncmp(error, "http-5", 6) == 0;
 }
 
-/* A failure is tried again as long as the user is kept for it. False: no more. */
+/* Let the user rest, then try it again, if the owner keeps it. False: it is not tried again. */
 static bool try_again(struct refresh *r, struct user *u, const char *error, int64_t now_ms)
 {
 	if ((!refresh_passes(error) && strcmp(error, WORKER_DIED) != 0) || !is_kept(r, u->name))
@@ -381,7 +381,7 @@ static void user_done(struct refresh *r, struct user *u, const char *error, int6
 		waits_done(r, &u->now, error, true);
 		return;
 	}
-	/* before the answer: who hears it finds it so */
+	/* before the answer, so that its receiver finds the user forgotten */
 	if (!error || strcmp(error, WORKER_DIED) != 0)
 		r->ops.settled(r->context, u->name, error);
 	waits_done(r, &u->now, error, false);
@@ -424,7 +424,7 @@ size_t refresh_worker_died(struct refresh *r, int64_t now_ms)
 		/* the next run serves all that have asked until it begins */
 		waits_move(&u->later, &u->now);
 	}
-	/* they have waited longest */
+	/* these users have waited longest */
 	while ((u = TAILQ_LAST(&again, users))) {
 		TAILQ_REMOVE(&again, u, list);
 		TAILQ_INSERT_HEAD(&r->lists[USER_QUEUED], u, list);
@@ -592,7 +592,7 @@ void refresh_names_free(struct refresh_names *names)
 	*names = (struct refresh_names){0};
 }
 
-/* A record's or event's members; the roster among them is passed over. */
+/* Read the members of a record or event, without the roster. */
 static void line_read(struct json_reader *r, struct refresh_said *said, bool found[4])
 {
 	static const char *const names[] = {"user", "status", "event", "error"};

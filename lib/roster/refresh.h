@@ -4,10 +4,11 @@
  * once more, and that request waits for the second run: the first may have missed the change. Names
  * go out in the order in which they were asked for. Each request is answered exactly once: when all
  * its users are done, or at its deadline. A deadline changes nothing for the users: they stay busy
- * until their record, or the worker's end, comes, and a late record answers nobody. When the worker
- * dies its names are given once to the next; those that see it die twice have failed. A user whose
- * failure passes, and which the owner keeps (in a spool), rests and is tried again behind all that
- * are asked for: after 1 s, then after twice as long, up to 5 minutes. Pure: no I/O, no clock.
+ * until their record, or the worker's end, comes, and a late record answers no request. When the
+ * worker dies, its names are given once to the next worker; names whose second worker dies as well
+ * have failed. A user whose failure may pass, and whom the owner keeps (in a spool), rests and is
+ * tried again after all users that were asked for: in 1 s, then in twice as long, up to 5 minutes.
+ * Pure: no I/O, no clock.
  */
 #ifndef OUTBOARD_ROSTER_REFRESH_H
 #define OUTBOARD_ROSTER_REFRESH_H
@@ -24,15 +25,15 @@ struct refresh_failure {
 };
 
 struct refresh_result {
-	size_t updated, errors; /* users; the sum is what was asked for */
-	size_t late;		/* of the errors: no record until the deadline */
-	size_t pending;		/* of the errors: tried again */
-	bool passing;		/* all errors are of kinds that pass */
+	size_t updated, errors; /* numbers of users; their sum is the number asked for */
+	size_t late;		/* among the errors: no record came until the deadline */
+	size_t pending;		/* among the errors: they are tried again */
+	bool passing;		/* all errors are of kinds that may pass */
 	const struct refresh_failure *failures;
 	size_t failures_count;
 };
 
-/* Between the tries of a user whose failure passes. */
+/* The pause before a user that has failed is tried again. */
 #define REFRESH_RETRY_FIRST_MS 1000
 #define REFRESH_RETRY_MAX_MS (5 * 60 * 1000)
 
@@ -51,26 +52,26 @@ struct refresh_ops {
 /* give_up_ms: how long a user is tried again. */
 struct refresh *refresh_new(
 	size_t max_users, int64_t give_up_ms, const struct refresh_ops *ops, void *context);
-/* Answers nobody. */
+/* Requests that wait get no answer. */
 void refresh_free(struct refresh *r);
 /* Whether there is room for `count` more users. */
 bool refresh_has_room(const struct refresh *r, size_t count);
-/* Ask for users, each name once (copied). client NULL: nobody waits. The answer may come before
- * this returns only for a count of 0. False: no room, nothing was taken. */
+/* Ask for users, each name once (copied). client NULL: no answer is wanted. The answer comes
+ * before this returns only for a count of 0. False: there is no room, and no name was taken. */
 bool refresh_ask(struct refresh *r, void *client, const struct span *names, size_t count,
 	int64_t deadline_ms);
-/* Give what is queued for as long as the worker takes it. */
+/* Give queued names to the worker, while it takes them. */
 void refresh_pump(struct refresh *r);
-/* The worker's record of a user, error NULL: its roster is right; false: it was not asked for that
- * one. */
+/* The worker's record of a user came. error NULL: its roster is right. False: the worker was not
+ * asked for this user. */
 bool refresh_record(struct refresh *r, struct span name, const char *error, int64_t now_ms);
-/* Whether an error is of a kind that passes: the network, or the web application, is down. */
+/* Whether an error is of a kind that may pass: the network, or the web application, is down. */
 bool refresh_passes(const char *error);
 /* Count each user at the worker as done (for a worker that only takes names). */
 void refresh_all_done(struct refresh *r);
-/* The worker is gone, with all its names. Returns how many have failed by that. */
+/* The worker is gone, with all its names. Returns how many users have failed by that. */
 size_t refresh_worker_died(struct refresh *r, int64_t now_ms);
-/* Of the request that ends first, and the user to be tried again first; DEADLINE_NEVER: none. */
+/* The earliest time at which a request ends or a user is tried again; DEADLINE_NEVER: none. */
 int64_t refresh_deadline_ms(const struct refresh *r);
 /* Answer the requests whose deadline has passed, and queue users whose rest is over. */
 void refresh_tick(struct refresh *r, int64_t now_ms);
@@ -80,7 +81,7 @@ void refresh_finish(struct refresh *r);
 size_t refresh_requests(const struct refresh *r);
 /* Users known, and those of them that are at the worker. */
 size_t refresh_users(const struct refresh *r);
-/* Users that are queued or at the worker: those that rest are not among them. */
+/* Users that are queued or at the worker, without those that rest. */
 size_t refresh_unfinished(const struct refresh *r);
 size_t refresh_busy(const struct refresh *r);
 
@@ -99,7 +100,7 @@ bool refresh_names_parse(struct span body, size_t max_values, const char *host,
 bool refresh_name_local(struct span *name, const char *host);
 void refresh_names_free(struct refresh_names *names);
 
-/* The content of a worker's line. */
+/* What a worker's line is. */
 enum refresh_line { REFRESH_RECORD, REFRESH_LOGIN, REFRESH_OTHER, REFRESH_BAD };
 struct refresh_said {
 	struct buf user, status, event, error; /* empty: not there */

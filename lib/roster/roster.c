@@ -250,7 +250,7 @@ void roster_item_format(const struct roster_item *item, struct buf *out)
 		}
 		buf_append_string(out, "],");
 	}
-	/* printf would cost as much as all the rest of the contact */
+	/* printf would take as much time as all the rest of the contact */
 	buf_append_string(out, "\"subscription\":\"");
 	buf_append_string(out, subscriptions[item->subscription]);
 	buf_append_string(out, "\"}");

@@ -2,14 +2,14 @@
  *
  * A roster is a set of items, sorted by JID; JIDs are bare and normalised. The
  * web application's JSON is either a whole valid roster or an error, never a
- * shorter roster. Single bad contacts are left out and listed as skipped, which
- * means "leave it as it is", not "remove it".
+ * shorter roster. Single bad contacts are listed as skipped: such a contact is left as it is on the
+ * server, not removed.
  *
  * A key of the JSON is a contact if it is a bare JID with '@', or a domain with a dot whose value
- * is an object that has members and none but name, groups, subscription. A key that is none
- * (an error's text, an envelope's "data") makes it doubtful whether the rest is everything: it is
- * skipped as foreign, and nothing is removed because of such a roster. Keys without a single
- * contact among them are no roster. Pure: no I/O.
+ * is an object that has members and none but name, groups, subscription. Another key (an error's
+ * text, an envelope's "data") makes it doubtful whether the roster is complete: the key is skipped
+ * as foreign, and no contact is removed because of such a roster. An object without a single
+ * contact among its keys is no roster. Pure: no I/O.
  */
 #ifndef OUTBOARD_ROSTER_ROSTER_H
 #define OUTBOARD_ROSTER_ROSTER_H
@@ -27,11 +27,11 @@ struct roster_item {
 	char **groups; /* sorted, each once, none empty */
 	size_t groups_count;
 	enum roster_subscription subscription;
-	/* of a server's item: a request of the user's that the contact has not answered; one of the
-	 * contact's that the user has not answered. Never in records. */
+	/* In a server's item: a request of the user that the contact has not answered; a request
+	 * of the contact that the user has not answered. Never in records. */
 	bool asking, asked;
 	void *block;  /* private: NULL, or the one allocation that holds all of the above */
-	size_t place; /* private: its number among the keys it was read from */
+	size_t place; /* private: index of the key it was read from */
 };
 
 struct roster {
@@ -39,7 +39,7 @@ struct roster {
 	size_t count, size;
 };
 
-/* A contact of the web application that is left as it is, and why. */
+/* A contact of the web application's answer that is skipped, and why. */
 struct roster_skip {
 	char *contact; /* the key as it was written */
 	char *why;
@@ -49,8 +49,8 @@ struct roster_skip {
 struct roster_skips {
 	struct roster_skip *list;
 	size_t count, size;
-	size_t foreign; /* how many of them are */
-	char **jids;	/* private: the bare JIDs of those that are addresses, sorted */
+	size_t foreign; /* how many of them are foreign */
+	char **jids;	/* private: the bare JIDs of the skipped keys that are addresses, sorted */
 	size_t jids_count;
 };
 
@@ -60,10 +60,12 @@ void roster_skips_free(struct roster_skips *s);
 /* Whether one of them is this bare JID, or a resource of it. */
 bool roster_skips_has(const struct roster_skips *s, const char *jid);
 
-/* Warn of what was left out of a user's record: how many, and the first; all of them with -v. */
+/* Log a warning about the skipped contacts of a user's record: how many, and the first; with -v
+ * all of them. */
 void roster_skips_tell(const struct roster_skips *s, const char *user);
 
-/* Contacts and groups that are neither added, changed nor removed (--keep, --keep-group). */
+/* Contacts, and groups whose contacts are neither added, changed nor removed (--keep,
+ * --keep-group). */
 struct roster_keep {
 	struct buf jids, domains, above, groups; /* private: NUL after each; above: of *.DOMAIN */
 };
@@ -77,11 +79,11 @@ void roster_keep_add_group(struct roster_keep *k, const char *name);
 bool roster_keep_has(const struct roster_keep *k, const char *jid);
 bool roster_keep_has_group(const struct roster_keep *k, const struct roster_item *item);
 
-/* Take an item over (its pointers are owned by the roster from now on). The order is made by
- * roster_sort(). */
+/* Add an item; the roster owns its pointers from now on. Call roster_sort() after the last one. */
 void roster_add_take(struct roster *r, struct roster_item *item);
 void roster_item_free(struct roster_item *item);
-/* Add a group as it is; then sort, each once. Not to an item that was read from JSON. */
+/* Add a group to an item; then sort the groups and remove duplicates. Not for an item that was
+ * read from JSON. */
 void roster_item_group(struct roster_item *item, struct span group);
 void roster_item_groups_sort(struct roster_item *item);
 /* Sort by JID. False if a JID is there twice. */
@@ -90,7 +92,7 @@ bool roster_sort(struct roster *r);
 const struct roster_item *roster_find(const struct roster *r, const char *jid);
 
 const char *roster_subscription_name(enum roster_subscription s);
-/* false if it is none of none, to, from, both */
+/* False if the text is not "none", "to", "from" or "both". */
 bool roster_subscription_parse(struct span name, enum roster_subscription *out);
 
 enum roster_status {
@@ -107,7 +109,8 @@ enum roster_status {
 struct roster_rules {
 	struct span own; /* the user's own bare JID: skipped; absent when the host is not known */
 	bool strict;	 /* one bad contact makes the whole roster invalid */
-	const struct roster_keep *keep; /* whose keys are contacts whatever their value; or NULL */
+	const struct roster_keep
+		*keep; /* a key that it has is a contact whatever its value; or NULL */
 	size_t max_contacts, max_values;
 };
 
@@ -131,13 +134,14 @@ struct roster_record {
 	enum record_status status;
 	struct roster roster;	   /* unless RECORD_ERROR */
 	struct roster_skips skips; /* unless RECORD_ERROR */
-	bool removals_all;	   /* "removals":"all": whatever is missing may be removed */
+	bool removals_all;	   /* "removals":"all": every missing contact may be removed */
 	char *error, *message;	   /* RECORD_ERROR; message may be NULL */
 };
 
 void roster_record_free(struct roster_record *r);
-/* Parse one line. False if it is no record (*why: static); where it still says whose it would be,
- * out is an error record of that user with *why as its message. An event is none, and nobody's.
+/* Parse one line. False if it is no record (*why: static). Where such a line still names a user,
+ * out is an error record of that user with *why as its message. An event is no record and names no
+ * user.
  * Free out in any case. rules: of its roster; NULL: the usual ones. */
 bool roster_record_parse(struct span line, const struct roster_rules *rules,
 	struct roster_record *out, const char **why);
@@ -162,7 +166,7 @@ struct roster_change {
 	enum roster_change_kind kind;
 	const struct roster_item *old, *new; /* NULL where there is none */
 	bool name, groups, subscription;     /* CHANGE_UPDATE: what differs */
-	bool request; /* CHANGE_UPDATE: old has a request open, of which the new one says nothing */
+	bool request;			     /* CHANGE_UPDATE: the old item has an open request */
 };
 
 /* Call fn for each change that makes `to` out of `from`, in the order of JIDs. */

@@ -21,7 +21,7 @@
 #define NEW_SUFFIX ".new"
 /* The largest journal that is read. */
 #define JOURNAL_MAX_BYTES ((size_t)1 << 30)
-/* A journal that is larger and mostly holds finished names is rewritten. */
+/* A journal that is larger than this and mostly holds finished names is rewritten. */
 #define REWRITE_BYTES ((off_t)1 << 20)
 
 struct spooled {
@@ -33,7 +33,7 @@ struct spool {
 	char *dir, name[64];
 	int dir_fd, fd;
 	off_t size;	  /* of the journal */
-	off_t live_bytes; /* that its names need */
+	off_t live_bytes; /* bytes that its names need */
 	void *tree;
 	LIST_HEAD(, spooled) names;
 	size_t count;
@@ -89,7 +89,7 @@ static void line_append(struct buf *out, char sign, struct span name)
 	buf_append_char(out, '\n');
 }
 
-/* Append to a journal; on failure it is as before. */
+/* Append to the journal. After a failure the journal is as it was before. */
 static int journal_append(struct spool *s, struct span bytes, bool sync)
 {
 	int error = io_write_all(s->fd, bytes.p, bytes.n);
@@ -105,7 +105,7 @@ static int journal_append(struct spool *s, struct span bytes, bool sync)
 	return 0;
 }
 
-/* A locked journal under this name, nothing in it; -1. */
+/* Create an empty, locked journal of this name. -1 on failure. */
 static int journal_create(struct spool *s, const char *name)
 {
 	int fd = openat(s->dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
@@ -115,7 +115,7 @@ static int journal_create(struct spool *s, const char *name)
 	return fd;
 }
 
-/* All that is in the set, as a new journal in place of ours. */
+/* Replace our journal by a new one with the names of the set. */
 static int journal_rewrite(struct spool *s)
 {
 	char name[sizeof(s->name) + sizeof(NEW_SUFFIX)];
@@ -147,7 +147,7 @@ static int journal_rewrite(struct spool *s)
 	return error;
 }
 
-/* Names that are not in it yet, on the disk and into the set. */
+/* Add the names that the set does not have yet, to the disk first. */
 static int names_add(struct spool *s, const struct span *names, size_t count)
 {
 	struct buf lines;
@@ -191,7 +191,8 @@ static void journal_line(void *context, bool added, struct span name)
 		set_remove(context, name);
 }
 
-/* Read a journal into an empty set. A line without newline was never promised to anyone. */
+/* Read a journal into an empty set. A last line without newline is ignored: spool_add() has not
+ * returned true for it. */
 static int journal_read(struct spool *set, int fd)
 {
 	struct buf text;
@@ -271,7 +272,8 @@ static int orphans_take(struct spool *s)
 	return error;
 }
 
-/* Under the lock of the folder, so that no two take over the same. */
+/* Create our journal and take over those of dead processes. The folder is locked, so that no two
+ * processes take over the same journal. */
 static int take_over(struct spool *s)
 {
 	int error;
@@ -364,7 +366,7 @@ void spool_remove(struct spool *s, struct span name)
 	buf_init(&line, BUF_NO_MAX);
 	line_append(&line, '-', name); /* name may be the entry's own */
 	if (set_remove(s, name)) {
-		/* not synced, and no matter if it fails: then it is done twice */
+		/* Not synced, and a failure does no harm: the name is then done twice. */
 		if (s->count == 0) {
 			if (ftruncate(s->fd, 0) == 0)
 				s->size = 0;
