@@ -15,7 +15,7 @@
 
 struct advert {
 	TAILQ_ENTRY(advert) next;
-	struct span host, message; /* texts behind the record */
+	struct span host, message; /* the texts follow the record */
 	bool privilege;
 };
 

@@ -1,4 +1,5 @@
-/* share/adverts.h - what servers have advertised to the component, for instances that come later
+/* share/adverts.h - what servers have advertised to the component, kept for instances that connect
+ * later
  *
  * A server says once, after the handshake, which namespaces it delegates (XEP-0355 4.2) and which
  * privileges it grants (XEP-0356 4): in a message from its bare domain. An instance that connects
@@ -16,11 +17,11 @@ struct adverts;
 
 struct adverts *adverts_new(void);
 void adverts_free(struct adverts *a);
-/* Keep a message if it is an advertisement; whether it is one. */
+/* Keep a message if it is an advertisement. Returns whether it is one. */
 bool adverts_note(struct adverts *a, const struct stanza *message);
 /* Forget all, because the stream has ended: with the next one the server sends them again. */
 void adverts_clear(struct adverts *a);
-/* Those that are kept, oldest first. */
+/* Call fn for each advertisement, oldest first. */
 void adverts_each(
 	struct adverts *a, void (*fn)(void *context, const struct stanza *message), void *context);
 

@@ -14,7 +14,8 @@
 #include "xmpp/reader.h"
 #include "xmpp/requests.h"
 
-/* RFC 6120 leaves the length open; an id stands in each error that we write. */
+/* RFC 6120 sets no limit on an id's length; ours exists because each error that we write repeats
+ * the id. */
 #define ID_MAX_BYTES 1023
 enum counter {
 	COUNT_REQUESTS,
@@ -70,11 +71,11 @@ struct hub {
 	size_t members_count;
 	struct balance *balance;
 	struct shares *shares;
-	struct requests *requests; /* from the server, at the instances */
-	struct own *own;	   /* from the instances, at the server */
+	struct requests *requests; /* requests from the server that the instances have to answer */
+	struct own *own;	   /* requests from the instances that the server has to answer */
 	struct origins *origins;   /* of messages and presence, members */
 	struct adverts *adverts;
-	struct reader *reader; /* for stanzas that are handed on again */
+	struct reader *reader; /* reads kept requests again, which go to another instance */
 	struct buf key, folded, asked;
 	bool draining;
 	uint64_t counters[COUNTERS];
@@ -94,7 +95,8 @@ static void refuse(struct hub *h, const struct stanza *stanza, enum stanza_error
 	requests_refuse(h->requests, stanza, e, turn);
 }
 
-/* WRITER_FULL while the server is away: what is owed waits, the rest is refused. */
+/* Write to the server. WRITER_FULL while there is no connection: answers wait then, and all else
+ * is refused. */
 static enum writer_status write_to_server(
 	struct turn *turn, const struct stanza *stanza, const struct stanza_edit *edit)
 {
@@ -113,11 +115,11 @@ static bool has_no_room(const struct hub *h, const struct hub_member *m)
 	return h->config.congested(h->config.context, m->port);
 }
 
-/* What a choice is for. */
+/* What an instance is chosen for. */
 struct choice {
-	const struct request *tried; /* NULL: something new */
+	const struct request *tried; /* the request to try again; NULL: a new stanza */
 	struct span sender, recipient;
-	bool sticky; /* whatever the policy is */
+	bool sticky; /* choose by sender and recipient, whatever the policy is */
 	bool waits;  /* also for an instance whose output has no room now */
 };
 
@@ -159,7 +161,7 @@ static struct hub_member *choose(struct hub *h, const struct choice *choice, int
 	return w ? w->owner : NULL;
 }
 
-/* For a message or presence: sticky always. */
+/* Choose the instance for a message or presence: always sticky. */
 static struct hub_member *choose_sticky(struct hub *h, const struct stanza *stanza, int64_t now_ms)
 {
 	struct choice choice = {.sender = stanza->from, .recipient = stanza->to, .sticky = true};
@@ -193,7 +195,7 @@ struct hub_member *hub_join(struct hub *h, struct writer *writer, void *port, st
 	char name[16];
 	bool taken;
 
-	do { /* the lowest number that is free, so that an instance that comes back is known again
+	do { /* the lowest free number, so that an instance that comes back gets its old number
 	      */
 		taken = false;
 		LIST_FOREACH(other, &h->members, of_hub)
@@ -314,7 +316,7 @@ static struct span without_spaces_behind(struct span s)
 	return s;
 }
 
-/* Hand a new request to m, and keep it. */
+/* Send a new request to m, and keep it. */
 static void hand_first(struct hub *h, const struct table_key *key, const struct stanza *stanza,
 	struct hub_member *m, struct turn *turn)
 {
@@ -420,7 +422,8 @@ static void hand_presence(struct hub *h, const struct stanza *stanza, struct hub
 		h->counters[COUNT_UNDELIVERED]++;
 }
 
-/* To each instance that has sent presence to that address, because it may have subscribed there. */
+/* Send the presence to each instance that has sent presence to that address, because it may have
+ * subscribed there. */
 static void on_presence(struct hub *h, const struct stanza *stanza, struct turn *turn)
 {
 	const struct origin *origin;
@@ -452,7 +455,7 @@ static void hub_stanza(void *self, const struct stanza *stanza, struct turn *tur
 
 /* What instances write ------------------------------------------------------------ */
 
-/* An instance's answer: to the request it was asked. */
+/* Take an instance's answer to a request that it was asked. */
 static void own_reply(struct hub *h, struct hub_member *m, const struct stanza *stanza,
 	struct span from, struct turn *turn)
 {
@@ -485,7 +488,7 @@ static void own_iq(struct hub *h, struct hub_member *m, const struct stanza *sta
 		h->counters[COUNT_OWN] += own_ask(h->own, &m->asker, stanza, from, turn);
 }
 
-/* A message or presence: on to the server. */
+/* Send an instance's message or presence to the server. */
 static void pass_on(struct hub *h, struct hub_member *m, const struct stanza *stanza,
 	struct span from, struct turn *turn)
 {
@@ -509,8 +512,8 @@ static void pass_on(struct hub *h, struct hub_member *m, const struct stanza *st
 			h->origins, m, folded(jid_bare(stanza->to), &h->asked), turn->now_ms);
 }
 
-/* What an instance sends to its own domain comes back to it, as from a server: a component checks
- * its link so. Two of these stanzas are for us. */
+/* Send a stanza that an instance addressed to its own domain back to it, as a server does:
+ * components check their link that way. Two kinds of these stanzas are for us. */
 static void turn_back(
 	struct hub *h, struct hub_member *m, const struct stanza *stanza, struct span from)
 {
@@ -550,8 +553,8 @@ enum hub_verdict hub_stanza_of(
 
 /* Life ------------------------------------------------------------------------------ */
 
-/* A component answers a ping to its own domain. The ping comes from an address that nobody else
- * has. */
+/* A component answers a ping to its own domain. The ping comes from an address that no other
+ * session has. */
 static enum writer_status ping(void *context, const struct worker *w, struct turn *turn)
 {
 	struct hub *h = context;

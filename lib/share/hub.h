@@ -6,9 +6,9 @@
  * Invariants: an IQ request from the server goes to one instance at a time and has exactly one
  * answer, from an instance that was asked (xmpp/requests, xmpp/balance: the open-request table,
  * health and second tries of xmpp-jat-proxy). An instance's own request leaves under an id that
- * nobody can guess; its answer goes to that instance alone, under the instance's id. No instance
- * can make the server end the stream of all: what a server would not take ends, or is refused at,
- * the instance that wrote it.
+ * cannot be guessed; its answer goes to that instance alone, under the instance's id. No instance
+ * can make the server end the stream that all share: a stanza that the server would not accept is
+ * refused, or ends the stream of the instance that wrote it.
  *
  * Pure: stanzas and the time come in; stanzas go out through the turn's writer (the server) and the
  * writers of the instances.
@@ -30,7 +30,7 @@ struct hub_config {
 	int64_t timeout_ms, try_timeout_ms;
 	size_t max_addresses;	      /* to which instances have sent presence */
 	struct shares_config pending; /* open requests; own and seed are filled in */
-	/* Whether the output of an instance is so full that it should get nothing new. */
+	/* Whether the output of an instance is so full that it should get no new request. */
 	bool (*congested)(void *context, void *port);
 	void *context;
 	struct random_source random;
@@ -46,10 +46,11 @@ void hub_free(struct hub *h);
 extern const struct service_ops hub_ops;
 
 /* An instance has come. Its writer is borrowed until hub_part(); port is the owner's name for it
- * (hub_config.congested). It is told the advertisements of delegation and privilege that the
- * server has sent so far. */
+ * (hub_config.congested). It gets the advertisements of delegation and privilege that the server
+ * has sent so far. */
 struct hub_member *hub_join(struct hub *h, struct writer *writer, void *port, struct turn *turn);
-/* It has left: its open requests go to others or get an error; its own requests are forgotten. */
+/* The instance has left: requests that it has not answered go to others or get an error; its own
+ * requests are forgotten. */
 void hub_part(struct hub *h, struct hub_member *m, struct turn *turn);
 unsigned hub_number(const struct hub_member *m);
 
@@ -67,9 +68,9 @@ enum hub_verdict hub_stanza_of(
 
 /* Whether the instance has said that it wants to end (unavailable presence from D to D). */
 bool hub_is_ending(const struct hub_member *m);
-/* Requests it has in hand, and own ones that wait for their answer. */
+/* Number of requests that it has to answer, and of its own that wait for an answer. */
 size_t hub_load(const struct hub_member *m);
-/* Whether something did not fit its output: the instance does not read, so end its stream. */
+/* Whether a stanza did not fit its output: the instance does not read, so end its stream. */
 bool hub_is_stuck(const struct hub_member *m);
 /* Whether SIGTERM has come: then no new instances are taken. */
 bool hub_is_draining(const struct hub *h);

@@ -15,13 +15,13 @@
 #define PROOF_MS 10000
 #define PROOF_BYTES 4096
 #define STALL_MS 60000
-/* Enough to tell a stream header from a stanza. */
+/* Enough bytes to tell a stream header from a stanza. */
 #define BEGIN_CHARS 8
-/* Read and thrown away at most before closing, so that a stream error arrives. */
+/* At most this is read and thrown away before closing, so that a stream error arrives. */
 #define LINGER_BYTES (256 * 1024)
 
 enum instance_state {
-	INSTANCE_BEGINNING, /* nothing is known yet */
+	INSTANCE_BEGINNING, /* no byte has told yet whether it speaks a stream or stanzas */
 	INSTANCE_OPENING,   /* its stream header is awaited */
 	INSTANCE_PROVING,   /* its handshake is awaited */
 	INSTANCE_UP,
@@ -37,7 +37,7 @@ struct instance {
 	bool bare;	       /* stanzas without a stream */
 	struct reader *reader; /* until it is up */
 	char begin[BEGIN_CHARS + 1];
-	size_t read; /* bytes, until it is up */
+	size_t read; /* bytes received, until it is up */
 	char id[RANDOM_NAME_CHARS + 1];
 	struct loop_timer timer;
 	struct link *link;
@@ -94,7 +94,7 @@ static void instance_free(struct instance *i)
 	free(i);
 }
 
-/* The last words on its stream. */
+/* Write the stream error and the end tag. */
 static void say_end(struct instance *i, const char *condition)
 {
 	if (i->bare)
@@ -171,7 +171,7 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 
 static const struct link_ops link_ops = {.stanza = on_stanza, .bad = on_bad, .ended = on_ended};
 
-/* The reader is behind the handshake; the link takes it over. */
+/* The reader has read the handshake; the link takes it over. */
 static void come_up(struct instance *i)
 {
 	struct link_config link = i->config.link;
@@ -263,7 +263,7 @@ static void new_reader(struct instance *i, enum reader_kind kind)
 	i->reader = reader_new(&reader);
 }
 
-/* Take a byte of the beginning. True: a stream or stanzas begin here and must be read. */
+/* Take a byte of the beginning. True: it is clear whether a stream or stanzas come. */
 static bool begin(struct instance *i, char c)
 {
 	size_t n = strlen(i->begin);
@@ -277,7 +277,7 @@ static bool begin(struct instance *i, char c)
 	return true;
 }
 
-/* Byte by byte: nothing behind the handshake may be taken before the link reads. */
+/* Read byte by byte: the bytes after the handshake must be left for the link. */
 static bool take_byte(struct instance *i, char c)
 {
 	struct stanza s;

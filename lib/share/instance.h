@@ -13,9 +13,9 @@
 #include "loop/link.h"
 
 struct instance_config {
-	struct span domain;	  /* normalised; borrowed */
-	const struct buf *secret; /* borrowed; what it holds at the time of the handshake counts */
-	struct link_config link;  /* the reader's kind is set by the module */
+	struct span domain;	     /* normalised; borrowed */
+	const struct buf *secret;    /* borrowed; its content at the time of the handshake counts */
+	struct link_config link;     /* the reader's kind is set by the module */
 	struct random_source random; /* for stream ids */
 	bool bare_allowed;	     /* stanzas without a stream are taken, too */
 };
@@ -27,8 +27,8 @@ struct instance_ops {
 	void (*came)(void *context, struct instance *i);
 	/* After that: a stanza (or STANZA_OTHER). instance_end() is allowed. */
 	void (*stanza)(void *context, struct instance *i, const struct stanza *s);
-	/* It is gone, or did not get so far (the reason has been logged): free what belongs to it.
-	 * The instance is freed by the module after the call. */
+	/* It is gone, or was never up (the reason was logged): free what belongs to it. The
+	 * module frees the instance after the call. */
 	void (*gone)(void *context, struct instance *i);
 };
 

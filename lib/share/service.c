@@ -11,18 +11,19 @@
 #include "share/instance.h"
 #include "xmpp/jid.h"
 
-/* Connections that have not proved yet that they know the secret. */
+/* How many connections may exist that have not proved yet that they know the secret. */
 #define MAX_UNPROVEN 32
-/* An instance that leaves in order and has nothing open may end its stream itself for so long. */
+/* How long an instance that wants to leave, and has no open request, may take to end its stream
+ * itself. */
 #define LEAVE_MS 500
 
-/* A connection; what the hub knows of it once it is up. */
+/* A connection, and its member of the hub once it is up. */
 struct connection {
 	LIST_ENTRY(connection) next;
 	struct shareservice *owner;
 	struct instance *instance;
 	struct hub_member *member; /* NULL: not up yet */
-	bool done;		   /* it is to end in order */
+	bool done;		   /* it wants to end */
 	int64_t end_ms;		   /* by then at the latest */
 	int64_t idle_ms;	   /* by then if nothing is open; or DEADLINE_NEVER */
 };
@@ -189,7 +190,7 @@ static int64_t ends_ms(const struct connection *c)
 	return c->idle_ms < c->end_ms ? c->idle_ms : c->end_ms;
 }
 
-/* An instance that wants to end, in order: when nothing is open, or after --drain-time. */
+/* End an instance that wants to leave, when no request is open, or after --drain-time. */
 static void end_in_order(struct connection *c, int64_t now_ms)
 {
 	struct shareservice *s = c->owner;
@@ -225,7 +226,7 @@ static void on_turn(void *context)
 	}
 }
 
-/* The turn's hook looks; this only wakes the loop. */
+/* The turn's hook does the work; the timer only wakes the loop. */
 static void on_ending(void *context, int64_t now_ms)
 {
 	struct shareservice *s = context;
