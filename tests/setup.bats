@@ -292,7 +292,7 @@ only_the_application_changes_rosters()
 }
 
 @test "ejabberd: what is printed belongs into its configuration; the three jobs" {
-	printed printed 'EJABBERD 23.01: What belongs into ejabberd.yml.1'
+	printed printed 'EJABBERD 23.01: The lines of ejabberd.yml.1'
 	assert_equal "$(grep -c "port: \($EJABBERD_PORT\|$EJABBERD_API_PORT\)" printed)" 2
 	ejabberd_with_printed "$BATS_FILE_TMPDIR/ejabberd" --host example.org --no-delegate
 	world ejabberd
@@ -310,7 +310,7 @@ only_the_application_changes_rosters()
 }
 
 @test "ejabberd: rosters at the login, and only the web application changes them" {
-	printed printed 'EJABBERD 23.01: What belongs into ejabberd.yml.1' 'EJABBERD 23.01: Rosters at the login.1' \
+	printed printed 'EJABBERD 23.01: The lines of ejabberd.yml.1' 'EJABBERD 23.01: Rosters at the login.1' \
 		'EJABBERD 23.01: Rosters that only the web application changes.1'
 	ejabberd_with_printed "$BATS_FILE_TMPDIR/ejabberd2" --host example.org --no-delegate
 	world ejabberd2
