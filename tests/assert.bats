@@ -39,7 +39,7 @@ setup() { printf 'one\ntwo [x]' >input; }
 	says 1 'text: abc' 'regexp: ^b' -- assert_regex abc '^b'
 	holds refute_regex abc '^b'
 	says 1 'text: abc' 'regexp: b' -- refute_regex abc 'b'
-	# What would match everything says nothing about the text.
+	# A pattern that matches everything proves nothing about the text, so it is refused.
 	says 1 'regexp: x*' -- assert_regex abc 'x*'
 	says 1 'regexp: [' -- assert_regex abc '['
 	says 1 'regexp: (' -- refute_regex abc '('

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# Bad input on a pipe: said with its line, exit 65 at the end, and nothing else is harmed by it.
+# Bad input on a pipe: it is reported with its line, the exit status is 65, and all other input is handled as
+# usual.
 # installcheck
 
 load lib
@@ -120,7 +121,7 @@ load tools/scenario
 		    fits = IN + "<q xmlns='urn:x'>" + "x" * (limit - around) + "</q></iq>"
 		    assert run(fits, '--max-stanza-bytes', str(limit)).status == 0
 		    refused(fits.replace("x<", "xx<"), '--max-stanza-bytes', str(limit))
-		# just below: no complaint about size
+		# just below the limit: no complaint about size
 		o = run(IN + "<q xmlns='urn:x'>" + "x" * ((1 << 20) - 1000) + "</q></iq>")
 		assert o.status == 0 and o.reported == [], o
 	END

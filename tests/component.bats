@@ -191,7 +191,7 @@ _ups() { [[ $(grep -c ' up$' echo.err) == "$1" ]]; }
 	fake --forever 'up ; close'
 	run_echo_service --retries 3
 	assert_failure 75
-	# 0.5, 1 and 2 s, each give or take a quarter
+	# pauses of 0.5, 1 and 2 s, each up to a quarter shorter or longer
 	assert_equal "$(grep -c 'connection [0-9]*$' fake.out)" 4
 	assert_output --regexp 'attempt in 0\.[3-6] s.*attempt in (0\.[789]|1\.[0-3]) s.*attempt in (1\.[4-9]|2\.[0-5]) s'
 	end fake

@@ -188,10 +188,11 @@ domains_used() { grep -ohE -- '(--domain |DOMAIN=)[a-z.]+' "$@" | sed 's/.*[ =]/
 		run comm -23 <(domains_used "$text") configured
 		assert_output ''
 	done
-	# whoever goes on to the examples of the front door has them, too
+	# The configuration has the components of the examples in outboard(7), too.
 	run comm -23 <(domains_used "$ROOT/man/outboard.7") configured
 	assert_output ''
-	# ejabberd's listener: all but the one of the rosters, which go through its API
+	# ejabberd's listener has all of them but the component for rosters, because rosters go through its
+	# API.
 	while read -r domain; do assert_file_contains "$page" "^      $domain:"; done < <(grep -v ^rosters configured)
 }
 

@@ -85,7 +85,7 @@ proxy.example.org/x"
 		אבג
 	END
 	for encoding in sealed signed plain; do
-		# right-to-left text cannot stand behind the key's letter
+		# a token cannot have right-to-left text after the key's letter
 		[[ $encoding != signed ]] || sed -i '/אבג/d' jids
 		jat-encode "${args[@]}" -e "$encoding" <jids >tokens
 		run -0 jat-decode "${args[@]}" -e "$encoding" <tokens

@@ -127,7 +127,7 @@ jat-encode: '': not an address"
 			assert_equal "$stderr" "jat-encode: '$jid': does not fit a $encoding token: too long, or resourceprep changes it"
 		done
 	done
-	# right-to-left text is fine, but not in a token that begins with the key's letter
+	# right-to-left text is allowed, but not in a token that begins with the key's letter
 	run -0 jat-encode "${args[@]}" -e plain 'א'
 	run -65 jat-encode "${args[@]}" -e signed 'א'
 }

@@ -39,7 +39,7 @@ teardown() { stop_all; }
 		'"presence","show":true' '"presence","priority":1.5' '"presence","priority":{}'; do
 		refused "{\"kind\":$wrong}"
 	done
-	# payload wins; what is said beside it must be what it says
+	# payload counts, and members beside it must agree with it
 	body='"payload":["t",{"name":"body","children":["x","y"]}]'
 	to_stanza '{"kind":"message","body":"xy",'"$body}" "<message>t<body>xy</body></message>"
 	refused '{"kind":"message","body":"x",'"$body}"
@@ -92,7 +92,7 @@ json-to-stanza: stdin:5: a member that means nothing: 'body'"
 		assert_line --index 1 "${lines[0]}"
 		assert_equal "${#lines[@]}" 2
 	done
-	# the line of what is wrong is where its object begins
+	# an error is reported with the line where its object begins
 	run -65 --separate-stderr json-to-stanza < <(
 		printf '{\n "kind":"message",\n "x": 1\n}\n'
 		printf '{\n "kind":"nothing"\n}\n'
@@ -119,7 +119,7 @@ json-to-stanza: stdin:5: 'kind' is none of iq, message, presence"
 	assert_equal "$stderr" "json-to-stanza: stdin:2: an object that is not closed
 json-to-stanza: stdin:5: not JSON
 json-to-stanza: stdin:9: an object that is not closed"
-	# larger than a line may be, on many lines
+	# an object on many lines that is larger than a line may be
 	run -65 --separate-stderr json-to-stanza --limit line-bytes=2000 < <(
 		printf '{"kind":"message",\n'
 		for _ in {1..100}; do printf '    "id":\n  \n"%020d",\n' 1; done

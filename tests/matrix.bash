@@ -257,8 +257,8 @@ local_ways_of()
 	[[ $1 != roster-refresh-listen ]] || ways=(connection)
 }
 
-# served NAME: the beginning of the words of a service that is to be on a server, and in `REQUEST` one
-# that it hands on to impl@vhost.test, or to its handler, who never answer
+# served NAME: put the beginning of a service's command line into `words`, and into `REQUEST` a request that
+# the service passes on to impl@vhost.test or to its handler; neither ever answers
 served()
 {
 	words=("$1") tail=()
@@ -787,7 +787,7 @@ fault_wrong_secret()
 		;;
 	*)
 		with_peer "$1" --secret other 'open ; handshake ; wait-close'
-		# it reads all before it connects
+		# the program reads its whole input before it connects
 		if [[ $1 == xmpp-message ]]; then perform "<$in >out"; else perform_held; fi
 		;;
 	esac
@@ -827,7 +827,7 @@ fault_no_server()
 	roster-fetch) words=("$1" --url "http://127.0.0.1:$FREE_PORT/%s") tail=() in=$made/names ;;
 	*)
 		served "$1"
-		# the supervisor's decision
+		# the supervisor decides whether to start it again
 		words+=("${component[@]}" --retries 0)
 		perform_held
 		assert_equal "$1 $status" "$1 75"

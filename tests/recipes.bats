@@ -25,7 +25,7 @@ setup_file()
 	export MQTT_PORT
 	server_free_port && MQTT_PORT=$FREE_PORT
 
-	# As outboard-setup(7) leaves it
+	# Set the server up as outboard-setup(7) does
 	for name in xmpp-jat-proxy xmpp-manage rosters; do
 		(umask 077 && echo "the secret of $name" >"$R/etc/outboard/$name.secret")
 	done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2154 # what start sets
-# outboard-setup(7), done by somebody who has only the manuals: every display of that page is run, with
+# outboard-setup(7), followed like a reader who has only the manuals: every display of that page is run, with
 # real servers, inetd, s6 and cron's rules, and then users ask for what was set up.
 #
 # Files go below $R, where `make install` has put the programs; only paths and ports of the text are

@@ -44,7 +44,7 @@ tail_of()
 	[[ $1 != xmpp-manage ]] || tail=(-- sh -c 'while read -r line; do :; done')
 }
 
-# A request to NAME that nobody answers, and the beginning of the stanza that shows that NAME has it.
+# A request to NAME that is never answered, and the beginning of the stanza that shows that NAME has it.
 request_of()
 {
 	request="<iq type='get' id='q1' from='john@vhost.test/x' to='d.test'><x xmlns='urn:x'/></iq>"
@@ -75,7 +75,7 @@ each_daemon()
 {
 	local name grant top=$PWD
 	for name in $(daemons); do
-		# it is no component and has its own tests below
+		# the program is not a component, and has its own tests below
 		[[ $name != roster-refresh-listen && $name != "${2:-}" ]] || continue
 		echo "# $name"
 		grant='send <presence from="impl@vhost.test/r" to="d.test"/>'

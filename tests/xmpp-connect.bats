@@ -214,7 +214,7 @@ idn_login()
 		assert_output --partial " from='bücher.example'"
 		assert_output --partial " type='result'"
 	done
-	# a certificate for another name is none
+	# a certificate for another name is not accepted
 	tls_cert "$PWD/$1" other xn--bcher-kva.example.org buecher.example
 	cp "$PWD/$1/other.crt" "$PWD/$1/xn--bcher-kva.example.crt"
 	cp "$PWD/$1/other.key" "$PWD/$1/xn--bcher-kva.example.key"
@@ -544,7 +544,7 @@ user_sends_too_much()
 	run -65 as_user alice <messages
 	assert_output --partial 'stdin:2: stanza larger than --max-send-bytes'
 	refute_output --partial stdin:1
-	# who says it himself is believed
+	# a client's own answer is passed on
 	run -0 as_user alice --max-send-bytes 10000 <messages
 	prosody_stop "$PWD/prosody"
 }
@@ -649,8 +649,8 @@ user_sends_too_much()
 
 # --- open requests
 
-# left_unanswered KIND: the error of what nobody reads any more. A component's domain may have somebody
-# else in a moment.
+# left_unanswered KIND: the error that answers a request after the reader has gone. A component's domain may
+# be served by another program in a moment.
 left_unanswered()
 {
 	if [[ $1 == component ]]; then
@@ -710,7 +710,7 @@ requests_are_waited_for()
 	as_component jat.test --max-pending 10 <pings >answers
 	assert_equal "$(grep -o "id='[0-9]*'" answers | sort -u | wc -l)" 5000
 	assert_equal "$(wc -l <answers)" 5000
-	# when nobody answers, the oldest requests make room after --wait
+	# without answers the oldest requests stop counting after --wait
 	listen deaf component deleg.test
 	sed 10q pings | sed "s/$XMPP_HOST/deleg.test/" >unanswered
 	run as_user alice --max-pending 1 --wait 0.1 <unanswered
@@ -775,7 +775,7 @@ stay_without_input()
 		read -r -t 20 <stays.ready
 		as_user alice <<<"<message to='$address' id='first' type='chat'><body>x</body></message>"
 		wait_for saw it first
-		# nobody can answer requests
+		# after the end of input the program answers requests itself
 		as_user alice >answer <<<"<iq type='get' id='r1' to='$address'><q xmlns='urn:q'/></iq>"
 		assert_file_contains answer "id='r1'.*$(left_unanswered "$kind")"
 		as_user alice <<<"<message to='$address' id='second' type='chat'><body>x</body></message>"
@@ -801,7 +801,7 @@ pings_are_answered()
 	on "$1"
 	local request="<q xmlns='urn:q'/>"
 	listen bob user bob
-	# nobody answers the ping but we; all else is the reader's as long as it is there
+	# the program answers only the ping; all other requests are the reader's while there is one
 	run -0 asks 20 --ping
 	run -124 asks 2 "$request"
 	assert_equal "$(grep -c '<ping xmlns' bob.out)" 1
@@ -810,7 +810,7 @@ pings_are_answered()
 	from=$(grep -o " from='[^']*'" bob.out | head -n 1)
 	say bob "<iq type='result' $id to=${from#*=}/>"
 	wait_for grep -q 'stdin:1: dropped: the request had to be answered meanwhile' bob.err
-	# what it has not answered when its input ends is answered then
+	# requests that the reader has not answered are answered when the input ends
 	(exec {bob_in}>&- && asks 20 "$request") 2>asked &
 	asks_pid=$!
 	wait_for eval '(($(grep -c "urn:q" bob.out) == 2))'
@@ -841,7 +841,7 @@ pings_are_answered()
 	run -0 asks 20 --ping
 	hang_up bob
 	ends bob 0
-	# a component's requests are its reader's, too
+	# the reader of a component has to answer requests, too
 	listen jat component jat.test --auto-answer
 	run -1 asks 20 --to jat.test "$request"
 	assert_output --partial recipient-unavailable
@@ -891,7 +891,7 @@ pings_are_answered()
 	assert_output --partial 'echo:1:'
 	run as_component jat.test -- sh -c 'echo "<bad"; exit 4'
 	assert_failure 4
-	# resource limits and SIGPIPE are those of our caller
+	# the command gets the resource limits and the SIGPIPE disposition of our caller
 	run as_user alice -- sh -c "[ \$(ulimit -s) = $(ulimit -s) ]"
 	assert_success
 	run as_component jat.test -- sh -c 'trap "" TERM; yes | head -n 1 >/dev/null; exit 0'

@@ -658,7 +658,7 @@ delegation() { scenario delegation; }
 		        for q in p.nesting(entity, (ns,)):
 		            p.answer_nesting(q, "<feature var='urn:f:%s'/>" % entity)
 		    outer, inner = p.asked('flying', ns='urn:a')
-		    # the same configuration: nobody is told
+		    # the same configuration: no entity is told again
 		    p.signal(signal.SIGHUP)
 		    p.request('x', ns='urn:b')
 		    x = p.forwarded('other.test')
@@ -917,7 +917,8 @@ delegation() { scenario delegation; }
 		        for i in range(0, 4000, 100):
 		            p.send(*(ask('i%d' % n, from_='u%d@vhost.test/r' % (n % 20), to=HOSTD, ns=ns).replace(" xmlns='jabber:client'", "", 1)
 		                     for n in range(i, i + 100)))
-		        # what comes while no handler is there, or has no room, is refused at once
+		        # a request that arrives while there is no handler, or no room at it, is refused at
+		        # once
 		        full = {'cancel/service-unavailable'} if options else set()
 		        seen = set()
 		        while ids:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# xmpp-iq: one's own reply and nobody else's, on real servers and on one that misbehaves on command.
+# xmpp-iq: it prints the reply to its own request and no other, on real servers and on one that misbehaves on
+# command.
 # check-servers
 
 # Variables are named after processes, and functions are called by name.
@@ -627,7 +628,7 @@ time.sleep(float(sys.argv[2]))' "$1" "$2"
 		await asking
 		assert_equal "$(ids_of out | md5sum)" "$(seq 800 | paste -sd, | md5sum)"
 	done
-	# a program that was told to end does not wait for its reader for ever
+	# after a signal the program does not wait for its reader for ever
 	read_from=in write_to=slow start asking asking --batch --max-queue-bytes 256K --max-stanza-bytes 16K
 	wait_for held_up "$slow" 0
 	kill -TERM "$asking_pid"

@@ -948,7 +948,7 @@ teardown() { stop_all; }
 		    p.send("<message type='groupchat' id='3' from='%s' to='proxy.test'><body>hi</body></message>" % ALICE)
 		    back = p.next()
 		    assert (back['type'], back['id'], back['to'], back['from']) == ('error', '3', ALICE, 'proxy.test'), back
-		    # invalid tokens reach nobody
+		    # a stanza with an invalid token is not delivered
 		    for bad in 'proxy.test/x', token[:-1], token.replace('proxy.test/', 'proxy.test/x'), 'proxy.test/' + ALICE:
 		        p.send("<message type='error' id='4' from='impl@vhost.test/a' to='%s'>%s</message>" % (bad, failure))
 		    p.nothing()
@@ -1358,7 +1358,7 @@ teardown() { stop_all; }
 		    return asked
 		asked = late('1', '2')
 		assert sorted(os.listdir('state')) == ['answered', 'running']
-		# nobody else can read the marks or write them
+		# no other user can read or write the marks
 		assert os.stat('state/answered').st_mode & 0o777 == 0o600
 		assert len(open('state/answered').read().splitlines()) == 2
 		# when a full disk has cut off a mark, the next one is still a line of its own

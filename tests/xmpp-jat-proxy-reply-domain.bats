@@ -29,12 +29,12 @@ teardown() { stop_all; }
 		            assert got.stdout == ALICE + '\t' + to + '\n', got
 		            got = tool('jat-encode', '--reply-domain', 'r1.proxy.test', '--encoding', encoding, '--asked', to, ALICE)
 		            assert got.stdout == asked['from'] + '\n', got
-		            # the bare D is left out, all else stands in full
+		            # the bare D is left out, any other address is written in full
 		            assert encoding == 'sealed' or ('.:' in asked['from']) == (to != 'proxy.test'), asked
 		            assert tool('jat-decode', asked['from']).returncode == 65
 		            p.answer(asked)
 		            p.answered('1', from_=to)
-		        # nobody is to ask R, and D takes no presence and no answer
+		        # users must not ask R, and D takes no presence and no answers
 		        p.send_request('2', to='r1.proxy.test')
 		        p.error('cancel/service-unavailable', '2', ALICE, 'r1.proxy.test')
 		        p.send_request('3')

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# xmpp-jat-proxy as a filter: sessions that live, hang, die or come back, and what is said of them.
+# xmpp-jat-proxy as a filter: sessions that live, hang, die or come back, and what is logged about them.
 # installcheck
 
 load lib
@@ -30,7 +30,7 @@ teardown() { stop_all; }
 		        assert all(results[str(n)] == 'user%d@vhost.test/r' % (n % 10) for n in range(200))
 		        assert 0 < dead < 200 or policy == 'sticky', dead
 		        assert p.counters().get('retries', 0) == dead, (p.counters(), dead)
-		        # suspect: nothing new goes there
+		        # a suspect session gets no new requests
 		        for n in range(40):
 		            p.served('new%d' % n, user='user%d@vhost.test/r' % (n % 10), session=IMPL + '/well')
 		        # and it gets work again once it shows life
@@ -350,7 +350,7 @@ teardown() { stop_all; }
 		        shown(p, '<show>dnd</show>' + (status if full else '') + caps % ('a', 'a'))
 		        p.send("<presence from='%s/b' to='proxy.test'><priority>0</priority>%s</presence>" % (IMPL, caps % ('b', 'b')))
 		        p.nothing()
-		        # what the capabilities mean is asked of the session that is shown
+		        # a request for the meaning of the capabilities goes to the session that is shown
 		        for n in range(8):
 		            p.send("<iq type='get' id='%d' from='%s' to='proxy.test'><query xmlns='http://jabber.org/protocol/disco#info' node='urn:a#v=a'/></iq>" % (n, ALICE))
 		            asked = p.next()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# xmpp-jat-proxy as a filter: nothing owed is lost, and nobody takes the service from the others.
+# xmpp-jat-proxy as a filter: no answer is lost, and no user can keep the service from the others.
 # installcheck
 
 load lib

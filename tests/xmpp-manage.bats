@@ -62,7 +62,7 @@ delegation() { scenario delegation; }
 		    p.send(envelope(ask()))
 		    h.send("<iq type='result' id='%s' to=''/>" % h.next()['id'])
 		    p.failed('o1', 'cancel/internal-server-error')
-		    # look-alikes are not the real ones
+		    # names that look alike are not the same
 		    p.send(envelope(ask()))
 		    h.send("<iq xmlns:y='urn:y' y:to='%s' y:from='%s' type='result' id='%s'/>" % (BOB, D, h.next()['id']))
 		    stanza = p.next()
@@ -1031,7 +1031,7 @@ manage()
 		    assert 'to' not in asked, asked
 		    h.answer(asked, to=ALICE, **{'from': 'alice@vhost.test'})
 		    p.result('o1', from_='alice@vhost.test')
-		    # in short: no kind, no v, an empty element
+		    # the shortest form: no kind, no v, an empty element
 		    for short, content in (({'ns': 'urn:x', 'name': 'a'}, "<a xmlns='urn:x'/>"), ({}, ""), ({'payload': []}, ""), ({'kind': None, 'to': None}, "")):
 		        p.send(envelope(ask()))
 		        h.send({'id': h.next()['id'], 'type': 'result', **short})

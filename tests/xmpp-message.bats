@@ -52,7 +52,7 @@ _inbox()
 
 seen() { declare -g "$1_seen=$(wc -l <"$1.out")"; }
 
-# news USER: the messages since then (Prosody tells who may be privileged)
+# news USER: the messages since then, without Prosody's announcements of privileges
 news()
 {
 	local seen=$1_seen

@@ -1,7 +1,7 @@
 /* Fuzz target: apply.h with a server and clients that do what the input says.
  *
  * The server holds rosters, answers in any order, refuses, is silent, goes and comes, and takes
- * nothing for a while. Asserted: each record has exactly one result, for the client who gave it;
+ * nothing for a while. Asserted: each record has exactly one result, for the client that gave it;
  * nothing is removed that is kept, that a record leaves out, or by a record that is doubtful or
  * removes too much; no removal is asked for before all else has been taken; a result "ok" means
  * that the roster is what the record says; at the end nothing is open.

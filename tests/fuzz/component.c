@@ -1,4 +1,4 @@
-/* Fuzz target: what a server sends on a component's stream, from its header on. Whatever comes, the
+/* Fuzz target: a server's bytes on a component's stream, from the header on. Whatever comes, the
  * component sends its header, at most one handshake, and never its secret; it is up at most once
  * and gives up exactly once. */
 #include <stdint.h>

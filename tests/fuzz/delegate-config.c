@@ -1,8 +1,8 @@
 /*
  * Fuzz target: delegations as they are written: JSON when the first byte is 'j', else an option.
  *
- * Asserted: what is taken has a namespace and an entity for each rule, and what is refused has
- * words; rules that pass all checks can be given to the decisions.
+ * Asserted: accepted input has a namespace and an entity for each rule, and a refusal has a
+ * message; rules that pass all checks can be given to the decisions.
  */
 #include "delegation/delegate-service.h"
 #include "xmpp/jid.h"

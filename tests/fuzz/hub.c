@@ -25,7 +25,7 @@ struct instance {
 	unsigned serial; /* of this connection */
 };
 
-/* What the model knows of request k, whose id is "q<k>". */
+/* The model's record of request k, which has the id "q<k>". */
 struct asked {
 	unsigned answers;
 	bool set;

@@ -45,7 +45,7 @@ static void marks(struct span file)
 
 	marks_restore(m, file);
 	marks_up(m, 1);
-	/* what was taken once is not taken again */
+	/* a mark that was taken is not taken again */
 	if (marks_take(m, file, 2))
 		REQUIRE(!marks_take(m, file, 3));
 	REQUIRE(!marks_take(m, SPAN("other"), 1001));

@@ -1,6 +1,6 @@
 /* Lines of JSON as a handler writes them, to a program with limits. The first byte chooses these,
- * the rest are lines: each is the same to who has read the lines before it as to who has not, and
- * what comes of it is a stanza within the limits, which survives the way back. */
+ * the rest are lines: a line gives the same result whether or not the lines before it were read,
+ * and its stanza is within the limits and survives the conversion back. */
 #include "xmpp/jsonlines.h"
 #include "require.h"
 #include "xmpp/stanza-json.h"
@@ -14,7 +14,8 @@ static bool same(struct span a, struct span b)
 	return !a.p == !b.p && span_equal(a, b);
 }
 
-/* s as a line: within max_bytes or not there, and the same stanza to who reads it again. */
+/* Write s as a line: it is within max_bytes or not written, and is the same stanza when it is
+ * read again. */
 static void back(const struct stanza *s, const struct reader_config *limits, bool only_iq)
 {
 	const size_t most = jsonlines_max_bytes((int64_t)limits->max_stanza_bytes);

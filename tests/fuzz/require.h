@@ -1,6 +1,7 @@
 /* require.h - what a fuzz target asserts
  *
- * REQUIRE(what) ends the process, with the place and the words of what does not hold, so that the
+ * REQUIRE(what) ends the process, with the place and the text of the assertion that failed, so that
+ * the
  * fuzzer keeps the input and a replay fails.
  */
 #ifndef OUTBOARD_FUZZ_REQUIRE_H

@@ -18,7 +18,7 @@ static size_t count(const char *text, char c)
 	return n;
 }
 
-/* A URL's part, freed by curl_free(); NULL if there is none. */
+/* A part of a URL, freed by curl_free(); NULL if the URL lacks it. */
 static char *part(CURLU *url, CURLUPart which)
 {
 	char *text = NULL;

@@ -391,8 +391,8 @@ static void touched_waits(void)
 	touched = NULL;
 	apply_changed(jobs[0], &jobs[0]->changes[0], NULL, NULL, at(0));
 	CHECK(says(&asked, "get b@h;"));
-	/* the job of a user whose contact drops him waits for the contact's, and the other way
-	 * round */
+	/* the job of a user whose contact drops the user waits for the contact's job, and the
+	 * other way round */
 	give("d", "{\"b@h\":{}}", NULL);
 	CHECK(says(&asked, ""));
 	got(jobs[2], "{}");
@@ -497,7 +497,8 @@ static void make_body(struct buf *body, bool *contacts)
 	}
 }
 
-/* Whatever the body: nobody loses a contact, and one without contacts changes nothing at all. */
+/* Whatever the body, no user loses a contact; and a body without contacts changes nothing at
+ * all. */
 static void nobody_loses(void)
 {
 	const char *server = "{\"c0@h\":{},\"c1@h\":{},\"c2@h\":{},\"c3@h\":{},\"c4@h\":{}}";
@@ -513,7 +514,8 @@ static void nobody_loses(void)
 
 		make_body(&body, &contacts);
 		buf_reset(&message);
-		/* {} and [] are rosters, and so is what one of them is when it is cut */
+		/* {} and [] are rosters, and so is what remains of one of these bodies when it
+		 * is cut */
 		if (roster_parse(buf_span(&body), &rules, &record.roster, &record.skips,
 			    &message) != ROSTER_OK ||
 			span_is(buf_span(&body), "{}") || span_is(buf_span(&body), "[]") ||

@@ -1,4 +1,5 @@
-/* server/client-story: what the library's log and the server's last words say of a login */
+/* server/client-story: why a login failed, read from the library's log and the server's last
+ * stanzas */
 #include "check.h"
 #include "child.h"
 #include "base/err.h"
@@ -55,7 +56,7 @@ static void the_last_features_count(void)
 	received(&story, "<features><limits><max-bytes>99999999999999999999999</max-bytes></"
 			 "limits></features>");
 	CHECK_EQ_INT(story.max_bytes, 0);
-	/* what comes when the login is over is no part of it, and what we send is not looked at */
+	/* what comes after the login does not count, and neither does what we send */
 	client_story_log(&story, true, XMPP_LEVEL_DEBUG, "xmpp",
 		"RECV: <features><limits><max-bytes>1</max-bytes></limits></features>");
 	client_story_log(

@@ -68,7 +68,7 @@ static void comes(const char *text, int64_t now_ms)
 	reader_free(reader);
 }
 
-/* The id of the n-th iq to the entity in what has left since the last call of forget(). */
+/* The id of the n-th iq to the entity among the stanzas written since the last call of forget(). */
 static const char *asked(size_t n)
 {
 	static char id[64], to[64];

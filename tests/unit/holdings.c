@@ -1,4 +1,5 @@
-/* lib/base/holdings.c and lib/xmpp/shares.c: who has most, and who has had enough */
+/* lib/base/holdings.c and lib/xmpp/shares.c: which owner holds most, and which one has used up
+ * its share */
 #include "base/holdings.h"
 
 #include "check.h"

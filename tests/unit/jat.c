@@ -290,7 +290,7 @@ static void tampering(void)
 	jat_keys_free(jat.keys);
 }
 
-/* A signed token of one encoding is none of the other, padding and the other alphabet are refused.
+/* A token of one encoding is not one of the other; padding and the other alphabet are refused.
  */
 static void one_spelling(void)
 {

@@ -1,4 +1,4 @@
-/* lib/xmpp/jid.c: splitting, normalising, what survives resourceprep */
+/* lib/xmpp/jid.c: splitting, normalising, and which resources resourceprep leaves unchanged */
 #include "base/utf8.h"
 #include "xmpp/jid.h"
 
@@ -12,7 +12,7 @@ static bool splits(const char *text)
 	return jid_split(span_of(text), &jid);
 }
 
-/* "local|domain|resource", "-" for what is not there */
+/* "local|domain|resource", with "-" for a missing part */
 static const char *parts(const char *text)
 {
 	static char out[8192];

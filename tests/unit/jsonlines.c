@@ -78,7 +78,8 @@ static const char *wrong(struct jsonlines *j, const char *text, const char *id_w
 static void objects_are_read(void)
 {
 	static const struct {
-		const char *text, *id, *any, *iq; /* what is said where any kind is taken, or iqs */
+		const char *text, *id, *any,
+			*iq; /* the errors where any kind is accepted, and where only iqs are */
 	} cases[] = {
 		{"{\"kind\":\"iq\",\"id\":\"a\"}", "a", NULL, NULL},
 		{" {\n\"kind\":\"iq\",\n\"id\":\"a\"}\r\n\t", "a", NULL, NULL},
@@ -115,7 +116,8 @@ static void objects_are_read(void)
 	jsonlines_free(NULL);
 }
 
-/* Over the limit of a stanza it is refused with what its root says; beyond that with its id. */
+/* An object over a stanza's limit is refused with its root's attributes; a still larger one with
+ * its id. */
 static void what_is_too_large_is_refused(void)
 {
 	struct jsonlines *j = jsonlines_new(&everything, true);

@@ -4,7 +4,8 @@
 
 #include <stdlib.h>
 
-/* What comes of lines: "N:TEXT" for objects, "!N" for what is broken off, joined by spaces. */
+/* The result of lines: "N:TEXT" for objects, "!N" for objects that were broken off, joined by
+ * spaces. */
 static const char *gather(const char *lines, size_t max_bytes)
 {
 	static char out[4096];
@@ -43,9 +44,9 @@ static void lines(void)
 	CHECK_EQ_STR(
 		gather("{\"a\":\n\"}\\\"\",\"b\":[\n]}", 99), "1:{\"a\":\n\"}\\\"\",\"b\":[\n]} ");
 	CHECK_EQ_STR(gather("  {\n}", 99), "1:  {\n} ");
-	/* what is no object is a line of its own */
+	/* a line that is not an object is handed over alone */
 	CHECK_EQ_STR(gather("\nx\n[\n{}", 99), "1: 2:x 3:[ 4:{} ");
-	/* a string that is not closed cannot be mended: what is left of it is passed over */
+	/* a string that is not closed cannot be mended: the rest of it is passed over */
 	CHECK_EQ_STR(gather("{\"a\n\"b\":1}\n {\n{}", 99), "1:{\"a 4:{} ");
 	CHECK_EQ_STR(gather("{", 99), "!1 ");
 	/* more closed than opened */

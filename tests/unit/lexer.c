@@ -1,5 +1,5 @@
-/* The lexer, production by production (XML 1.0, Namespaces in XML 1.0): what it takes, what it
- * leaves to expat, and what that means for the reader, which answers the same either way. */
+/* The lexer, production by production (XML 1.0, Namespaces in XML 1.0): which input it reads,
+ * which it leaves to expat, and that the reader's result is the same either way. */
 #include "xmpp/lexer.h"
 
 #include "check.h"
@@ -233,7 +233,7 @@ static void references(void)
 		n = snprintf(xml, sizeof(xml), "<a b='%s'/>", right[i]);
 		check_n(__LINE__, xml, (size_t)n, TAKEN, NULL);
 	}
-	/* right, but longer than anybody writes them */
+	/* valid, but longer than in any real stanza */
 	LEAVES("<a>&#000000000000065;</a>");
 	WAITS("<a>&");
 	WAITS("<a>&l");
@@ -363,7 +363,7 @@ static void namespaces(void)
 	LEAVES("<z:9/>");
 	LEAVES("<a z:='1'/>");
 	LEAVES("<a :b='1'/>");
-	/* right, but only expat knows what they become */
+	/* valid, but only expat knows their values */
 	LEAVES("<a xmlns='u&amp;v'/>");
 	LEAVES("<a xmlns:p='u\nv'/>");
 }

@@ -11,7 +11,7 @@
 #include "base/err.h"
 #include "base/io.h"
 
-/* One link, its events, and what the test does at each. */
+/* One link, its events, and the test's action at each. */
 struct probe {
 	struct loop *loop;
 	struct link *link;

@@ -542,7 +542,7 @@ static void fish_completes(void)
 static void zsh_parses(void)
 {
 	check_shell("zsh", "zsh -f -n $script && sed -n 1p $script", "#compdef prog\n");
-	/* what _arguments is given, option by option */
+	/* the arguments of _arguments, option by option */
 	check_shell("zsh",
 		"zsh -f -c '_arguments() { print -rl -- \"$@\" }; . $script' | grep domain",
 		"(-d --domain)-d+[the component's own \\[domain\\]: this]:DOMAIN:_hosts\n"

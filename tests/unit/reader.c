@@ -78,7 +78,7 @@ static void stanzas_spanning_lines(void)
 		"1:<message><body>a\r\nb\rc</body></message>\n3:<iq/>\n");
 	PIPE("<message><body><![CDATA[\n<iq/>\n]]></body></message>\n<iq/>",
 		"1:<message><body><![CDATA[\n<iq/>\n]]></body></message>\n4:<iq/>\n");
-	/* what is forwarded may stand at the beginning of a line */
+	/* a forwarded stanza may begin at the beginning of a line */
 	PIPE("<message>\n<forwarded xmlns='urn:xmpp:forward:0'>\n<message xmlns='jabber:client' "
 	     "to='a'>\n<body/>\n</message>\n</forwarded>\n</message>\n<iq/>\n",
 		"1:<message>\n<forwarded xmlns='urn:xmpp:forward:0'>\n<message "
@@ -853,7 +853,7 @@ static void too_large_stanzas(void)
 		"7%too-large<iq id='9' "
 		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa='1'>\n"
 		"8%too-large<iq id='0'>\n60:<iq id='a'/>\n61:<iq/>\n");
-	/* something wrong in what is thrown away */
+	/* an error in the part that is thrown away */
 	READS(&config,
 		"<iq id='1'>aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa<!-- "
 		"--></iq>\n"
@@ -870,7 +870,7 @@ static void too_large_stanzas(void)
 		"id='5'/>\n",
 		"1!truncated stanza\n2:<iq id='1'/>\n3:<iq id='2'/>\n4:<iq id='3'/>\n5:<iq "
 		"id='4'/>\n6:<iq id='5'/>\n");
-	/* what is forwarded at the beginning of a line is no stanza there either */
+	/* a forwarded stanza at the beginning of a line does not begin a stanza there, either */
 	READS(&config,
 		"<iq id='1'><forwarded xmlns='urn:xmpp:forward:0'>                   \n"
 		"<message xmlns='jabber:client' to='x'/>\n</forwarded></iq>\n<iq/>\n",

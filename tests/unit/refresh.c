@@ -1,4 +1,5 @@
-/* Who waits for whose roster: each rule of refresh.h, then a long random walk that keeps its books.
+/* Which request waits for which user: each rule of refresh.h, then a long random walk against a
+ * model.
  */
 #include "check.h"
 #include "base/err.h"
@@ -230,7 +231,7 @@ static void a_deadline_changes_nothing_for_the_users(void)
 	refresh_tick(w.refresh, 1000);
 	HAPPENED(&w, "answer 3 0/1/1\nanswer 1 1/1/1\n");
 	CHECK_EQ_INT(refresh_busy(w.refresh), 2);
-	/* a late record answers nobody, but the work is done */
+	/* a late record answers no request, but the user is done */
 	CHECK(record(&w, "a", true));
 	HAPPENED(&w, "settled a\n");
 	CHECK(ask(&w, "4", "c", 2000));
@@ -344,7 +345,8 @@ static bool keep_all(void *context, struct span name)
 	return true;
 }
 
-/* What passes is tried again: after 1 s, 2 s, ..., behind what is new, until it is given up. */
+/* A user whose failure may pass is tried again after 1 s, 2 s, ..., behind new users, until it
+ * is given up. */
 static void failures_that_pass(void)
 {
 	struct worker w;

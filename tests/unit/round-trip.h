@@ -1,5 +1,5 @@
 /*
- * A stanza to JSON and back, twice: what must be so however it was written.
+ * A stanza to JSON and back, twice: what must hold for every stanza.
  *
  * For tests and the fuzz target; ROUND_TRIP_CHECK(expression) is theirs.
  */

@@ -1,5 +1,5 @@
-/* xmpp-share's hub: what it keeps of advertisements, addresses, messages and own requests, and that
- * nobody's share of it displaces the others. */
+/* xmpp-share's hub: which advertisements, addresses, messages and own requests it keeps, and
+ * that one owner's share does not displace the others'. */
 #include <unistd.h>
 
 #include "base/err.h"
@@ -90,7 +90,7 @@ static void says(int from, const char *format, unsigned n)
 	reader_free(reader);
 }
 
-/* Whether the text was sent there; what was sent is forgotten. */
+/* Whether the text was sent to this output; the output is then emptied. */
 static bool sent(struct buf *out, const char *text)
 {
 	bool found = strstr(buf_string(out), text) != NULL;

@@ -1,5 +1,5 @@
 /* Stanzas as JSON: random ones come back with the same infoset, and the second pass changes no
- * byte; whatever is in the JSON, what is written is a stanza or nothing. */
+ * byte; and whatever the JSON holds, a stanza is written or nothing. */
 #include "check.h"
 
 static const char *round_trip_of; /* shown where a check fails */

@@ -1,6 +1,6 @@
-/* Properties of reader and writer together, over random stanzas (fixed seeds): how the bytes arrive
- * changes nothing; of a part of a good stream nothing comes twice or wrong; a bad line costs itself
- * only; what is written means what was read. */
+/* Properties of reader and writer together, over random stanzas (fixed seeds): the result does
+ * not depend on how the bytes arrive; a part of a good stream gives no stanza twice or wrong; a
+ * bad line spoils no other; a written stanza means the same as the one read. */
 #include "check.h"
 
 #include "infoset.h"
@@ -573,7 +573,7 @@ static void edits_are_exact(void)
 	buf_free(&back);
 }
 
-/* A stanza taken out of a wrapper, and one of its nodes taken out of it. */
+/* Take a stanza out of a wrapper, and then one of its nodes. */
 static void what_is_taken_out_means_the_same(void)
 {
 	static const char *const wrappers[] = {

@@ -160,8 +160,8 @@ static void prefixed_roots_with_a_default(void)
 		"<c:r xmlns:c='urn:c' xmlns='urn:d'><q/></c:r>\n");
 }
 
-/* A root in jabber:client takes along what stands in jabber:client, down to the first element of
- * another namespace; nothing below that one changes. */
+/* The descendants of a root in jabber:client lose this namespace with it, down to the first
+ * element of another namespace; nothing below that element changes. */
 static void namespaces_that_move(void)
 {
 	/* as ElementTree writes it */
@@ -177,7 +177,7 @@ static void namespaces_that_move(void)
 		"<message><body a='1'>t</body></message>\n");
 	PIPE("<c:message xmlns:c='jabber:client'><body xmlns='jabber:client'/></c:message>",
 		"<message xmlns:c='jabber:client'><body/></message>\n");
-	/* the first of another one, and what stands below it */
+	/* the first element of another namespace, and those below it */
 	PIPE("<c:iq xmlns:c='jabber:client'><f xmlns='urn:xmpp:forward:0'><c:iq/></f></c:iq>",
 		"<iq xmlns:c='jabber:client'><f xmlns='urn:xmpp:forward:0'><c:iq/></f></iq>\n");
 	PIPE("<message xmlns='jabber:client'><f xmlns='urn:xmpp:forward:0'>"
@@ -279,7 +279,7 @@ static void inner_stanzas(void)
 	UNWRAPS("<iq xmlns:p='urn:1'><d>" F "<iq xmlns='jabber:client' xmlns:p='urn:3' p:a='1'/>"
 		"</forwarded></d></iq>",
 		"<iq xmlns:p='urn:3' p:a='1'/>");
-	/* a prefixed one: its content stands in what surrounds it */
+	/* a prefixed element: its content is in the surrounding namespace */
 	UNWRAPS("<iq xmlns:c='jabber:client'><d>" F
 		"<c:iq to='x'>\n<q/><c:r/></c:iq></forwarded></d>"
 		"</iq>",
@@ -287,7 +287,7 @@ static void inner_stanzas(void)
 	UNWRAPS("<c:iq xmlns:c='jabber:client' xmlns='urn:d'><d><f:forwarded "
 		"xmlns:f='urn:xmpp:forward:0'><c:iq><q/></c:iq></f:forwarded></d></c:iq>",
 		"<iq xmlns:c='jabber:client'><q xmlns='urn:d'/></iq>");
-	/* what is none keeps its namespace */
+	/* an element that is not a stanza keeps its namespace */
 	UNWRAPS("<iq><d>" F "<iq to='x'><q/></iq></forwarded></d></iq>",
 		"<iq to='x' xmlns='urn:xmpp:forward:0'><q/></iq>");
 	unwraps(__LINE__, READER_SOCKET,
