@@ -15,6 +15,7 @@ setup_file()
 		--listener 'cluster.test r2.test'
 }
 
+teardown() { stop_all; }
 teardown_file()
 {
 	ejabberd_stop "$BATS_FILE_TMPDIR/b"
@@ -36,4 +37,14 @@ setup()
 
 @test "a proxy at each node: one is killed, then its node, and both come back: nobody else loses a request" {
 	scenario cluster <<<'proxies_and_nodes_die()'
+}
+
+@test "an endpoint for rosters at each node, and a broker: one user's refreshes in order, also when a machine dies" {
+	command -v redis-server >/dev/null || not_here 'no redis here'
+	export REDIS_PORT
+	server_free_port && REDIS_PORT=$FREE_PORT
+	start redis redis-server --port "$REDIS_PORT" --bind 127.0.0.1 --dir "$PWD" --save '' --appendonly no
+	answers() { [[ $(redis-cli -p "$REDIS_PORT" ping 2>/dev/null) == PONG ]]; }
+	wait_for answers
+	scenario cluster <<<'rosters_on_two_nodes()'
 }

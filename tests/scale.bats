@@ -20,9 +20,11 @@ setup_file()
 		echo $! >"$NOTES/$n.pid"
 	END
 	mkdir -p "$R"/etc/outboard "$R/usr/local/lib/outboard" "$R/var/lib/outboard/xmpp-jat-proxy/two"
-	export SHARE_PORT CLUSTER_PORT
+	export SHARE_PORT CLUSTER_PORT REDIS_PORT REFRESH_PORT
 	server_free_port && SHARE_PORT=$FREE_PORT
 	server_free_port && CLUSTER_PORT=$FREE_PORT
+	server_free_port && REDIS_PORT=$FREE_PORT
+	server_free_port && REFRESH_PORT=$FREE_PORT
 	for name in xmpp-jat-proxy xmpp-manage; do (umask 077 && echo secret >"$R/etc/outboard/$name.secret"); done
 	jat-encode --create-key --key-file "$R/etc/outboard/jat-keys"
 	cat >"$R/usr/local/lib/outboard/notes" <<-'END'
@@ -65,7 +67,8 @@ teardown()
 here_also()
 {
 	sed -e "s/127\.0\.0\.1:5350/127.0.0.1:$SHARE_PORT/g; s/127\.0\.0\.1:5349/127.0.0.1:$CLUSTER_PORT/g" \
-		-e "s/port: 5349/port: $CLUSTER_PORT/"
+		-e "s/port: 5349/port: $CLUSTER_PORT/" \
+		-e "s/127\.0\.0\.1:6379/127.0.0.1:$REDIS_PORT/g; s/127\.0\.0\.1:5280/127.0.0.1:$REFRESH_PORT/g"
 }
 
 noted() { asks "$1" --to example.org "<note xmlns='urn:example:notes'/>" | grep -qF '>milk</note>'; }
@@ -100,6 +103,30 @@ noted() { asks "$1" --to example.org "<note xmlns='urn:example:notes'/>" | grep 
 	for user in alice bob carol john; do wait_for served "$user"; done
 	end_part one
 	for user in alice bob carol john; do served "$user"; done
+}
+
+@test "an endpoint puts each name into its stream, also those of a time without the broker" {
+	command -v redis-server >/dev/null || not_here 'no redis here'
+	world prosody
+	part 'ROSTERS.1'
+	start_part 'ROSTERS.2' endpoint
+	healthy() { curl -fsS "http://127.0.0.1:$REFRESH_PORT/health" >/dev/null 2>&1; }
+	wait_for healthy
+	refresh() { curl -sS -d "$1" "http://127.0.0.1:$REFRESH_PORT/roster_admin/refresh"; }
+	run refresh '["john"]'
+	assert_output --partial '"pending":1'
+	assert_output --partial '"john":"connect"'
+	start redis redis-server --port "$REDIS_PORT" --bind 127.0.0.1 --dir "$PWD" --save '' --appendonly no
+	redis() { redis-cli -p "$REDIS_PORT" --raw "$@" 2>/dev/null; }
+	stream_of() { echo "rosters:$(($(printf %s "$1" | cksum | cut -d ' ' -f 1) % 2))"; }
+	times() { redis XRANGE "$(stream_of "$1")" - + | grep -cxF -e "$1" || true; }
+	once() { [[ $(times "$1") == 1 ]]; }
+	wait_for once john
+	run refresh '["john","marie","Zoë","-x"]'
+	assert_output --partial '"updated":4'
+	assert_equal "$(times john) $(times marie) $(times Zoë) $(times -x)" '2 1 1 1'
+	assert_equal "$(($(redis XLEN rosters:0) + $(redis XLEN rosters:1)))" 5
+	end_part endpoint
 }
 
 @test "every display of the page was run" {

@@ -88,6 +88,26 @@ through() { scenario sharing <<<"$1()"; }
 	through refused_at_that_instance_alone
 }
 
+@test "endless answers of an instance reach nobody and hold up nobody" {
+	through endless_answers
+}
+
+@test "huge stanzas of an instance are refused to it, and take no memory" {
+	through huge_stanzas
+}
+
+@test "an instance that does not read is sent away, the others get all that is theirs" {
+	through instance_that_does_not_read
+}
+
+@test "a hundred connections that say nothing keep no instance out, and are ended" {
+	through silent_connections_keep_nobody_out
+}
+
+@test "--limit instances" {
+	through no_more_instances_than_the_limit
+}
+
 @test "capitals in an instance's from are folded" {
 	through capitals_in_from_are_folded
 }
@@ -122,6 +142,10 @@ through() { scenario sharing <<<"$1()"; }
 
 @test "killed and started again, it serves instances that come back" {
 	through restarts_and_serves_again
+}
+
+@test "killed, and ended with a request in hand: the instances come back by themselves" {
+	through restarts_under_its_instances
 }
 
 @test "two xmpp-jat-proxy behind it; one leaves by SIGTERM" {

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "share/adverts.h"
 #include "share/key.h"
+#include "share/nesting.h"
 #include "share/origins.h"
 #include "share/own.h"
 #include "xmpp/jid.h"
@@ -75,7 +76,8 @@ struct hub {
 	struct own *own;	   /* requests from the instances that the server has to answer */
 	struct origins *origins;   /* of messages and presence, members */
 	struct adverts *adverts;
-	struct reader *reader; /* reads kept requests again, which go to another instance */
+	struct nesting *nesting; /* queries that wait for the first instance */
+	struct reader *reader;	 /* reads kept requests again, which go to another instance */
 	struct buf key, folded, asked;
 	bool draining;
 	uint64_t counters[COUNTERS];
@@ -169,15 +171,20 @@ static struct hub_member *choose_sticky(struct hub *h, const struct stanza *stan
 	return choose(h, &choice, now_ms);
 }
 
-/* Why no instance can be chosen: none takes new work, or the outputs of all are too full. */
-static void refuse_unchosen(struct hub *h, const struct stanza *stanza, struct turn *turn)
+static bool any_open(const struct hub *h)
 {
-	struct hub_member *m;
+	const struct hub_member *m;
 	bool any = false;
 
 	LIST_FOREACH(m, &h->members, of_hub)
 	any |= is_open(m);
-	if (any)
+	return any;
+}
+
+/* Why no instance can be chosen: none takes new work, or the outputs of all are too full. */
+static void refuse_unchosen(struct hub *h, const struct stanza *stanza, struct turn *turn)
+{
+	if (any_open(h))
 		refuse(h, stanza, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 	else
 		refuse(h, stanza, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_INSTANCE, turn);
@@ -186,6 +193,18 @@ static void refuse_unchosen(struct hub *h, const struct stanza *stanza, struct t
 static void tell_advert(void *context, const struct stanza *stanza)
 {
 	outlet_write(context, stanza, &STANZA_KEEP);
+}
+
+static void on_request(struct hub *h, const struct stanza *stanza, struct turn *turn);
+
+/* Something has changed for the queries that wait: an instance is there, or none will come. */
+static void hand_nesting(struct hub *h, struct turn *turn)
+{
+	struct stanza query;
+
+	for (size_t n = nesting_count(h->nesting); n--;)
+		if (nesting_take(h->nesting, INT64_MAX, &query))
+			on_request(h, &query, turn);
 }
 
 struct hub_member *hub_join(struct hub *h, struct writer *writer, void *port, struct turn *turn)
@@ -210,6 +229,7 @@ struct hub_member *hub_join(struct hub *h, struct writer *writer, void *port, st
 	LIST_INSERT_HEAD(&h->members, m, of_hub);
 	h->members_count++;
 	adverts_each(h->adverts, tell_advert, &m->outlet);
+	hand_nesting(h, turn);
 	return m;
 }
 
@@ -363,7 +383,8 @@ static void on_request(struct hub *h, const struct stanza *stanza, struct turn *
 	m = choose(h, &(struct choice){.sender = stanza->from, .recipient = asked}, turn->now_ms);
 	if (m)
 		hand_first(h, &key, stanza, m, turn);
-	else
+	else if (any_open(h) ||
+		 !nesting_keep(h->nesting, stanza, turn->now_ms + h->config.timeout_ms))
 		refuse_unchosen(h, stanza, turn);
 }
 
@@ -623,6 +644,7 @@ struct hub *hub_new(const struct hub_config *config)
 		.context = h});
 	make_tables(h, seed);
 	h->adverts = adverts_new();
+	h->nesting = nesting_new();
 	h->reader = reader_new(&(struct reader_config){.kind = READER_PIPE,
 		.max_stanza_bytes = SIZE_MAX / 4,
 		.max_depth = INT_MAX,
@@ -649,6 +671,7 @@ void hub_free(struct hub *h)
 	balance_free(h->balance);
 	origins_free(h->origins);
 	adverts_free(h->adverts);
+	nesting_free(h->nesting);
 	reader_free(h->reader);
 	buf_free(&h->key);
 	buf_free(&h->folded);
@@ -669,6 +692,10 @@ static void hub_tick(void *self, struct turn *turn)
 {
 	struct hub *h = self;
 
+	struct stanza query;
+
+	while (turn->writer && nesting_take(h->nesting, turn->now_ms, &query))
+		refuse_unchosen(h, &query, turn);
 	balance_tick(h->balance, turn);
 	requests_tick(h->requests, turn);
 	own_tick(h->own, turn);
@@ -679,22 +706,24 @@ static int64_t hub_deadline(const void *self)
 {
 	const struct hub *h = self;
 	const int64_t all_ms[] = {requests_deadline(h->requests), balance_deadline(h->balance),
-		own_deadline(h->own), origins_deadline(h->origins)};
+		own_deadline(h->own), origins_deadline(h->origins), nesting_deadline(h->nesting)};
 
 	return deadline_first(all_ms, sizeof(all_ms) / sizeof(all_ms[0]));
 }
 
 static void hub_drain(void *self, struct turn *turn)
 {
-	(void)turn;
-	((struct hub *)self)->draining = true;
+	struct hub *h = self;
+
+	h->draining = true;
+	hand_nesting(h, turn);
 }
 
 static void hub_finish(void *self, struct turn *turn)
 {
 	struct hub *h = self;
 
-	h->draining = true;
+	hub_drain(h, turn);
 	requests_finish(h->requests, turn);
 }
 

@@ -139,7 +139,8 @@ static void end_oldest_unproven(struct shareservice *s)
 	err_log_limited(&s->full, loop_now_ms(s->loop), ERR_WARNING,
 		"%zu connections have not proved yet that they are instances: the oldest is ended",
 		s->unproven);
-	end(oldest, "policy-violation", "has left");
+	if (oldest)
+		end(oldest, "policy-violation", "has left");
 }
 
 static void take(struct shareservice *s, int fd, bool bare_allowed)

@@ -29,7 +29,7 @@ class Daemon(Proxy):
         read, write = os.pipe()
         if isinstance(handler, Handler):
             handler = handler.command
-        command = [program, "--domain", domain, "--connect", "127.0.0.1:%s" % (port or os.environ["COMPONENT_PORT"]),
+        command = [program, "--domain", domain, "--connect", "127.0.0.1:%s" % (port or component_port(domain)),
                    "--secret-file", os.environ["SECRET_FILE"], "--ready-fd", str(write), *options]
         self.domain = domain
         self.stderr_file = tempfile.NamedTemporaryFile("w+b", dir=".", suffix=".err", delete=False)
@@ -560,7 +560,12 @@ def delegate_server_restart():
     with Manage(hosts=(P,), domain=ENT, advertised=False) as m, Delegate() as d:
         served(user("alice"), to=P)
         server("restart")
-        m.wait_stderr("delegates 'urn:test:one'", 2)
+        deadline = time.monotonic() + WAIT_S
+        for share in shares.values():               # whose streams have not ended
+            while share.counters()["connections"] < 2 or not share.counters()["up"]:
+                again(deadline, "xmpp-share has not connected again")
+        if not shares:
+            m.wait_stderr("delegates 'urn:test:one'", 2)
         served(user("alice"), to=P)
 
 
@@ -627,3 +632,50 @@ def otherwise_in_json():
         ask(alice, "no", P, content=content)
         assert answered(alice, "no").error == "auth/forbidden"
         once(alice, "no", "j0", "j1", "j2")
+
+
+# --- two instances behind xmpp-share (BEHIND_SHARE is set)
+
+def named(name):
+    return ["sed", "-uE", r"s,.* id=['\"]([^'\"]*).*,<iq type='result' id='\1'><query xmlns='urn:test:one'>%s</query></iq>," % name]
+
+
+def instances(domain, count):
+    deadline = time.monotonic() + WAIT_S
+    while shares[domain].counters()["instances"] != count:
+        again(deadline, "not %d instances" % count)
+
+
+def two_manage():
+    """All envelopes come from the host: with --policy round-robin both instances get their part."""
+    with Manage(handler=named("one")) as one, Manage(handler=named("two"), advertised=False) as two:
+        two.wait_stderr("delegates 'urn:test:one'\n")     # although the server has said it before
+        instances(D, 2)
+        alice = user("alice")
+        seen = collections.Counter()
+        for n in range(20):
+            ask(alice, "q%d" % n, (HOST, ALICE)[n % 2])
+            seen[text(answered(alice, "q%d" % n))] += 1
+        assert set(seen) == {"one", "two"}, seen
+        one.kill()
+        instances(D, 1)
+        for n in range(6):
+            ask(alice, "k%d" % n)
+            assert text(answered(alice, "k%d" % n)) == "two"
+
+
+def two_delegates():
+    with Manage(hosts=(P,), domain=ENT, advertised=False), Delegate() as one, Delegate():
+        instances(P, 2)
+        alice = user("alice")
+        for n in range(20):
+            served(alice, "s%d" % n, (P, "x@" + P)[n % 2])
+        deadline = time.monotonic() + WAIT_S
+        for n in range(4):                          # both have asked the entity
+            while NS not in features(alice.ask(P, "<query xmlns='%s'/>" % delegation.DISCO).element[0]):
+                again(deadline, "the nested features never came")
+        one.kill()
+        instances(P, 1)
+        for n in range(6):
+            served(alice, "k%d" % n, P)
+        once(alice, *["s%d" % n for n in range(20)], *["k%d" % n for n in range(6)])

@@ -24,13 +24,27 @@ ALICE, BOB, IMPL = "alice@" + HOST, "bob@" + HOST, "impl@" + HOST
 OK = "<ok xmlns='urn:x'/>"
 
 
+shares = {}
+
+
+def component_port(domain):
+    """Where a program of this domain connects to: the server, or with BEHIND_SHARE (options) in the environment
+    an xmpp-share of that domain."""
+    if "BEHIND_SHARE" not in os.environ:
+        return os.environ["COMPONENT_PORT"]
+    if domain not in shares:
+        from sharing import Share
+        shares[domain] = Share(*os.environ["BEHIND_SHARE"].split(), "--limit", "user-pending=100%", domain=domain)
+    return shares[domain].port
+
+
 class Proxy:
     """xmpp-jat-proxy --connect for DOMAIN; ready means: the server took its handshake."""
 
     def __init__(self, *options, targets=(IMPL,), domain="proxy.test", port=None, secret=None, ready=True):
         read, write = os.pipe()
         command = ["xmpp-jat-proxy", "--domain", domain, "--connect",
-                   "127.0.0.1:%s" % (port or os.environ["COMPONENT_PORT"]),
+                   "127.0.0.1:%s" % (port or component_port(domain)),
                    "--secret-file", secret or os.environ["SECRET_FILE"], "--ready-fd", str(write)]
         for target in targets:
             command += ["--target", target]

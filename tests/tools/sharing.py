@@ -29,12 +29,12 @@ def wait_until(condition, what, wait_s=None):
 
 
 class Share:
-    """xmpp-share for DOMAIN; ready means: the server took its handshake and it listens."""
+    """xmpp-share for a domain; ready means: the server took its handshake and it listens."""
 
-    def __init__(self, *options, port=None, at=None, unix=None, ready=True):
+    def __init__(self, *options, port=None, at=None, unix=None, ready=True, domain=DOMAIN):
         self.port, self.unix = at or free_port(), unix
         read, write = os.pipe()
-        command = ["xmpp-share", "--domain", DOMAIN, "--connect",
+        command = ["xmpp-share", "--domain", domain, "--connect",
                    "127.0.0.1:%s" % (port or os.environ["COMPONENT_PORT"]),
                    "--secret-file", os.environ["SECRET_FILE"], "--ready-fd", str(write)]
         command += ["--listen-unix", unix] if unix else ["--listen", "127.0.0.1:%d" % self.port]
@@ -408,6 +408,88 @@ def refused_at_that_instance_alone():
     assert share.counters()["instances"] == 2
 
 
+def endless_answers():
+    """Answers that nobody has asked for: users see none of them, and go on being served."""
+    share = Share("--policy", "round-robin")
+    hostile, well = share.instance(name="hostile"), share.instance(name="well")
+    alice, bob = Client(ALICE + "/a"), Client(BOB + "/b")
+    forged = "".join("<iq type='result' id='%d' to='%s' from='%s'><forged xmlns='urn:x'/></iq>" % (n, bob.jid, DOMAIN)
+                     for n in range(1000))
+    flood = threading.Thread(target=lambda: [hostile.send(forged) for _ in range(30)])
+    flood.start()
+    for n in range(50):
+        assert who(alice.ask(DOMAIN)) in ("hostile", "well")
+    flood.join()
+    wait_until(lambda: share.counters()['dropped{reason="stray"}'] == 30000, "all are dropped")
+    assert not [s for s in bob.settle() + alice.settle() if "forged" in s.raw]
+    assert well.asked
+
+
+def huge_stanzas():
+    """Larger than is read: refused to the sender; one without an end takes no memory."""
+    share = Share("--policy", "round-robin", "--try-timeout", "0.5")
+    hostile, well = share.instance(name="hostile"), share.instance(name="well")
+    body = "x" * (3 << 20)
+    hostile.send("<message from='%s' to='%s' id='big'><body>%s</body></message>" % (DOMAIN, ALICE, body))
+    assert hostile.expect_where(lambda s: s["id"] == "big").error == "modify/policy-violation"
+    hostile.send("<iq type='get' from='%s' to='%s' id='iq'><q xmlns='urn:x'>%s</q></iq>" % (DOMAIN, ALICE, body))
+    assert hostile.expect_where(lambda s: s["id"] == "iq").error == "modify/policy-violation"
+    hostile.send("<message from='%s' to='%s'><body>" % (DOMAIN, ALICE))
+    for _ in range(20):
+        hostile.send(body)
+    alice = Client(ALICE + "/a")
+    assert [who(alice.ask(DOMAIN)) for _ in range(4)] == ["well"] * 4 and well.asked
+    if not os.environ.get("WRAP"):
+        with open("/proc/%d/status" % share.process.pid) as f:
+            peak_kib = int(re.search(r"VmHWM:\s+(\d+)", f.read()).group(1))
+        assert peak_kib < 32 << 10, peak_kib
+
+
+def instance_that_does_not_read():
+    """Its stream is ended; the others get all that is theirs."""
+    share = Share("--limit", "queue-bytes=1M", "--max-stanza-bytes", "64K", unix=os.path.abspath("share.sock"))
+    deaf, well = share.instance(name="deaf"), share.instance(name="well")
+    alice = Client(ALICE + "/a")
+    alice.presence()
+    for instance in (deaf, well):
+        instance.send("<presence type='subscribe' from='%s' to='%s'/>" % (DOMAIN, ALICE))
+    wait_until(lambda: share.counters()["addresses"] == 2, "both are known")
+    go_on = threading.Event()
+    deaf.handler = lambda s: go_on.wait() and False
+    for n in range(300):
+        alice.presence("<status>%d %s</status>" % (n, "x" * 10000), to=DOMAIN)
+    for n in range(300):
+        well.expect_where(lambda s: "<status>%d " % n in s.raw)
+    share.says("does not read what it is sent")
+    wait_until(lambda: share.counters()["instances"] == 1, "it is sent away")
+    assert who(alice.ask(DOMAIN)) == "well"
+    go_on.set()
+
+
+def silent_connections_keep_nobody_out():
+    share = Share()
+    silent = [socket.create_connection(("127.0.0.1", share.port)) for _ in range(100)]
+    share.says("the oldest is ended")
+    share.instance()
+    assert Client(ALICE + "/a").ask(DOMAIN)["type"] == "result"
+    silent[-1].settimeout(WAIT_S)                        # ten seconds
+    assert b"connection-timeout" in silent[-1].recv(4096)
+
+
+def no_more_instances_than_the_limit():
+    share = Share("--limit", "instances=2")
+    instances = [share.instance(), share.instance()]
+    try:
+        share.instance()
+        raise AssertionError("a third one is taken")
+    except (Closed, OSError):
+        pass
+    share.says("an instance is turned away: 2 are there")
+    instances[0].cut()
+    wait_until(lambda: share.counters()["instances"] == 1, "one is gone")
+    share.instance()
+
+
 def capitals_in_from_are_folded():
     share = Share()
     one = share.instance(answer=False)
@@ -546,6 +628,35 @@ def restarts_and_serves_again():
     share = Share()
     share.instance()
     assert alice.ask(DOMAIN)["type"] == "result"
+
+
+def restarts_under_its_instances():
+    """It is killed, then ended in order, with a request in hand each time; our programs come back by themselves."""
+    share = Share("--drain-time", "0")
+    impl = Client("impl@%s/x" % HOST)
+    held = []
+    def handle(stanza):
+        if stanza.name == "presence" and stanza["type"] == "subscribe":
+            impl.presence(to=stanza["from"], type="subscribed")
+        elif stanza.name == "iq" and "<held " in stanza.raw:
+            held.append(stanza)
+        elif stanza.name == "iq" and stanza["type"] in ("get", "set"):
+            impl.send(result(stanza, "<by xmlns='urn:x'>impl</by>"))
+        return True
+    impl.handler = handle
+    impl.presence()
+    proxy = program(share, "xmpp-jat-proxy", "--target", "impl@" + HOST)
+    alice = Client(ALICE + "/a")
+    for n, number in enumerate((signal.SIGKILL, signal.SIGTERM)):
+        wait_until(lambda: who(alice.ask(DOMAIN)) == "impl", "the proxy serves")
+        alice.send("<iq type='set' id='held%d' to='%s'><held xmlns='urn:x'/></iq>" % (n, DOMAIN))
+        wait_until(lambda: len(held) == n + 1, "the request")
+        share.end(number)
+        if number == signal.SIGTERM:                     # in order: it has its answer
+            assert alice.expect_where(lambda s: s["id"] == "held1").error == "wait/recipient-unavailable"
+        share = Share("--drain-time", "0", at=share.port)
+    wait_until(lambda: who(alice.ask(DOMAIN)) == "impl", "the proxy serves again")
+    assert proxy.poll() is None
 
 
 # --- our own programs behind it

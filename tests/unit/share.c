@@ -172,6 +172,61 @@ static void adverts_of_strangers_displace_none(void)
 	end();
 }
 
+#define NESTING                                                                                    \
+	"<iq type='get' id='n%u' from='h.test' to='d.test'><query node='urn:xmpp:delegation:2::q'" \
+	" xmlns='http://jabber.org/protocol/disco#info'/></iq>"
+
+static void part_all(void)
+{
+	struct turn t = turn();
+
+	for (size_t i = 0; i < INSTANCES; i++)
+		hub_part(w.hub, w.members[i], &t);
+}
+
+static void nesting_queries_wait_for_an_instance(void)
+{
+	struct turn t;
+
+	begin(100);
+	part_all();
+	says(-1, NESTING, 1);
+	says(-1, "<iq type='get' id='other' from='h.test' to='d.test'><q xmlns='q'/></iq>", 0);
+	CHECK(strstr(buf_string(&w.to_server), "id='other'") &&
+		!strstr(buf_string(&w.to_server), "id='n1'"));
+	CHECK(sent(&w.to_server, "service-unavailable"));
+	says(-1,
+		"<iq type='get' id='n2' from='u@h.test/r' to='d.test'><query "
+		"node='urn:xmpp:delegation:2::q' "
+		"xmlns='http://jabber.org/protocol/disco#info'/></iq>",
+		0);
+	CHECK(sent(&w.to_server, "service-unavailable"));
+	join(0);
+	CHECK(sent(&w.outs[0], "id='n1'"));
+	says(0, "<iq type='result' id='n1' to='h.test' from='d.test'><query/></iq>", 0);
+	CHECK(sent(&w.to_server, "id='n1'"));
+	t = turn();
+	hub_part(w.hub, w.members[0], &t);
+	says(-1, NESTING, 3); /* nobody comes */
+	CHECK_EQ_INT(hub_ops.deadline(w.hub), w.now_ms + 30000);
+	w.now_ms += 30000;
+	t = turn();
+	hub_ops.tick(w.hub, &t);
+	CHECK(sent(&w.to_server, "service-unavailable"));
+	for (unsigned n = 4; n < 68; n++)
+		says(-1, NESTING, n);
+	CHECK(!sent(&w.to_server, "error"));
+	says(-1, NESTING, 68); /* no room */
+	CHECK(strstr(buf_string(&w.to_server), "id='n68'") && sent(&w.to_server, "error"));
+	hub_ops.drain(w.hub, &t);
+	CHECK(strstr(buf_string(&w.to_server), "id='n4'") &&
+		strstr(buf_string(&w.to_server), "id='n67'"));
+	for (size_t i = 0; i < INSTANCES; i++)
+		buf_free(&w.outs[i]);
+	hub_free(w.hub);
+	buf_free(&w.to_server);
+}
+
 static void presence_survives_invented_users(void)
 {
 	begin(16);
@@ -256,6 +311,7 @@ int main(void)
 	TEST(adverts_reach_those_there_and_those_that_come);
 	TEST(adverts_end_with_the_stream);
 	TEST(adverts_of_strangers_displace_none);
+	TEST(nesting_queries_wait_for_an_instance);
 	TEST(presence_survives_invented_users);
 	TEST(errors_find_their_sender_beside_a_busy_instance);
 	TEST(own_requests_have_a_share_each);
