@@ -54,14 +54,6 @@ static struct span token_for(
 	return tokens_make(&p->tokens, shares_group(p->shares, user), asked, user, now_ms);
 }
 
-/* Whether a stanza of a target to A/x means the user in the token x, not A/x itself. */
-static bool is_token(struct jatproxy *p, const struct stanza *s, struct span *token,
-	struct span *user, struct span *asked)
-{
-	return dispatch_is_target(&p->dispatch, s->from) &&
-	       tokens_read(&p->tokens, s->to, token, user, asked);
-}
-
 /* Answering -------------------------------------------------------------- */
 
 static void refuse(struct jatproxy *p, const struct stanza *s, enum stanza_error e,
@@ -301,13 +293,12 @@ static struct request_try *find_try(struct jatproxy *p, const struct stanza *s, 
 {
 	struct table_key key;
 	struct request *r;
-	struct jid to;
+	struct span token;
 
 	*open = false;
-	if (!s->id.n || !jid_split(s->to, &to) || to.local.p || !to.resource.p ||
-		!span_equal(to.domain, p->tokens.own))
+	if (!s->id.n || !tokens_find(&p->tokens, s->to, &token))
 		return NULL;
-	key = requests_key(p->requests, key_of_token(p, to.resource, s->id));
+	key = requests_key(p->requests, key_of_token(p, token, s->id));
 	for (r = requests_find(p->requests, &key); r; r = requests_next(p->requests, r)) {
 		*open = true;
 		for (unsigned i = 0; i < r->tries_count; i++)
@@ -332,7 +323,8 @@ static void on_answer(struct jatproxy *p, const struct stanza *s, struct turn *t
 	if (p->config.outbound_iq && s->id.n && outbound_answer(&p->outbound, s, turn))
 		return;
 	if (s->id.n && p->tokens.jat.encoding != JAT_PLAIN && jid_is_full(s->from) &&
-		is_token(p, s, &token, &user, &asked)) {
+		dispatch_is_target(&p->dispatch, s->from) &&
+		tokens_read(&p->tokens, s->to, &token, &user, &asked)) {
 		/* if such a request is open here, only the table decides */
 		if (open || !grace_answer(p, s, token, user, asked, turn))
 			p->counters[COUNT_LATE]++;
@@ -410,10 +402,12 @@ static void on_presence(struct jatproxy *p, const struct stanza *s, struct turn 
  * that users ask. */
 static bool is_asked_wrongly(const struct jatproxy *p, struct span to)
 {
-	struct span domain = jid_domain(to);
+	struct span domain;
 
-	return tokens_has_reply_domain(&p->tokens) && to.p &&
-	       (span_equal(domain, p->tokens.own) || !domain_is_at(domain, p->tokens.served));
+	if (!to.p || !tokens_has_reply_domain(&p->tokens))
+		return false;
+	domain = jid_domain(to);
+	return span_equal(domain, p->tokens.own) || !domain_is_at(domain, p->tokens.served);
 }
 
 /* Whether s comes from the reply domain itself. Only the ping of jat/route does. */
@@ -441,18 +435,20 @@ static int on_stream_error(void *self, struct span condition)
 static void on_iq(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
 	struct span token, user, asked;
+	bool target;
 
 	if (stanza_is_answer(s)) {
 		on_answer(p, s, turn);
 		return;
 	}
-	if (dispatch_is_target(&p->dispatch, s->from))
+	target = dispatch_is_target(&p->dispatch, s->from);
+	if (target)
 		dispatch_note_life(&p->dispatch, s, turn->now_ms);
 	if (s->refusal)
 		refuse(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	else if (!stanza_iq_valid(s) || s->id.n > MAX_ID_BYTES)
 		refuse(p, s, ERROR_BAD_REQUEST, COUNT_BAD_REQUEST, turn);
-	else if (is_token(p, s, &token, &user, &asked)) {
+	else if (target && tokens_read(&p->tokens, s->to, &token, &user, &asked)) {
 		if (p->config.outbound_iq)
 			on_outbound(p, s, token, user, asked, turn);
 		else

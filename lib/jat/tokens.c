@@ -59,23 +59,33 @@ struct span tokens_make(
 	return span_from(buf_span(&t->address), head);
 }
 
+/* Whether it has no local part. */
+static bool is_domain(struct span jid)
+{
+	struct span bare = jid_bare(jid);
+
+	return !memchr(bare.p, '@', bare.n);
+}
+
 static bool is_short(const struct tokens *t, struct span token)
 {
-	struct span bare = jid_bare(token);
-
 	return t->jat.encoding == JAT_PLAIN && token.n && token.p[0] != ALIAS_MARK &&
-	       !memchr(bare.p, '@', bare.n);
+	       is_domain(token);
+}
+
+bool tokens_find(const struct tokens *t, struct span address, struct span *token)
+{
+	if (address.n < t->own.n + 2 || address.p[t->own.n] != '/' || !span_starts(address, t->own))
+		return false;
+	*token = span_from(address, t->own.n + 1);
+	return true;
 }
 
 bool tokens_read(struct tokens *t, struct span address, struct span *token, struct span *user,
 	struct span *asked)
 {
-	struct jid to;
-
-	if (!jid_split(address, &to) || to.local.p || !to.resource.p ||
-		!span_equal(to.domain, t->own))
+	if (!tokens_find(t, address, token))
 		return false;
-	*token = to.resource;
 	if (token->p[0] == ALIAS_MARK && alias_find(t->aliases, *token, user, asked))
 		return true;
 	buf_reset(&t->text);

@@ -36,6 +36,8 @@ bool tokens_has_reply_domain(const struct tokens *t);
  * Absent: the table of handles is full. group: what the user counts under. */
 struct span tokens_make(
 	struct tokens *t, struct span group, struct span asked, struct span user, int64_t now_ms);
+/* What stands in the place of a token in an address A/TOKEN, whatever it is. False: nothing. */
+bool tokens_find(const struct tokens *t, struct span address, struct span *token);
 /* What the token in an address A/TOKEN says. The spans point into t->text or the handles. False: it
  * is none. */
 bool tokens_read(struct tokens *t, struct span address, struct span *token, struct span *user,

@@ -220,6 +220,9 @@ static inline const char *skip_space(const char *p, const char *end)
 /* The same inside a tag of a stanza. */
 static inline const char *pass_space(struct lexer *l, const char *p, const char *end)
 {
+	/* one space, mostly, or none */
+	if (p < end && *p == ' ')
+		p++;
 	for (; p < end && class_of(p) & SPACE; p++)
 		l->flat &= *p == ' ';
 	return p;
@@ -318,10 +321,14 @@ static inline const char *attribute(struct lexer *l, struct tag *t, const char *
 	if (stopped(p))
 		return p;
 	a->name = (struct span){local, (size_t)(p - local)};
+	a->ns = SPAN_NONE;
+	a->declares = span_is(a->name, "xmlns");
 	a->prefixed = local != start;
-	a->ns = a->prefixed ? (struct span){start, (size_t)(local - 1 - start)} : SPAN_NONE;
-	a->declares = span_is(a->prefixed ? a->ns : a->name, "xmlns");
-	t->prefixes |= a->prefixed;
+	if (a->prefixed) {
+		a->ns = (struct span){start, (size_t)(local - 1 - start)};
+		a->declares = span_is(a->ns, "xmlns");
+		t->prefixes = true;
+	}
 	bit = mark(a->name);
 	t->twice |= t->marks & bit;
 	t->marks |= bit;
