@@ -333,6 +333,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)' "$@"
 		    open("hostile/" + name, "w").write(text)
 		put("objects", '{"a@b":{"x":[' + ",".join(["{}"] * 399000) + "]}}")
 		put("contacts", "{" + ",".join('"u%d@b":{"x":[{},[],{}],"name":"%s"}' % (i, "n" * 300) for i in range(19999)) + "}")
+		put("names", "{" + ",".join('"user%06d@vhost.test":{"name":"%s","groups":["Friends"]}' % (i, "N" * 350) for i in range(20000)) + "}")
 		put("groups", "{" + ",".join('"u%d@b":{"groups":[%s]}' % (i, ",".join('"g%d"' % g for g in range(17))) for i in range(19999)) + "}")
 		put("grows", "{" + ",".join('"%s%d@b":{}' % ("\ufdfa" * 340, i) for i in range(7000)) + "}")
 		put("escapes", '{"a@b":"' + "\\u0001" * 1300000 + '"}')
@@ -340,7 +341,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)' "$@"
 	start files python3 -m http.server --bind 127.0.0.1 --directory hostile 0
 	wait_for grep -q 'port' files.out files.err
 	port=$(grep -oh 'port [0-9]*' files.out files.err | cut -d' ' -f2)
-	for name in objects contacts groups grows escapes; do
+	for name in objects contacts names groups grows escapes; do
 		kib=$(peak timeout 60 roster-fetch --url "http://127.0.0.1:$port/%s" "$name")
 		echo "# $name: $((kib / 1024)) MiB" >&3
 		assert [ "$kib" -lt $((48 * 1024)) ]

@@ -278,10 +278,13 @@ static void job_ok(struct job *j, struct roster_record *record)
 	} else {
 		f->counts.unchanged++;
 	}
+	/* a large one is there twice at most: as text and as roster, or as two texts */
+	body_drop(j);
+	fetchcache_entry_free(&j->cached);
 	buf_reset(&f->line);
 	roster_record_format(record, &f->line);
-	f->record(f->context, buf_span(&f->line));
 	roster_record_free(record);
+	f->record(f->context, buf_span(&f->line));
 	job_end(j);
 }
 
