@@ -11,7 +11,7 @@ struct apply {
 	struct apply_config config;
 	struct apply_backend backend;
 	TAILQ_HEAD(, apply_job) jobs; /* all, oldest first */
-	size_t count;
+	size_t count, bytes;	      /* of jobs, of the lines of their records */
 	uint64_t skipped;
 	bool up;
 };
@@ -55,6 +55,7 @@ static void job_remove(struct apply *a, struct apply_job *job)
 {
 	TAILQ_REMOVE(&a->jobs, job, list);
 	a->count--;
+	a->bytes -= job->record.bytes;
 	if (job->state != JOB_WAITING && a->backend.forget)
 		a->backend.forget(a->backend.context, job);
 	job_free(job);
@@ -73,7 +74,7 @@ void apply_free(struct apply *a)
 
 bool apply_full(const struct apply *a)
 {
-	return a->count >= a->config.jobs;
+	return a->count >= a->config.jobs || a->bytes >= APPLY_MAX_BYTES;
 }
 
 size_t apply_count(const struct apply *a)
@@ -258,6 +259,7 @@ void apply_take(struct apply *a, struct roster_record *record, void *client, str
 	} else {
 		TAILQ_INSERT_TAIL(&a->jobs, job, list);
 		a->count++;
+		a->bytes += job->record.bytes;
 		start_jobs(a, turn);
 	}
 	buf_free(&text);

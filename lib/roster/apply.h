@@ -97,7 +97,8 @@ void apply_free(struct apply *a);
 void apply_backend_set(struct apply *a, const struct apply_backend *backend);
 /* Take a record over. An error record is passed on at once. */
 void apply_take(struct apply *a, struct roster_record *record, void *client, struct turn *turn);
-/* No more than `jobs` records are held: do not give more. */
+/* `jobs` records are held, or so many bytes of them: do not give more. */
+#define APPLY_MAX_BYTES ((size_t)48 * 1024 * 1024)
 bool apply_full(const struct apply *a);
 size_t apply_count(const struct apply *a);
 /* Jobs of this client. */

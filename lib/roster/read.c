@@ -735,7 +735,7 @@ bool roster_record_parse(struct span line, const struct roster_rules *rules,
 
 	if (!rules)
 		rules = &usual;
-	*out = (struct roster_record){0};
+	*out = (struct roster_record){.bytes = line.n};
 	json_reader_init(&reader, line, JSON_DEPTH, rules->max_values);
 	*why = read_record(&reader, rules, out, &texts);
 	json_reader_free(&reader);

@@ -135,6 +135,7 @@ struct roster_record {
 	struct roster roster;	   /* unless RECORD_ERROR */
 	struct roster_skips skips; /* unless RECORD_ERROR */
 	bool removals_all;	   /* "removals":"all": every missing contact may be removed */
+	size_t bytes;		   /* of the line that it was read from */
 	char *error, *message;	   /* RECORD_ERROR; message may be NULL */
 };
 
