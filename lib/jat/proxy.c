@@ -111,10 +111,6 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *
 	size_t at = buf_length(turn->writer->out);
 	enum writer_status status;
 
-	if (p->draining) {
-		refuse(p, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
-		return;
-	}
 	if (!dispatch_has_session(&p->dispatch)) {
 		refuse(p, s, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, turn);
 		return;
@@ -153,10 +149,6 @@ static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span 
 	struct worker *w = balance_find(p->dispatch.balance, s->from);
 	enum writer_status status;
 
-	if (p->draining) {
-		refuse(p, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
-		return;
-	}
 	if (w)
 		dispatch_note_step(&p->dispatch, s, user, w, turn->now_ms);
 	status = outbound_request(&p->outbound, s, token, user, asked, turn);
@@ -435,7 +427,7 @@ static int on_stream_error(void *self, struct span condition)
 static void on_iq(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
 	struct span token, user, asked;
-	bool target;
+	bool target, outbound;
 
 	if (stanza_is_answer(s)) {
 		on_answer(p, s, turn);
@@ -444,17 +436,23 @@ static void on_iq(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 	target = dispatch_is_target(&p->dispatch, s->from);
 	if (target)
 		dispatch_note_life(&p->dispatch, s, turn->now_ms);
-	if (s->refusal)
+	if (s->refusal) {
 		refuse(p, s, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
-	else if (!stanza_iq_valid(s) || s->id.n > MAX_ID_BYTES)
+		return;
+	}
+	if (!stanza_iq_valid(s) || s->id.n > MAX_ID_BYTES) {
 		refuse(p, s, ERROR_BAD_REQUEST, COUNT_BAD_REQUEST, turn);
-	else if (target && tokens_read(&p->tokens, s->to, &token, &user, &asked)) {
-		if (p->config.outbound_iq)
-			on_outbound(p, s, token, user, asked, turn);
-		else
-			refuse(p, s, ERROR_FEATURE_NOT_IMPLEMENTED, COUNT_NOT_IMPLEMENTED, turn);
-	} else if (is_asked_wrongly(p, s->to))
+		return;
+	}
+	outbound = target && tokens_read(&p->tokens, s->to, &token, &user, &asked);
+	if (outbound && !p->config.outbound_iq)
+		refuse(p, s, ERROR_FEATURE_NOT_IMPLEMENTED, COUNT_NOT_IMPLEMENTED, turn);
+	else if (!outbound && is_asked_wrongly(p, s->to))
 		refuse(p, s, ERROR_SERVICE_UNAVAILABLE, COUNT_NOT_IMPLEMENTED, turn);
+	else if (p->draining)
+		refuse(p, s, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
+	else if (outbound)
+		on_outbound(p, s, token, user, asked, turn);
 	else
 		on_request(p, s, turn);
 }

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,7 +15,7 @@ static bool has_hung_up(int fd)
 	return poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
 }
 
-enum fd_kind flow_open(int fd, int mode, int *ours)
+static enum fd_kind open_again(int fd, int mode, int *ours)
 {
 	struct stat st;
 	char path[40];
@@ -40,4 +39,21 @@ enum fd_kind flow_open(int fd, int mode, int *ours)
 		*ours = -1;
 	}
 	return *ours >= 0 ? FD_NONBLOCKING : FD_PIECES;
+}
+
+void flow_open(struct flow *f, struct loop *loop, int fd, int mode, struct link_counts *counts)
+{
+	*f = (struct flow){.loop = loop, .ours = -1};
+	f->kind = open_again(fd, mode, &f->ours);
+	f->fd = f->ours >= 0 ? f->ours : fd;
+	f->counts = counts ? counts : &f->own_counts;
+}
+
+bool flow_close(struct flow *f)
+{
+	if (f->ours >= 0)
+		close(f->ours);
+	f->counts = &f->own_counts;
+	f->freed = f->busy > 0;
+	return !f->freed;
 }

@@ -2,7 +2,10 @@
 #ifndef OUTBOARD_LOOP_FLOW_H
 #define OUTBOARD_LOOP_FLOW_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+struct loop;
 
 enum link_end {
 	LINK_EOF,    /* end of input (socket: without </stream:stream>) */
@@ -30,10 +33,33 @@ enum fd_kind {
 	FD_PIECES,	/* blocking, shared with others, not to be had anew */
 	FD_READY,	/* files and devices that are always ready */
 };
-/* mode: O_RDONLY or O_WRONLY. Setting O_NONBLOCK on a pipe or terminal would set it for everybody
- * who shares the open file description, the shell included; so it is opened again through
- * /proc/self/fd where that can be done: *ours is then the descriptor to use and to close, else -1.
- */
-enum fd_kind flow_open(int fd, int mode, int *ours);
+/* The part that a source and a sink share; its owner reads it and counts. */
+struct flow {
+	struct loop *loop;
+	int fd, ours; /* fd: what to use; ours: the same if we have opened it, else -1 */
+	enum fd_kind kind;
+	struct link_counts *counts, own_counts;
+	unsigned busy; /* functions of the owner on the stack: flow_enter() */
+	bool freed;    /* by a callback meanwhile: the owner is freed once it is no longer busy */
+};
+
+/* mode: O_RDONLY or O_WRONLY; counts: NULL: our own. Setting O_NONBLOCK on a pipe or terminal would
+ * set it for everybody who shares the open file description, the shell included; so it is opened
+ * again through /proc/self/fd where that can be done. */
+void flow_open(struct flow *f, struct loop *loop, int fd, int mode, struct link_counts *counts);
+/* Close what flow_open() has opened. The counts of the owner are not touched any more: its callback
+ * may have freed them. True: the owner's memory may be freed now; else flow_leave() says when. */
+bool flow_close(struct flow *f);
+
+static inline void flow_enter(struct flow *f)
+{
+	f->busy++;
+}
+
+/* True: the owner was freed meanwhile, and its memory is to be freed now. */
+static inline bool flow_leave(struct flow *f)
+{
+	return --f->busy == 0 && f->freed;
+}
 
 #endif

@@ -21,18 +21,15 @@
 #define UNWATCHED (-1)
 
 struct sink {
-	struct loop *loop;
+	struct flow flow;
 	struct sink_config config;
 	struct sink_ops ops;
 	void *context;
 	struct buf out;
 	struct writer writer;
-	struct link_counts *counts, own_counts;
 	uint64_t counted_out, counted_too_large; /* of the writer's, already in counts */
 
-	int fd, ours; /* what we use: the caller's, or reopened; reopened, or -1 */
-	int mask;     /* as the loop has it, or UNWATCHED */
-	enum fd_kind kind;
+	int mask; /* as the loop has it, or UNWATCHED */
 	size_t piece_bytes;
 
 	bool over;
@@ -40,8 +37,6 @@ struct sink {
 	bool quiet;   /* keep an error instead of calling back */
 	int error;
 	size_t lost_bytes; /* queued when it failed */
-	unsigned busy;	   /* our own functions on the stack */
-	bool freed;	   /* by a callback while busy */
 	int64_t progress_ms, written_ms;
 	struct loop_timer stall, again;
 };
@@ -57,28 +52,23 @@ static void sink_watch(struct sink *s)
 {
 	int mask = s->blocked ? POLLOUT : 0;
 
-	if (s->over || s->error || (!mask && (s->kind == FD_READY || s->config.is_read)))
+	if (s->over || s->error || (!mask && (s->flow.kind == FD_READY || s->config.is_read)))
 		mask = UNWATCHED;
 	if (mask == s->mask)
 		return;
 	if (mask == UNWATCHED)
-		loop_out_remove(s->loop, s->fd);
+		loop_out_remove(s->flow.loop, s->flow.fd);
 	else
-		loop_out(s->loop, s->fd, (short)mask, on_fd, s);
+		loop_out(s->flow.loop, s->flow.fd, (short)mask, on_fd, s);
 	s->mask = mask;
 }
 
 static void sink_count(struct sink *s)
 {
-	s->counts->stanzas_out += s->writer.stanzas - s->counted_out;
-	s->counts->too_large += s->writer.too_large - s->counted_too_large;
+	s->flow.counts->stanzas_out += s->writer.stanzas - s->counted_out;
+	s->flow.counts->too_large += s->writer.too_large - s->counted_too_large;
 	s->counted_out = s->writer.stanzas;
 	s->counted_too_large = s->writer.too_large;
-}
-
-static void sink_enter(struct sink *s)
-{
-	s->busy++;
 }
 
 static void sink_destroy(struct sink *s)
@@ -89,7 +79,7 @@ static void sink_destroy(struct sink *s)
 
 static void sink_leave(struct sink *s)
 {
-	if (--s->busy == 0 && s->freed)
+	if (flow_leave(&s->flow))
 		sink_destroy(s);
 }
 
@@ -100,15 +90,15 @@ static void on_turn(void *context)
 	struct sink *s = context;
 	bool congested = sink_congested(s);
 
-	sink_enter(s);
+	flow_enter(&s->flow);
 	if (s->error)
 		buf_reset(&s->out);
 	else if (buf_length(&s->out) > 0 && !s->blocked)
 		sink_write(s);
-	if (!s->freed) {
+	if (!s->flow.freed) {
 		/* callers that hold back may have looked already in this turn */
 		if (congested && !sink_congested(s))
-			loop_timer_set(s->loop, &s->again, 0);
+			loop_timer_set(s->flow.loop, &s->again, 0);
 		sink_count(s);
 		sink_watch(s);
 	}
@@ -132,7 +122,7 @@ static void on_stall(void *context, int64_t now_ms)
 	if (s->ops.stands_still && s->ops.stands_still(s->context))
 		deadline_ms = now_ms + s->config.stall_ms;
 	if (now_ms < deadline_ms) {
-		loop_timer_set(s->loop, &s->stall, deadline_ms);
+		loop_timer_set(s->flow.loop, &s->stall, deadline_ms);
 		return;
 	}
 	s->over = true;
@@ -145,19 +135,16 @@ struct sink *sink_new(struct loop *loop, int fd, const struct sink_config *confi
 {
 	struct sink *s = xcalloc(1, sizeof(*s));
 
-	s->loop = loop;
 	s->config = *config;
 	s->ops = *ops;
 	s->context = context;
 	if (!s->config.max_queue_bytes)
 		s->config.max_queue_bytes = LINK_MAX_QUEUE_BYTES;
-	s->counts = config->counts ? config->counts : &s->own_counts;
 	buf_init(&s->out, buf_bytes_and(s->config.max_queue_bytes, QUEUE_SLACK_STANZAS,
 				  config->stanza_bytes ? config->stanza_bytes : STANZA_BYTES));
 	writer_init(&s->writer, &s->out, config->kind, config->max_send_bytes);
-	s->kind = flow_open(fd, O_WRONLY, &s->ours);
-	s->fd = s->ours >= 0 ? s->ours : fd;
-	s->piece_bytes = isatty(s->fd) ? TERMINAL_PIECE_BYTES : PIPE_BUF;
+	flow_open(&s->flow, loop, fd, O_WRONLY, config->counts);
+	s->piece_bytes = isatty(s->flow.fd) ? TERMINAL_PIECE_BYTES : PIPE_BUF;
 	s->mask = UNWATCHED;
 	s->progress_ms = s->written_ms = loop_now_ms(loop);
 	loop_timer_init(&s->stall, on_stall, s);
@@ -168,20 +155,15 @@ struct sink *sink_new(struct loop *loop, int fd, const struct sink_config *confi
 
 void sink_free(struct sink *s)
 {
-	if (!s || s->freed)
+	if (!s || s->flow.freed)
 		return;
 	s->over = true;
 	sink_count(s);
 	sink_watch(s);
-	loop_timer_clear(s->loop, &s->stall);
-	loop_timer_clear(s->loop, &s->again);
-	loop_turn_remove(s->loop, on_turn, s);
-	if (s->ours >= 0)
-		close(s->ours);
-	s->counts = &s->own_counts; /* the owner's callback may free us */
-	if (s->busy)
-		s->freed = true;
-	else
+	loop_timer_clear(s->flow.loop, &s->stall);
+	loop_timer_clear(s->flow.loop, &s->again);
+	loop_turn_remove(s->flow.loop, on_turn, s);
+	if (flow_close(&s->flow))
 		sink_destroy(s);
 }
 
@@ -245,7 +227,7 @@ int64_t sink_written_ms(const struct sink *s)
 
 void sink_progress(struct sink *s)
 {
-	s->progress_ms = loop_now_ms(s->loop);
+	s->progress_ms = loop_now_ms(s->flow.loop);
 }
 
 /* Writing -------------------------------------------------------------------------- */
@@ -264,11 +246,11 @@ static void sink_failed(struct sink *s, int error)
 /* As write(2), never waiting; -1 with EAGAIN when nothing fits. */
 static ssize_t write_some(struct sink *s, struct span bytes)
 {
-	struct pollfd p = {.fd = s->fd, .events = POLLOUT};
+	struct pollfd p = {.fd = s->flow.fd, .events = POLLOUT};
 
-	switch (s->kind) {
+	switch (s->flow.kind) {
 	case FD_SOCKET:
-		return send(s->fd, bytes.p, bytes.n, MSG_DONTWAIT | MSG_NOSIGNAL);
+		return send(s->flow.fd, bytes.p, bytes.n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	case FD_PIECES:
 		if (poll(&p, 1, 0) <= 0) {
 			errno = EAGAIN;
@@ -281,7 +263,7 @@ static ssize_t write_some(struct sink *s, struct span bytes)
 	case FD_READY:
 		break;
 	}
-	return write(s->fd, bytes.p, bytes.n);
+	return write(s->flow.fd, bytes.p, bytes.n);
 }
 
 static void sink_block(struct sink *s)
@@ -290,7 +272,7 @@ static void sink_block(struct sink *s)
 	if (!s->config.stall_ms || s->stall.deadline_ms != DEADLINE_NEVER)
 		return;
 	sink_progress(s);
-	loop_timer_set(s->loop, &s->stall, s->progress_ms + s->config.stall_ms);
+	loop_timer_set(s->flow.loop, &s->stall, s->progress_ms + s->config.stall_ms);
 }
 
 /* Entered. */
@@ -307,26 +289,27 @@ static void sink_write(struct sink *s)
 			return;
 		}
 		if (n > 0) {
-			s->counts->bytes_out += (uint64_t)n;
-			s->progress_ms = s->written_ms = loop_now_ms(s->loop);
+			s->flow.counts->bytes_out += (uint64_t)n;
+			s->progress_ms = s->written_ms = loop_now_ms(s->flow.loop);
 			buf_consume(&s->out, (size_t)n);
 		}
 		/* less than asked for: it is full, or it is a disk, and the next write tells why */
-		if (n < 0 || ((size_t)n < bytes.n && s->kind != FD_PIECES && s->kind != FD_READY))
+		if (n < 0 || ((size_t)n < bytes.n && s->flow.kind != FD_PIECES &&
+				     s->flow.kind != FD_READY))
 			sink_block(s);
 	}
 	if (!s->blocked)
-		loop_timer_clear(s->loop, &s->stall);
+		loop_timer_clear(s->flow.loop, &s->stall);
 }
 
 bool sink_flush(struct sink *s, int64_t deadline_ms)
 {
 	bool quiet = s->quiet, empty;
 
-	sink_enter(s);
+	flow_enter(&s->flow);
 	s->quiet = true;
 	while (!s->error && !s->over) {
-		struct pollfd p = {.fd = s->fd, .events = POLLOUT};
+		struct pollfd p = {.fd = s->flow.fd, .events = POLLOUT};
 		int64_t left_ms;
 
 		if (!s->blocked)
@@ -351,8 +334,8 @@ static int hang_up_error(const struct sink *s)
 	int error = 0;
 	socklen_t n = sizeof(error);
 
-	if (s->kind == FD_SOCKET && getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 &&
-		error)
+	if (s->flow.kind == FD_SOCKET &&
+		getsockopt(s->flow.fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error)
 		return error;
 	return EPIPE;
 }
@@ -363,7 +346,7 @@ static void on_fd(void *context, int fd, short revents)
 	bool hung_up = revents & (POLLERR | POLLHUP | POLLNVAL);
 
 	(void)fd;
-	sink_enter(s);
+	flow_enter(&s->flow);
 	/* for a socket that is also read, the write tells what is wrong */
 	if ((revents & POLLOUT) || (hung_up && s->config.is_read))
 		s->blocked = false;

@@ -19,7 +19,7 @@
 #define LATE_READS 128
 
 struct source {
-	struct loop *loop;
+	struct flow flow;
 	struct source_config config;
 	struct source_ops ops;
 	void *context;
@@ -28,19 +28,14 @@ struct source {
 	size_t line;	 /* number of the line at the front of lines */
 	size_t searched; /* bytes of lines without a newline */
 	bool skipping;	 /* discard up to the next newline: the line was too long */
-	struct link_counts *counts, own_counts;
 
-	int fd, ours; /* what we use: the caller's, or reopened; reopened, or -1 */
 	bool watched;
-	enum fd_kind kind;
 
 	bool hungry; /* the reader has given all it had */
 	bool eof;    /* no more bytes will come */
 	bool over;   /* the owner has been told of the end */
 	bool unheld; /* read whatever holds it */
 	unsigned pauses;
-	unsigned busy; /* our own functions on the stack */
-	bool freed;    /* by a callback while busy */
 	int64_t heard_ms;
 	struct loop_timer kick;
 };
@@ -82,18 +77,13 @@ static void source_watch(struct source *s)
 	if (watch == s->watched)
 		return;
 	if (watch)
-		loop_fd(s->loop, s->fd, POLLIN, on_fd, s);
+		loop_fd(s->flow.loop, s->flow.fd, POLLIN, on_fd, s);
 	else
-		loop_fd_remove(s->loop, s->fd);
+		loop_fd_remove(s->flow.loop, s->flow.fd);
 	s->watched = watch;
 }
 
 /* Beginning and end ---------------------------------------------------------------- */
-
-static void source_enter(struct source *s)
-{
-	s->busy++;
-}
 
 static void source_destroy(struct source *s)
 {
@@ -104,7 +94,7 @@ static void source_destroy(struct source *s)
 
 static void source_leave(struct source *s)
 {
-	if (--s->busy == 0 && s->freed)
+	if (flow_leave(&s->flow))
 		source_destroy(s);
 }
 
@@ -113,12 +103,12 @@ static void on_turn(void *context)
 	struct source *s = context;
 
 	if (!s->over && is_held(s))
-		s->heard_ms = loop_now_ms(s->loop);
+		s->heard_ms = loop_now_ms(s->flow.loop);
 	source_watch(s);
 	/* Hand over stanzas that were left while the source was held. Not from here: their results
 	 * must still be written in this turn. */
 	if (!s->hungry && may_read(s))
-		loop_timer_set(s->loop, &s->kick, 0);
+		loop_timer_set(s->flow.loop, &s->kick, 0);
 }
 
 static void on_kick(void *context, int64_t now_ms)
@@ -126,7 +116,7 @@ static void on_kick(void *context, int64_t now_ms)
 	struct source *s = context;
 
 	(void)now_ms;
-	source_enter(s);
+	flow_enter(&s->flow);
 	source_pump(s);
 	source_leave(s);
 }
@@ -136,18 +126,15 @@ struct source *source_new(struct loop *loop, int fd, const struct source_config 
 {
 	struct source *s = xcalloc(1, sizeof(*s));
 
-	s->loop = loop;
 	s->config = *config;
 	s->ops = *ops;
 	s->context = context;
-	s->counts = config->counts ? config->counts : &s->own_counts;
 	s->reader = config->reader_ready;
 	if (!s->reader && !config->max_line_bytes)
 		s->reader = reader_new(&config->reader);
 	buf_init(&s->lines, BUF_NO_MAX);
 	s->line = 1;
-	s->kind = flow_open(fd, O_RDONLY, &s->ours);
-	s->fd = s->ours >= 0 ? s->ours : fd;
+	flow_open(&s->flow, loop, fd, O_RDONLY, config->counts);
 	s->hungry = !config->reader_ready;
 	s->heard_ms = loop_now_ms(loop);
 	loop_timer_init(&s->kick, on_kick, s);
@@ -158,17 +145,12 @@ struct source *source_new(struct loop *loop, int fd, const struct source_config 
 
 void source_free(struct source *s)
 {
-	if (!s || s->freed)
+	if (!s || s->flow.freed)
 		return;
 	source_stop(s);
-	loop_timer_clear(s->loop, &s->kick);
-	loop_turn_remove(s->loop, on_turn, s);
-	if (s->ours >= 0)
-		close(s->ours);
-	s->counts = &s->own_counts; /* the owner's callback may free us */
-	if (s->busy)
-		s->freed = true;
-	else
+	loop_timer_clear(s->flow.loop, &s->kick);
+	loop_turn_remove(s->flow.loop, on_turn, s);
+	if (flow_close(&s->flow))
 		source_destroy(s);
 }
 
@@ -195,8 +177,8 @@ void source_resume(struct source *s)
 {
 	if (s->pauses == 0 || --s->pauses > 0 || s->over)
 		return;
-	s->heard_ms = loop_now_ms(s->loop);
-	loop_timer_set(s->loop, &s->kick, 0);
+	s->heard_ms = loop_now_ms(s->flow.loop);
+	loop_timer_set(s->flow.loop, &s->kick, 0);
 }
 
 void source_hold(struct source *s, bool *held, bool hold)
@@ -218,14 +200,14 @@ enum reader_fault source_fault(const struct source *s)
 
 int64_t source_heard_ms(const struct source *s)
 {
-	return may_read(s) ? s->heard_ms : loop_now_ms(s->loop);
+	return may_read(s) ? s->heard_ms : loop_now_ms(s->flow.loop);
 }
 
 /* Input ---------------------------------------------------------------------------- */
 
 static void source_bad(struct source *s, const char *what, size_t line)
 {
-	s->counts->bad++;
+	s->flow.counts->bad++;
 	if (s->ops.bad)
 		s->ops.bad(s->context, what, line);
 }
@@ -260,7 +242,7 @@ static void pump_lines(struct source *s)
 			source_bad(s, "line too long", s->line);
 		else if (!s->skipping)
 			s->ops.line(s->context, (struct span){in.p, n}, s->line);
-		if (s->freed)
+		if (s->flow.freed)
 			return;
 		s->skipping = !newline && !s->eof;
 		s->line += newline != NULL;
@@ -272,9 +254,9 @@ static void pump_lines(struct source *s)
 static void give_stanza(struct source *s, const struct stanza *stanza)
 {
 	if (stanza->kind != STANZA_OTHER)
-		s->counts->stanzas_in++;
+		s->flow.counts->stanzas_in++;
 	if (stanza->refusal != STANZA_WHOLE)
-		s->counts->refused++;
+		s->flow.counts->refused++;
 	s->ops.stanza(s->context, stanza);
 }
 
@@ -287,7 +269,7 @@ static void source_pump(struct source *s)
 		pump_lines(s);
 		return;
 	}
-	while (!s->freed && may_read(s)) {
+	while (!s->flow.freed && may_read(s)) {
 		switch (reader_next(s->reader, &stanza)) {
 		case READER_MORE:
 			source_wants_more(s);
@@ -328,9 +310,9 @@ static ssize_t read_some(struct source *s)
 	char *bytes =
 		s->reader ? reader_room(s->reader, READ_BYTES) : buf_reserve(&s->lines, READ_BYTES);
 
-	if (s->kind == FD_SOCKET)
-		return recv(s->fd, bytes, READ_BYTES, MSG_DONTWAIT);
-	return read(s->fd, bytes, READ_BYTES);
+	if (s->flow.kind == FD_SOCKET)
+		return recv(s->flow.fd, bytes, READ_BYTES, MSG_DONTWAIT);
+	return read(s->flow.fd, bytes, READ_BYTES);
 }
 
 /* Read once. False when there was nothing to read. */
@@ -344,8 +326,8 @@ static bool source_read(struct source *s)
 		return false;
 	}
 	if (n > 0) {
-		s->counts->bytes_in += (uint64_t)n;
-		s->heard_ms = loop_now_ms(s->loop);
+		s->flow.counts->bytes_in += (uint64_t)n;
+		s->heard_ms = loop_now_ms(s->flow.loop);
 		if (s->reader)
 			reader_filled(s->reader, (size_t)n);
 		else
@@ -357,8 +339,8 @@ static bool source_read(struct source *s)
 	}
 	s->hungry = false;
 	source_pump(s);
-	if (!s->freed && s->kind == FD_SOCKET && s->reader && reader_inside(s->reader))
-		acknowledge(s->fd);
+	if (!s->flow.freed && s->flow.kind == FD_SOCKET && s->reader && reader_inside(s->reader))
+		acknowledge(s->flow.fd);
 	return true;
 }
 
@@ -367,11 +349,11 @@ bool source_read_to_end(struct source *s, int64_t deadline_ms)
 	unsigned late_reads = 0;
 	bool ended;
 
-	source_enter(s);
+	flow_enter(&s->flow);
 	s->unheld = true;
-	while (!s->freed && !s->over) {
+	while (!s->flow.freed && !s->over) {
 		int64_t left_ms = deadline_ms - io_now_ms();
-		struct pollfd p = {.fd = s->fd, .events = POLLIN};
+		struct pollfd p = {.fd = s->flow.fd, .events = POLLIN};
 
 		if (!s->hungry) {
 			source_pump(s);
@@ -385,7 +367,7 @@ bool source_read_to_end(struct source *s, int64_t deadline_ms)
 		else if (left_ms <= 0)
 			break;
 	}
-	ended = s->freed || s->over;
+	ended = s->flow.freed || s->over;
 	s->unheld = false;
 	source_leave(s);
 	return ended;
@@ -396,7 +378,7 @@ static void on_fd(void *context, int fd, short revents)
 	struct source *s = context;
 
 	(void)fd;
-	source_enter(s);
+	flow_enter(&s->flow);
 	if (wants_input(s) && (revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL)))
 		source_read(s);
 	source_leave(s);
