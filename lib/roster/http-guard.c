@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "loop/dial.h"
 #include "roster/http-request.h"
 
 /* How long starting waits for the machine's full name. */
@@ -190,7 +191,7 @@ static bool host_is_own(struct http_guard *g, int fd, struct span authority)
 	for (size_t i = 0; i < g->config->allow_hosts->count; i++)
 		if (same_name(name, g->config->allow_hosts->items[i]))
 			return true;
-	return http_host_is_loopback(name) || address_is(fd, name) ||
+	return dial_names_loopback(name) || address_is(fd, name) ||
 	       same_name(name, g->lookup->name) || same_name(name, full_name(g->lookup));
 }
 

@@ -1,8 +1,6 @@
 #include "roster/http-request.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
-#include <stdio.h>
 #include <strings.h>
 
 static int hex_digit(char c)
@@ -130,25 +128,6 @@ struct span http_host_name(struct span authority)
 		if ((unsigned char)name.p[i] <= ' ' || strchr("/@?#\"<>\\", name.p[i]))
 			return SPAN_NONE;
 	return name.n ? name : SPAN_NONE;
-}
-
-bool http_host_is_loopback(struct span name)
-{
-	char text[INET6_ADDRSTRLEN];
-	struct in6_addr six;
-	struct in_addr four;
-
-	if (name.n >= 9 && strncasecmp(name.p + name.n - 9, "localhost", 9) == 0 &&
-		(name.n == 9 || name.p[name.n - 10] == '.'))
-		return true;
-	if (!name.p || name.n >= sizeof(text))
-		return false;
-	snprintf(text, sizeof(text), "%.*s", SPAN_ARG(name));
-	if (inet_pton(AF_INET, text, &four) == 1)
-		return ntohl(four.s_addr) >> 24 == 127;
-	return inet_pton(AF_INET6, text, &six) == 1 &&
-	       (IN6_IS_ADDR_LOOPBACK(&six) ||
-		       (IN6_IS_ADDR_V4MAPPED(&six) && six.s6_addr[12] == 127));
 }
 
 struct span http_url_authority(struct span url)

@@ -25,8 +25,6 @@ enum http_resource http_target(struct span target, struct buf *authority, struct
 
 /* The name in "name", "name:port", "[::1]:port", without brackets, or absent if it is malformed. */
 struct span http_host_name(struct span authority);
-/* Whether the name always means this machine: localhost, *.localhost, a loopback address. */
-bool http_host_is_loopback(struct span name);
 /* Whether scheme://host[:port] is an origin as browsers write it. */
 bool http_origin_valid(struct span origin);
 /* The "host:port" of a URL; absent if it is none. */

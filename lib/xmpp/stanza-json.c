@@ -637,31 +637,14 @@ static bool lacks_payload(struct json_object *o, struct json_object *payload, st
 	return payload ? !next_element(payload, &at) : !get(o, "name");
 }
 
-/* Without payload: an error element, or an empty one of ns and name. */
-static const char *write_short(struct writer *w, struct json_object *o)
+static const char *write_error(struct writer *w, struct json_object *error)
 {
-	static const char *const error_members[] = {"type", "condition", "text", "app", NULL};
-	struct json_object *error = get(o, "error");
-	struct span name = json_text(get(o, "name")), ns = json_text(get(o, "ns"));
-	struct span type, condition, text;
+	static const char *const members[] = {"type", "condition", "text", "app", NULL};
+	struct span type = json_text(get(error, "type")), text = json_text(get(error, "text"));
+	struct span condition = json_text(get(error, "condition"));
 
-	if (get(o, "name") || get(o, "ns")) {
-		if (!is_name(name) || (get(o, "ns") && !ns.p) || !utf8_xml_valid(ns) ||
-			span_is(ns, NS_XML) || span_is(ns, NS_XMLNS))
-			return "'name' and 'ns' that make no element";
-		writer_raw(w, "<");
-		writer_raw_span(w, name);
-		if (ns.n)
-			writer_attribute(w, "xmlns", ns);
-		writer_raw(w, "/>");
-	}
-	if (!error)
-		return NULL;
-	if (!only_known(error, error_members))
+	if (!only_known(error, members))
 		return "an 'error' with a member that is none of type, condition, text, app";
-	type = json_text(get(error, "type"));
-	condition = json_text(get(error, "condition"));
-	text = json_text(get(error, "text"));
 	if (!is_name(condition) || span_is(condition, "text"))
 		return "an 'error' without a condition";
 	if ((get(error, "type") && !type.p) || (get(error, "text") && !text.p) ||
@@ -683,11 +666,30 @@ static const char *write_short(struct writer *w, struct json_object *o)
 	return NULL;
 }
 
-static const char *write_stanza(struct writer *w, struct json_object *o, const char *unsaid)
+/* Without payload: an empty element of ns and name, and an error element, as far as they are given.
+ */
+static const char *write_short(struct writer *w, struct json_object *o)
 {
-	static const char *const common[] = {"type", "id", "from", "to", "lang"};
-	struct span kind = get(o, "kind") ? json_text(get(o, "kind")) : span_of(unsaid);
-	struct json_object *payload = get(o, "payload"), *version = get(o, "v");
+	struct span name = json_text(get(o, "name")), ns = json_text(get(o, "ns"));
+
+	if (get(o, "name") || get(o, "ns")) {
+		if (!is_name(name) || (get(o, "ns") && !ns.p) || !utf8_xml_valid(ns) ||
+			span_is(ns, NS_XML) || span_is(ns, NS_XMLNS))
+			return "'name' and 'ns' that make no element";
+		writer_raw(w, "<");
+		writer_raw_span(w, name);
+		if (ns.n)
+			writer_attribute(w, "xmlns", ns);
+		writer_raw(w, "/>");
+	}
+	return get(o, "error") ? write_error(w, get(o, "error")) : NULL;
+}
+
+/* What makes an object no stanza, or one that contradicts itself; NULL: nothing. */
+static const char *wrong_with(
+	struct json_object *o, struct json_object *payload, struct span kind, const char *unsaid)
+{
+	struct json_object *version = get(o, "v");
 	const char *wrong;
 
 	if (version &&
@@ -700,15 +702,20 @@ static const char *write_stanza(struct writer *w, struct json_object *o, const c
 	if (get(o, "error") && (!json_object_is_type(get(o, "error"), json_type_object) ||
 				       !span_is(json_text(get(o, "type")), "error")))
 		return "'error' is no object, or in a stanza whose type is another";
-	/* who takes nothing but iqs gives this one its answer */
+	/* a program that takes only iqs answers this one itself */
 	if (!unsaid && lacks_payload(o, payload, kind))
 		return "an iq of type get or set without payload";
 	wrong = payload ? contradiction(o, payload) : NULL;
 	if (!wrong && payload && !texts_agree(o, payload, kind))
 		wrong = "subject, body, thread, show, status or priority is not that of the "
 			"payload";
-	if (wrong)
-		return wrong;
+	return wrong;
+}
+
+static const char *write_start(struct writer *w, struct json_object *o, struct span kind)
+{
+	static const char *const common[] = {"type", "id", "from", "to", "lang"};
+
 	writer_raw(w, "<");
 	writer_raw_span(w, kind);
 	for (int i = 0; i < 5; i++) {
@@ -719,7 +726,17 @@ static const char *write_stanza(struct writer *w, struct json_object *o, const c
 			return "type, id, from, to and lang are strings";
 		writer_attribute(w, i == 4 ? "xml:lang" : common[i], text);
 	}
-	wrong = write_attributes(w, get(o, "attrs"), true);
+	return write_attributes(w, get(o, "attrs"), true);
+}
+
+static const char *write_stanza(struct writer *w, struct json_object *o, const char *unsaid)
+{
+	struct span kind = get(o, "kind") ? json_text(get(o, "kind")) : span_of(unsaid);
+	struct json_object *payload = get(o, "payload");
+	const char *wrong = wrong_with(o, payload, kind, unsaid);
+
+	if (!wrong)
+		wrong = write_start(w, o, kind);
 	if (wrong)
 		return wrong;
 	if (payload ? !has_content(payload)

@@ -1,4 +1,5 @@
 /* Fuzz target: request targets, Host values, origins, lines of header files. */
+#include "loop/dial.h"
 #include "roster/http-request.h"
 
 #include <stdint.h>
@@ -39,7 +40,7 @@ static void host(struct span text)
 
 	if (name.p) {
 		REQUIRE(name.n > 0 && name.p >= text.p && name.p + name.n <= text.p + text.n);
-		http_host_is_loopback(name);
+		dial_names_loopback(name);
 	}
 	REQUIRE(!authority.p || !memchr(authority.p, '/', authority.n));
 	REQUIRE(!http_origin_valid(text) || http_host_name(authority).p);
