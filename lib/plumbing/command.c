@@ -49,7 +49,7 @@ static void on_continue(void *context, int signal_number)
 	command_signal(c, signal_number);
 }
 
-void command_look(struct command *c)
+void command_stop_with(struct command *c)
 {
 	siginfo_t info = {0};
 

@@ -23,6 +23,6 @@ struct command *command_start(struct loop *loop, char *const *argv, const struct
 	command_ended_fn *ended, void *context, int *in, int *out, int *status);
 void command_signal(const struct command *c, int signal_number);
 /* Once a turn: stop with a command that has been stopped in the foreground. NULL is fine. */
-void command_look(struct command *c);
+void command_stop_with(struct command *c);
 
 #endif

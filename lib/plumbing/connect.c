@@ -50,7 +50,7 @@ struct connect {
 	int command_signal;  /* the signal that we passed on to it; 0: none */
 	struct rlimit stack; /* the limit that we were started with */
 
-	struct unanswered *requests; /* sent, and not answered yet */
+	struct unanswered requests; /* sent, and not answered yet */
 	struct answers *answers; /* requests that the reader has to answer; NULL before the login */
 	struct loop_timer answers_due;
 	struct roundtrip trip;
@@ -99,7 +99,7 @@ static void look_for_end(struct connect *c)
 	if (c->phase != WAITING)
 		return;
 	/* The answers of a command that has ended are not read. */
-	if (unanswered_open(c->requests) == 0 || (c->config->command && !c->command))
+	if (table_count(c->requests.open) == 0 || (c->config->command && !c->command))
 		make_trip(c);
 }
 
@@ -158,7 +158,7 @@ static void from_server(void *context, const struct stanza *s)
 		answers_asked(c->answers, s, loop_now_ms(c->loop));
 		c->bounced |= s->kind == STANZA_MESSAGE && s->type == TYPE_ERROR;
 	}
-	if (stanza_is_answer(s) && unanswered_take(c->requests, s))
+	if (stanza_is_answer(s) && unanswered_take(&c->requests, s))
 		look_for_end(c);
 }
 
@@ -166,13 +166,13 @@ static void from_server(void *context, const struct stanza *s)
 
 static void balance(struct connect *c)
 {
-	bool full = unanswered_full(c->requests), hold_login;
+	bool full = unanswered_full(&c->requests), hold_login;
 
 	if (!c->local.source || c->phase >= STOPPING)
 		return;
 	source_hold(c->local.source, &c->local.held, full || login_congested(c->login));
 	if (full && c->phase == RUNNING && c->deadline.deadline_ms == DEADLINE_NEVER)
-		loop_timer_set(c->loop, &c->deadline, unanswered_deadline(c->requests));
+		loop_timer_set(c->loop, &c->deadline, table_deadline(c->requests.open));
 	hold_login = sink_congested(c->local.sink);
 	if (hold_login != c->login_paused)
 		(hold_login ? login_pause : login_resume)(c->login);
@@ -208,7 +208,7 @@ static void request_sent(struct connect *c, const struct stanza *s)
 	if (s->id.n == 0)
 		err_info("%s:%zu: a request without id: its answer is not waited for",
 			c->local_name, s->line);
-	else if (!unanswered_add(c->requests, s, loop_now_ms(c->loop) + c->config->wait_ms))
+	else if (!unanswered_add(&c->requests, s, loop_now_ms(c->loop) + c->config->wait_ms))
 		err_warn("%s:%zu: too many open requests: its answer is not waited for",
 			c->local_name, s->line);
 }
@@ -331,7 +331,7 @@ static void on_deadline(void *context, int64_t now_ms)
 		break;
 	}
 	/* too many requests are open: make room, forget those that have waited long enough */
-	unanswered_give_up(c->requests, now_ms);
+	unanswered_give_up(&c->requests, now_ms);
 }
 
 /* --- the command */
@@ -533,7 +533,7 @@ static void end_of_turn(void *context)
 	struct connect *c = context;
 	int64_t until_ms = io_now_ms() + CONNECT_CLOSE_MS;
 
-	command_look(c->command);
+	command_stop_with(c->command);
 	if (c->phase != CLOSED)
 		give_answers(c);
 	if (c->phase != STOPPING) {
@@ -555,7 +555,7 @@ static void end_of_turn(void *context)
 
 static int final_status(const struct connect *c)
 {
-	uint64_t open = unanswered_count(c->requests);
+	uint64_t open = table_count(c->requests.open) + c->requests.given_up;
 	bool nobody_asks = c->config->command && c->command_status >= 0;
 
 	if (c->status != EXIT_DONE)
@@ -622,7 +622,7 @@ static void connect_free(struct connect *c)
 		answers_free(c->answers);
 	login_free(c->login);
 	local_close(&c->local);
-	unanswered_free(c->requests);
+	unanswered_free(&c->requests);
 	notify_free(c->notify);
 	loop_free(c->loop);
 }
@@ -636,7 +636,7 @@ int connect_run(struct connect_config *config)
 	connect_init(&c, config);
 	c.login = login_new(c.loop, &config->login, &ops, &c, &status);
 	if (c.login) {
-		c.requests = unanswered_new(login_bare(c.login), login_is_component(c.login),
+		unanswered_init(&c.requests, login_bare(c.login), login_is_component(c.login),
 			(size_t)config->max_pending);
 		status = loop_run(c.loop);
 		if (status == EXIT_DONE)

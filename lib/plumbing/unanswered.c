@@ -1,42 +1,26 @@
 #include "plumbing/unanswered.h"
 
-#include <stdlib.h>
-
-#include "base/err.h"
 #include "base/random.h"
-#include "base/table.h"
 #include "xmpp/jid.h"
 
 #define MAX_BYTES ((size_t)256 * 1024 * 1024)
 
-struct unanswered {
-	const char *own;
-	bool component;
-	size_t max;
-	struct table *open;
-	struct buf key;
-	uint64_t given_up;
-};
-
-struct unanswered *unanswered_new(const char *own, bool component, size_t max)
+void unanswered_init(struct unanswered *u, const char *own, bool component, size_t max)
 {
-	struct unanswered *u = xcalloc(1, sizeof(*u));
 	uint64_t seed[2];
 
 	random_bytes(seed, sizeof(seed));
 	*u = (struct unanswered){.own = own, .component = component, .max = max};
 	u->open = table_new(max, MAX_BYTES, seed);
 	buf_init(&u->key, BUF_NO_MAX);
-	return u;
 }
 
 void unanswered_free(struct unanswered *u)
 {
-	if (!u)
+	if (!u->open)
 		return;
 	table_free(u->open);
 	buf_free(&u->key);
-	free(u);
 }
 
 static void append_address(struct buf *key, struct span typed)
@@ -90,19 +74,4 @@ void unanswered_give_up(struct unanswered *u, int64_t now_ms)
 bool unanswered_full(const struct unanswered *u)
 {
 	return table_count(u->open) >= u->max;
-}
-
-size_t unanswered_open(const struct unanswered *u)
-{
-	return table_count(u->open);
-}
-
-uint64_t unanswered_count(const struct unanswered *u)
-{
-	return table_count(u->open) + u->given_up;
-}
-
-int64_t unanswered_deadline(const struct unanswered *u)
-{
-	return table_deadline(u->open);
 }

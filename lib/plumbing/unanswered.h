@@ -10,13 +10,24 @@
 #ifndef OUTBOARD_PLUMBING_UNANSWERED_H
 #define OUTBOARD_PLUMBING_UNANSWERED_H
 
+#include "base/buf.h"
+#include "base/table.h"
 #include "xmpp/stanza.h"
 
-struct unanswered;
+/* Other files read it, and change nothing. */
+struct unanswered {
+	const char *own;
+	bool component;
+	size_t max;
+	struct table
+		*open; /* requests whose answer is waited for, by what their answer is known by */
+	uint64_t given_up;
+	struct buf key;
+};
 
 /* own: the component's domain, or the user's bare JID; borrowed. */
-struct unanswered *unanswered_new(const char *own, bool component, size_t max);
-/* NULL is fine. */
+void unanswered_init(struct unanswered *u, const char *own, bool component, size_t max);
+/* Also of one that was not initialised, all zero. */
 void unanswered_free(struct unanswered *u);
 /* A request was sent, whose answer is waited for until deadline_ms. False if there is no room: then
  * it counts as given up. It must have an id. */
@@ -26,11 +37,5 @@ bool unanswered_take(struct unanswered *u, const struct stanza *s);
 /* Forget the requests whose deadline has passed. */
 void unanswered_give_up(struct unanswered *u, int64_t now_ms);
 bool unanswered_full(const struct unanswered *u);
-/* Requests whose answer is waited for. */
-size_t unanswered_open(const struct unanswered *u);
-/* The same and those that were given up. */
-uint64_t unanswered_count(const struct unanswered *u);
-/* The earliest deadline; DEADLINE_NEVER if none is open. */
-int64_t unanswered_deadline(const struct unanswered *u);
 
 #endif

@@ -118,7 +118,7 @@ static void on_line(void *context, struct span line, size_t number)
 		if (!record.user)
 			return;
 	}
-	apply_take(as->apply, &record, input, &turn);
+	apply_record(as->apply, &record, input, &turn);
 	if (apply_full(as->apply))
 		link_hold(input->link, &input->paused, true);
 }

@@ -223,7 +223,7 @@ static bool is_left(const struct apply *a, const struct apply_job *job)
 	return false;
 }
 
-void apply_take(struct apply *a, struct roster_record *record, void *client, struct turn *turn)
+void apply_record(struct apply *a, struct roster_record *record, void *client, struct turn *turn)
 {
 	struct apply_job *job;
 	struct buf text;
@@ -236,7 +236,7 @@ void apply_take(struct apply *a, struct roster_record *record, void *client, str
 		roster_record_free(record);
 		return;
 	}
-	roster_skips_tell(&record->skips, record->user);
+	roster_skips_log(&record->skips, record->user);
 	a->skipped += record->skips.count;
 	job = xcalloc(1, sizeof(*job));
 	buf_init(&job->jid, BUF_NO_MAX);

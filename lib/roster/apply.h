@@ -96,8 +96,8 @@ struct apply *apply_new(const struct apply_config *config);
 void apply_free(struct apply *a);
 void apply_backend_set(struct apply *a, const struct apply_backend *backend);
 /* Take a record over. An error record is passed on at once. */
-void apply_take(struct apply *a, struct roster_record *record, void *client, struct turn *turn);
-/* `jobs` records are held, or so many bytes of them: do not give more. */
+void apply_record(struct apply *a, struct roster_record *record, void *client, struct turn *turn);
+/* Whether `jobs` records are held, or this many bytes of them: do not give more. */
 #define APPLY_MAX_BYTES ((size_t)48 * 1024 * 1024)
 bool apply_full(const struct apply *a);
 size_t apply_count(const struct apply *a);

@@ -271,7 +271,7 @@ static void job_ok(struct job *j, struct roster_record *record)
 	record->user = xstrndup(buf_span(&j->user).p, buf_length(&j->user));
 	record->removals_all = f->config->allow_removals;
 	f->counts.skipped += record->skips.count;
-	roster_skips_tell(&record->skips, record->user);
+	roster_skips_log(&record->skips, record->user);
 	if (record->status == RECORD_OK) {
 		f->counts.ok++;
 		cache_answer(j);

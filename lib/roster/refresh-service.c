@@ -170,9 +170,9 @@ static void on_left_behind(void *context, struct span name)
 
 /* Worker -------------------------------------------------------------------------- */
 
-static void worker_record(struct refreshservice *rs, const struct refresh_said *said)
+static void worker_record(struct refreshservice *rs, const struct refresh_worker_line *said)
 {
-	bool ok = refresh_said_ok(said);
+	bool ok = refresh_worker_line_ok(said);
 	const char *error = ok			       ? NULL
 			    : buf_length(&said->error) ? buf_string(&said->error)
 						       : "rejected";
@@ -200,9 +200,9 @@ static void worker_login(struct refreshservice *rs, struct span name)
 static void on_worker_line(void *context, struct span line)
 {
 	struct refreshservice *rs = context;
-	struct refresh_said said;
+	struct refresh_worker_line said;
 
-	refresh_said_init(&said);
+	refresh_worker_line_init(&said);
 	switch (refresh_line_parse(line, &said)) {
 	case REFRESH_RECORD:
 		worker_record(rs, &said);
@@ -217,7 +217,7 @@ static void on_worker_line(void *context, struct span line)
 		err_warn("the worker wrote what is no record");
 		break;
 	}
-	refresh_said_free(&said);
+	refresh_worker_line_free(&said);
 	refresh_pump(rs->refresh);
 }
 

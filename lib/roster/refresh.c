@@ -593,7 +593,7 @@ void refresh_names_free(struct refresh_names *names)
 }
 
 /* Read the members of a record or event, without the roster. */
-static void line_read(struct json_reader *r, struct refresh_said *said, bool found[4])
+static void line_read(struct json_reader *r, struct refresh_worker_line *said, bool found[4])
 {
 	static const char *const names[] = {"user", "status", "event", "error"};
 	struct buf *const texts[] = {&said->user, &said->status, &said->event, &said->error};
@@ -618,7 +618,7 @@ static void line_read(struct json_reader *r, struct refresh_said *said, bool fou
 		;
 }
 
-void refresh_said_init(struct refresh_said *said)
+void refresh_worker_line_init(struct refresh_worker_line *said)
 {
 	buf_init(&said->user, BUF_NO_MAX);
 	buf_init(&said->status, BUF_NO_MAX);
@@ -626,7 +626,7 @@ void refresh_said_init(struct refresh_said *said)
 	buf_init(&said->error, BUF_NO_MAX);
 }
 
-void refresh_said_free(struct refresh_said *said)
+void refresh_worker_line_free(struct refresh_worker_line *said)
 {
 	buf_free(&said->user);
 	buf_free(&said->status);
@@ -634,7 +634,7 @@ void refresh_said_free(struct refresh_said *said)
 	buf_free(&said->error);
 }
 
-enum refresh_line refresh_line_parse(struct span line, struct refresh_said *said)
+enum refresh_line refresh_line_parse(struct span line, struct refresh_worker_line *said)
 {
 	enum refresh_line kind = REFRESH_BAD;
 	bool found[4] = {false}, user, status, event;
@@ -656,7 +656,7 @@ enum refresh_line refresh_line_parse(struct span line, struct refresh_said *said
 	return kind;
 }
 
-bool refresh_said_ok(const struct refresh_said *said)
+bool refresh_worker_line_ok(const struct refresh_worker_line *said)
 {
 	return span_is(buf_span(&said->status), "ok") ||
 	       span_is(buf_span(&said->status), "unchanged");

@@ -102,15 +102,15 @@ void refresh_names_free(struct refresh_names *names);
 
 /* What a worker's line is. */
 enum refresh_line { REFRESH_RECORD, REFRESH_LOGIN, REFRESH_OTHER, REFRESH_BAD };
-struct refresh_said {
+struct refresh_worker_line {
 	struct buf user, status, event, error; /* empty: not there */
 };
-void refresh_said_init(struct refresh_said *said);
-void refresh_said_free(struct refresh_said *said);
+void refresh_worker_line_init(struct refresh_worker_line *said);
+void refresh_worker_line_free(struct refresh_worker_line *said);
 /* said is initialised and empty. A record has user and status, a login event the user;
  * REFRESH_OTHER is an event that is none of ours. */
-enum refresh_line refresh_line_parse(struct span line, struct refresh_said *said);
+enum refresh_line refresh_line_parse(struct span line, struct refresh_worker_line *said);
 /* Of a record: status ok or unchanged. */
-bool refresh_said_ok(const struct refresh_said *said);
+bool refresh_worker_line_ok(const struct refresh_worker_line *said);
 
 #endif

@@ -60,7 +60,7 @@ bool roster_skips_has(const struct roster_skips *s, const char *jid)
 	       bsearch(&jid, s->jids, s->jids_count, sizeof(*s->jids), compare_texts);
 }
 
-void roster_skips_tell(const struct roster_skips *s, const char *user)
+void roster_skips_log(const struct roster_skips *s, const char *user)
 {
 	if (!s->count)
 		return;

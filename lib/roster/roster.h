@@ -62,7 +62,7 @@ bool roster_skips_has(const struct roster_skips *s, const char *jid);
 
 /* Log a warning about the skipped contacts of a user's record: how many, and the first; with -v
  * all of them. */
-void roster_skips_tell(const struct roster_skips *s, const char *user);
+void roster_skips_log(const struct roster_skips *s, const char *user);
 
 /* Contacts, and groups whose contacts are neither added, changed nor removed (--keep,
  * --keep-group). */

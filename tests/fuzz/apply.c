@@ -156,7 +156,7 @@ static void give(void)
 	buf_append_char(&line, '}');
 	if (roster_record_parse(buf_span(&line), NULL, &record, &why)) {
 		world.given[client]++;
-		apply_take(world.apply, &record, &world.given[client], turn());
+		apply_record(world.apply, &record, &world.given[client], turn());
 	}
 	roster_record_free(&record);
 	buf_free(&line);

@@ -29,13 +29,13 @@ static void body(struct span text)
 
 static void line(struct span text)
 {
-	struct refresh_said said;
+	struct refresh_worker_line said;
 	enum refresh_line kind;
 
-	refresh_said_init(&said);
+	refresh_worker_line_init(&said);
 	kind = refresh_line_parse(text, &said);
 	REQUIRE((kind == REFRESH_RECORD || kind == REFRESH_LOGIN) || buf_length(&said.user) == 0);
-	refresh_said_free(&said);
+	refresh_worker_line_free(&said);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)

@@ -116,7 +116,7 @@ static void give(const char *user, const char *roster, char *client)
 	buf_init(&line, BUF_NO_MAX);
 	buf_printf(&line, "{\"user\":\"%s\",\"status\":\"ok\",\"roster\":%s}", user, roster);
 	CHECK(roster_record_parse(buf_span(&line), NULL, &record, &why));
-	apply_take(apply, &record, client, at(0));
+	apply_record(apply, &record, client, at(0));
 	buf_free(&line);
 }
 
@@ -527,7 +527,7 @@ static void nobody_loses(void)
 		taken++;
 		begin(-1, false);
 		apply_up(apply, at(0));
-		apply_take(apply, &record, NULL, at(0));
+		apply_record(apply, &record, NULL, at(0));
 		got(jobs[0], server);
 		while (apply_count(apply) && jobs[0]->answered < jobs[0]->sent)
 			apply_changed(

@@ -656,16 +656,16 @@ static void lines(void)
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct refresh_said said;
+		struct refresh_worker_line said;
 		enum refresh_line kind;
 
-		refresh_said_init(&said);
+		refresh_worker_line_init(&said);
 		kind = refresh_line_parse(span_of(cases[i].line), &said);
 		CHECK_EQ_INT(kind, cases[i].kind);
 		CHECK_EQ_STR(buf_string(&said.user), cases[i].user);
-		CHECK_MSG((kind == REFRESH_RECORD && refresh_said_ok(&said)) == cases[i].ok, "%s",
-			cases[i].line);
-		refresh_said_free(&said);
+		CHECK_MSG((kind == REFRESH_RECORD && refresh_worker_line_ok(&said)) == cases[i].ok,
+			"%s", cases[i].line);
+		refresh_worker_line_free(&said);
 	}
 }
 
