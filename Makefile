@@ -32,9 +32,9 @@
 # 32 bits: check-32 builds the whole toolkit for i386 with gcc -m32, against Debian's i386 libraries,
 # which it unpacks into build/32 (33 MB; nothing is installed, no foreign architecture added). It runs
 # all unit tests, all fuzz corpora and the filter part of the suite: all modules that decide something,
-# and every program as a filter. Left out are the tests with servers, which are about sockets and
-# time, not about sizes, and with a preloaded library, which 64-bit shells cannot load. i386 because it
-# runs on every x86-64 kernel, at full speed; it stands for all that have 32 bits.
+# and every program as a filter. It leaves out the tests with servers, which are about sockets and
+# time, not about sizes, and those with a preloaded library, which 64-bit shells cannot load. i386 runs
+# on every x86-64 kernel, at full speed, and stands for all systems with 32 bits.
 VERSION = 0.1.0
 
 PREFIX ?= /usr/local
@@ -219,12 +219,12 @@ bench-programs: $(BENCH)
 bench: programs bench-programs
 	$(Q)BUILD=$(BUILD) tests/bench/run
 
-# Takes some minutes: it waits for the default deadlines.
+# It takes some minutes, because it waits for the default deadlines.
 sizes: programs
 	$(Q)dir=$$(mktemp -d) && cd "$$dir" && PATH=$(abspath $(BUILD))/bin:$$PATH PYTHONDONTWRITEBYTECODE=1 \
 		python3 $(CURDIR)/tests/tools/defaultsizes.py; status=$$?; rm -rf "$$dir"; exit $$status
 
-# Ends by itself, but takes long: 200 000 requests. Settings: SOAK_REQUESTS, SOAK_SEED.
+# It ends by itself, but takes long: 200 000 requests. Settings: SOAK_REQUESTS, SOAK_SEED.
 soak: programs
 	$(Q)BUILD=$(BUILD) tests/soak/run
 
@@ -341,7 +341,7 @@ dist:
 		gzip -n9 >'$(DISTDIR)/$(DIST).tar.gz'
 	@echo '$(DISTDIR)/$(DIST).tar.gz'
 
-# Unpacks and builds a copy, without a signature: this tree stays as it is.
+# The package is built, without a signature, in a copy: this tree stays as it is.
 DEB = $(DISTDIR)/deb
 deb: dist
 	$(Q)rm -rf $(DEB) && mkdir -p $(DEB)
