@@ -6,15 +6,15 @@ static struct delegateservice_config config = DELEGATESERVICE_CONFIG_INIT;
 
 static const struct opt options[] = {
 	{"delegate", 'D', OPT_LIST, "NS[ATTR,...]=JID",
-		"namespace, attributes a payload must have, and who manages it (may be given "
+		"namespace, attributes a payload must have, and the managing entity (may be given "
 		"several times)",
 		&config.delegations},
 	{"config", 0, OPT_STRING, "FILE", "JSON file with all delegations", &config.config_file,
 		.complete = "file"},
 	{"identity", 0, OPT_LIST, "CAT/TYPE/NAME",
-		"identity of our own (may be given several times)", &config.identities},
-	{"feature", 0, OPT_LIST, "FEATURE", "feature of our own (may be given several times)",
-		&config.features},
+		"identity of the domain itself (may be given several times)", &config.identities},
+	{"feature", 0, OPT_LIST, "FEATURE",
+		"feature of the domain itself (may be given several times)", &config.features},
 	{"delegation-version", 0, OPT_CHOICE, "N",
 		"version of urn:xmpp:delegation the entities speak, 1 or 2 (default 2)",
 		&config.version, .choices = "1|2"},

@@ -32,7 +32,7 @@ static const struct opt options[] = {
 		"leave the clients' own addresses in lists of items (disco#items)",
 		&config.keep_item_jids},
 	{"reply-domain", 0, OPT_STRING, "DOMAIN",
-		"domain of our own for tokens, where several proxies serve --domain",
+		"domain of this proxy alone for tokens, if several serve --domain",
 		&config.reply_domain},
 	{"timeout", 'w', OPT_SECONDS, "SECONDS", "how long a request may take (default 30)",
 		&config.timeout_ms, .min = 10, .max = 86400000},

@@ -5,7 +5,8 @@
 static struct message_config config = MESSAGE_CONFIG_INIT;
 
 static const struct opt options[] = {
-	{"to", 0, OPT_LIST, "JID", "who gets it (may be given several times)", &config.to},
+	{"to", 0, OPT_LIST, "JID", "address that gets the message (may be given several times)",
+		&config.to},
 	{"type", 0, OPT_CHOICE, "TYPE", "chat (default), headline or normal", &config.type,
 		.choices = MESSAGE_TYPES},
 	{"subject", 0, OPT_STRING, "TEXT", "its subject", &config.subject},

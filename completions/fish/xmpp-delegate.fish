@@ -1,10 +1,10 @@
 # fish completion for xmpp-delegate; written by xmpp-delegate --completion fish
 complete -c xmpp-delegate -f
 complete -c xmpp-delegate -a '(__fish_complete_command)'
-complete -c xmpp-delegate -s D -l delegate -x -d 'namespace, attributes a payload must have, and who manages it (may be given several times)'
+complete -c xmpp-delegate -s D -l delegate -x -d 'namespace, attributes a payload must have, and the managing entity (may be given several times)'
 complete -c xmpp-delegate -l config -r -F -d 'JSON file with all delegations'
-complete -c xmpp-delegate -l identity -x -d 'identity of our own (may be given several times)'
-complete -c xmpp-delegate -l feature -x -d 'feature of our own (may be given several times)'
+complete -c xmpp-delegate -l identity -x -d 'identity of the domain itself (may be given several times)'
+complete -c xmpp-delegate -l feature -x -d 'feature of the domain itself (may be given several times)'
 complete -c xmpp-delegate -l delegation-version -x -a '1 2' -d 'version of urn:xmpp:delegation the entities speak, 1 or 2 (default 2)'
 complete -c xmpp-delegate -s w -l timeout -x -d 'how long a request may take (default 30)'
 complete -c xmpp-delegate -l try-timeout -x -d 'how long a managing client may show no life (default a third of --timeout)'

@@ -1,6 +1,6 @@
 # fish completion for xmpp-message; written by xmpp-message --completion fish
 complete -c xmpp-message -f
-complete -c xmpp-message -l to -x -d 'who gets it (may be given several times)'
+complete -c xmpp-message -l to -x -d 'address that gets the message (may be given several times)'
 complete -c xmpp-message -l type -x -a 'chat headline normal' -d 'chat (default), headline or normal'
 complete -c xmpp-message -l subject -x -d 'its subject'
 complete -c xmpp-message -s l -l lines -d 'one message for each line of standard input'

@@ -79,16 +79,14 @@ static bool is_blank(const struct stanza *s, size_t from, size_t to)
 }
 
 /* Read the text from its beginning: the stream's header and the first stanza. */
-static const char *read_stanza(struct payload *p, struct stanza *s)
+static bool read_stanza(struct payload *p, struct stanza *s)
 {
 	struct stanza header;
 
 	reader_reset(p->reader);
 	reader_feed(p->reader, buf_span(&p->text).p, buf_length(&p->text));
-	if (reader_next(p->reader, &header) == READER_OPEN &&
-		reader_next(p->reader, s) == READER_STANZA)
-		return NULL;
-	return reader_error(p->reader) ? reader_error(p->reader) : "not one element";
+	return reader_next(p->reader, &header) == READER_OPEN &&
+	       reader_next(p->reader, s) == READER_STANZA;
 }
 
 /* What is wrong with the stanza and what follows it. */
@@ -117,9 +115,10 @@ const char *payload_end(struct payload *p)
 	p->text.max = BUF_NO_MAX;
 	append_payload(p);
 	buf_append_string(&p->text, "</iq>");
-	wrong = read_stanza(p, &s);
-	if (!wrong)
-		wrong = wrong_with(p, &s);
-	/* looking for more has ended the life of s */
-	return wrong ? wrong : read_stanza(p, &p->stanza);
+	if (!read_stanza(p, &s))
+		return reader_error(p->reader) ? reader_error(p->reader) : "not one element";
+	wrong = wrong_with(p, &s);
+	if (!wrong) /* looking for more has ended the life of s */
+		read_stanza(p, &p->stanza);
+	return wrong;
 }
