@@ -22,3 +22,7 @@ sizes()
 @test "xmpp-share: an instance leaves, its 65 000 requests go to another, which is slower than we" {
 	sizes share_instance_leaves_another
 }
+
+@test "roster-apply: 2000 contacts are withdrawn with 100 000 users online, others are answered meanwhile" {
+	sizes apply_withdraws
+}

@@ -15,6 +15,7 @@ import collections
 import hashlib
 import os
 import re
+import select
 import selectors
 import signal
 import socket
@@ -127,7 +128,7 @@ class Peer:
 class Program:
     """A program under test and the server that it is connected to."""
 
-    def __init__(self, name, *arguments):
+    def __init__(self, name, *arguments, **pipes):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.settimeout(WAIT_S)
         self.errors = tempfile.TemporaryFile("w+b")
@@ -135,8 +136,8 @@ class Program:
             f.write(SECRET)
         deadline = ["--timeout", str(options.timeout)] if options.timeout else []
         command = [name, "--connect", "127.0.0.1:%d" % self.listener.getsockname()[1], "--secret-file", "secret"]
-        self.process = subprocess.Popen([*command, *deadline, *arguments], stdin=subprocess.DEVNULL,
-                                        stderr=self.errors)
+        self.process = subprocess.Popen([*command, *deadline, *arguments], stderr=self.errors,
+                                        **(pipes or {"stdin": subprocess.DEVNULL}))
         try:
             self.accept()
         except TimeoutError:
@@ -497,11 +498,56 @@ def share_reconnects():
                       ["remote-server-timeout", "resource-constraint"])
 
 
+# --- roster-apply
+
+def apply_withdraws():
+    """2000 contacts of one user are removed while 100 000 users are online: others are answered meanwhile."""
+    count, online_count = 2000, 99990
+    with Program("roster-apply", "--domain", DOMAIN, "--host", HOST, "--on-behalf", "--max-removals", "none",
+                 stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        peer = program.peer
+        peer.send("<message from='%s' to='%s'><privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' "
+                  "type='both'/><perm access='presence' type='managed_entity'/></privilege></message>" % (HOST, DOMAIN))
+        contacts = ["user%06d@%s" % (n, HOST) for n in range(online_count)]
+        peer.send("".join("<presence from='%s/phone' to='%s'/>" % (c, DOMAIN) for c in ["alice@" + HOST] + contacts))
+        peer.nothing(DOMAIN)
+        program.process.stdin.write(b'{"user":"alice","status":"ok","roster":{}}\n')
+        program.process.stdin.close()
+        begun, removed, pings, longest_s = time.monotonic(), set(), {}, 0.0
+        while not select.select([program.process.stdout], [], [], 0)[0]:
+            now = time.monotonic()
+            assert now < begun + WAIT_S, "no result"
+            if len(pings) < 100:
+                pings[str(uuid.uuid4())] = now
+                peer.send("<iq type='get' id='%s' from='x.test' to='%s'><q xmlns='urn:x'/></iq>" % ([*pings][-1], DOMAIN))
+            peer.pump(wait_s=0.005)
+            while peer.read:
+                name, a = peer.read.popleft()[:2]
+                if name != "iq":
+                    continue
+                if a["type"] in ("result", "error"):
+                    longest_s = max(longest_s, time.monotonic() - pings.pop(a["id"]))
+                    continue
+                items = contacts[:count] if a["to"].startswith("alice@") else ["alice@" + HOST]
+                if a["type"] == "set":
+                    items = []
+                    removed.add(a["id"])
+                peer.send("<iq type='result' id='%s' from='%s' to='%s'><query xmlns='jabber:iq:roster'>%s</query></iq>" % (
+                    a["id"], a["to"], a["from"], "".join("<item jid='%s' subscription='both'/>" % i for i in items)))
+        result = program.process.stdout.readline().decode()
+        assert '"removed":%d}' % count in result, result
+        assert len(removed) >= count
+        print("roster-apply: %d contacts withdrawn in %.1f s with %d users online, the longest wait of others %.2f s"
+              % (count, time.monotonic() - begun, online_count + 1, longest_s), flush=True)
+        assert longest_s < 2
+
+
 SCENARIOS = [manage_handler_dies, manage_times_out, manage_reconnects,
              proxy_last_session_leaves, proxy_session_leaves_another, proxy_times_out, proxy_reconnects,
              proxy_tells_subscribers,
              delegate_entity_leaves, delegate_times_out, delegate_reconnects, delegate_handler_dies,
-             share_last_instance_leaves, share_instance_leaves_another, share_times_out, share_reconnects]
+             share_last_instance_leaves, share_instance_leaves_another, share_times_out, share_reconnects,
+             apply_withdraws]
 
 
 def main():
