@@ -12,7 +12,7 @@
 void random_bytes(void *bytes, size_t n);
 /* Numbers drawn many at a time, at first all 0. Used numbers are wiped. */
 struct random_numbers {
-	uint64_t drawn[32];
+	uint64_t drawn[256];
 	size_t left;
 };
 /* context: a struct random_numbers. */

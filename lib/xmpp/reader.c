@@ -298,9 +298,13 @@ static void open_stream(struct reader *r, const char *name, const char **atts, s
 static void begin_stanza(struct reader *r, struct xml_node *root)
 {
 	index_open(&r->index, root);
-	r->stanza = (struct stanza){
-		.root = root, .outer = r->outer, .outer_count = r->outer_count, .line = r->line};
-	stanza_describe(&r->stanza);
+	r->stanza.refusal = STANZA_WHOLE;
+	r->stanza.root = root;
+	r->stanza.outer = r->outer;
+	r->stanza.outer_count = r->outer_count;
+	r->stanza.line = r->line;
+	r->stanza.flat = false;
+	stanza_describe(&r->stanza); /* the rest, but the text */
 	r->index.max_level = index_levels(r->config.index, &r->stanza);
 }
 
@@ -926,13 +930,20 @@ static struct xml_node *lexed_node(struct reader *r, const char *in)
 	struct xml_attribute *attribute = (struct xml_attribute *)(node + 1);
 	struct xml_declaration *declaration = (struct xml_declaration *)(attribute + count);
 
+	/* every field is named: to clear the others the compiler would clear them all (rep stos),
+	 * which takes longer than the rest */
 	*node = (struct xml_node){.ns = l->ns,
 		.name = l->name,
 		.prefixed = l->prefixed,
 		.attributes = attribute,
 		.attributes_count = count,
-		.declarations = declaration,
+		.children_count = 0,
 		.declarations_count = declared,
+		.declarations = declaration,
+		.parent = NULL,
+		.first_child = NULL,
+		.last_child = NULL,
+		.next = NULL,
 		.start = l->start,
 		.open_end = l->at,
 		.close_start = l->at,
