@@ -55,10 +55,10 @@ struct lexer_name {
 
 struct lexer {
 	size_t at;	/* next byte to look at; the last tag ends here */
-	size_t start;	/* the last tag's first byte */
 	unsigned depth; /* open elements; after LEXER_EMPTY, those around it */
 	bool flat;	/* no TAB, LF or CR stands in what has been read of the stanza */
 
+	size_t start; /* the last tag's first byte; not beside `at`: stored apart, read apart */
 	/* the last tag, valid until the input moves */
 	struct span ns, name; /* LEXER_OPEN, LEXER_EMPTY: as an xml_node has them */
 	bool prefixed;
