@@ -378,6 +378,10 @@ delegation() { scenario delegation; }
 		    p.send(envelope(ask('q' * 200000)), envelope(ask('good'), id='o2'))
 		    assert inner_of(p.next()).error == 'modify/bad-request'
 		    p.answered('o2', "<iq type='result' id='good' to='%s' from='vhost.test'/>" % ALICE)
+		    # an address that is none does not fit into the environment either
+		    p.send(envelope(ask('1', to='alice@vhost.test/' + 'r' * 200000), id='o3'))
+		    assert inner_of(p.next()).error == 'modify/bad-request'
+		    assert 'could not be started' not in p.stderr, p.stderr
 	END
 }
 

@@ -457,7 +457,8 @@ static void on_envelope(struct manage *m, const struct stanza *s, struct turn *t
 		return;
 	}
 	payload = stanza_payload(&inner);
-	if (!stanza_iq_valid(&inner) || !payload || inner.id.n > MAX_ID_BYTES)
+	if (!stanza_iq_valid(&inner) || !payload || inner.id.n > MAX_ID_BYTES ||
+		inner.to.n > JID_MAX_BYTES)
 		refuse(m, s, &inner, version, ERROR_BAD_REQUEST, COUNT_BAD_ENVELOPE, turn);
 	/* ejabberd hands back our own requests: answering them would ask ourselves */
 	else if (jid_at_domain(inner.from, m->config.domain) || !is_listed(m, payload->ns) ||
