@@ -256,6 +256,13 @@ answers()
 	assert_equal "$(jq .updated one.out)" 1
 }
 
+@test "a worker that writes junk without end is complained of once" {
+	listener -- sh -c 'yes junk | head -n 50000; exec sleep 60'
+	all_read() { kill -USR1 "${started[listener]}" && grep -q 'stray_records=50000 ' listener.err; }
+	wait_for all_read
+	assert [ "$(grep -c 'no record' listener.err)" -lt 5 ]
+}
+
 @test "thousands at once, for a worker that writes each record before it reads on" {
 	listener -- jq --unbuffered -Rc '{user: ., status: "ok"}'
 	seq -f 'somebody-with-a-name-%g' 6000 | jq -Rnc '[inputs]' >names

@@ -45,7 +45,7 @@ struct refreshservice {
 	struct sink *out; /* standard output, where there is no worker; else NULL */
 	struct buf token, cert, key, host;
 	bool held, draining, worker_lives;
-	struct err_limit failed_said;
+	struct err_limit failed_said, junk_said, passed_said;
 	int status;
 	uint64_t updated, failed, late, logins, refused, stray, retried;
 };
@@ -194,7 +194,8 @@ static void worker_login(struct refreshservice *rs, struct span name)
 	if (refresh_ask(rs->refresh, NULL, &name, 1, DEADLINE_NEVER))
 		return;
 	rs->refused++;
-	err_warn("too many rosters wait already: a login of '%.*s' is passed over", SPAN_ARG(name));
+	err_log_limited(&rs->passed_said, loop_now_ms(rs->loop), ERR_WARNING,
+		"too many rosters wait already: a login of '%.*s' is passed over", SPAN_ARG(name));
 }
 
 static void on_worker_line(void *context, struct span line)
@@ -214,7 +215,8 @@ static void on_worker_line(void *context, struct span line)
 		break;
 	case REFRESH_BAD:
 		rs->stray++;
-		err_warn("the worker wrote what is no record");
+		err_log_limited(&rs->junk_said, loop_now_ms(rs->loop), ERR_WARNING,
+			"the worker wrote what is no record");
 		break;
 	}
 	refresh_worker_line_free(&said);
