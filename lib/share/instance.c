@@ -128,7 +128,8 @@ static void end_and_tell(struct instance *i, const char *condition)
 
 static void refuse(struct instance *i, const char *condition, const char *why)
 {
-	err_warn("a connection is no instance: %s", why);
+	err_log_limited(i->config.refused, loop_now_ms(i->loop), ERR_WARNING,
+		"a connection is no instance: %s", why);
 	end_and_tell(i, condition);
 }
 
@@ -207,7 +208,8 @@ static bool proof_is_right(const struct instance *i, const struct stanza *s)
 	for (size_t at = 0; at < sizeof(digest); at++)
 		snprintf(right + 2 * at, 3, "%02x", digest[at]);
 	buf_init(&text, 256);
-	same = xml_node_text(s->text, s->root, &text) && buf_length(&text) == sizeof(right) - 1 &&
+	same = s->root->children_count == 0 && xml_node_text(s->text, s->root, &text) &&
+	       buf_length(&text) == sizeof(right) - 1 &&
 	       memeql_sec(buf_span(&text).p, right, sizeof(right) - 1);
 	buf_free(&text);
 	explicit_bzero(right, sizeof(right));

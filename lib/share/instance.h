@@ -9,6 +9,7 @@
 #ifndef OUTBOARD_SHARE_INSTANCE_H
 #define OUTBOARD_SHARE_INSTANCE_H
 
+#include "base/err.h"
 #include "base/random.h"
 #include "loop/link.h"
 
@@ -17,7 +18,9 @@ struct instance_config {
 	const struct buf *secret;    /* borrowed; its content at the time of the handshake counts */
 	struct link_config link;     /* the reader's kind is set by the module */
 	struct random_source random; /* for stream ids */
-	bool bare_allowed;	     /* stanzas without a stream are taken, too */
+	struct err_limit
+		*refused;  /* borrowed; bounds the warnings about connections that are none */
+	bool bare_allowed; /* stanzas without a stream are taken, too */
 };
 
 struct instance;

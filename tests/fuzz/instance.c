@@ -141,6 +141,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
 	static const struct instance_ops ops = {
 		.came = on_came, .stanza = on_stanza, .gone = on_gone};
+	struct err_limit refused = {0};
 	struct buf secret;
 	int fds[2];
 
@@ -148,7 +149,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		return 0;
 	err_verbosity(-8);
 	played = (struct played){.loop = loop_new(), .bare = bytes[0] & 1};
-	played.proved = memmem(bytes, n, PROOF, sizeof(PROOF) - 1) != NULL;
+	/* with references or CDATA sections the proof can be written in other ways */
+	played.proved = memmem(bytes, n, PROOF, sizeof(PROOF) - 1) || memmem(bytes, n, "&#", 2) ||
+			memmem(bytes, n, "<![CDATA[", 9);
 	buf_init(&played.to_server, BUF_NO_MAX);
 	writer_init(&played.writer, &played.to_server, WRITER_SOCKET, 4096);
 	played.hub = hub_new(&(struct hub_config){.domain = SPAN(DOMAIN),
@@ -168,6 +171,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 			.domain = SPAN(DOMAIN),
 			.secret = &secret,
 			.random = {zero, NULL},
+			.refused = &refused,
 			.link = {.reader = {.max_stanza_bytes = 2048,
 					 .max_depth = 16,
 					 .max_attributes = 16,
