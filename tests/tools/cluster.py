@@ -252,14 +252,14 @@ def proxies_and_nodes_die():
     wait_until(lambda: answered(users) > 3 * quarter, "three fifths", 120)
 
     server("B", "server_kill", "KILL")                   # the node of bob, of one client and of one proxy
-    bob.count = 0                                        # his connection is gone
+    planned, bob.count = bob.count, 0                    # his connection is gone
     bob.depends_on("the node was killed")
     before = answered(survivors)
     wait_until(lambda: answered(survivors) > before + 50 or not any(u.thread.is_alive() for u in survivors),
                "the surviving node goes on", 60)
     server("B", "ejabberd_restart")
     workers["B"].connect()
-    again = User("michael", "B", max(60, REQUESTS // 10))
+    again = User("michael", "B", planned - bob.asked)
     wait_until(lambda: again.client.ask(DOMAIN)["type"] == "result", "node B serves again", 60)
     again.thread.start()
     for u in users + [again]:
