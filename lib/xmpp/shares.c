@@ -107,10 +107,9 @@ static void resize(struct parts *t, size_t slots_count)
 	free(old.slots);
 }
 
-static void part_add(struct parts *t, uint64_t hash, size_t count, size_t bytes)
+/* part: that of the hash, or the free slot where it belongs; no longer valid behind this. */
+static void part_add(struct parts *t, struct part *part, uint64_t hash, size_t count, size_t bytes)
 {
-	struct part *part = part_of(t, hash);
-
 	if (!part->hash) {
 		part->hash = hash;
 		t->used++;
@@ -149,10 +148,8 @@ static void part_give(struct parts *t, uint64_t hash, size_t bytes)
 		part_remove(t, part);
 }
 
-static bool fits(const struct parts *t, uint64_t hash, size_t count, size_t bytes, size_t max,
-	size_t max_bytes)
+static bool fits(const struct part *part, size_t count, size_t bytes, size_t max, size_t max_bytes)
 {
-	const struct part *part = part_of(t, hash);
 	size_t all = part->count + count;
 
 	if ((max && all > max) || all > UINT32_MAX)
@@ -164,16 +161,18 @@ static bool fits(const struct parts *t, uint64_t hash, size_t count, size_t byte
 
 static bool take(struct shares *s, struct share *share, size_t count, size_t bytes)
 {
-	if (share->user &&
-		!fits(&s->users, share->user, count, bytes, s->config.user_max, s->user_bytes))
+	const struct shares_config *c = &s->config;
+	struct part *user = share->user ? part_of(&s->users, share->user) : NULL;
+	struct part *domain = share->domain ? part_of(&s->domains, share->domain) : NULL;
+
+	if (user && !fits(user, count, bytes, c->user_max, s->user_bytes))
 		return false;
-	if (share->domain && !fits(&s->domains, share->domain, count, bytes, s->config.domain_max,
-				     s->domain_bytes))
+	if (domain && !fits(domain, count, bytes, c->domain_max, s->domain_bytes))
 		return false;
-	if (share->user)
-		part_add(&s->users, share->user, count, bytes);
-	if (share->domain)
-		part_add(&s->domains, share->domain, count, bytes);
+	if (user)
+		part_add(&s->users, user, share->user, count, bytes);
+	if (domain)
+		part_add(&s->domains, domain, share->domain, count, bytes);
 	share->bytes += bytes;
 	return true;
 }
