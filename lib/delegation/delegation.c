@@ -97,3 +97,28 @@ struct span delegation_payload_ns(struct span listed)
 		return SPAN(NS_DISCO_INFO);
 	return listed;
 }
+
+bool delegation_is_absence(struct span condition, bool client)
+{
+	static const char *const absent[] = {"remote-server-not-found", "remote-server-timeout",
+		"recipient-unavailable", "gone", "host-unknown"};
+
+	for (size_t i = 0; i < sizeof(absent) / sizeof(absent[0]); i++)
+		if (span_is(condition, absent[i]))
+			return true;
+	return client && span_is(condition, "service-unavailable");
+}
+
+const char *delegation_refusal(struct span condition, bool client)
+{
+	if (delegation_is_absence(condition, client))
+		return " (it is not connected)";
+	if (span_is(condition, "forbidden") || span_is(condition, "not-allowed") ||
+		span_is(condition, "not-authorized"))
+		return " (it is forbidden: it must accept our domain as a host that delegates; "
+		       "xmpp-manage: --host)";
+	if (span_is(condition, "service-unavailable"))
+		return " (it is not connected, or does not know delegation)";
+	return " (it does not know delegation, or not of this namespace; xmpp-manage: "
+	       "--namespace)";
+}

@@ -46,4 +46,11 @@ void delegation_node_format(const struct delegation_node *node, struct buf *out)
  * http://jabber.org/protocol/disco#items:*), else the name itself. */
 struct span delegation_payload_ns(struct span listed);
 
+/* Whether the condition of an error comes from the managing entity's server, because the entity is
+ * not there. client: the entity is no component. */
+bool delegation_is_absence(struct span condition, bool client);
+/* What the condition of an error in answer to a nesting query means to an administrator (static).
+ */
+const char *delegation_refusal(struct span condition, bool client);
+
 #endif

@@ -221,33 +221,6 @@ static void entity_complains(
 	buf_free(&line);
 }
 
-/* Whether a condition comes from the entity's server, in place of one that is not there. */
-static bool is_absence(struct span condition, bool client)
-{
-	static const char *const absent[] = {"remote-server-not-found", "remote-server-timeout",
-		"recipient-unavailable", "gone", "host-unknown"};
-
-	for (size_t i = 0; i < sizeof(absent) / sizeof(absent[0]); i++)
-		if (span_is(condition, absent[i]))
-			return true;
-	return client && span_is(condition, "service-unavailable");
-}
-
-/* What the condition of an error means to an administrator. */
-static const char *meaning_of(const struct entity *entity, struct span condition)
-{
-	if (is_absence(condition, entity->client))
-		return " (it is not connected)";
-	if (span_is(condition, "forbidden") || span_is(condition, "not-allowed") ||
-		span_is(condition, "not-authorized"))
-		return " (it is forbidden: it must accept our domain as a host that delegates; "
-		       "xmpp-manage: --host)";
-	if (span_is(condition, "service-unavailable"))
-		return " (it is not connected, or does not know delegation)";
-	return " (it does not know delegation, or not of this namespace; xmpp-manage: "
-	       "--namespace)";
-}
-
 /* Whether it has answered all nesting queries. */
 static bool entity_answered(const struct entities *t, const struct entity *entity)
 {
@@ -750,9 +723,9 @@ static void on_nesting_error(struct entities *t, const struct query *q,
 	if (!entity)
 		return;
 	entity_complains(entity, node->ns, condition,
-		s->type == TYPE_ERROR ? meaning_of(entity, condition) : "");
+		s->type == TYPE_ERROR ? delegation_refusal(condition, entity->client) : "");
 	/* one step for both queries of a round */
-	if (!entity->client || is_absence(condition, true) || entity->refused)
+	if (!entity->client || delegation_is_absence(condition, true) || entity->refused)
 		return;
 	entity->refused = true;
 	entity->next_ms = turn->now_ms + backoff_next_ms(&entity->refusals);
