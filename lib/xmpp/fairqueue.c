@@ -23,9 +23,9 @@ struct entry {
 struct user {
 	struct domain *domain;
 	struct entries waiting;
-	size_t taken;
-	bool ready; /* stands in its domain's queue */
 	TAILQ_ENTRY(user) next;
+	uint32_t taken;
+	bool ready; /* stands in its domain's queue */
 };
 
 struct domain {
@@ -119,18 +119,15 @@ static void user_update(struct fairqueue *q, struct user *u)
 struct fairqueue_item *fairqueue_add(
 	struct fairqueue *q, struct span id, struct span jid, struct span text)
 {
-	struct table_entry *e = table_add(q->items, id, sizeof(struct entry), DEADLINE_NEVER);
+	struct table_entry *e =
+		table_add(q->items, id, sizeof(struct entry) + text.n, DEADLINE_NEVER);
 	struct entry *entry;
 
 	if (!e)
 		return NULL;
-	if (!table_charge(q->items, e, text.n)) {
-		table_remove(q->items, e);
-		return NULL;
-	}
 	entry = table_record(e);
 	entry->item.id = table_entry_key(e);
-	entry->item.text = (struct span){xstrndup(text.p, text.n), text.n};
+	span_pack((char *)(entry + 1), &text, (struct span *const[]){&entry->item.text}, 1);
 	entry->user = user_of(q, jid);
 	TAILQ_INSERT_TAIL(&entry->user->waiting, entry, next);
 	user_update(q, entry->user);
@@ -166,7 +163,6 @@ void fairqueue_remove(struct fairqueue *q, struct fairqueue_item *item)
 	else
 		TAILQ_REMOVE(&u->waiting, entry, next);
 	user_update(q, u);
-	free((char *)item->text.p);
 	table_remove(q->items, table_entry_of(entry));
 	if (u->taken || !TAILQ_EMPTY(&u->waiting))
 		return;

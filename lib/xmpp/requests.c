@@ -49,6 +49,8 @@ struct requests *requests_new(const struct requests_config *config)
 	struct requests *t = xcalloc(1, sizeof(*t));
 
 	t->config = *config;
+	/* a try stands behind the owner's record */
+	t->config.extra_bytes = (config->extra_bytes + 7) & ~(size_t)7;
 	if (!t->config.chooser)
 		t->config.chooser = t->config.context;
 	t->open = table_new(config->max, config->max_bytes, config->seed);
