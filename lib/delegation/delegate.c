@@ -117,7 +117,7 @@ static void answer_stanza(struct delegate *d, const struct stanza *s, enum stanz
 }
 
 static struct request *request_add(struct delegate *d, enum asked_kind kind, struct span key,
-	const struct request *texts, struct turn *turn)
+	const struct request_texts *texts, struct turn *turn)
 {
 	const struct table_key hashed = requests_key(d->requests, key);
 	struct request *r = requests_add(d->requests, &hashed, texts, turn->now_ms);
@@ -154,7 +154,8 @@ static void request_fail(struct delegate *d, struct request *r, enum stanza_erro
 static enum writer_status answer(
 	void *context, struct request *r, const struct stanza *s, struct turn *turn)
 {
-	struct stanza_edit edit = {.to = r->user, .from = r->asked, .id = r->id};
+	struct stanza_edit edit = {
+		.to = request_user(r), .from = request_asked(r), .id = request_id(r)};
 
 	(void)context;
 	if (!turn->writer)
@@ -171,7 +172,8 @@ static enum writer_status error(
 	/* an entity that has left is to the user what it is when it has never been there */
 	if (r->end == END_WORKER_LEFT)
 		e = ERROR_SERVICE_UNAVAILABLE;
-	return stanza_error_send(turn->writer, "iq", r->user, r->asked, r->id, e, NULL);
+	return stanza_error_send(
+		turn->writer, "iq", request_user(r), request_asked(r), request_id(r), e, NULL);
 }
 
 static void ending(void *context, struct request *r, enum request_end end, int64_t now_ms)
@@ -190,8 +192,8 @@ static void ending(void *context, struct request *r, enum request_end end, int64
 	d->counters[a->why != COUNTERS ? a->why : counters[end]]++;
 	if (end == END_TIMEOUT && a->kind == ASKED_ENTITY)
 		entities_forget(d->entities,
-			entities_of(
-				d->entities, r->tries_count ? r->tries[0].worker->name : r->token),
+			entities_of(d->entities,
+				r->tries_count ? r->tries[0].worker->name : request_token(r)),
 			&turn);
 	if (end != END_ANSWERED && a->kind == ASKED_OTHERWISE)
 		d->config.over(d->config.helper, request_key(r));
@@ -247,8 +249,9 @@ static struct worker *choose(
 	const struct delegate *d = context;
 
 	(void)now_ms;
-	return r->stanza.n && !left_in_order(r) ? entities_client(d->entities, a->account, tier, r)
-						: NULL;
+	return request_stanza(r).n && !left_in_order(r)
+		       ? entities_client(d->entities, a->account, tier, r)
+		       : NULL;
 }
 
 static enum writer_status hand(
@@ -258,7 +261,7 @@ static enum writer_status hand(
 
 	delegation_begin(
 		turn->writer, d->config.version, "set", w->name, d->config.domain, request_key(r));
-	writer_raw_span(turn->writer, r->stanza);
+	writer_raw_span(turn->writer, request_stanza(r));
 	return delegation_end(turn->writer);
 }
 
@@ -289,7 +292,7 @@ static void forward(
 	struct delegate *d, const struct entity *entity, const struct stanza *s, struct turn *turn)
 {
 	struct span address = entity_address(entity), id;
-	struct request texts = {
+	struct request_texts texts = {
 		.user = s->from, .asked = s->to, .id = s->id, .set = s->type == TYPE_SET};
 	enum writer_status status;
 	struct request *r;
@@ -348,7 +351,8 @@ static void on_rest(
 		char text[RANDOM_NAME_CHARS + 1];
 		struct span id = random_name(&d->config.random, text);
 		struct request *r = request_add(d, ASKED_OTHERWISE, id,
-			&(struct request){.user = s->from, .asked = s->to, .id = s->id}, turn);
+			&(struct request_texts){.user = s->from, .asked = s->to, .id = s->id},
+			turn);
 
 		if (!r)
 			answer_stanza(d, s, ERROR_RESOURCE_CONSTRAINT, COUNT_BUSY, turn);
@@ -404,9 +408,9 @@ static const char *answer_wrong(
 
 	if (!wrong && version != d->config.version)
 		wrong = "another version of delegation";
-	if (!wrong && !span_equal(inner->id, r->id))
+	if (!wrong && !span_equal(inner->id, request_id(r)))
 		wrong = "another inner id";
-	return wrong ? wrong : reply_wrong(inner, r->asked, r->user, true);
+	return wrong ? wrong : reply_wrong(inner, request_asked(r), request_user(r), true);
 }
 
 /* An outer error. Of an account's client that may have come from its server, because the client is
@@ -443,7 +447,7 @@ static void on_envelope_answer(struct delegate *d, struct request *r, struct req
 	wrong = answer_wrong(d, r, s, &inner);
 	if (wrong) {
 		err_warn("the answer of '%.*s' to a request of '%.*s' is wrong: %s",
-			SPAN_ARG(s->from), SPAN_ARG(r->user), wrong);
+			SPAN_ARG(s->from), SPAN_ARG(request_user(r)), wrong);
 		request_fail(d, r, ERROR_SERVICE_UNAVAILABLE, COUNT_BAD_ANSWER, turn);
 	} else if (try) {
 		requests_answered(d->requests, try, &inner, turn);
@@ -467,7 +471,7 @@ static void on_answer(struct delegate *d, const struct stanza *s, struct turn *t
 	struct request *r = ours ? request_open(d, ASKED_ENTITY, s->id) : NULL;
 	struct request_try *try = r ? try_from(r, s->from) : NULL;
 
-	if (try || (r && r->token.n && span_equal(r->token, s->from)))
+	if (try || (r && request_token(r).n && span_equal(request_token(r), s->from)))
 		on_envelope_answer(d, r, try, s, turn);
 	else if (!ours || !entities_answer(d->entities, s, turn))
 		d->counters[COUNT_STRAY]++;
@@ -561,13 +565,13 @@ static void handler_stanza(void *self, const struct stanza *s, struct turn *turn
 		d->counters[COUNT_STRAY]++;
 		return;
 	}
-	wrong = reply_wrong(s, r->asked, r->user, false);
+	wrong = reply_wrong(s, request_asked(r), request_user(r), false);
 	if (!wrong) {
 		requests_deliver(d->requests, r, s, turn);
 		return;
 	}
-	err_warn("the handler's reply to a request of '%.*s' is wrong: %s", SPAN_ARG(r->user),
-		wrong);
+	err_warn("the handler's reply to a request of '%.*s' is wrong: %s",
+		SPAN_ARG(request_user(r)), wrong);
 	request_fail(d, r, ERROR_INTERNAL_SERVER_ERROR, COUNT_BAD_ANSWER, turn);
 }
 

@@ -155,13 +155,14 @@ static struct stanza_edit outer_of(
 	const struct manage *m, const struct request *r, const struct delegated *d)
 {
 	return (struct stanza_edit){.to = m->config.hosts[d->host],
-		.from = r->stanza.p ? r->stanza : m->config.domain,
-		.id = r->token};
+		.from = request_stanza(r).p ? request_stanza(r) : m->config.domain,
+		.id = request_token(r)};
 }
 
 static struct stanza_edit inner_of(const struct request *r)
 {
-	return (struct stanza_edit){.to = r->user, .from = r->asked, .id = r->id};
+	return (struct stanza_edit){
+		.to = request_user(r), .from = request_asked(r), .id = request_id(r)};
 }
 
 /* Tell the handler that its own request has failed. */
@@ -184,7 +185,7 @@ static enum writer_status error(
 
 	if (d->asker == ASKER_HOST)
 		return write_inner_error(turn->writer, d->version, &outer, &inner, e);
-	tell_error(context, r->asked, r->id, e);
+	tell_error(context, request_asked(r), request_id(r), e);
 	return WRITER_OK;
 }
 
@@ -196,7 +197,8 @@ static enum writer_status answer(
 	struct stanza_edit outer = outer_of(m, r, d), inner = inner_of(r);
 
 	if (d->asker == ASKER_HANDLER)
-		return m->config.tell(m->config.helper, s, r->id) ? WRITER_OK : WRITER_TOO_LARGE;
+		return m->config.tell(m->config.helper, s, request_id(r)) ? WRITER_OK
+									  : WRITER_TOO_LARGE;
 	if (!turn->writer)
 		return WRITER_FULL;
 	delegation_begin(turn->writer, d->version, "result", outer.to, outer.from, outer.id);
@@ -249,7 +251,7 @@ static struct span next_id(struct manage *m, char id[ID_CHARS])
 
 /* Keep what the answer needs under an id of ours. NULL when a bound is reached. */
 static struct request *request_add(
-	struct manage *m, enum asker asker, const struct request *texts, struct turn *turn)
+	struct manage *m, enum asker asker, const struct request_texts *texts, struct turn *turn)
 {
 	char id[ID_CHARS];
 	const struct table_key key = requests_key(m->requests, next_id(m, id));
@@ -413,7 +415,7 @@ static bool is_listed(const struct manage *m, struct span payload_ns)
 static void take(struct manage *m, const struct stanza *s, const struct stanza *inner, int version,
 	struct turn *turn)
 {
-	const struct request texts = {.user = inner->from,
+	const struct request_texts texts = {.user = inner->from,
 		.asked = answerer(inner->to, inner->from),
 		.id = inner->id,
 		.token = s->id,
@@ -514,7 +516,7 @@ static bool on_answer(struct manage *m, const struct stanza *s, struct turn *tur
 	struct request *r = s->id.n ? requests_find(m->requests, &key) : NULL;
 	struct delegated *d = r ? request_extra(r) : NULL;
 
-	if (!d || d->asker != ASKER_HANDLER || r->owed || !span_equal(r->asked, s->from))
+	if (!d || d->asker != ASKER_HANDLER || r->owed || !span_equal(request_asked(r), s->from))
 		return announced_answer(m->announced, s);
 	requests_deliver(m->requests, r, s, turn);
 	return true;
@@ -595,21 +597,21 @@ static enum stanza_error failure(const struct turn *turn)
 /* A reply to r that the handler gave. */
 static void on_reply(struct manage *m, struct request *r, const struct stanza *s, struct turn *turn)
 {
-	const char *wrong = reply_wrong(s, r->asked, r->user, false);
+	const char *wrong = reply_wrong(s, request_asked(r), request_user(r), false);
 
 	if (!wrong) {
 		requests_deliver(m->requests, r, s, turn);
 		return;
 	}
-	err_warn("the handler's reply to a request of '%.*s' is wrong: %s", SPAN_ARG(r->user),
-		wrong);
+	err_warn("the handler's reply to a request of '%.*s' is wrong: %s",
+		SPAN_ARG(request_user(r)), wrong);
 	request_fail(m, r, COUNT_BAD_REPLY, ERROR_INTERNAL_SERVER_ERROR, turn);
 }
 
 /* A request of the handler's own (--handler-requests). */
 static void on_handler_request(struct manage *m, const struct stanza *s, struct turn *turn)
 {
-	const struct request texts = {
+	const struct request_texts texts = {
 		.user = m->config.domain, .asked = s->to, .id = s->id, .unshared = true};
 	struct stanza_edit edit = {.from = m->config.domain};
 	struct request *r;
@@ -691,9 +693,9 @@ static void job_reply(void *self, struct span id, const struct stanza *reply, st
 	if (!r)
 		return;
 	/* it knows the original id; absent ones are filled in */
-	if (reply && reply->id.p && !span_equal(reply->id, r->id)) {
+	if (reply && reply->id.p && !span_equal(reply->id, request_id(r))) {
 		err_warn("the handler's reply to a request of '%.*s' is wrong: another id",
-			SPAN_ARG(r->user));
+			SPAN_ARG(request_user(r)));
 		reply = NULL;
 	}
 	if (reply)

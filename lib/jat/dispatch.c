@@ -183,9 +183,9 @@ static struct worker *choose_again(
 	void *context, const struct request *r, enum balance_tier tier, int64_t now_ms)
 {
 	struct dispatch *d = context;
-	struct exclusion x = {.requests = d->requests, .self = r->user, .tried = r};
+	struct exclusion x = {.requests = d->requests, .self = request_user(r), .tried = r};
 
-	return choose(d, tier, &x, r->user, now_ms);
+	return choose(d, tier, &x, request_user(r), now_ms);
 }
 
 /* By conversation -------------------------------------------------------- */

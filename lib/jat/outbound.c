@@ -20,7 +20,7 @@ enum writer_status outbound_request(const struct outbound *o, const struct stanz
 	char id[RANDOM_NAME_CHARS + 1];
 	const struct stanza_edit edit = {
 		.to = user, .from = asked, .id = random_name(o->random, id)};
-	const struct request texts = {
+	const struct request_texts texts = {
 		.user = s->from, .asked = s->to, .id = s->id, .token = token, .unshared = true};
 	enum writer_status status;
 	struct table_key key;
@@ -30,10 +30,10 @@ enum writer_status outbound_request(const struct outbound *o, const struct stanz
 	r = requests_add(o->requests, &key, &texts, turn->now_ms);
 	if (!r)
 		return WRITER_FULL;
-	tokens_opened(o->tokens, r->token);
+	tokens_opened(o->tokens, request_token(r));
 	status = writer_stanza(turn->writer, s, &edit);
 	if (status != WRITER_OK) {
-		tokens_closed(o->tokens, r->token);
+		tokens_closed(o->tokens, request_token(r));
 		requests_forget(o->requests, r);
 	}
 	return status;

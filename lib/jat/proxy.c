@@ -85,16 +85,18 @@ static struct span trimmed(struct span s)
 /* Add s, which stands in the output for w from `at` on, to the open requests. False: there is no
  * room in the table, and the output was taken back. */
 static bool request_open(struct jatproxy *p, const struct stanza *s, const struct table_key *key,
-	struct request *r, size_t at, struct worker *w, struct turn *turn)
+	struct request_texts *texts, size_t at, struct worker *w, struct turn *turn)
 {
-	r->stanza = trimmed(span_from(buf_span(turn->writer->out), at));
-	r->set = s->type == TYPE_SET;
-	r = requests_add(p->requests, key, r, turn->now_ms);
+	struct request *r;
+
+	texts->stanza = trimmed(span_from(buf_span(turn->writer->out), at));
+	texts->set = s->type == TYPE_SET;
+	r = requests_add(p->requests, key, texts, turn->now_ms);
 	if (!r) {
 		writer_take_back(turn->writer);
 		return false;
 	}
-	tokens_opened(&p->tokens, r->token);
+	tokens_opened(&p->tokens, request_token(r));
 	requests_handed(p->requests, r, w, turn->now_ms);
 	p->counters[COUNT_REQUESTS]++;
 	return true;
@@ -103,7 +105,7 @@ static bool request_open(struct jatproxy *p, const struct stanza *s, const struc
 /* A user's get or set: on to a session. */
 static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 {
-	struct request r = {
+	struct request_texts texts = {
 		.user = s->from, .asked = s->to.p ? s->to : p->tokens.served, .id = s->id};
 	struct stanza_edit edit = STANZA_KEEP;
 	struct table_key key;
@@ -115,30 +117,30 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *
 		refuse(p, s, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, turn);
 		return;
 	}
-	r.token = token_for(p, r.asked, s->from, turn->now_ms);
-	if (!r.token.p) {
+	texts.token = token_for(p, texts.asked, s->from, turn->now_ms);
+	if (!texts.token.p) {
 		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 		return;
 	}
-	key = requests_key(p->requests, key_of_token(p, r.token, s->id));
+	key = requests_key(p->requests, key_of_token(p, texts.token, s->id));
 	/* both stand in the key: the table keeps them once */
-	r.token = (struct span){key.bytes.p + 1, r.token.n};
-	r.id = span_from(key.bytes, r.token.n + 2);
-	r.id.n = s->id.n;
+	texts.token = (struct span){key.bytes.p + 1, texts.token.n};
+	texts.id = span_from(key.bytes, texts.token.n + 2);
+	texts.id.n = s->id.n;
 	if (!requests_may_add(p->requests, &key)) {
 		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 		return;
 	}
 	w = dispatch_request(
-		&p->dispatch, s, requests_find(p->requests, &key), &r.pinned, turn->now_ms);
+		&p->dispatch, s, requests_find(p->requests, &key), &texts.pinned, turn->now_ms);
 	edit.to = w->name;
 	edit.from = buf_span(&p->tokens.address);
 	status = writer_stanza(turn->writer, s, &edit);
 	if (status != WRITER_OK)
 		refuse_unsent(p, s, status, turn);
-	else if (!request_open(p, s, &key, &r, at, w, turn))
+	else if (!request_open(p, s, &key, &texts, at, w, turn))
 		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
-	else if (r.pinned)
+	else if (texts.pinned)
 		dispatch_note_step(&p->dispatch, s, s->from, w, turn->now_ms);
 }
 
@@ -166,7 +168,7 @@ static enum writer_status hand(
 	struct stanza_edit edit = {.to = w->name};
 	struct stanza s;
 
-	if (!reader_one(p->again, r->stanza, &s))
+	if (!reader_one(p->again, request_stanza(r), &s))
 		return WRITER_TOO_LARGE;
 	return writer_stanza(turn->writer, &s, &edit);
 }
@@ -175,16 +177,16 @@ static enum writer_status answer(
 	void *context, struct request *r, const struct stanza *s, struct turn *turn)
 {
 	struct jatproxy *p = context;
-	struct stanza_edit edit = {.to = r->user, .from = r->asked};
+	struct stanza_edit edit = {.to = request_user(r), .from = request_asked(r)};
 	struct stanza changed;
 
-	if (!span_equal(r->id, s->id))
-		edit.id = r->id;
+	if (!span_equal(request_id(r), s->id))
+		edit.id = request_id(r);
 	if (r->tries_count && !p->config.keep_item_jids && s->type == TYPE_RESULT &&
 		xml_child(s->root, NS_DISCO_ITEMS, "query")) {
 		const struct items_config items = {.targets = p->config.dispatch.targets,
 			.targets_count = p->config.dispatch.targets_count,
-			.asked = r->asked};
+			.asked = request_asked(r)};
 
 		buf_reset(&p->scratch);
 		if (items_rewrite(&items, s, p->deep, &p->scratch) &&
@@ -236,7 +238,7 @@ static void request_removed(void *context, struct request *r, int64_t now_ms)
 {
 	struct jatproxy *p = context;
 
-	tokens_closed(&p->tokens, r->token);
+	tokens_closed(&p->tokens, request_token(r));
 	marks_answered(p->marks, request_key(r), now_ms);
 }
 
@@ -254,7 +256,7 @@ static void on_answer_of(
 	}
 	worker_alive(p->dispatch.balance, w, turn->now_ms);
 	if (s->type == TYPE_RESULT)
-		dispatch_note_step(&p->dispatch, s, try->request->user, w, turn->now_ms);
+		dispatch_note_step(&p->dispatch, s, request_user(try->request), w, turn->now_ms);
 	requests_answered(p->requests, try, s, turn);
 }
 

@@ -276,7 +276,8 @@ bool hub_is_draining(const struct hub *h)
 static struct worker *choose_again(
 	void *context, const struct request *r, enum balance_tier tier, int64_t now_ms)
 {
-	struct choice choice = {.tried = r, .sender = r->user, .recipient = r->asked};
+	struct choice choice = {
+		.tried = r, .sender = request_user(r), .recipient = request_asked(r)};
 	struct worker *w = choose_at(context, &choice, tier, now_ms);
 
 	choice.waits = true;
@@ -292,7 +293,7 @@ static enum writer_status hand(
 	(void)turn;
 	if (has_no_room(h, w->owner))
 		return WRITER_FULL;
-	if (!reader_one(h->reader, r->stanza, &stanza))
+	if (!reader_one(h->reader, request_stanza(r), &stanza))
 		return WRITER_TOO_LARGE;
 	return outlet_write(&((struct hub_member *)w->owner)->outlet, &stanza, &STANZA_KEEP);
 }
@@ -300,7 +301,8 @@ static enum writer_status hand(
 static enum writer_status hand_back(
 	void *context, struct request *r, const struct stanza *stanza, struct turn *turn)
 {
-	struct stanza_edit edit = {.to = r->user, .from = r->asked, .id = r->id};
+	struct stanza_edit edit = {
+		.to = request_user(r), .from = request_asked(r), .id = request_id(r)};
 
 	(void)context;
 	return write_to_server(turn, stanza, &edit);
@@ -342,7 +344,7 @@ static void hand_first(struct hub *h, const struct table_key *key, const struct 
 {
 	size_t at = buf_length(m->outlet.writer->out);
 	enum writer_status status = outlet_write(&m->outlet, stanza, &STANZA_KEEP);
-	struct request texts = {.user = stanza->from,
+	struct request_texts texts = {.user = stanza->from,
 		.asked = stanza->to,
 		.id = stanza->id,
 		.set = stanza->type == TYPE_SET};

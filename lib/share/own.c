@@ -29,7 +29,7 @@ static enum writer_status hand_back(
 	void *context, struct request *r, const struct stanza *stanza, struct turn *turn)
 {
 	struct own_request *own = request_extra(r);
-	struct stanza_edit edit = {.id = r->id};
+	struct stanza_edit edit = {.id = request_id(r)};
 
 	(void)context;
 	(void)turn;
@@ -43,8 +43,9 @@ static enum writer_status hand_back_error(
 
 	(void)context;
 	(void)turn;
-	return outlet_wrote(own->asker->outlet, stanza_error_send(own->asker->outlet->writer, "iq",
-							r->user, r->asked, r->id, e, NULL));
+	return outlet_wrote(own->asker->outlet,
+		stanza_error_send(own->asker->outlet->writer, "iq", request_user(r),
+			request_asked(r), request_id(r), e, NULL));
 }
 
 static void on_ending(void *context, struct request *r, enum request_end end, int64_t now_ms)
@@ -95,7 +96,7 @@ void own_free(struct own *o)
 static struct request *add(struct own *o, struct own_asker *asker, const struct stanza *stanza,
 	struct span from, struct span id, int64_t now_ms)
 {
-	struct request texts = {.user = stanza->from, .asked = stanza->to, .id = stanza->id};
+	struct request_texts texts = {.user = stanza->from, .asked = stanza->to, .id = stanza->id};
 	struct table_key key = requests_key(o->requests, share_key(&o->key, stanza->to, from, id));
 	size_t before = requests_bytes(o->requests);
 	struct own_request *own;

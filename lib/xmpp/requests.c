@@ -182,8 +182,6 @@ bool requests_may_add(const struct requests *t, const struct table_key *key)
 	return n < REQUEST_MAX_EQUAL;
 }
 
-enum { TEXTS = 5 };
-
 /* Whether text stands in the key, so that it is not kept twice. */
 static bool in_key(struct span text, struct span key)
 {
@@ -192,42 +190,50 @@ static bool in_key(struct span text, struct span key)
 	return at >= begin && at + text.n <= begin + key.n;
 }
 
-static size_t record_bytes(const struct requests *t, const struct request *texts,
+static size_t record_bytes(const struct requests *t, const struct span texts[REQUEST_TEXTS],
 	const struct table_key *key, bool tried)
 {
-	const struct span parts[TEXTS] = {
-		texts->user, texts->asked, texts->id, texts->token, texts->stanza};
 	size_t n = sizeof(struct request) + t->config.extra_bytes +
 		   (tried ? sizeof(struct request_try) : 0);
 
-	for (int i = 0; i < TEXTS; i++)
-		n += in_key(parts[i], key->bytes) ? 0 : parts[i].n;
+	for (int i = 0; i < REQUEST_TEXTS; i++)
+		n += in_key(texts[i], key->bytes) ? 0 : texts[i].n;
 	return n;
 }
 
-/* Copy the texts behind the record, or point to the same part of the copy of the key. */
-static void copy_texts(struct request *r, char *to, const struct request *texts, struct span key)
+/* Copy the texts to what stands behind the record, or point to the same part of the copy of the
+ * key.
+ */
+static void copy_texts(
+	struct request *r, char *to, const struct span texts[REQUEST_TEXTS], struct span key)
 {
-	const struct span copy = table_entry_key(table_entry_of(r));
-	const struct span parts[TEXTS] = {
-		texts->user, texts->asked, texts->id, texts->token, texts->stanza};
-	struct span *const places[TEXTS] = {&r->user, &r->asked, &r->id, &r->token, &r->stanza};
+	const char *copy = request_key(r).p;
 
-	for (int i = 0; i < TEXTS; i++) {
-		if (in_key(parts[i], key)) {
-			*places[i] = (struct span){copy.p + (parts[i].p - key.p), parts[i].n};
+	for (int i = 0; i < REQUEST_TEXTS; i++) {
+		bool once = in_key(texts[i], key);
+		const char *at = once ? copy + (texts[i].p - key.p) : to;
+
+		if (!texts[i].p)
 			continue;
-		}
-		span_pack(to, &parts[i], &places[i], 1);
-		to += parts[i].n;
+		r->texts[i].at = (uint32_t)(at - (const char *)r);
+		r->texts[i].n = (uint32_t)texts[i].n;
+		if (once)
+			continue;
+		memcpy(to, texts[i].p, texts[i].n);
+		to += texts[i].n;
 	}
 }
 
 struct request *requests_add(struct requests *t, const struct table_key *key,
-	const struct request *texts, int64_t now_ms)
+	const struct request_texts *texts, int64_t now_ms)
 {
+	const struct span all[REQUEST_TEXTS] = {[REQUEST_USER] = texts->user,
+		[REQUEST_ASKED] = texts->asked,
+		[REQUEST_ID] = texts->id,
+		[REQUEST_TOKEN] = texts->token,
+		[REQUEST_STANZA] = texts->stanza};
 	const bool tried = t->config.balance && texts->stanza.n;
-	const size_t n = record_bytes(t, texts, key, tried);
+	const size_t n = record_bytes(t, all, key, tried);
 	const int64_t deadline_ms = now_ms + t->config.timeout_ms;
 	struct share share = {0};
 	struct table_entry *e;
@@ -244,7 +250,7 @@ struct request *requests_add(struct requests *t, const struct table_key *key,
 	}
 	r = table_record(e);
 	r->tries = tried ? first_try(t, r) : NULL;
-	copy_texts(r, (char *)(first_try(t, r) + (tried ? 1 : 0)), texts, key->bytes);
+	copy_texts(r, (char *)(first_try(t, r) + (tried ? 1 : 0)), all, key->bytes);
 	r->deadline_ms = deadline_ms;
 	r->set = texts->set;
 	r->pinned = texts->pinned;
@@ -346,8 +352,8 @@ static enum writer_status write_error(struct requests *t, struct request *r, str
 {
 	if (t->config.error)
 		return t->config.error(t->config.context, r, (enum stanza_error)r->error, turn);
-	return stanza_error_send(
-		turn->writer, "iq", r->user, r->asked, r->id, (enum stanza_error)r->error, NULL);
+	return stanza_error_send(turn->writer, "iq", request_user(r), request_asked(r),
+		request_id(r), (enum stanza_error)r->error, NULL);
 }
 
 /* Write what is owed. False: there is no room; true: r has left the table. */

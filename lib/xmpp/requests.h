@@ -57,17 +57,29 @@ enum request_end {
 	REQUEST_ENDS,
 };
 
-struct request {
-	struct span user, asked, id; /* the answer's to, from and id; texts behind the record */
+/* The texts of a request. */
+enum request_text { REQUEST_USER, REQUEST_ASKED, REQUEST_ID, REQUEST_TOKEN, REQUEST_STANZA };
+#define REQUEST_TEXTS 5
+
+/* What requests_add() copies. */
+struct request_texts {
+	struct span user, asked, id; /* the answer's to, from and id */
 	struct span token, stanza;   /* the owner's: a name for it, and what workers are given */
-	int64_t deadline_ms;	     /* overall */
+	bool set;
+	bool pinned;   /* another worker could not do it: no second try while this one is there */
+	bool unshared; /* no user's: not counted in the shares */
+};
+
+struct request {
+	struct {
+		uint32_t at, n; /* counted from the request; at == 0: absent */
+	} texts[REQUEST_TEXTS];
+	int64_t deadline_ms; /* overall */
 	/* the rest is private, but for the flags before `owed`, and tries, which may be read */
 	struct share share;
 	struct request_try *tries; /* NULL: without a stanza no worker has it */
 	struct held_answer *held;
-	bool set;
-	bool pinned;	/* another worker could not do it: no second try while this one is there */
-	bool unshared;	/* of no user: not counted in the shares */
+	bool set, pinned, unshared;
 	bool owed : 1;	/* how it ends is decided, the answer is to be written */
 	bool again : 1; /* it is to go to another worker, or to its end */
 	bool hedge : 1; /* it is to go to one more worker if there is a well one */
@@ -124,16 +136,43 @@ struct table_key requests_key(const struct requests *t, struct span bytes);
 struct request *requests_find(const struct requests *t, const struct table_key *key);
 struct request *requests_next(const struct requests *t, const struct request *r);
 struct span request_key(const struct request *r);
+/* A text of it, valid as long as the request. */
+static inline struct span request_text(const struct request *r, enum request_text which)
+{
+	return r->texts[which].at
+		       ? (struct span){(const char *)r + r->texts[which].at, r->texts[which].n}
+		       : SPAN_NONE;
+}
+static inline struct span request_user(const struct request *r)
+{
+	return request_text(r, REQUEST_USER);
+}
+static inline struct span request_asked(const struct request *r)
+{
+	return request_text(r, REQUEST_ASKED);
+}
+static inline struct span request_id(const struct request *r)
+{
+	return request_text(r, REQUEST_ID);
+}
+static inline struct span request_token(const struct request *r)
+{
+	return request_text(r, REQUEST_TOKEN);
+}
+static inline struct span request_stanza(const struct request *r)
+{
+	return request_text(r, REQUEST_STANZA);
+}
 /* The owner's record, zeroed at first. */
 void *request_extra(struct request *r);
 
 /* Whether one more request with this key may be added (REQUEST_MAX_EQUAL). */
 bool requests_may_add(const struct requests *t, const struct table_key *key);
-/* An open request without a try: of texts the five spans and the three flags are copied (a span
- * that points into the key's bytes is not copied twice). NULL: a bound or a share is reached; the
+/* An open request without a try, with copies of the texts (a span that points into the key's bytes
+ * is not copied twice). NULL: a bound or a share is reached; the
  * stanza is to be refused with wait/resource-constraint. */
 struct request *requests_add(struct requests *t, const struct table_key *key,
-	const struct request *texts, int64_t now_ms);
+	const struct request_texts *texts, int64_t now_ms);
 /* It stands in the output buffer for w. Only a request with a stanza is handed to workers. */
 void requests_handed(struct requests *t, struct request *r, struct worker *w, int64_t now_ms);
 /* Take back what was only added (it was not handed on). */
