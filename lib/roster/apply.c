@@ -571,9 +571,10 @@ void apply_tick(struct apply *a, struct turn *turn)
 
 void apply_finish(struct apply *a, const char *error, const char *message)
 {
-	struct apply_job *job;
+	struct apply_job *job, *next;
 
-	while ((job = TAILQ_FIRST(&a->jobs))) {
+	for (job = TAILQ_FIRST(&a->jobs); job; job = next) {
+		next = TAILQ_NEXT(job, list);
 		fail(job, error, message);
 		job_done(a, job);
 	}

@@ -398,7 +398,7 @@ static bool read_member(struct reading *g, struct buf *message)
 	read_contact(g->reader, d);
 	own = !why && rules->own.p && span_equal(buf_span(&d->jid), rules->own);
 	kept = !why && roster_keep_has(rules->keep, buf_string(&d->jid));
-	address = !why && memchr(buf_span(&d->jid).p, '@', buf_length(&d->jid));
+	address = !why && strchr(buf_string(&d->jid), '@');
 	foreign = !own && !kept && !address && (why || !d->object || !d->members || d->others);
 	g->members++;
 	g->contacts += !foreign;
