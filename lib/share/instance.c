@@ -128,8 +128,7 @@ static void end_and_tell(struct instance *i, const char *condition)
 
 static void refuse(struct instance *i, const char *condition, const char *why)
 {
-	err_log_limited(i->config.refused, loop_now_ms(i->loop), ERR_WARNING,
-		"a connection is no instance: %s", why);
+	err_warn("a connection is no instance: %s", why);
 	end_and_tell(i, condition);
 }
 

@@ -9,7 +9,6 @@
 #ifndef OUTBOARD_SHARE_INSTANCE_H
 #define OUTBOARD_SHARE_INSTANCE_H
 
-#include "base/err.h"
 #include "base/random.h"
 #include "loop/link.h"
 

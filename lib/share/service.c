@@ -39,7 +39,7 @@ struct shareservice {
 	struct buf domain, secret;
 	struct jid_list trusted;
 	struct random_numbers random;
-	struct err_limit full, refused;
+	struct err_limit full;
 	struct loop_timer ending; /* the earliest end_ms */
 };
 
@@ -151,7 +151,6 @@ static void take(struct shareservice *s, int fd, bool bare_allowed)
 		.random = {random_number, &s->random},
 		.link = {.reader = limits_of_reader(limits, READER_SOCKET, READER_INDEX_CHILDREN),
 			.max_queue_bytes = buf_bytes(limits->queue_bytes)},
-		.refused = &s->refused,
 		.bare_allowed = bare_allowed};
 	struct connection *c;
 
