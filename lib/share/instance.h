@@ -17,9 +17,7 @@ struct instance_config {
 	const struct buf *secret;    /* borrowed; its content at the time of the handshake counts */
 	struct link_config link;     /* the reader's kind is set by the module */
 	struct random_source random; /* for stream ids */
-	struct err_limit
-		*refused;  /* borrowed; bounds the warnings about connections that are none */
-	bool bare_allowed; /* stanzas without a stream are taken, too */
+	bool bare_allowed;	     /* stanzas without a stream are taken, too */
 };
 
 struct instance;
