@@ -431,15 +431,20 @@ static void on_stanza(void *context, const struct stanza *stanza)
 {
 	struct service *s = context;
 	struct turn turn = service_turn(s);
-	struct stanza folded = *stanza;
+	struct stanza folded;
+	bool to, from;
 
 	buf_reset(&s->folded_to);
 	buf_reset(&s->folded_from);
-	if (s->ops.fold && jid_fold(stanza->to, &s->folded_to))
-		folded.to = buf_span(&s->folded_to);
-	if (s->ops.fold && jid_fold(stanza->from, &s->folded_from))
-		folded.from = buf_span(&s->folded_from);
-	s->ops.stanza(s->self, &folded, &turn);
+	to = s->ops.fold && jid_fold(stanza->to, &s->folded_to);
+	from = s->ops.fold && jid_fold(stanza->from, &s->folded_from);
+	if (to || from) {
+		folded = *stanza;
+		folded.to = to ? buf_span(&s->folded_to) : stanza->to;
+		folded.from = from ? buf_span(&s->folded_from) : stanza->from;
+		stanza = &folded;
+	}
+	s->ops.stanza(s->self, stanza, &turn);
 }
 
 static void ignore_stanza(void *self, const struct stanza *stanza, struct turn *turn)

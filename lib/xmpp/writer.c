@@ -457,14 +457,20 @@ static bool content_stays(const struct xml_node *root)
 	return count == root->children_count;
 }
 
+/* Whether content leaves the namespace it is written in together with its root. */
+static bool content_moves(const struct xml_node *root)
+{
+	return xml_is_stanza_ns(root->ns) && (root->prefixed || span_is(root->ns, NS_CLIENT)) &&
+	       !content_stays(root);
+}
+
 /* Copy the content of a root that is written in the destination's namespace. */
 static void copy_content(struct writer *w, const struct stanza *s, bool flat, const char *ns)
 {
 	const struct xml_node *root = s->root;
 	struct span content = {s->text + root->open_end, root->close_start - root->open_end};
 	struct span inherited = SPAN_NONE;
-	bool moves = xml_is_stanza_ns(root->ns) &&
-		     (root->prefixed || span_is(root->ns, NS_CLIENT)) && !content_stays(root);
+	bool moves = content_moves(root);
 
 	if (moves && move_content(w, s, ns))
 		return;
@@ -475,6 +481,28 @@ static void copy_content(struct writer *w, const struct stanza *s, bool flat, co
 		note(w, xml_inject_default(w->out, content, inherited));
 	else
 		note(w, flat ? buf_append_span(w->out, content) : xml_one_line(w->out, content));
+}
+
+/* The end of the root's start tag, its content and its end tag. same_name: the root is written with
+ * that name, too. */
+static void copy_rest(struct writer *w, const struct stanza *s, struct span name, bool same_name,
+	bool flat, const char *ns)
+{
+	const struct xml_node *root = s->root;
+	size_t from = root->open_end - 1;
+	bool no_space = root->end - root->close_start == name.n + sizeof("</>") - 1;
+
+	if (root->open_end == root->close_start) {
+		note(w, buf_append(w->out, "/>", 2));
+	} else if (same_name && flat && no_space && !content_moves(root)) {
+		note(w, buf_append(w->out, s->text + from, root->end - from));
+	} else {
+		note(w, buf_append_char(w->out, '>'));
+		copy_content(w, s, flat, ns);
+		note(w, buf_append(w->out, "</", 2));
+		note(w, buf_append_span(w->out, name));
+		note(w, buf_append_char(w->out, '>'));
+	}
 }
 
 void writer_copy(
@@ -501,15 +529,7 @@ void writer_copy(
 	if (foreign)
 		declare_default(w, s, root);
 	declare_inherited(w, s, root);
-	if (root->open_end == root->close_start) {
-		note(w, buf_append(w->out, "/>", 2));
-		return;
-	}
-	note(w, buf_append_char(w->out, '>'));
-	copy_content(w, s, flat, ns);
-	note(w, buf_append(w->out, "</", 2));
-	note(w, buf_append_span(w->out, name));
-	note(w, buf_append_char(w->out, '>'));
+	copy_rest(w, s, name, foreign || !root->prefixed, flat, ns);
 }
 
 enum writer_status writer_stanza(
