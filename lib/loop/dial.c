@@ -7,10 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,23 +15,12 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "loop/lookup.h"
 
 #define KEEPALIVE_IDLE_S 60
 #define KEEPALIVE_INTERVAL_S 10
 #define KEEPALIVE_COUNT 3
 #define WHY_BYTES 1024
-
-/* A name being looked up. The thread and dial_cancel() both exchange `owner`; the second one to do
- * so frees the lookup. */
-struct lookup {
-	pthread_t thread;
-	char *host, *port;
-	int done_fd; /* closed by the thread at its end */
-	int error, error_number;
-	struct addrinfo *addresses;
-	atomic_int owner;
-};
-enum { LOOKUP_RUNNING, LOOKUP_DONE, LOOKUP_ABANDONED };
 
 struct dial {
 	struct loop *loop;
@@ -43,7 +29,6 @@ struct dial {
 	char *host, *port;
 	struct loop_timer timer;
 	struct lookup *lookup; /* while a name is looked up */
-	int lookup_fd;
 	struct addrinfo *addresses,
 		*address; /* all addresses; the one that is being connected to */
 	int fd;		  /* -1: none */
@@ -52,24 +37,11 @@ struct dial {
 
 /* Beginning and end -------------------------------------------------------------- */
 
-static void lookup_free(struct lookup *l)
+static void abandon_lookup(struct dial *d)
 {
-	if (l->addresses)
-		freeaddrinfo(l->addresses);
-	free(l->host);
-	free(l->port);
-	free(l);
-}
-
-static void lookup_abandon(struct dial *d)
-{
-	if (!d->lookup)
-		return;
-	loop_fd_remove(d->loop, d->lookup_fd);
-	close(d->lookup_fd);
-	pthread_detach(d->lookup->thread);
-	if (atomic_exchange(&d->lookup->owner, LOOKUP_ABANDONED) == LOOKUP_DONE)
-		lookup_free(d->lookup);
+	if (d->lookup)
+		loop_fd_remove(d->loop, lookup_fd(d->lookup));
+	lookup_free(d->lookup);
 	d->lookup = NULL;
 }
 
@@ -87,7 +59,7 @@ void dial_cancel(struct dial *d)
 	if (!d)
 		return;
 	loop_timer_clear(d->loop, &d->timer);
-	lookup_abandon(d);
+	abandon_lookup(d);
 	close_socket(d);
 	if (d->addresses)
 		freeaddrinfo(d->addresses);
@@ -266,99 +238,57 @@ static void connect_all(struct dial *d, struct addrinfo *addresses)
 
 /* Name --------------------------------------------------------------------------- */
 
-static int resolve(const char *host, const char *port, int flags, struct addrinfo **out)
+static struct addrinfo hints_with(int flags)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
-
-	return getaddrinfo(host, port, &hints, out);
+	return (struct addrinfo){.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
 }
 
-static void *lookup_run(void *context)
-{
-	struct lookup *l = context;
-	int fd = l->done_fd;
-
-	l->error = resolve(l->host, l->port, AI_ADDRCONFIG, &l->addresses);
-	l->error_number = errno;
-	if (atomic_exchange(&l->owner, LOOKUP_DONE) == LOOKUP_ABANDONED)
-		lookup_free(l);
-	close(fd); /* closing the pipe is the message */
-	return NULL;
-}
-
-static void fail_lookup(struct dial *d, int error, int error_number)
+static void fail_lookup(struct dial *d, int error)
 {
 	fail(d, "cannot find the address of '%s': %s", d->host,
-		error == EAI_SYSTEM ? strerror(error_number) : gai_strerror(error));
+		error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error));
 }
 
 static void on_lookup(void *context, int fd, short revents)
 {
 	struct dial *d = context;
-	struct lookup *l = d->lookup;
 	struct addrinfo *addresses = NULL;
-	int error, error_number;
+	int error;
 
 	(void)revents;
 	loop_fd_remove(d->loop, fd);
-	close(fd);
-	pthread_join(l->thread, NULL);
-	error = l->error;
-	error_number = l->error_number;
-	addresses = l->addresses;
-	l->addresses = NULL;
-	lookup_free(l);
+	error = lookup_finish(d->lookup, &addresses);
 	d->lookup = NULL;
 	if (error)
-		fail_lookup(d, error, error_number);
+		fail_lookup(d, error);
 	else
 		connect_all(d, addresses);
 }
 
-static void lookup_start(struct dial *d)
+static void start_lookup(struct dial *d)
 {
-	struct lookup *l;
-	sigset_t all, before;
-	int fds[2], error;
+	struct addrinfo hints = hints_with(AI_ADDRCONFIG);
 
-	if (pipe2(fds, O_CLOEXEC) < 0) {
-		fail_lookup(d, EAI_SYSTEM, errno);
-		return;
-	}
-	l = xcalloc(1, sizeof(*l));
-	l->host = xstrdup(d->host);
-	l->port = xstrdup(d->port);
-	l->done_fd = fds[1];
-	atomic_init(&l->owner, LOOKUP_RUNNING);
-	sigfillset(&all); /* the loop's thread handles signals */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = pthread_create(&l->thread, NULL, lookup_run, l);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (error) {
-		close(fds[0]);
-		close(fds[1]);
-		lookup_free(l);
-		fail_lookup(d, EAI_SYSTEM, error);
-		return;
-	}
-	d->lookup = l;
-	d->lookup_fd = fds[0];
-	loop_fd(d->loop, fds[0], POLLIN, on_lookup, d);
+	d->lookup = lookup_new(d->host, d->port, &hints);
+	if (d->lookup)
+		loop_fd(d->loop, lookup_fd(d->lookup), POLLIN, on_lookup, d);
+	else
+		fail_lookup(d, EAI_SYSTEM);
 }
 
 /* The first call begins the work. Later calls mean that an address takes too long. */
 static void on_timer(void *context, int64_t now_ms)
 {
+	struct addrinfo hints = hints_with(AI_NUMERICHOST), *addresses;
 	struct dial *d = context;
-	struct addrinfo *addresses;
 
 	(void)now_ms;
 	if (d->address)
 		connect_next(d, ETIMEDOUT);
-	else if (resolve(d->host, d->port, AI_NUMERICHOST, &addresses) == 0)
+	else if (getaddrinfo(d->host, d->port, &hints, &addresses) == 0)
 		connect_all(d, addresses);
 	else
-		lookup_start(d);
+		start_lookup(d);
 }
 
 struct dial *dial_start(struct loop *loop, const char *host, const char *port,

@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <nettle/memops.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -12,52 +13,40 @@
 
 #include "base/err.h"
 #include "loop/dial.h"
+#include "loop/lookup.h"
 #include "roster/http-request.h"
 
-/* How long starting waits for the machine's full name. */
-#define LOOKUP_WAIT_S 1
-
-/* getaddrinfo_a(3) looks the name up in a thread: a dead name server takes half a minute. */
-struct lookup {
-	struct gaicb request;
-	struct addrinfo hints;
-	char name[256]; /* the machine's; "" if it has none */
-};
+/* How long starting waits for the machine's full name: a dead name server takes half a minute. */
+#define LOOKUP_WAIT_MS 1000
 
 struct http_guard {
 	const struct http_config *config;
-	struct lookup *lookup;
+	char name[256];		/* the machine's; "" if it has none */
+	struct lookup *lookup;	/* of its full name; NULL: done */
+	struct addrinfo *found; /* NULL: the full name is not known */
 };
 
-static void lookup_start(struct lookup *l)
+static void find_full_name(struct http_guard *g)
 {
-	const struct timespec wait = {.tv_sec = LOOKUP_WAIT_S};
-	struct gaicb *list[] = {&l->request};
+	const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_flags = AI_CANONNAME};
 
-	if (gethostname(l->name, sizeof(l->name) - 1) < 0 || !*l->name || strchr(l->name, '.'))
-		return;
-	l->hints = (struct addrinfo){.ai_family = AF_UNSPEC, .ai_flags = AI_CANONNAME};
-	l->request = (struct gaicb){.ar_name = l->name, .ar_request = &l->hints};
-	if (getaddrinfo_a(GAI_NOWAIT, list, 1, NULL) == 0)
-		gai_suspend((const struct gaicb *const *)list, 1, &wait);
+	if (gethostname(g->name, sizeof(g->name) - 1) == 0 && *g->name && !strchr(g->name, '.'))
+		g->lookup = lookup_new(g->name, NULL, &hints);
+	if (g->lookup)
+		poll(&(struct pollfd){.fd = lookup_fd(g->lookup), .events = POLLIN}, 1,
+			LOOKUP_WAIT_MS);
 }
 
 /* The machine's name with its domain; NULL if that is not known, or not yet. */
-static const char *full_name(struct lookup *l)
+static const char *full_name(struct http_guard *g)
 {
-	if (!l->request.ar_name || gai_error(&l->request) != 0)
-		return NULL;
-	return l->request.ar_result ? l->request.ar_result->ai_canonname : NULL;
-}
-
-static void lookup_free(struct lookup *l)
-{
-	if (l->request.ar_name && gai_error(&l->request) == EAI_INPROGRESS &&
-		gai_cancel(&l->request) != EAI_CANCELED)
-		return; /* the thread still writes to it */
-	if (l->request.ar_result)
-		freeaddrinfo(l->request.ar_result);
-	free(l);
+	if (g->lookup &&
+		poll(&(struct pollfd){.fd = lookup_fd(g->lookup), .events = POLLIN}, 1, 0) > 0) {
+		if (lookup_finish(g->lookup, &g->found) != 0)
+			g->found = NULL;
+		g->lookup = NULL;
+	}
+	return g->found ? g->found->ai_canonname : NULL;
 }
 
 struct http_guard *http_guard_new(const struct http_config *config)
@@ -65,14 +54,15 @@ struct http_guard *http_guard_new(const struct http_config *config)
 	struct http_guard *g = xcalloc(1, sizeof(*g));
 
 	g->config = config;
-	g->lookup = xcalloc(1, sizeof(*g->lookup));
-	lookup_start(g->lookup);
+	find_full_name(g);
 	return g;
 }
 
 void http_guard_free(struct http_guard *g)
 {
 	lookup_free(g->lookup);
+	if (g->found)
+		freeaddrinfo(g->found);
 	free(g);
 }
 
@@ -191,8 +181,8 @@ static bool host_is_own(struct http_guard *g, int fd, struct span authority)
 	for (size_t i = 0; i < g->config->allow_hosts->count; i++)
 		if (same_name(name, g->config->allow_hosts->items[i]))
 			return true;
-	return dial_names_loopback(name) || address_is(fd, name) ||
-	       same_name(name, g->lookup->name) || same_name(name, full_name(g->lookup));
+	return dial_names_loopback(name) || address_is(fd, name) || same_name(name, g->name) ||
+	       same_name(name, full_name(g));
 }
 
 static bool is_unix(int fd)
