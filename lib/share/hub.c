@@ -64,6 +64,7 @@ struct hub_member {
 	struct own_asker asker;
 	void *port;
 	bool ending;
+	bool outdated; /* the server's stream has ended since it came */
 };
 
 struct hub {
@@ -257,7 +258,13 @@ bool hub_is_ending(const struct hub_member *m)
 
 size_t hub_load(const struct hub_member *m)
 {
-	return m->worker->load + m->asker.count;
+	/* the answers to what an outdated instance has asked may have been lost with the stream */
+	return m->worker->load + (m->outdated ? 0 : m->asker.count);
+}
+
+bool hub_is_outdated(const struct hub_member *m)
+{
+	return m->outdated;
 }
 
 bool hub_is_stuck(const struct hub_member *m)
@@ -427,7 +434,8 @@ static void on_message(struct hub *h, const struct stanza *stanza, struct turn *
 		refuse(h, stanza, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	} else if (!m && adverts_note(h->adverts, stanza)) {
 		LIST_FOREACH(m, &h->members, of_hub)
-		outlet_write(&m->outlet, stanza, &STANZA_KEEP);
+		if (!m->ending)
+			outlet_write(&m->outlet, stanza, &STANZA_KEEP);
 	} else if (m || (m = choose_sticky(h, stanza, turn->now_ms))) {
 		hand_message(h, stanza, m, turn);
 	} else if (stanza->type == TYPE_ERROR) {
@@ -686,8 +694,23 @@ void hub_free(struct hub *h)
 /* The server sends them again with the next stream; what it no longer grants is not told. */
 static void hub_down(void *self, struct turn *turn)
 {
+	struct hub *h = self;
+	struct hub_member *m;
+
 	(void)turn;
-	adverts_clear(((struct hub *)self)->adverts);
+	adverts_clear(h->adverts);
+	LIST_FOREACH(m, &h->members, of_hub)
+	m->outdated = true;
+}
+
+/* What a component does at the beginning of a stream (subscribe, probe, advertise) is due again. */
+static void hub_up(void *self, struct turn *turn)
+{
+	struct hub_member *m;
+
+	(void)turn;
+	LIST_FOREACH(m, &((struct hub *)self)->members, of_hub)
+	m->ending |= m->outdated;
 }
 
 static void hub_tick(void *self, struct turn *turn)
@@ -756,7 +779,8 @@ static size_t hub_metrics(const void *self, struct metric *out, size_t max)
 	return metrics_add_counters(out, n, max, counter_names, h->counters, COUNTERS);
 }
 
-const struct service_ops hub_ops = {.down = hub_down,
+const struct service_ops hub_ops = {.up = hub_up,
+	.down = hub_down,
 	.stanza = hub_stanza,
 	.tick = hub_tick,
 	.deadline = hub_deadline,

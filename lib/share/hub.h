@@ -68,6 +68,9 @@ enum hub_verdict hub_stanza_of(
 
 /* Whether the instance has said that it wants to end (unavailable presence from D to D). */
 bool hub_is_ending(const struct hub_member *m);
+/* Whether it is ending because the server's stream has ended and begun again since it came: it has
+ * to connect again, as to a server. */
+bool hub_is_outdated(const struct hub_member *m);
 /* Number of requests that it has to answer, and of its own that wait for an answer. */
 size_t hub_load(const struct hub_member *m);
 /* Whether a stanza did not fit its output: the instance does not read, so end its stream. */

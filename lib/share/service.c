@@ -206,9 +206,12 @@ static void end_in_order(struct connection *c, int64_t now_ms)
 	if (hub_load(c->member) > 0)
 		c->idle_ms = DEADLINE_NEVER;
 	else if (c->idle_ms == DEADLINE_NEVER)
-		c->idle_ms = now_ms + LEAVE_MS;
+		c->idle_ms = now_ms + (hub_is_outdated(c->member) ? 0 : LEAVE_MS);
 	if (ends_ms(c) <= now_ms)
-		end(c, NULL, "has left in order");
+		end(c, NULL,
+			hub_is_outdated(c->member)
+				? "is to connect again, because the server's stream is a new one"
+				: "has left in order");
 	else if (ends_ms(c) < s->ending.deadline_ms)
 		loop_timer_set(s->loop, &s->ending, ends_ms(c));
 }

@@ -213,7 +213,8 @@ def server_restart():
     with Manage() as m:
         served(user("alice"))
         server("restart")
-        m.wait_stderr("delegates 'urn:test:one'\n", 2 if KIND == "prosody" else 4)
+        # behind xmpp-share an instance that connects again is told once what is the same
+        m.wait_stderr("delegates 'urn:test:one'\n", 2 if KIND == "prosody" else 3 if shares else 4)
         served(user("alice"))
         assert m.process.poll() is None
 
@@ -560,12 +561,7 @@ def delegate_server_restart():
     with Manage(hosts=(P,), domain=ENT, advertised=False) as m, Delegate() as d:
         served(user("alice"), to=P)
         server("restart")
-        deadline = time.monotonic() + WAIT_S
-        for share in shares.values():               # whose streams have not ended
-            while share.counters()["connections"] < 2 or not share.counters()["up"]:
-                again(deadline, "xmpp-share has not connected again")
-        if not shares:
-            m.wait_stderr("delegates 'urn:test:one'", 2)
+        m.wait_stderr("delegates 'urn:test:one'", 2)
         served(user("alice"), to=P)
 
 

@@ -151,6 +151,24 @@ static void adverts_end_with_the_stream(void)
 	end();
 }
 
+static void instances_are_outdated_with_the_stream(void)
+{
+	struct turn t, gone = {NULL, 1000};
+
+	begin(100);
+	t = turn();
+	hub_ops.up(w.hub, &t); /* the first stream */
+	CHECK(!hub_is_ending(w.members[0]));
+	hub_ops.down(w.hub, &gone);
+	CHECK(!hub_is_ending(w.members[0])); /* what it answers is still taken */
+	hub_ops.up(w.hub, &t);
+	CHECK(hub_is_ending(w.members[0]) && hub_is_outdated(w.members[0]));
+	hub_part(w.hub, w.members[0], &t);
+	join(0);
+	CHECK(!hub_is_ending(w.members[0]));
+	end();
+}
+
 static void adverts_of_strangers_displace_none(void)
 {
 	char host[32];
@@ -310,6 +328,7 @@ int main(void)
 	err_verbosity(-8);
 	TEST(adverts_reach_those_there_and_those_that_come);
 	TEST(adverts_end_with_the_stream);
+	TEST(instances_are_outdated_with_the_stream);
 	TEST(adverts_of_strangers_displace_none);
 	TEST(nesting_queries_wait_for_an_instance);
 	TEST(presence_survives_invented_users);
