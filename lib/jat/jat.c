@@ -408,13 +408,34 @@ enum jat_status jat_encode(
 {
 	if (!asked.p || span_equal(asked, served(jat)))
 		asked = SPAN("");
-	if (jat->encoding == JAT_PLAIN)
+	if (jat->encoding != JAT_PLAIN && asked.n + jid.n > JID_PART_MAX_BYTES)
+		return JAT_DOES_NOT_FIT;
+	switch (jat->encoding) {
+	case JAT_SEALED:
+		return seal(jat, asked, jid, out);
+	case JAT_SIGNED:
+		return put_signed(jat, asked, jid, out);
+	case JAT_PLAIN:
 		return jid_resource_survives(jid) && buf_append_span(out, jid) ? JAT_OK
 									       : JAT_DOES_NOT_FIT;
-	if (asked.n + jid.n > JID_PART_MAX_BYTES)
-		return JAT_DOES_NOT_FIT;
-	return jat->encoding == JAT_SEALED ? seal(jat, asked, jid, out)
-					   : put_signed(jat, asked, jid, out);
+	}
+	return JAT_DOES_NOT_FIT;
+}
+
+/* Whether a token is genuine; *asked and *jid then point into it, or into plain. */
+static bool token_open(const struct jat *jat, struct span token,
+	unsigned char plain[PLAINTEXT_MAX_BYTES], struct span *asked, struct span *jid)
+{
+	switch (jat->encoding) {
+	case JAT_SEALED:
+		return unseal(jat, token, plain, asked, jid);
+	case JAT_SIGNED:
+		return check_signed(jat, token, asked, jid);
+	case JAT_PLAIN:
+		*jid = token;
+		return token.n <= JID_PART_MAX_BYTES;
+	}
+	return false;
 }
 
 /* Whether an address is at the domain that users ask, or below it. */
@@ -437,15 +458,12 @@ enum jat_status jat_decode(const struct jat *jat, struct span token, struct buf 
 	struct span *jid, struct span *asked)
 {
 	unsigned char plain[PLAINTEXT_MAX_BYTES];
-	struct span in_asked = SPAN(""), in_jid = token;
+	struct span in_asked = SPAN(""), in_jid = {0};
 	struct jid parts;
 	char *p;
 
-	if (jat->encoding == JAT_SEALED	      ? !unseal(jat, token, plain, &in_asked, &in_jid)
-		: jat->encoding == JAT_SIGNED ? !check_signed(jat, token, &in_asked, &in_jid)
-					      : token.n > JID_PART_MAX_BYTES)
-		return JAT_INVALID;
-	if (!jid_split(in_jid, &parts) || !asked_valid(jat, in_asked))
+	if (!token_open(jat, token, plain, &in_asked, &in_jid) || !jid_split(in_jid, &parts) ||
+		!asked_valid(jat, in_asked))
 		return JAT_INVALID;
 	if (in_asked.n == 0)
 		in_asked = served(jat);

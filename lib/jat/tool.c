@@ -29,13 +29,21 @@ struct jattool {
 
 /* Translation: each appends to out and returns NULL, or says what is wrong ----------- */
 
+static const char *why_no_token(enum jat_encoding encoding)
+{
+	switch (encoding) {
+	case JAT_SEALED:
+		return "too long for a sealed token";
+	case JAT_SIGNED:
+		return "does not fit a signed token: too long, or resourceprep changes it";
+	case JAT_PLAIN:
+		return "does not fit a plain token: too long, or resourceprep changes it";
+	}
+	return "does not fit a token";
+}
+
 static const char *encode(struct jattool *t, struct span jid, struct buf *out)
 {
-	static const char *const wrong[] = {
-		[JAT_SEALED] = "too long for a sealed token",
-		[JAT_SIGNED] = "does not fit a signed token: too long, or resourceprep changes it",
-		[JAT_PLAIN] = "does not fit a plain token: too long, or resourceprep changes it",
-	};
 	size_t begin = buf_length(out);
 
 	buf_append_span(out, t->jat.domain);
@@ -43,7 +51,7 @@ static const char *encode(struct jattool *t, struct span jid, struct buf *out)
 	if (jat_encode(&t->jat, t->asked, jid, out) == JAT_OK)
 		return NULL;
 	buf_truncate(out, begin);
-	return wrong[t->jat.encoding];
+	return why_no_token(t->jat.encoding);
 }
 
 static const char *decode(

@@ -191,7 +191,8 @@ void requests_deliver(
 /* Its worker's server has returned it; untouched: it was never delivered. */
 void requests_bounced(
 	struct requests *t, struct request_try *try, bool untouched, struct turn *turn);
-/* How an error of a worker that was asked is to be read (server-behaviour, "death of a client"). */
+/* Whether an error in the name of a worker that was asked is its server's, which could not deliver
+ * the request (RFC 6121, 8.5.3.2.3), and whether the worker may have seen the request before. */
 enum bounce { BOUNCE_NONE, BOUNCE_MAYBE_DONE, BOUNCE_UNTOUCHED };
 enum bounce requests_bounce_of(const struct stanza *s, const struct worker *w);
 /* It ends so; the error is written now or later. The pointer is no longer valid. */
