@@ -38,12 +38,13 @@ bench_machine()
 
 have() { command -v "$1" >/dev/null; }
 
-# measure LABEL SERVER-ARG...: one run; its line of results is kept under LABEL.
+# measure LABEL SERVER-ARG...: one run; its line of results is kept under LABEL. It may take MEASURE_S
+# seconds, if that is set.
 measure()
 {
 	local label=$1
 	shift
-	if ! "$SERVER" "$@" >>"$TMP/$label.results" 2>"$TMP/$label.stderr"; then
+	if ! timeout "${MEASURE_S:-0}" "$SERVER" "$@" >>"$TMP/$label.results" 2>"$TMP/$label.stderr"; then
 		echo "bench: $label failed:" >&2
 		tail -n 20 "$TMP/$label.stderr" >&2
 		return 1
