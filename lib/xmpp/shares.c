@@ -88,7 +88,7 @@ static size_t slot_after(const struct parts *t, size_t at)
 /* The part of this hash, or the free slot where it belongs. */
 static struct part *part_of(const struct parts *t, uint64_t hash)
 {
-	size_t at = hash & (t->slots_count - 1);
+	size_t at = (size_t)hash & (t->slots_count - 1);
 
 	while (t->slots[at].hash && t->slots[at].hash != hash)
 		at = slot_after(t, at);
@@ -126,7 +126,7 @@ static void part_remove(struct parts *t, struct part *part)
 	size_t hole = (size_t)(part - t->slots);
 
 	for (size_t at = slot_after(t, hole); t->slots[at].hash; at = slot_after(t, at)) {
-		size_t wanted = t->slots[at].hash & (t->slots_count - 1);
+		size_t wanted = (size_t)t->slots[at].hash & (t->slots_count - 1);
 
 		if (((at - wanted) & (t->slots_count - 1)) < ((at - hole) & (t->slots_count - 1)))
 			continue;
