@@ -1,6 +1,5 @@
 #include "jat/proxy.h"
 
-#include <limits.h>
 #include <stdlib.h>
 
 #include "base/deadline.h"
@@ -657,15 +656,6 @@ static void new_tables(struct jatproxy *p, const uint64_t seed[2])
 		.seed = {seed[0], seed[1]}});
 }
 
-static struct reader *new_reader(enum reader_index index)
-{
-	return reader_new(&(struct reader_config){.kind = READER_PIPE,
-		.max_stanza_bytes = SIZE_MAX / 4,
-		.max_depth = INT_MAX,
-		.max_attributes = INT_MAX,
-		.index = index});
-}
-
 struct jatproxy *jatproxy_new(const struct jatproxy_config *config)
 {
 	struct jatproxy *p = xcalloc(1, sizeof(*p));
@@ -683,8 +673,8 @@ struct jatproxy *jatproxy_new(const struct jatproxy_config *config)
 		.random = config->random});
 	tokens_init(&p->tokens, &config->jat, aliases, seed);
 	p->route = (struct route)ROUTE_INIT(p->tokens.own);
-	p->again = new_reader(READER_INDEX_CHILDREN);
-	p->deep = new_reader(READER_INDEX_ALL);
+	p->again = reader_new_again(SIZE_MAX / 4, READER_INDEX_CHILDREN);
+	p->deep = reader_new_again(SIZE_MAX / 4, READER_INDEX_ALL);
 	buf_init(&p->key, BUF_NO_MAX);
 	buf_init(&p->scratch, BUF_NO_MAX);
 	buf_init(&p->labels, BUF_NO_MAX);

@@ -1,6 +1,5 @@
 #include "share/adverts.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <sys/queue.h>
 
@@ -31,11 +30,7 @@ struct adverts *adverts_new(void)
 	struct adverts *a = xcalloc(1, sizeof(*a));
 
 	TAILQ_INIT(&a->list);
-	a->reader = reader_new(&(struct reader_config){.kind = READER_PIPE,
-		.max_stanza_bytes = 2 * ADVERT_MAX_BYTES,
-		.max_depth = INT_MAX,
-		.max_attributes = INT_MAX,
-		.index = READER_INDEX_CHILDREN});
+	a->reader = reader_new_again(2 * ADVERT_MAX_BYTES, READER_INDEX_CHILDREN);
 	buf_init(&a->text, ADVERT_MAX_BYTES);
 	return a;
 }

@@ -1,6 +1,5 @@
 #include "share/hub.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -655,11 +654,7 @@ struct hub *hub_new(const struct hub_config *config)
 	make_tables(h, seed);
 	h->adverts = adverts_new();
 	h->nesting = nesting_new();
-	h->reader = reader_new(&(struct reader_config){.kind = READER_PIPE,
-		.max_stanza_bytes = SIZE_MAX / 4,
-		.max_depth = INT_MAX,
-		.max_attributes = INT_MAX,
-		.index = READER_INDEX_CHILDREN});
+	h->reader = reader_new_again(SIZE_MAX / 4, READER_INDEX_CHILDREN);
 	buf_init(&h->key, BUF_NO_MAX);
 	buf_init(&h->folded, BUF_NO_MAX);
 	buf_init(&h->asked, BUF_NO_MAX);

@@ -1,6 +1,5 @@
 #include "share/nesting.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <sys/queue.h>
 
@@ -31,11 +30,7 @@ struct nesting *nesting_new(void)
 	struct nesting *n = xcalloc(1, sizeof(*n));
 
 	STAILQ_INIT(&n->list);
-	n->reader = reader_new(&(struct reader_config){.kind = READER_PIPE,
-		.max_stanza_bytes = 2 * MAX_BYTES,
-		.max_depth = INT_MAX,
-		.max_attributes = INT_MAX,
-		.index = READER_INDEX_CHILDREN});
+	n->reader = reader_new_again(2 * MAX_BYTES, READER_INDEX_CHILDREN);
 	buf_init(&n->text, MAX_BYTES);
 	return n;
 }

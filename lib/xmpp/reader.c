@@ -1,5 +1,6 @@
 #include "xmpp/reader.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 #include "base/err.h"
@@ -530,6 +531,15 @@ struct reader *reader_new(const struct reader_config *config)
 	buf_init(&r->kept, BUF_NO_MAX);
 	reader_reset(r);
 	return r;
+}
+
+struct reader *reader_new_again(size_t max_bytes, enum reader_index index)
+{
+	return reader_new(&(struct reader_config){.kind = READER_PIPE,
+		.max_stanza_bytes = max_bytes,
+		.max_depth = INT_MAX,
+		.max_attributes = INT_MAX,
+		.index = index});
 }
 
 void reader_reset(struct reader *r)

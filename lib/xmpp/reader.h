@@ -80,6 +80,9 @@ struct reader;
 
 /* *config is copied. */
 struct reader *reader_new(const struct reader_config *config);
+/* A reader for stanzas of the program's own memory, which another reader or our writer has let
+ * through: any depth, any number of attributes, max_bytes a stanza. */
+struct reader *reader_new_again(size_t max_bytes, enum reader_index index);
 void reader_free(struct reader *r);
 /* Begin again with a fresh stream (reconnect); limits stay. */
 void reader_reset(struct reader *r);

@@ -1,6 +1,5 @@
 #include "xmpp/requests.h"
 
-#include <limits.h>
 #include <stdlib.h>
 
 #include "base/deadline.h"
@@ -55,10 +54,7 @@ struct requests *requests_new(const struct requests_config *config)
 		t->config.chooser = t->config.context;
 	t->open = table_new(config->max, config->max_bytes, config->seed);
 	STAILQ_INIT(&t->debts);
-	t->reader = reader_new(&(struct reader_config){.kind = READER_PIPE,
-		.max_stanza_bytes = SIZE_MAX / 4,
-		.max_depth = INT_MAX,
-		.max_attributes = INT_MAX});
+	t->reader = reader_new_again(SIZE_MAX / 4, READER_INDEX_PAYLOAD);
 	buf_init(&t->scratch, BUF_NO_MAX);
 	return t;
 }
