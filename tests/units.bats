@@ -93,6 +93,39 @@ has()
 	done
 }
 
+# default PROGRAM NAME: the default of a bound in the page, as a number
+default_of()
+{
+	local n
+	n=$(awk -v name=".It Cm $2" '$0 == name { on = 1; next } /^\.It|^\.El/ { on = 0 } on' \
+		"$ROOT/man/$1.8" | tr '\n' ' ' | sed -n 's/.*default \([0-9]*[KMG]\{0,1\}\)).*/\1/p')
+	numfmt --from=iec "$n"
+}
+
+@test "every service has a bound for its memory, and it leaves room for what the options allow" {
+	local unit program bound need name n
+	for unit in "$ROOT"/cmd/*.service; do
+		has "${unit##*/}" 'MemoryMax=[0-9]+M'
+	done
+	for program in xmpp-jat-proxy xmpp-manage xmpp-delegate xmpp-share; do
+		bound=$(sed -n 's/^MemoryMax=//p' "$UNITS/$program.service" | numfmt --from=iec)
+		# two outputs: to the server, and to the handler if there is one
+		need=$(($(default_of $program pending-bytes) + 2 * $(default_of $program queue-bytes)))
+		assert [ "$need" -gt 90000000 ]
+		if [[ $program == xmpp-jat-proxy ]]; then
+			for name in subscribers subscribers handles; do
+				n=$(default_of $program "$name")
+				need=$((need + 7 * 1024 * n))
+			done
+		elif [[ $program == xmpp-share ]]; then
+			n=$(default_of $program instances)
+			need=$((need + n * $(default_of $program queue-bytes)))
+		fi
+		echo "$program: $need of $bound"
+		assert [ "$bound" -gt $((need + need / 5)) ]
+	done
+}
+
 @test "what must survive a crash is in the state folder" {
 	has xmpp-jat-proxy.service 'StateDirectory=outboard/xmpp-jat-proxy' 'StateDirectoryMode=0700' \
 		'LoadCredential=jat-keys:.*'
