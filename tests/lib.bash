@@ -49,6 +49,27 @@ if declare -F bats_debug_trap >/dev/null; then
 	# `run` need not compare the version again: it was required above.
 	bats_warn_minimum_guaranteed_version() { :; }
 fi
+# bats loses the signal that ends the timer of a test when the test ends before the timer has set its trap,
+# and then waits until the time is over. A test begins when this timer has set it.
+if declare -F bats_start_timeout_countdown >/dev/null; then
+	bats_start_timeout_countdown()
+	{
+		local test=$$ ready
+		# shellcheck disable=SC2064
+		trap "bats_timeout_trap $test" ABRT
+		exec {ready}< <(
+			sleep "$1" >/dev/null &
+			# shellcheck disable=SC2064
+			trap "kill $!; exit 0" ABRT
+			echo
+			exec >/dev/null
+			wait
+			if kill -ABRT "$test"; then bats_kill_childprocesses_of "$test"; fi 2>/dev/null
+		)
+		read -r -u "$ready"
+		exec {ready}<&-
+	}
+fi
 # shellcheck source=tests/servers/servers.bash
 . "$TESTS/servers/servers.bash"
 

@@ -98,11 +98,11 @@ each_is_up_and_ends()
 }
 
 @test "tests/run: a file whose run is killed, and one that is never begun, have failed" {
-	printf '@test "ok" {\n%s\n}\n' true >first.bats
+	printf 'load %s/lib\n@test "ok" {\n%s\n}\n' "$TESTS" true >first.bats
 	cp first.bats never.bats
 	# the nearest bats process above it is the one that runs this file
 	# shellcheck disable=SC2016
-	printf '@test "ok" {\n%s\n}\n' 'pid=$$
+	printf 'load %s/lib\n@test "ok" {\n%s\n}\n' "$TESTS" 'pid=$$
 		until [[ $(tr "\0" " " </proc/$pid/cmdline) == "bash -c one_file "*killed.bats* ]]; do
 			pid=$(sed -n "s/^PPid:[[:space:]]*//p" /proc/$pid/status)
 			((pid > 1))
@@ -110,4 +110,13 @@ each_is_up_and_ends()
 		kill -KILL "$pid"' >killed.bats
 	run -1 env BUILD="$PWD/build" "$TESTS/run" -j 1 "$PWD/first.bats" "$PWD/killed.bats" "$PWD/never.bats"
 	assert_line 'tests: 1 ok, 2 not ok, 0 skipped'
+}
+
+@test "tests/lib: the timer of a test ends with it, however soon that is" {
+	{
+		echo "load $TESTS/lib"
+		for n in {1..30}; do echo "@test \"$n\" { true; }"; done
+	} >quick.bats
+	run -0 env BATS_TEST_TIMEOUT=1000 timeout 100 bats --tap quick.bats
+	assert_line --partial 'ok 30'
 }
