@@ -5,6 +5,7 @@
 
 #include "loop/curlloop.h"
 #include "base/err.h"
+#include "roster/ejabberd-roster.h"
 #include "xmpp/jid.h"
 
 #define MAX_RESPONSE_BYTES (64 * 1024 * 1024)
@@ -16,7 +17,7 @@
  * exclude each other, and the refusal tells which one it knows. */
 #define FIND_BODY                                                                                  \
 	"{\"localuser\":\"\",\"localhost\":\"\",\"user\":\"\",\"host\":\"\",\"nick\":\"\","        \
-	"\"subs\":\"none\",\"group\":\"\",\"groups\":[]}"
+	"\"subs\":\"none\",\"group\":\"\",\"groups\":[]"
 
 enum step {
 	STEP_FIND,	   /* ask which form the API has */
@@ -83,23 +84,19 @@ static void groups_member(struct buf *out, bool list, const struct roster_item *
 {
 	struct buf joined;
 
-	if (list) {
-		buf_append_string(out, ",\"groups\":[");
-		for (size_t i = 0; i < item->groups_count; i++) {
-			if (i)
-				buf_append_char(out, ',');
-			json_string(out, span_of(item->groups[i]));
-		}
-		buf_append_char(out, ']');
-		return;
-	}
 	buf_init(&joined, BUF_NO_MAX);
 	for (size_t i = 0; i < item->groups_count; i++) {
 		if (i)
-			buf_append_char(&joined, ';');
-		buf_append_string(&joined, item->groups[i]);
+			buf_append_char(&joined, list ? ',' : ';');
+		if (list)
+			json_string(&joined, span_of(item->groups[i]));
+		else
+			buf_append_string(&joined, item->groups[i]);
 	}
-	member(out, "group", buf_span(&joined));
+	if (list)
+		buf_printf(out, ",\"groups\":[%s]", buf_string(&joined));
+	else
+		member(out, "group", buf_span(&joined));
 	buf_free(&joined);
 }
 
@@ -108,119 +105,6 @@ static struct span local_part(struct span jid)
 	struct jid parts;
 
 	return jid_split(jid, &parts) && parts.local.p ? parts.local : SPAN("");
-}
-
-/* "G1;G2", as FORM_STRING writes groups: so none has a semicolon in its name. */
-static void split_groups(struct roster_item *item, struct span groups)
-{
-	while (groups.n) {
-		const char *semicolon = memchr(groups.p, ';', groups.n);
-		size_t n = semicolon ? (size_t)(semicolon - groups.p) : groups.n;
-
-		if (n)
-			roster_item_group(item, (struct span){groups.p, n});
-		groups = span_from(groups, semicolon ? n + 1 : n);
-	}
-}
-
-/* Change an item's groups as the server will change them; otherwise they would differ in each
- * run. */
-static void item_as_split(struct roster_item *item)
-{
-	struct roster_item split = {.subscription = item->subscription};
-	bool any = false;
-
-	for (size_t i = 0; i < item->groups_count && !any; i++)
-		any = strchr(item->groups[i], ';') != NULL;
-	if (!any)
-		return;
-	split.jid = xstrdup(item->jid);
-	split.name = item->name ? xstrdup(item->name) : NULL;
-	for (size_t i = 0; i < item->groups_count; i++)
-		split_groups(&split, span_of(item->groups[i]));
-	roster_item_groups_sort(&split);
-	roster_item_free(item);
-	*item = split;
-}
-
-static void add_groups(struct roster_item *item, struct json_object *entry)
-{
-	struct json_object *groups;
-
-	if (json_object_object_get_ex(entry, "groups", &groups) &&
-		json_object_is_type(groups, json_type_array))
-		for (size_t i = 0; i < json_object_array_length(groups); i++) {
-			struct span g = json_text(json_object_array_get_idx(groups, i));
-
-			if (g.n)
-				roster_item_group(item, g);
-		}
-	split_groups(item, json_member_text(entry, "group"));
-	roster_item_groups_sort(item);
-}
-
-/* Merge, in a sorted roster, the entries of one contact into one item with the groups of all. */
-static void merge_repeated(struct roster *r)
-{
-	struct roster_item *last = r->items;
-
-	for (size_t i = 1; i < r->count; i++) {
-		struct roster_item *item = &r->items[i];
-
-		if (strcmp(last->jid, item->jid) != 0) {
-			*++last = *item;
-			continue;
-		}
-		for (size_t g = 0; g < item->groups_count; g++)
-			roster_item_group(last, span_of(item->groups[g]));
-		last->asking |= item->asking;
-		roster_item_groups_sort(last);
-		roster_item_free(item);
-	}
-	r->count = (size_t)(last - r->items) + 1;
-}
-
-/* get_roster's answer: a list of {jid, nick, subscription, ask, group}; a contact in several groups
- * may be listed once for each. */
-bool ejabberd_api_roster(struct span text, struct roster *out)
-{
-	const struct json_bounds bounds = {.depth = 16, .values = (size_t)1 << 21};
-	struct json_object *list, *entry;
-	struct buf jid;
-	bool ok;
-
-	roster_init(out);
-	buf_init(&jid, BUF_NO_MAX);
-	ok = json_parse_bounded(text, &bounds, &list, &jid) == JSON_OK &&
-	     json_object_is_type(list, json_type_array);
-	for (size_t i = 0; ok && i < json_object_array_length(list); i++) {
-		struct roster_item item = {.subscription = ROSTER_NONE};
-		struct span nick, subscription;
-
-		entry = json_object_array_get_idx(list, i);
-		nick = json_member_text(entry, "nick");
-		subscription = json_member_text(entry, "subscription");
-		buf_reset(&jid);
-		/* a record cannot hold an item with a resource, and the API cannot delete it
-		 * alone */
-		if (!jid_normalise(json_member_text(entry, "jid"), &jid) ||
-			jid_is_full(buf_span(&jid)))
-			continue;
-		item.jid = xstrdup(buf_string(&jid));
-		if (nick.n)
-			item.name = xstrndup(nick.p, nick.n);
-		if (subscription.n)
-			roster_subscription_parse(subscription, &item.subscription);
-		item.asking = span_is(json_member_text(entry, "ask"), "subscribe") ||
-			      span_is(json_member_text(entry, "pending"), "subscribe");
-		add_groups(&item, entry);
-		roster_add_take(out, &item);
-	}
-	if (!roster_sort(out))
-		merge_repeated(out);
-	buf_free(&jid);
-	json_object_put(list);
-	return ok;
 }
 
 /* Requests --------------------------------------------------------------- */
@@ -232,11 +116,25 @@ static size_t on_bytes(char *bytes, size_t one, size_t n, void *context)
 	return buf_append(&call->response, bytes, one * n) ? one * n : 0;
 }
 
+static void begin_body(struct call *call, enum step step)
+{
+	call->step = step;
+	buf_reset(&call->body);
+}
+
+static void address_members(struct buf *body, const char *user, const char *host, struct span jid)
+{
+	member(body, user, local_part(jid));
+	member(body, host, jid_domain(jid));
+}
+
+/* The body is complete but for its closing brace. */
 static void post(struct call *call, const char *command, const char *behind)
 {
 	struct ejabberd_api *e = call->api;
 	struct buf url;
 
+	buf_append_char(&call->body, '}');
 	buf_reset(&call->response);
 	buf_init(&url, BUF_NO_MAX);
 	buf_printf(&url, "%s/%s%s", e->base, command, behind);
@@ -300,11 +198,8 @@ static void call_free(struct call *call)
 /* get_roster of user, or check_account. */
 static void ask_user(struct call *call, enum step step, const char *command, struct span jid)
 {
-	call->step = step;
-	buf_reset(&call->body);
-	member(&call->body, "user", local_part(jid));
-	member(&call->body, "host", jid_domain(jid));
-	buf_append_char(&call->body, '}');
+	begin_body(call, step);
+	address_members(&call->body, "user", "host", jid);
 	post(call, command, call->api->behind);
 }
 
@@ -312,37 +207,26 @@ static void ask_user(struct call *call, enum step step, const char *command, str
 static void add_item(
 	struct call *call, enum step step, struct span user, const struct roster_item *item)
 {
-	struct span contact = span_of(item->jid);
-
-	call->step = step;
-	buf_reset(&call->body);
-	member(&call->body, "localuser", local_part(user));
-	member(&call->body, "localhost", jid_domain(user));
-	member(&call->body, "user", local_part(contact));
-	member(&call->body, "host", jid_domain(contact));
+	begin_body(call, step);
+	address_members(&call->body, "localuser", "localhost", user);
+	address_members(&call->body, "user", "host", span_of(item->jid));
 	member(&call->body, "nick", item->name ? span_of(item->name) : SPAN(""));
 	groups_member(&call->body, call->api->form == FORM_LIST, item);
 	member(&call->body, "subs", span_of(roster_subscription_name(item->subscription)));
-	buf_append_char(&call->body, '}');
 	post(call, "add_rosteritem", call->api->behind);
 }
 
 static void delete_item(struct call *call, enum step step, struct span user, struct span contact)
 {
-	call->step = step;
-	buf_reset(&call->body);
-	member(&call->body, "localuser", local_part(user));
-	member(&call->body, "localhost", jid_domain(user));
-	member(&call->body, "user", local_part(contact));
-	member(&call->body, "host", jid_domain(contact));
-	buf_append_char(&call->body, '}');
+	begin_body(call, step);
+	address_members(&call->body, "localuser", "localhost", user);
+	address_members(&call->body, "user", "host", contact);
 	post(call, "delete_rosteritem", call->api->behind);
 }
 
 static void find(struct call *call, enum step step)
 {
-	call->step = step;
-	buf_reset(&call->body);
+	begin_body(call, step);
 	buf_append_string(&call->body, FIND_BODY);
 	call->stripped = call->api->stripped;
 	post(call, "add_rosteritem", step == STEP_FIND ? "" : "/v1");
@@ -395,7 +279,7 @@ static void call_done(struct call *call, const char *error, const char *message)
 		buf_append_string(&words, message);
 	roster_init(&roster);
 	if (!error && step == STEP_ROSTER &&
-		!ejabberd_api_roster(buf_span(&call->response), &roster)) {
+		!ejabberd_roster_parse(buf_span(&call->response), &roster)) {
 		error = "rejected";
 		buf_append_string(&words, NO_LIST);
 	}
@@ -479,7 +363,7 @@ static void begin(struct call *call)
 	struct apply_job *job = call->job;
 
 	for (size_t i = 0; i < job->record.roster.count && call->api->form == FORM_STRING; i++)
-		item_as_split(&job->record.roster.items[i]);
+		ejabberd_groups_split(&job->record.roster.items[i]);
 	ask_user(call, STEP_ACCOUNT, "check_account", buf_span(&job->jid));
 }
 
@@ -500,7 +384,7 @@ static void call_after(struct call *call, struct span response)
 {
 	struct roster after;
 
-	if (ejabberd_api_roster(response, &after))
+	if (ejabberd_roster_parse(response, &after))
 		mend(call, roster_find(&after, buf_string(&call->job->jid)));
 	else
 		call_done(call, "rejected", NO_LIST);
@@ -527,7 +411,7 @@ static void call_next(struct call *call)
 			call_done(call, "rejected", "no such user");
 		return;
 	case STEP_BEFORE:
-		if (ejabberd_api_roster(response, &call->contact))
+		if (ejabberd_roster_parse(response, &call->contact))
 			delete_item(call, STEP_DELETE, user, contact_of(call));
 		else
 			call_done(call, "rejected", NO_LIST);

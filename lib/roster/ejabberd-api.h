@@ -40,7 +40,4 @@ struct ejabberd_api *ejabberd_api_new(struct loop *loop, const struct ejabberd_a
 void ejabberd_api_free(struct ejabberd_api *e);
 struct apply_backend ejabberd_api_backend(struct ejabberd_api *e);
 
-/* The answer of get_roster, of any version. False: it is none. Free out in any case. Pure. */
-bool ejabberd_api_roster(struct span text, struct roster *out);
-
 #endif

@@ -3,15 +3,8 @@
 #include "base/err.h"
 #include "base/json-reader.h"
 #include "base/utf8.h"
-#include "roster/roster.h"
+#include "roster/read.h"
 #include "xmpp/jid.h"
-
-#define JSON_DEPTH 16
-
-static int compare_texts(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
 
 /* Validation ------------------------------------------------------------- */
 
@@ -26,6 +19,11 @@ static bool text_valid(struct span s)
 		if ((unsigned char)s.p[i] == 0xc2 && (unsigned char)s.p[i + 1] < 0xa0)
 			return false;
 	return utf8_xml_valid(s);
+}
+
+bool roster_user_valid(struct span user)
+{
+	return user.n >= 1 && user.n <= JID_PART_MAX_BYTES && text_valid(user);
 }
 
 /* A contact while it is read. Its texts are offsets into `words`, with a NUL behind each. */
@@ -128,19 +126,6 @@ static void add_group(struct draft *d, struct span group)
 	d->groups_count += *word_at(d, d->groups[d->groups_count]) != '\0';
 }
 
-/* The fields of a packed item are not freed one by one. */
-static void sort_groups(struct roster_item *item)
-{
-	size_t kept = 0;
-
-	if (item->groups_count > 1)
-		qsort(item->groups, item->groups_count, sizeof(*item->groups), compare_texts);
-	for (size_t i = 0; i < item->groups_count; i++)
-		if (!kept || strcmp(item->groups[kept - 1], item->groups[i]) != 0)
-			item->groups[kept++] = item->groups[i];
-	item->groups_count = kept;
-}
-
 static char *pack(char **at, struct span text)
 {
 	char *copy = *at;
@@ -170,7 +155,7 @@ static struct roster_item pack_item(const struct draft *d)
 		item.name = pack(&at, name);
 	for (size_t i = 0; i < d->groups_count; i++)
 		item.groups[i] = pack(&at, span_of(word_at(d, d->groups[i])));
-	sort_groups(&item);
+	roster_item_groups_sort(&item);
 	return item;
 }
 
@@ -297,15 +282,13 @@ static void read_contact(struct json_reader *r, struct draft *d)
 	}
 }
 
-/* Check the length of each part before it is prepared: preparing a long one would cost time for
- * nothing. */
-static bool too_long(struct span key)
+bool roster_key_normalise(struct span key, struct buf *jid)
 {
 	struct span bare = jid_bare(key), domain = jid_domain(key);
 
-	return key.n > JID_MAX_BYTES || domain.n > JID_PART_MAX_BYTES ||
-	       bare.n - domain.n > JID_PART_MAX_BYTES + 1 ||
-	       key.n - bare.n > JID_PART_MAX_BYTES + 1;
+	return key.n <= JID_MAX_BYTES && domain.n <= JID_PART_MAX_BYTES &&
+	       bare.n - domain.n <= JID_PART_MAX_BYTES + 1 &&
+	       key.n - bare.n <= JID_PART_MAX_BYTES + 1 && jid_normalise(key, jid);
 }
 
 /* NULL, or why the key is no address that a contact can have. */
@@ -313,51 +296,12 @@ static const char *read_key(struct draft *d)
 {
 	struct span key = buf_span(&d->key), jid;
 
-	if (too_long(key) || !jid_normalise(key, &d->jid))
+	if (!roster_key_normalise(key, &d->jid))
 		return "not a JID";
 	jid = buf_span(&d->jid);
 	if (jid_is_full(jid))
 		return "not a bare JID";
 	return memchr(jid.p, '@', jid.n) || memchr(jid.p, '.', jid.n) ? NULL : "no contact";
-}
-
-static void skip(struct roster_skips *skips, struct span contact, struct span why, bool foreign)
-{
-	if (skips->count == skips->size) {
-		skips->size = skips->size ? skips->size * 2 : 4;
-		skips->list = xrealloc(skips->list, skips->size * sizeof(*skips->list));
-	}
-	skips->list[skips->count++] =
-		(struct roster_skip){.contact = xstrndup(contact.p, contact.n),
-			.why = xstrndup(why.p, why.n),
-			.foreign = foreign};
-	skips->foreign += foreign;
-}
-
-/* The list is complete: make the index for roster_skips_has(). True if one of the skipped keys
- * is another spelling of a contact in r; r may be NULL. */
-static bool skips_index(struct roster_skips *skips, const struct roster *r)
-{
-	struct buf jid;
-	bool collide = false;
-
-	if (!skips->count)
-		return false;
-	skips->jids = xcalloc(skips->count, sizeof(*skips->jids));
-	buf_init(&jid, BUF_NO_MAX);
-	for (size_t i = 0; i < skips->count; i++) {
-		struct span contact = span_of(skips->list[i].contact), bare;
-
-		buf_reset(&jid);
-		if (too_long(contact) || !jid_normalise(contact, &jid))
-			continue;
-		collide |= r && roster_find(r, buf_string(&jid));
-		bare = jid_bare(buf_span(&jid));
-		skips->jids[skips->jids_count++] = xstrndup(bare.p, bare.n);
-	}
-	buf_free(&jid);
-	qsort(skips->jids, skips->jids_count, sizeof(*skips->jids), compare_texts);
-	return collide;
 }
 
 /* A whole roster while it is read. */
@@ -408,7 +352,7 @@ static bool read_member(struct reading *g, struct buf *message)
 		take_item(g, key_end);
 		return true;
 	}
-	skip(g->skips, buf_span(&d->key), span_of(why), foreign);
+	roster_skips_add(g->skips, buf_span(&d->key), span_of(why), foreign);
 	if (rules->strict)
 		buf_printf(message, "contact '%s': %s", buf_string(&d->key), why);
 	return !rules->strict;
@@ -456,7 +400,7 @@ static bool settle(struct reading *g)
 		roster_item_free(&r->items[i]);
 	}
 	r->count = kept;
-	return !skips_index(g->skips, r) && distinct;
+	return !roster_skips_index(g->skips, r) && distinct;
 }
 
 static enum roster_status read_object(struct reading *g, struct buf *message)
@@ -485,9 +429,7 @@ static enum roster_status read_object(struct reading *g, struct buf *message)
 	return ROSTER_OK;
 }
 
-/* Read a roster whose first token is `token`. What is not JSON is reported by the reader, not
- * here. */
-static enum roster_status read_roster(struct json_reader *reader, enum json_token token,
+enum roster_status roster_read(struct json_reader *reader, enum json_token token,
 	const struct roster_rules *rules, struct roster *out, struct roster_skips *skips,
 	struct buf *message)
 {
@@ -508,8 +450,7 @@ static enum roster_status read_roster(struct json_reader *reader, enum json_toke
 	return status;
 }
 
-/* The reader's verdict at the end of the text. */
-static enum roster_status text_status(struct json_reader *r, struct buf *message)
+enum roster_status roster_read_end(struct json_reader *r, struct buf *message)
 {
 	while (json_reader_next(r) < JSON_READ_END)
 		;
@@ -533,9 +474,9 @@ enum roster_status roster_parse(struct span json, const struct roster_rules *rul
 
 	roster_init(out);
 	*skips = (struct roster_skips){0};
-	json_reader_init(&reader, json, JSON_DEPTH, rules->max_values);
-	status = read_roster(&reader, json_reader_next(&reader), rules, out, skips, message);
-	whole = status == ROSTER_TOO_LARGE ? status : text_status(&reader, message);
+	json_reader_init(&reader, json, ROSTER_JSON_DEPTH, rules->max_values);
+	status = roster_read(&reader, json_reader_next(&reader), rules, out, skips, message);
+	whole = status == ROSTER_TOO_LARGE ? status : roster_read_end(&reader, message);
 	json_reader_free(&reader);
 	if (whole != ROSTER_OK)
 		status = whole;
@@ -544,218 +485,4 @@ enum roster_status roster_parse(struct span json, const struct roster_rules *rul
 		roster_skips_free(skips);
 	}
 	return status;
-}
-
-/* Reading records -------------------------------------------------------- */
-
-bool roster_user_valid(struct span user)
-{
-	return user.n >= 1 && user.n <= JID_PART_MAX_BYTES && text_valid(user);
-}
-
-static void take_text(struct json_reader *r, enum json_token token, char **text)
-{
-	if (token != JSON_READ_STRING)
-		return;
-	free(*text);
-	*text = xstrndup(r->text.p, r->text.n);
-}
-
-/* Contacts that an earlier program skipped stay skipped. */
-static const char *read_skipped(
-	struct json_reader *r, enum json_token token, struct roster_skips *skips)
-{
-	if (token != JSON_READ_ARRAY)
-		return "'skipped' is no list";
-	while ((token = json_reader_next(r)) == JSON_READ_OBJECT) {
-		char *contact = NULL, *why = NULL;
-
-		while (json_reader_next(r) == JSON_READ_NAME) {
-			char **text = span_is(r->text, "contact") ? &contact
-				      : span_is(r->text, "why")	  ? &why
-								  : NULL;
-
-			token = json_reader_next(r);
-			if (text)
-				take_text(r, token, text);
-			json_reader_skip(r, token);
-		}
-		if (contact)
-			skip(skips, span_of(contact), span_of(why ? why : "left out"), false);
-		free(why);
-		if (!contact)
-			return "'skipped' holds what is no contact";
-		free(contact);
-	}
-	return token == JSON_READ_ARRAY_END ? NULL : "'skipped' holds what is no contact";
-}
-
-/* Count as foreign the skipped keys that may not be contacts: all but bare JIDs with '@'. */
-static void skips_judge(struct roster_skips *skips, const struct roster_keep *keep)
-{
-	struct buf jid;
-
-	buf_init(&jid, BUF_NO_MAX);
-	for (size_t i = 0; i < skips->count; i++) {
-		struct span contact = span_of(skips->list[i].contact);
-
-		buf_reset(&jid);
-		skips->list[i].foreign |=
-			too_long(contact) || !jid_normalise(contact, &jid) ||
-			(!roster_keep_has(keep, buf_string(&jid)) &&
-				(jid_is_full(buf_span(&jid)) || !strchr(buf_string(&jid), '@')));
-		skips->foreign += skips->list[i].foreign;
-	}
-	buf_free(&jid);
-}
-
-/* The texts of a record, until it is known what it is. */
-struct record_texts {
-	char *status;
-	bool event, roster, too_large;
-};
-
-/* The member 'roster'; NULL, or what is wrong with it. Its own skips are those of the record, too.
- */
-static const char *read_record_roster(struct json_reader *r, enum json_token token,
-	const struct roster_rules *rules, struct roster_record *out, struct record_texts *texts)
-{
-	struct roster_skips skips = {0};
-	struct buf message;
-	enum roster_status status;
-
-	buf_init(&message, BUF_NO_MAX);
-	status = read_roster(r, token, rules, &out->roster, &skips, &message);
-	buf_free(&message);
-	for (size_t i = 0; i < skips.count; i++)
-		skip(&out->skips, span_of(skips.list[i].contact), span_of(skips.list[i].why),
-			skips.list[i].foreign);
-	roster_skips_free(&skips);
-	texts->roster = true;
-	texts->too_large |= status == ROSTER_TOO_LARGE;
-	if (status == ROSTER_OK)
-		return NULL;
-	return status == ROSTER_TOO_LARGE ? "a 'roster' with more contacts than are taken"
-					  : "invalid 'roster'";
-}
-
-/* One member; NULL, or what is wrong with it. */
-static const char *read_record_member(struct json_reader *r, const struct roster_rules *rules,
-	struct roster_record *out, struct record_texts *texts)
-{
-	char name[16] = "", *removals = NULL;
-	enum json_token token;
-
-	if (r->text.n < sizeof(name))
-		memcpy(name, r->text.p, r->text.n);
-	token = json_reader_next(r);
-	if (strcmp(name, "user") == 0) {
-		take_text(r, token, &out->user);
-	} else if (strcmp(name, "status") == 0) {
-		take_text(r, token, &texts->status);
-	} else if (strcmp(name, "error") == 0) {
-		take_text(r, token, &out->error);
-	} else if (strcmp(name, "message") == 0) {
-		take_text(r, token, &out->message);
-	} else if (strcmp(name, "removals") == 0) {
-		take_text(r, token, &removals);
-		out->removals_all = removals && strcmp(removals, "all") == 0;
-		free(removals);
-	} else if (strcmp(name, "event") == 0) {
-		texts->event = true;
-	} else if (strcmp(name, "skipped") == 0) {
-		return read_skipped(r, token, &out->skips);
-	} else if (strcmp(name, "roster") == 0 && !texts->roster) {
-		return read_record_roster(r, token, rules, out, texts);
-	}
-	json_reader_skip(r, token);
-	return NULL;
-}
-
-static const char *judge_record(struct roster_record *out, const struct record_texts *texts)
-{
-	if (!out->user)
-		return "no valid 'user'";
-	if (!texts->status)
-		return "no 'status'";
-	if (strcmp(texts->status, "ok") == 0)
-		out->status = RECORD_OK;
-	else if (strcmp(texts->status, "unchanged") == 0)
-		out->status = RECORD_UNCHANGED;
-	else if (strcmp(texts->status, "error") == 0)
-		out->status = RECORD_ERROR;
-	else
-		return "unknown 'status'";
-	if (out->status == RECORD_ERROR)
-		return out->error ? NULL : "an error without 'error'";
-	/* in an error record `user` is the input line, which may be anything */
-	if (!roster_user_valid(span_of(out->user)))
-		return "no valid 'user'";
-	return texts->roster ? NULL : "no 'roster'";
-}
-
-static const char *read_record(struct json_reader *r, const struct roster_rules *rules,
-	struct roster_record *out, struct record_texts *texts)
-{
-	const char *why = NULL, *judged;
-	struct buf message;
-	enum json_token token = json_reader_next(r), next;
-	enum roster_status whole;
-
-	if (token != JSON_READ_OBJECT) {
-		why = "not an object";
-	} else {
-		while (!why && json_reader_next(r) == JSON_READ_NAME)
-			why = read_record_member(r, rules, out, texts);
-		/* the 'user' may come after the member that is wrong */
-		while ((next = json_reader_next(r)) < JSON_READ_END)
-			if (next == JSON_READ_NAME && json_reader_level(r) == 1 &&
-				(span_is(r->text, "user") || span_is(r->text, "event")))
-				read_record_member(r, rules, out, texts);
-	}
-	buf_init(&message, BUF_NO_MAX);
-	whole = text_status(r, &message);
-	buf_free(&message);
-	texts->too_large |= whole == ROSTER_TOO_LARGE;
-	if (whole != ROSTER_OK)
-		return whole == ROSTER_TOO_LARGE ? "more values than are taken" : "not JSON";
-	if (token != JSON_READ_OBJECT)
-		return why;
-	judged = judge_record(out, texts);
-	return judged ? judged : why;
-}
-
-bool roster_record_parse(struct span line, const struct roster_rules *rules,
-	struct roster_record *out, const char **why)
-{
-	static const struct roster_rules usual = ROSTER_RULES_INIT;
-	struct record_texts texts = {0};
-	struct json_reader reader;
-	char *user;
-
-	if (!rules)
-		rules = &usual;
-	*out = (struct roster_record){.bytes = line.n};
-	json_reader_init(&reader, line, JSON_DEPTH, rules->max_values);
-	*why = read_record(&reader, rules, out, &texts);
-	json_reader_free(&reader);
-	free(texts.status);
-	if (!*why && out->status != RECORD_ERROR) {
-		skips_judge(&out->skips, rules->keep);
-		skips_index(&out->skips, NULL);
-	}
-	if (!*why)
-		return true;
-	user = out->user;
-	out->user = NULL;
-	roster_record_free(out);
-	if (user && !texts.event) {
-		out->user = user;
-		out->status = RECORD_ERROR;
-		out->error = xstrdup(texts.too_large ? "too-large" : "invalid-roster");
-		out->message = xstrdup(*why);
-	} else {
-		free(user);
-	}
-	return false;
 }

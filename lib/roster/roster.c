@@ -5,6 +5,12 @@
 #include "base/err.h"
 #include "xmpp/jid.h"
 #include "base/json.h"
+#include "roster/read.h"
+
+int roster_compare_texts(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 /* Items ------------------------------------------------------------------ */
 
@@ -34,40 +40,6 @@ void roster_free(struct roster *r)
 		roster_item_free(&r->items[i]);
 	free(r->items);
 	roster_init(r);
-}
-
-void roster_skips_free(struct roster_skips *s)
-{
-	for (size_t i = 0; i < s->count; i++) {
-		free(s->list[i].contact);
-		free(s->list[i].why);
-	}
-	free(s->list);
-	for (size_t i = 0; i < s->jids_count; i++)
-		free(s->jids[i]);
-	free(s->jids);
-	*s = (struct roster_skips){0};
-}
-
-static int compare_texts(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-bool roster_skips_has(const struct roster_skips *s, const char *jid)
-{
-	return s->jids_count &&
-	       bsearch(&jid, s->jids, s->jids_count, sizeof(*s->jids), compare_texts);
-}
-
-void roster_skips_log(const struct roster_skips *s, const char *user)
-{
-	if (!s->count)
-		return;
-	err_warn("'%s': %zu contact%s left out, the first one '%.100s': %s", user, s->count,
-		s->count == 1 ? " is" : "s are", s->list[0].contact, s->list[0].why);
-	for (size_t i = 0; i < s->count; i++)
-		err_info("'%s': left out '%.100s': %s", user, s->list[i].contact, s->list[i].why);
 }
 
 /* What is kept ----------------------------------------------------------- */
@@ -220,13 +192,14 @@ void roster_item_groups_sort(struct roster_item *item)
 {
 	size_t kept = 0;
 
-	if (item->groups_count)
-		qsort(item->groups, item->groups_count, sizeof(*item->groups), compare_texts);
+	if (item->groups_count > 1)
+		qsort(item->groups, item->groups_count, sizeof(*item->groups),
+			roster_compare_texts);
 	for (size_t i = 0; i < item->groups_count; i++) {
-		if (kept && strcmp(item->groups[kept - 1], item->groups[i]) == 0)
-			free(item->groups[i]);
-		else
+		if (!kept || strcmp(item->groups[kept - 1], item->groups[i]) != 0)
 			item->groups[kept++] = item->groups[i];
+		else if (!item->block)
+			free(item->groups[i]);
 	}
 	item->groups_count = kept;
 }
@@ -267,54 +240,6 @@ void roster_format(const struct roster *r, struct buf *out)
 		roster_item_format(&r->items[i], out);
 	}
 	buf_append_char(out, '}');
-}
-
-void roster_error_format(struct span user, const char *error, const char *message, struct buf *out)
-{
-	buf_append_string(out, "{\"user\":");
-	json_string(out, user);
-	buf_append_string(out, ",\"status\":\"error\",\"error\":");
-	json_string(out, span_of(error));
-	if (message) {
-		buf_append_string(out, ",\"message\":");
-		json_string(out, span_of(message));
-	}
-	buf_append_string(out, "}\n");
-}
-
-void roster_record_format(const struct roster_record *r, struct buf *out)
-{
-	if (r->status == RECORD_ERROR) {
-		roster_error_format(span_of(r->user), r->error, r->message, out);
-		return;
-	}
-	buf_append_string(out, "{\"user\":");
-	json_string(out, span_of(r->user));
-	buf_append_string(out, r->status == RECORD_OK ? ",\"status\":\"ok\",\"roster\":"
-						      : ",\"status\":\"unchanged\",\"roster\":");
-	roster_format(&r->roster, out);
-	buf_append_string(out, ",\"skipped\":[");
-	for (size_t i = 0; i < r->skips.count; i++) {
-		buf_append_string(out, i ? ",{\"contact\":" : "{\"contact\":");
-		json_string(out, span_of(r->skips.list[i].contact));
-		buf_append_string(out, ",\"why\":");
-		json_string(out, span_of(r->skips.list[i].why));
-		buf_append_char(out, '}');
-	}
-	buf_append_char(out, ']');
-	if (r->removals_all)
-		buf_append_string(out, ",\"removals\":\"all\"");
-	buf_append_string(out, "}\n");
-}
-
-void roster_record_free(struct roster_record *r)
-{
-	free(r->user);
-	roster_free(&r->roster);
-	roster_skips_free(&r->skips);
-	free(r->error);
-	free(r->message);
-	*r = (struct roster_record){0};
 }
 
 /* Differences ------------------------------------------------------------ */

@@ -82,9 +82,9 @@ bool roster_keep_has_group(const struct roster_keep *k, const struct roster_item
 /* Add an item; the roster owns its pointers from now on. Call roster_sort() after the last one. */
 void roster_add_take(struct roster *r, struct roster_item *item);
 void roster_item_free(struct roster_item *item);
-/* Add a group to an item; then sort the groups and remove duplicates. Not for an item that was
- * read from JSON. */
+/* Add a group to an item that was not read from JSON; then sort the groups. */
 void roster_item_group(struct roster_item *item, struct span group);
+/* Sort the groups and remove duplicates. */
 void roster_item_groups_sort(struct roster_item *item);
 /* Sort by JID. False if a JID is there twice. */
 bool roster_sort(struct roster *r);

@@ -1,5 +1,5 @@
 /* Fuzz target: a spool's journal, which a crash may have cut, and ejabberd's answers. */
-#include "roster/ejabberd-api.h"
+#include "roster/ejabberd-roster.h"
 #include "roster/spool.h"
 
 #include <stdint.h>
@@ -25,7 +25,7 @@ static void answer(struct span text)
 	struct buf jid;
 
 	buf_init(&jid, BUF_NO_MAX);
-	if (ejabberd_api_roster(text, &roster)) {
+	if (ejabberd_roster_parse(text, &roster)) {
 		for (size_t i = 0; i < roster.count; i++) {
 			buf_reset(&jid);
 			REQUIRE(jid_normalise(span_of(roster.items[i].jid), &jid));
