@@ -61,6 +61,17 @@ static inline struct span span_from(struct span a, size_t offset)
 	return (struct span){a.p + offset, a.n - offset};
 }
 
+/* Take what stands before the first `end` off the front of *rest, and that `end`, which is not
+ * returned; the whole *rest if it has none. */
+static inline struct span span_take_until(struct span *rest, char end)
+{
+	const char *at = rest->n ? (const char *)memchr(rest->p, end, rest->n) : NULL;
+	struct span taken = {rest->p, at ? (size_t)(at - rest->p) : rest->n};
+
+	*rest = span_from(*rest, taken.n + (at != NULL));
+	return taken;
+}
+
 /* Copy parts to `to`, one behind the other, and let places[i] be where part i is now; absent ones
  * stay absent. */
 static inline void span_pack(

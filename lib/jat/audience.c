@@ -199,13 +199,8 @@ static void restore_line(struct audience *a, struct span line)
 void audience_restore(struct audience *a, struct span text, bool unsure)
 {
 	a->unsure = unsure;
-	while (text.n) {
-		const char *newline = memchr(text.p, '\n', text.n);
-		size_t n = newline ? (size_t)(newline - text.p) : text.n;
-
-		restore_line(a, (struct span){text.p, n});
-		text = span_from(text, newline ? n + 1 : n);
-	}
+	while (text.n)
+		restore_line(a, span_take_until(&text, '\n'));
 }
 
 static void format_queue(const struct subscriber_queue *queue, struct buf *out)

@@ -112,16 +112,12 @@ struct jat_keys *jat_keys_parse(struct span file, size_t *line)
 	size_t number = 0;
 
 	while (file.n) {
-		const char *newline = memchr(file.p, '\n', file.n);
-		size_t n = newline ? (size_t)(newline - file.p) : file.n;
-
 		number++;
-		if (!parse_line(keys, (struct span){file.p, n})) {
+		if (!parse_line(keys, span_take_until(&file, '\n'))) {
 			*line = number;
 			jat_keys_free(keys);
 			return NULL;
 		}
-		file = span_from(file, newline ? n + 1 : n);
 	}
 	*line = 0;
 	if (keys->count)

@@ -107,13 +107,8 @@ static int read_records(struct difftool *t, struct records *r)
 	int status = read_all(r);
 	struct span rest = buf_span(&r->all);
 
-	for (size_t number = 1; status == EXIT_DONE && rest.n; number++) {
-		const char *newline = memchr(rest.p, '\n', rest.n);
-		size_t n = newline ? (size_t)(newline - rest.p) : rest.n;
-
-		add(t, r, (struct span){rest.p, n}, number);
-		rest = span_from(rest, n + (newline != NULL));
-	}
+	for (size_t number = 1; status == EXIT_DONE && rest.n; number++)
+		add(t, r, span_take_until(&rest, '\n'), number);
 	keep_last(r);
 	return status;
 }

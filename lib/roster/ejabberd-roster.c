@@ -10,12 +10,10 @@
 static void split_groups(struct roster_item *item, struct span groups)
 {
 	while (groups.n) {
-		const char *semicolon = memchr(groups.p, ';', groups.n);
-		size_t n = semicolon ? (size_t)(semicolon - groups.p) : groups.n;
+		struct span group = span_take_until(&groups, ';');
 
-		if (n)
-			roster_item_group(item, (struct span){groups.p, n});
-		groups = span_from(groups, semicolon ? n + 1 : n);
+		if (group.n)
+			roster_item_group(item, group);
 	}
 }
 

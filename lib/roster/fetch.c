@@ -105,11 +105,9 @@ static int read_headers(struct fetch *f)
 	buf_init(&all, SECRET_MAX_BYTES);
 	status = secret_read(&f->config->headers, "header file", &all);
 	for (rest = buf_span(&all); status == EXIT_DONE && rest.n;) {
-		const char *newline = memchr(rest.p, '\n', rest.n);
-		struct span line = {rest.p, newline ? (size_t)(newline - rest.p) : rest.n};
+		struct span line = span_take_until(&rest, '\n');
 
 		number++;
-		rest = span_from(rest, line.n + (newline != NULL));
 		if (line.n && line.p[line.n - 1] == '\r')
 			line.n--;
 		if (line.n == 0)

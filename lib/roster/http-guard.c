@@ -83,12 +83,10 @@ bool http_guard_token(const struct http_guard *g, struct MHD_Connection *mhd)
 	while (text.n > 0 && *text.p == ' ')
 		text = span_from(text, 1);
 	while (tokens.n > 0) {
-		const char *newline = memchr(tokens.p, '\n', tokens.n);
-		size_t n = newline ? (size_t)(newline - tokens.p) : tokens.n;
-		size_t end = n && tokens.p[n - 1] == '\r' ? n - 1 : n;
+		struct span token = span_take_until(&tokens, '\n');
 
-		matches |= end > 0 && text.n == end && memeql_sec(text.p, tokens.p, end);
-		tokens = span_from(tokens, n + (newline != NULL));
+		token.n -= token.n && token.p[token.n - 1] == '\r';
+		matches |= token.n && text.n == token.n && memeql_sec(text.p, token.p, token.n);
 	}
 	return matches;
 }

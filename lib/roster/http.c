@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/io.h"
+#include "loop/dial.h"
 #include "roster/http-guard.h"
 #include "roster/http-request.h"
 #include "roster/linger.h"
@@ -193,25 +194,13 @@ static void limit_start(struct connection *c)
 		loop_now_ms(c->owner->loop) + c->owner->config.receive_ms);
 }
 
-static bool address_is_local(const struct sockaddr_storage *address)
-{
-	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)address;
-	const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)address;
-
-	if (address->ss_family == AF_INET)
-		return ntohl(four->sin_addr.s_addr) >> 24 == 127;
-	if (address->ss_family == AF_INET6)
-		return IN6_IS_ADDR_LOOPBACK(&six->sin6_addr) ||
-		       (IN6_IS_ADDR_V4MAPPED(&six->sin6_addr) && six->sin6_addr.s6_addr[12] == 127);
-	return address->ss_family == AF_UNIX;
-}
-
 bool http_is_local(int fd)
 {
 	struct sockaddr_storage address = {0};
 	socklen_t n = sizeof(address);
 
-	return getsockname(fd, (struct sockaddr *)&address, &n) == 0 && address_is_local(&address);
+	return getsockname(fd, (struct sockaddr *)&address, &n) == 0 &&
+	       dial_is_loopback((const struct sockaddr *)&address);
 }
 
 static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,

@@ -21,7 +21,6 @@ struct login {
 	struct loop_timer timeout; /* for a component's login: a client has a deadline of its own */
 	int64_t timeout_ms;
 	bool up, over;
-	int down_status;
 };
 
 const char *login_check(const struct login_config *config)

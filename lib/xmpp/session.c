@@ -52,7 +52,6 @@ struct session_table {
 	struct target *targets;
 	struct session **available; /* in the order they came */
 	size_t count, size;
-	uint64_t serial;
 	bool up;
 };
 
@@ -66,6 +65,14 @@ static size_t account_of(struct session_table *t, struct span bare)
 		.probe_ms = DEADLINE_NEVER,
 		.confirm_ms = DEADLINE_NEVER};
 	return t->accounts_count++;
+}
+
+static void session_free(struct session *s)
+{
+	free((char *)s->jid.p);
+	free(s->details);
+	free(s->caps);
+	free(s);
 }
 
 struct session_table *session_table_new(const struct session_config *config)
@@ -88,7 +95,7 @@ void session_table_free(struct session_table *t)
 	if (!t)
 		return;
 	for (size_t i = 0; i < t->count; i++)
-		session_release(t->available[i]);
+		session_free(t->available[i]);
 	free(t->available);
 	free(t->targets);
 	free(t->accounts);
@@ -107,18 +114,10 @@ struct session *session_at(const struct session_table *t, size_t i)
 	return t->available[i];
 }
 
-struct session *session_find(const struct session_table *t, struct span jid)
+static struct session *find(const struct session_table *t, struct span jid)
 {
 	for (size_t i = 0; i < t->count; i++)
 		if (span_equal(t->available[i]->jid, jid))
-			return t->available[i];
-	return NULL;
-}
-
-struct session *session_by_serial(const struct session_table *t, uint64_t serial)
-{
-	for (size_t i = 0; i < t->count; i++)
-		if (t->available[i]->serial == serial)
 			return t->available[i];
 	return NULL;
 }
@@ -137,21 +136,6 @@ int session_target(const struct session_table *t, struct span jid)
 			return (int)i;
 	}
 	return -1;
-}
-
-void session_hold(struct session *s)
-{
-	s->holds++;
-}
-
-void session_release(struct session *s)
-{
-	if (--s->holds == 0) {
-		free((char *)s->jid.p);
-		free(s->details);
-		free(s->caps);
-		free(s);
-	}
 }
 
 static bool has_session(const struct session_table *t, size_t target)
@@ -178,10 +162,7 @@ static struct session *add(
 	}
 	s = xcalloc(1, sizeof(*s));
 	s->jid = (struct span){xstrndup(jid.p, jid.n), jid.n};
-	s->serial = ++t->serial;
 	s->target = target;
-	s->available = true;
-	s->holds = 1;
 	t->available[t->count++] = s;
 	t->targets[target].lonely_ms = DEADLINE_NEVER;
 	err_info("session '%.*s' is available", SPAN_ARG(jid));
@@ -196,14 +177,13 @@ static void remove_at(struct session_table *t, size_t i, bool link_down, struct 
 
 	memmove(t->available + i, t->available + i + 1, (t->count - i - 1) * sizeof(*t->available));
 	t->count--;
-	s->available = false;
 	if (!link_down) {
 		err_info("session '%.*s' has left", SPAN_ARG(s->jid));
 		if (!has_session(t, s->target))
 			t->targets[s->target].lonely_ms = turn->now_ms + LONELY_MS;
 	}
 	t->config.left(t->config.context, s, link_down, turn);
-	session_release(s);
+	session_free(s);
 }
 
 /* Remove the session with this full JID, or all of an account (unconfirmed: of these). */
@@ -445,7 +425,7 @@ static bool same_text(const char *a, const char *b)
 static void available(
 	struct session_table *t, const struct stanza *s, size_t target, struct turn *turn)
 {
-	struct session *session = session_find(t, s->from);
+	struct session *session = find(t, s->from);
 	struct session now = {.priority = priority_of(s), .show = show_of(s)};
 	bool asked_for;
 

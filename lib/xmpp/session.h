@@ -33,16 +33,13 @@ enum session_keep {
 
 struct session {
 	struct span jid; /* full JID, owned, NUL terminated */
-	uint64_t serial; /* never used twice in a process */
 	size_t target;	 /* index */
 	char *details;	 /* what is kept of its presence, as XML; NULL: nothing */
 	char *caps;	 /* its node#ver; NULL: none is kept */
-	bool available;
 	int priority;
 	enum session_show show;
 	void *owner; /* whatever the user of the module keeps with it */
 	/* private */
-	unsigned holds;
 	bool known;	  /* its presence has been looked at */
 	bool probed;	  /* its next presence answers our probe */
 	bool unconfirmed; /* if that does not come it has left */
@@ -56,7 +53,7 @@ struct session_config {
 	enum session_keep keep;
 	int64_t confirm_ms; /* how long session_doubt() waits for a session to be shown again */
 	/* A session has left (unavailable, error, unsubscribed, link down: then link_down is
-	 * true and nothing is known of it). It stays valid as long as it is held. */
+	 * true and nothing is known of it). It is freed after the call. */
 	void (*left)(void *context, struct session *s, bool link_down, struct turn *turn);
 	/* Its presence has come, and no probe of ours asked for it: it lives; may be NULL. */
 	void (*alive)(void *context, struct session *s, struct turn *turn);
@@ -91,11 +88,5 @@ int session_target(const struct session_table *t, struct span jid);
 /* Available sessions: count, and the i-th in the order they came. */
 size_t session_count(const struct session_table *t);
 struct session *session_at(const struct session_table *t, size_t i);
-/* The available session with this full JID; NULL. */
-struct session *session_find(const struct session_table *t, struct span jid);
-/* The available session with this serial; NULL. */
-struct session *session_by_serial(const struct session_table *t, uint64_t serial);
-void session_hold(struct session *s);
-void session_release(struct session *s);
 
 #endif
