@@ -71,3 +71,12 @@ END
 	# 0.40 was measured; the library's string functions differ by processor: 10 %
 	awk '{ exit !($1 > 1000 && $2 > 1000 && $1 / $2 < 0.44) }' <<<"$output"
 }
+
+@test "a run that failed keeps its place: a ratio is that of one run" {
+	printf '%s\n' 'x rate=10 lost=0' failed 'x rate=30 lost=0' >ours.results
+	printf '%s\n' failed 'x rate=5 lost=0' 'x rate=10 lost=1' >theirs.results
+	run bash -c '. "$1/bench/bench.bash"; TMP=.; values ours rate; med ours rate; ratio ours theirs rate' - \
+		"$BATS_TEST_DIRNAME"
+	assert_success
+	assert_output $'10\n-\n30\n10\n3.000'
+}

@@ -38,26 +38,31 @@ bench_machine()
 
 have() { command -v "$1" >/dev/null; }
 
-# measure LABEL SERVER-ARG...: one run; its line of results is kept under LABEL. It may take MEASURE_S
-# seconds, if that is set.
+# measure LABEL SERVER-ARG...: one run; its line of results is kept under LABEL. A run that failed keeps
+# its place there.
 measure()
 {
 	local label=$1
 	shift
-	if ! timeout "${MEASURE_S:-0}" "$SERVER" "$@" >>"$TMP/$label.results" 2>"$TMP/$label.stderr"; then
+	if ! "$SERVER" "$@" >"$TMP/result" 2>"$TMP/$label.stderr"; then
 		echo "bench: $label failed:" >&2
 		tail -n 20 "$TMP/$label.stderr" >&2
+		echo failed >>"$TMP/$label.results"
 		return 1
 	fi
+	cat "$TMP/result" >>"$TMP/$label.results"
 }
 
-# values LABEL KEY: one number a run, in the order of the runs
+# values LABEL KEY: one number a run, in the order of the runs; - for one that failed
 values()
 {
-	[[ ! -f $TMP/$1.results ]] || sed -n "s/.* $2=\([0-9.]*\).*/\1/p" "$TMP/$1.results"
+	[[ ! -f $TMP/$1.results ]] || sed "s/.* $2=\([0-9.]*\).*/\1/; t; s/.*/-/" "$TMP/$1.results"
 }
 
-median() { sort -n | awk '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)]; else print "-" }'; }
+median()
+{
+	sort -n | awk '$1 != "-" { v[++n] = $1 } END { if (n) print v[int((n + 1) / 2)]; else print "-" }'
+}
 
 # med LABEL KEY [DIVISOR [FORMAT]]
 med()
@@ -69,7 +74,7 @@ med()
 # ratio LABEL YARDSTICK KEY: the median of the ratios of each run
 ratio()
 {
-	paste <(values "$1" "$3") <(values "$2" "$3") | awk 'NF == 2 { print $1 / $2 }' | median |
+	paste <(values "$1" "$3") <(values "$2" "$3") | awk 'NF == 2 && $1 != "-" && $2 != "-" { print $1 / $2 }' | median |
 		awk '$1 == "-" { print; next } { printf "%.3f\n", $1 }'
 }
 

@@ -7,9 +7,12 @@
  *     clients --port C2S --pid SERVER --component jat.test -- xmpp-jat-proxy ...
  *
  * Every answer is checked (user, id, sender, payload text). The line of results has
- * the CPU time of the program and of the server a request. With --direct the users ask
+ * the CPU time of the program and of the server a request, and how many requests had no
+ * answer after LOST_MS: each of these is asked again. Then --alone requests follow one
+ * after the other, and the line says how long one takes. With --direct the users ask
  * the implementing clients themselves, and COMMAND has nothing to do: what the server
- * costs without the detour.
+ * costs without the detour. With --announce the implementing clients send the component
+ * presence, for one that has no subscription.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -22,7 +25,22 @@
 
 #include "wire.h"
 
-enum { READ_BYTES = 64 * 1024, CLIENTS_MAX = 64, SLOTS_MAX = 65536, STALL_MS = 30000 };
+enum {
+	READ_BYTES = 64 * 1024,
+	CLIENTS_MAX = 64,
+	SLOTS_MAX = 65536,
+	STALL_MS = 30000,
+	LOST_MS = 5000
+};
+
+enum phase {
+	LOGIN,
+	PROBING, /* one request after the other, until one gets a result */
+	LOADED,	 /* `outstanding` are open */
+	DRAINING,
+	ALONE, /* one after the other */
+	FINISHED,
+};
 
 enum step { OPENING, AUTHENTICATING, REOPENING, BINDING, READY };
 
@@ -37,19 +55,23 @@ struct client {
 struct slot {
 	uint32_t generation;
 	bool open;
+	uint64_t asked_ns;
 };
 
 struct load {
 	const char *host, *component, *password;
 	unsigned port, users, implementers, outstanding;
-	uint64_t round_trips, warmup;
+	uint64_t round_trips, warmup, alone;
 
 	int epoll_fd;
 	struct client clients[CLIENTS_MAX];
 	unsigned n_clients, n_ready;
-	bool direct, probing, running, finished;
+	bool direct, announce;
+	enum phase phase;
 	struct slot *slots;
-	uint64_t started, done, begin_ns, end_ns, begin_cpu_ns, end_cpu_ns;
+	unsigned open;
+	uint64_t done, lost, alone_done, alone_ns;
+	uint64_t probe_ns, begin_ns, end_ns, begin_cpu_ns, end_cpu_ns;
 	struct child program, server;
 };
 
@@ -97,6 +119,16 @@ static void bind_send(struct client *c)
 	put_string(&c->out, "</resource></bind></iq>");
 }
 
+static void presence_send(const struct load *l, struct client *c)
+{
+	put_string(&c->out, "<presence/>");
+	if (!l->announce)
+		return;
+	put_string(&c->out, "<presence to='");
+	put_string(&c->out, l->component);
+	put_string(&c->out, "'/>");
+}
+
 static void login_step(struct load *l, struct client *c, const struct tag *t, struct span whole)
 {
 	switch (c->step) {
@@ -123,14 +155,15 @@ static void login_step(struct load *l, struct client *c, const struct tag *t, st
 			!span_holds(whole, c->resource, strlen(c->resource)))
 			die("%s cannot be bound: %.*s", c->resource, (int)whole.n, whole.p);
 		if (c->implements)
-			put_string(&c->out, "<presence/>");
+			presence_send(l, c);
 		c->step = READY;
 		if (++l->n_ready == l->n_clients) {
 			struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = l};
 
 			child_start(&l->program, 0);
 			epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, pidfd_open(l->program.pid, 0), &ev);
-			l->probing = true;
+			l->phase = PROBING;
+			l->probe_ns = clock_ns(CLOCK_MONOTONIC);
 		}
 		return;
 	case READY:
@@ -160,7 +193,8 @@ static void ask(struct load *l, uint32_t slot)
 
 	s->generation++;
 	s->open = true;
-	l->started++;
+	s->asked_ns = clock_ns(CLOCK_MONOTONIC);
+	l->open++;
 	id_write(id, slot, s->generation);
 	put_string(&c->out, "<iq type='get' id='");
 	put(&c->out, id, ID_LEN);
@@ -197,18 +231,49 @@ static void window_end(struct load *l)
 	child_window_end(&l->server);
 }
 
-static void answered(struct load *l, uint32_t slot)
+static void count_answer(struct load *l, const struct slot *s)
+{
+	if (l->phase == ALONE) {
+		l->alone_done++;
+		l->alone_ns += clock_ns(CLOCK_MONOTONIC) - s->asked_ns;
+	} else if (l->phase == LOADED) {
+		l->done++;
+		if (l->done == l->warmup)
+			window_begin(l);
+		if (l->done == l->warmup + l->round_trips) {
+			window_end(l);
+			l->phase = DRAINING;
+		}
+	}
+}
+
+/* A request is no longer open: ask the next one. The load stays what it is until the end of its
+ * window; then all that is open comes to its end. */
+static void close_slot(struct load *l, uint32_t slot)
 {
 	l->slots[slot].open = false;
-	l->done++;
-	if (l->done == l->warmup)
-		window_begin(l);
-	if (l->done == l->warmup + l->round_trips) {
-		window_end(l);
-		l->finished = true;
-	}
-	if (l->started < l->warmup + l->round_trips)
+	l->open--;
+	if (l->phase == DRAINING && l->open == 0)
+		l->phase = ALONE;
+	if (l->phase == ALONE && l->alone_done == l->alone)
+		l->phase = FINISHED;
+	if (l->phase == LOADED || l->phase == ALONE)
 		ask(l, slot);
+}
+
+/* Ask again what has no answer. */
+static void look_for_lost(struct load *l)
+{
+	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
+
+	for (uint32_t slot = 0; slot < l->outstanding; slot++) {
+		if (!l->slots[slot].open || now_ns - l->slots[slot].asked_ns < LOST_MS * 1000000ULL)
+			continue;
+		if (++l->lost > l->outstanding)
+			die("%" PRIu64 " requests had no answer, %" PRIu64 " had", l->lost,
+				l->done);
+		close_slot(l, slot);
+	}
 }
 
 static void on_user(struct load *l, struct client *c, const struct tag *t, struct span whole)
@@ -220,16 +285,18 @@ static void on_user(struct load *l, struct client *c, const struct tag *t, struc
 		span_is(t->type, LIT("set")))
 		return;
 	if (span_is(t->id, LIT("probe"))) {
-		if (!span_is(t->type, LIT("result")) || l->running)
+		if (!span_is(t->type, LIT("result")) || l->phase != PROBING)
 			return;
-		l->probing = false;
-		l->running = true;
+		l->phase = LOADED;
 		if (l->warmup == 0)
 			window_begin(l);
 		for (unsigned i = 0; i < l->outstanding; i++)
 			ask(l, i);
 		return;
 	}
+	if (id_read(t->id, &slot, &generation) && slot < l->outstanding &&
+		generation < l->slots[slot].generation && l->lost)
+		return; /* it was counted as lost */
 	if (!id_read(t->id, &slot, &generation) || slot >= l->outstanding || !l->slots[slot].open ||
 		l->slots[slot].generation != generation ||
 		&l->clients[l->implementers + slot % l->users] != c ||
@@ -238,7 +305,8 @@ static void on_user(struct load *l, struct client *c, const struct tag *t, struc
 		!span_holds(whole, LIT("our house buried in the ocean.")))
 		die("wrong answer after %" PRIu64 " round trips: %.*s", l->done, (int)whole.n,
 			whole.p);
-	answered(l, slot);
+	count_answer(l, &l->slots[slot]);
+	close_slot(l, slot);
 }
 
 static void on_implementer(struct load *l, struct client *c, const struct tag *t, struct span whole)
@@ -378,14 +446,14 @@ static void run(struct load *l)
 {
 	static const char *const accounts[] = {
 		"alice", "bob", "carol", "mallory", "john", "marie", "aaron", "michael"};
-	uint64_t last_ns = clock_ns(CLOCK_MONOTONIC);
+	uint64_t last_ns = clock_ns(CLOCK_MONOTONIC), looked_ns = last_ns;
 
 	l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	for (unsigned i = 0; i < l->implementers; i++)
 		client_connect(l, true, "impl", i + 1);
 	for (unsigned i = 0; i < l->users; i++)
 		client_connect(l, false, accounts[i % (sizeof accounts / sizeof *accounts)], i + 1);
-	while (!l->finished) {
+	while (l->phase != FINISHED) {
 		struct epoll_event ev[CLIENTS_MAX];
 		int n = epoll_wait(l->epoll_fd, ev, CLIENTS_MAX, 50);
 		uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
@@ -393,13 +461,19 @@ static void run(struct load *l)
 		if (n > 0)
 			last_ns = now_ns;
 		if (now_ns - last_ns > STALL_MS * 1000000ULL)
-			die("nothing came: %u of %u logged in, %" PRIu64 " asked, %" PRIu64 " done",
-				l->n_ready, l->n_clients, l->started, l->done);
+			die("nothing came: %u of %u logged in, %" PRIu64 " done", l->n_ready,
+				l->n_clients, l->done);
+		if (l->phase == PROBING && now_ns - l->probe_ns > STALL_MS * 1000000ULL)
+			die("no request got a result");
 		for (int i = 0; i < n; i++)
 			if (ev[i].data.ptr != l)
 				client_read(l, ev[i].data.ptr);
-		if (n == 0 && l->probing)
+		if (n == 0 && l->phase == PROBING)
 			probe(l);
+		if (now_ns - looked_ns > LOST_MS * 1000000ULL / 10) {
+			looked_ns = now_ns;
+			look_for_lost(l);
+		}
 		for (unsigned i = 0; i < l->n_clients; i++)
 			client_flush(&l->clients[i]);
 		if (l->program.pid > 0)
@@ -412,12 +486,13 @@ static void report(const struct load *l)
 	double s = (double)(l->end_ns - l->begin_ns) / 1e9, n = (double)l->round_trips;
 
 	printf("round_trips=%" PRIu64 " rate=%.0f cpu_us=%.3f rss_kib=%lu server_us=%.3f "
-	       "server_rss_kib=%lu clients_us=%.3f\n",
+	       "server_rss_kib=%lu clients_us=%.3f lost=%" PRIu64 " alone_us=%.0f\n",
 		l->round_trips, n / s, (double)(l->program.cpu_ns + l->program.tree_ns) / 1e3 / n,
 		status_kib(l->program.pid, "VmHWM"),
 		(double)(l->server.cpu_ns + l->server.tree_ns) / 1e3 / n,
 		status_kib(l->server.pid, "VmHWM"),
-		(double)(l->end_cpu_ns - l->begin_cpu_ns) / 1e3 / n);
+		(double)(l->end_cpu_ns - l->begin_cpu_ns) / 1e3 / n, l->lost,
+		l->alone ? (double)l->alone_ns / 1e3 / (double)l->alone : 0);
 	if (fflush(stdout) != 0)
 		die("cannot write: %s", strerror(errno));
 }
@@ -439,10 +514,9 @@ static void program_stop(struct load *l)
 }
 
 static const char usage[] =
-	"usage: clients --port C2S --pid SERVER --component D|--direct [--host H] [--password P] "
-	"[--users "
-	"N]\n"
-	"               [--implementers N] [--outstanding N] [--round-trips N] [--warmup N]\n"
+	"usage: clients --port C2S --pid SERVER --component D|--direct [--announce]\n"
+	"               [--host H] [--password P] [--users N] [--implementers N]\n"
+	"               [--outstanding N] [--round-trips N] [--warmup N] [--alone N]\n"
 	"               -- COMMAND ARG...\n";
 
 static unsigned long number(const char *s, unsigned long max)
@@ -464,19 +538,22 @@ static void options(struct load *l, int argc, char **argv)
 		PID,
 		COMPONENT,
 		DIRECT,
+		ANNOUNCE,
 		HOST,
 		PASSWORD,
 		USERS,
 		IMPLS,
 		OUTSTANDING,
 		ROUND_TRIPS,
-		WARMUP
+		WARMUP,
+		TRIPS_ALONE
 	};
 	static const struct option table[] = {
 		{"port", required_argument, NULL, PORT},
 		{"pid", required_argument, NULL, PID},
 		{"component", required_argument, NULL, COMPONENT},
 		{"direct", no_argument, NULL, DIRECT},
+		{"announce", no_argument, NULL, ANNOUNCE},
 		{"host", required_argument, NULL, HOST},
 		{"password", required_argument, NULL, PASSWORD},
 		{"users", required_argument, NULL, USERS},
@@ -484,6 +561,7 @@ static void options(struct load *l, int argc, char **argv)
 		{"outstanding", required_argument, NULL, OUTSTANDING},
 		{"round-trips", required_argument, NULL, ROUND_TRIPS},
 		{"warmup", required_argument, NULL, WARMUP},
+		{"alone", required_argument, NULL, TRIPS_ALONE},
 		{0},
 	};
 	int c;
@@ -503,6 +581,9 @@ static void options(struct load *l, int argc, char **argv)
 			break;
 		case DIRECT:
 			l->direct = true;
+			break;
+		case ANNOUNCE:
+			l->announce = true;
 			break;
 		case HOST:
 			l->host = optarg;
@@ -525,13 +606,17 @@ static void options(struct load *l, int argc, char **argv)
 		case WARMUP:
 			l->warmup = number(optarg, 1000000000);
 			break;
+		case TRIPS_ALONE:
+			l->alone = number(optarg, 1000000000);
+			break;
 		default:
 			fputs(usage, stderr);
 			exit(64);
 		}
 	}
-	if (!l->port || !l->server.pid || (!l->component && !l->direct) || !l->users ||
-		!l->implementers || !l->outstanding || optind == argc) {
+	if (!l->port || !l->server.pid || (!l->component && !l->direct) ||
+		(l->announce && !l->component) || !l->users || !l->implementers ||
+		!l->outstanding || optind == argc) {
 		fputs(usage, stderr);
 		exit(64);
 	}
