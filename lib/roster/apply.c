@@ -497,6 +497,22 @@ const struct roster_record *apply_record_of(const struct apply *a, struct span u
 	return newest;
 }
 
+const struct roster_item *apply_item_sent(const struct apply *a, struct span user,
+	struct span contact, const struct roster_item *read)
+{
+	const struct apply_job *job;
+
+	TAILQ_FOREACH(job, &a->jobs, list)
+	if (job->sent && span_equal(buf_span(&job->jid), user))
+		for (size_t i = 0; i < job->sent; i++) {
+			const struct apply_change *c = &job->changes[i];
+
+			if (span_is(contact, (c->new ? c->new : c->old)->jid))
+				read = c->new;
+		}
+	return read;
+}
+
 /* Time ------------------------------------------------------------------- */
 
 void apply_up(struct apply *a, struct turn *turn)

@@ -3,10 +3,9 @@
  * A job is one record: the user's roster is read from the server, compared, each
  * difference applied (additions and updates first: removals only when the server has taken all of
  * them), presence sent where the backend can, and one result line given. Jobs of one user run one
- * after
- * the other, those of different users side by side. Pure: how a server is talked to is a backend
- * (privilege.h, ejabberd-api.h). The backend gets jobs, and answers by the functions at the end
- * with the job as argument; it keeps no pointer to the apply.
+ * after the other, those of different users side by side. Pure: how a server is talked to is a
+ * backend (privilege.h, ejabberd-api.h). The backend gets jobs, and answers by the functions at the
+ * end with the job as argument; it keeps no pointer to the apply.
  */
 #ifndef OUTBOARD_ROSTER_APPLY_H
 #define OUTBOARD_ROSTER_APPLY_H
@@ -118,6 +117,12 @@ void apply_finish(struct apply *a, const char *error, const char *message);
 
 /* The newest record in hand for user (bare JID), borrowed until the next call; NULL: none. */
 const struct roster_record *apply_record_of(const struct apply *a, struct span user);
+
+/* What the roster of user (bare JID) will have for the contact when the server has handled all that
+ * was sent: the item of the newest change of a job (borrowed until the next call; NULL: a removal),
+ * or `read`, what the roster had when it was read, if no job has sent one. */
+const struct roster_item *apply_item_sent(const struct apply *a, struct span user,
+	struct span contact, const struct roster_item *read);
 
 /* For the backend. server: taken over. error NULL: done; else "forbidden", "rejected", ... */
 void apply_got(struct apply_job *job, struct roster *server, const char *error, const char *message,

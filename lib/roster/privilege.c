@@ -543,28 +543,40 @@ static const char *error_of(const struct stanza *s, struct buf *message)
 	return span_is(condition, "forbidden") ? "forbidden" : "rejected";
 }
 
-/* Use the roster of a contact: take back requests that the change has answered (with
- * "unsubscribe"), and if the roster has the user with from or both, send a probe that makes the
- * user see the contact. False: the output is full; the roster must be read again. */
+/* Take back the request of `from` to `to` with an "unsubscribe". The server then also ends what the
+ * item that `to` has for `from` grants, so it is set again. False: the output has no room for both.
+ */
+static bool unask(struct privilege *p, struct show *show, struct span from, struct span to,
+	const struct roster_item *item, struct turn *turn)
+{
+	size_t length = buf_length(turn->writer->out);
+
+	if (!send_presence(show, "unsubscribe", from, to, turn))
+		return false;
+	if (sends(item) && !set_again(p, to, item, turn)) {
+		writer_take_back_to(turn->writer, length);
+		return false;
+	}
+	return true;
+}
+
+/* Use the roster of a contact: take back requests that the change has answered, and if the roster
+ * has the user with from or both, send a probe that makes the user see the contact. Since the
+ * roster was read, the contact's own job may have changed it. False: the output is full; the roster
+ * must be read again. */
 static bool show_peer(struct privilege *p, struct apply_job *job, const struct apply_change *c,
 	const struct roster *peer, struct turn *turn)
 {
 	struct show *show = job->backend;
 	struct span user = buf_span(&job->jid), contact = contact_of(c);
-	const struct roster_item *theirs = roster_find(peer, buf_string(&job->jid));
+	const struct roster_item *theirs = apply_item_sent(
+		job->apply, contact, user, roster_find(peer, buf_string(&job->jid)));
 	bool ok = true;
 
-	if (c->old && c->old->asking) {
-		ok = send_presence(show, "unsubscribe", user, contact, turn);
-		/* unsubscribe has also ended what the items grant: set them again */
-		if (ok && sends(theirs))
-			ok = set_again(p, contact, theirs, turn);
-	}
-	if (ok && c->new &&theirs && theirs->asking) {
-		ok = send_presence(show, "unsubscribe", contact, user, turn);
-		if (ok && sends(c->new))
-			ok = set_again(p, user, c->new, turn);
-	}
+	if (c->old && c->old->asking)
+		ok = unask(p, show, user, contact, theirs, turn);
+	if (ok && c->new &&theirs && theirs->asking)
+		ok = unask(p, show, contact, user, c->new, turn);
 	if (ok && sees(c->new) && !sees(c->old) && sends(theirs))
 		ok = send_presence(show, "probe", user, contact, turn);
 	return ok;

@@ -52,6 +52,12 @@ void writer_take_back(struct writer *w)
 	w->stanzas--;
 }
 
+void writer_take_back_to(struct writer *w, size_t length)
+{
+	w->mark = length;
+	writer_take_back(w);
+}
+
 static void pad(struct writer *w, size_t n)
 {
 	char *p = n ? buf_reserve(w->out, n) : NULL;

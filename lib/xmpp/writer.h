@@ -51,6 +51,8 @@ enum writer_status writer_stanza(
 /* Take back the stanza just written (WRITER_OK, and nothing was appended since): it is as if it had
  * not been. */
 void writer_take_back(struct writer *w);
+/* The same for the stanza written before one that was not: it begins at this length of the buf. */
+void writer_take_back_to(struct writer *w, size_t length);
 
 /* Build a stanza piece by piece: writer_begin, pieces, writer_end. */
 void writer_begin(struct writer *w);
