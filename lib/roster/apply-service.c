@@ -24,6 +24,7 @@
 
 /* A source of records: stdin, or a client of the unix socket. */
 struct input {
+	struct apply_client client; /* first: its address is the input's */
 	LIST_ENTRY(input) list;
 	struct applyservice *owner;
 	struct link *link;
@@ -57,10 +58,10 @@ struct applyservice {
 
 /* Output ----------------------------------------------------------------- */
 
-static void on_result(void *context, void *client, struct span line, bool failed)
+static void on_result(void *context, struct apply_client *client, struct span line, bool failed)
 {
 	struct applyservice *as = context;
-	struct input *input = client;
+	struct input *input = (struct input *)client;
 
 	as->failed |= failed;
 	if (input)
@@ -95,7 +96,7 @@ static void input_free(struct input *input)
 
 	LIST_REMOVE(input, list);
 	as->inputs_count--;
-	apply_client_gone(as->apply, input);
+	apply_client_gone(as->apply, &input->client);
 	if (as->out == link_sink(input->link))
 		as->out = NULL;
 	link_free(input->link);
@@ -118,8 +119,8 @@ static void on_line(void *context, struct span line, size_t number)
 		if (!record.user)
 			return;
 	}
-	apply_record(as->apply, &record, input, &turn);
-	if (apply_full(as->apply))
+	apply_record(as->apply, &record, &input->client, &turn);
+	if (apply_full(as->apply, &input->client))
 		link_hold(input->link, &input->paused, true);
 }
 
@@ -211,13 +212,13 @@ static void out_flush(struct applyservice *as, struct sink *out, int64_t deadlin
 static void on_turn(void *context)
 {
 	struct applyservice *as = context;
-	bool full = apply_full(as->apply) || as->draining;
 	struct input *next;
 
 	for (struct input *input = LIST_FIRST(&as->inputs); input; input = next) {
 		next = LIST_NEXT(input, list);
-		link_hold(input->link, &input->paused, full);
-		if (!input->ended || apply_count_of(as->apply, input) > 0)
+		link_hold(input->link, &input->paused,
+			as->draining || apply_full(as->apply, &input->client));
+		if (!input->ended || input->client.jobs > 0)
 			continue;
 		if (input->fd < 0)
 			service_stop(as->service, EXIT_DONE);
@@ -556,6 +557,7 @@ static void make(struct applyservice *as)
 		.skip_users = &as->skip_users,
 		.timeout_ms = c->timeout_ms,
 		.jobs = (size_t)c->jobs,
+		.waiting = (size_t)c->max_waiting,
 		.result = on_result,
 		.context = as};
 

@@ -24,7 +24,7 @@ struct applyservice_config {
 	struct opt_list keep, keep_groups, skip_users, also_hosts;
 	const char *max_removals; /* N, P%, none; NULL: the usual part */
 	int64_t max_contacts, max_values;
-	int64_t jobs, timeout_ms, max_online, max_record_bytes;
+	int64_t jobs, max_waiting, timeout_ms, max_online, max_record_bytes;
 	const char *listen_unix, *unix_mode;
 };
 
@@ -32,8 +32,8 @@ struct applyservice_config {
 	{                                                                                          \
 		.service = SERVICE_CONFIG_INIT, .token = {.fd = -1, .credential = "api-token"},    \
 		.login = {.fd = -1}, .max_contacts = ROSTER_MAX_CONTACTS,                          \
-		.max_values = ROSTER_MAX_VALUES, .jobs = 16, .timeout_ms = 60000,                  \
-		.max_online = 100000, .max_record_bytes = 16 * 1024 * 1024                         \
+		.max_values = ROSTER_MAX_VALUES, .jobs = 16, .max_waiting = 1024,                  \
+		.timeout_ms = 60000, .max_online = 100000, .max_record_bytes = 16 * 1024 * 1024    \
 	}
 
 /* For opt_main(); EXIT_NO if any record failed. */

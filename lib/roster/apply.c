@@ -10,8 +10,9 @@
 struct apply {
 	struct apply_config config;
 	struct apply_backend backend;
-	TAILQ_HEAD(, apply_job) jobs; /* all, oldest first */
-	size_t count, bytes;	      /* of jobs, of the lines of their records */
+	struct apply_jobs jobs; /* the oldest of each user, in the order in which they became it */
+	size_t users, count;	/* of these, of all jobs */
+	size_t bytes;		/* of all jobs */
 	uint64_t skipped;
 	bool up;
 };
@@ -51,14 +52,71 @@ static void job_free(struct apply_job *job)
 	free(job);
 }
 
+/* What a job holds; its roster by the line that it was read from. */
+static size_t job_bytes(const struct apply_job *job)
+{
+	return sizeof(*job) + job->record.bytes;
+}
+
+static void job_insert(struct apply *a, struct apply_job *job)
+{
+	TAILQ_INSERT_TAIL(&a->jobs, job, list);
+	a->users++;
+}
+
+/* The oldest job of its user is over: the next one is now the oldest, behind those of all other
+ * users. */
 static void job_remove(struct apply *a, struct apply_job *job)
 {
+	struct apply_job *next = TAILQ_FIRST(&job->newer);
+
 	TAILQ_REMOVE(&a->jobs, job, list);
+	a->users--;
 	a->count--;
-	a->bytes -= job->record.bytes;
+	a->bytes -= job_bytes(job);
+	if (job->client) {
+		job->client->jobs--;
+		job->client->bytes -= job_bytes(job);
+	}
+	if (next) {
+		TAILQ_REMOVE(&job->newer, next, list);
+		TAILQ_CONCAT(&next->newer, &job->newer, list);
+		job_insert(a, next);
+		if (next->client)
+			next->client->waiting--;
+	}
 	if (job->state != JOB_WAITING && a->backend.forget)
 		a->backend.forget(a->backend.context, job);
 	job_free(job);
+}
+
+/* The oldest job of this user (bare JID), or NULL. */
+static struct apply_job *job_of(const struct apply *a, struct span user)
+{
+	struct apply_job *job;
+
+	TAILQ_FOREACH(job, &a->jobs, list)
+	if (span_equal(buf_span(&job->jid), user))
+		break;
+	return job;
+}
+
+/* Take the job in: behind an older one of its user, or at once. */
+static void job_add(struct apply *a, struct apply_job *job)
+{
+	struct apply_job *older = job_of(a, buf_span(&job->jid));
+
+	a->count++;
+	a->bytes += job_bytes(job);
+	if (job->client) {
+		job->client->jobs++;
+		job->client->bytes += job_bytes(job);
+		job->client->waiting += older != NULL;
+	}
+	if (older)
+		TAILQ_INSERT_TAIL(&older->newer, job, list);
+	else
+		job_insert(a, job);
 }
 
 void apply_free(struct apply *a)
@@ -72,9 +130,10 @@ void apply_free(struct apply *a)
 	free(a);
 }
 
-bool apply_full(const struct apply *a)
+bool apply_full(const struct apply *a, const struct apply_client *client)
 {
-	return a->count >= a->config.jobs || a->bytes >= APPLY_MAX_BYTES;
+	return a->users >= a->config.jobs || a->bytes >= APPLY_MAX_BYTES ||
+	       client->waiting >= a->config.waiting || client->bytes >= APPLY_CLIENT_BYTES;
 }
 
 size_t apply_count(const struct apply *a)
@@ -82,29 +141,24 @@ size_t apply_count(const struct apply *a)
 	return a->count;
 }
 
-size_t apply_count_of(const struct apply *a, const void *client)
+void apply_client_gone(struct apply *a, const struct apply_client *client)
 {
-	const struct apply_job *job;
-	size_t n = 0;
+	struct apply_job *job, *newer;
 
 	TAILQ_FOREACH(job, &a->jobs, list)
-	n += job->client == client;
-	return n;
-}
-
-void apply_client_gone(struct apply *a, const void *client)
-{
-	struct apply_job *job;
-
-	TAILQ_FOREACH(job, &a->jobs, list)
-	if (job->client == client)
-		job->client = NULL;
+	{
+		if (job->client == client)
+			job->client = NULL;
+		TAILQ_FOREACH(newer, &job->newer, list)
+		if (newer->client == client)
+			newer->client = NULL;
+	}
 }
 
 /* Results ---------------------------------------------------------------- */
 
-static void give_error(
-	struct apply *a, void *client, struct span user, const char *error, const char *message)
+static void give_error(struct apply *a, struct apply_client *client, struct span user,
+	const char *error, const char *message)
 {
 	struct buf line;
 
@@ -178,11 +232,12 @@ static bool user_busy(const struct apply *a, struct apply_job *job)
 {
 	struct apply_job *other;
 
+	if (!a->backend.touches)
+		return false;
 	for (other = TAILQ_FIRST(&a->jobs); other != job; other = TAILQ_NEXT(other, list))
-		if (span_equal(buf_span(&other->jid), buf_span(&job->jid)) ||
-			(a->backend.touches && at_odds(other, job)))
+		if (at_odds(other, job))
 			return true;
-	return a->backend.touches && a->backend.touches(a->backend.context, buf_span(&job->jid));
+	return a->backend.touches(a->backend.context, buf_span(&job->jid));
 }
 
 static void job_read(struct apply *a, struct apply_job *job, struct turn *turn)
@@ -223,7 +278,33 @@ static bool is_left(const struct apply *a, const struct apply_job *job)
 	return false;
 }
 
-void apply_record(struct apply *a, struct roster_record *record, void *client, struct turn *turn)
+/* A job for the record, which is taken over. False: its user is no localpart. */
+static bool job_make(struct apply *a, struct roster_record *record, struct apply_client *client,
+	struct apply_job **job)
+{
+	struct apply_job *made = *job = xcalloc(1, sizeof(*made));
+	const char *user = record->user;
+	struct buf text;
+	bool ok;
+
+	TAILQ_INIT(&made->newer);
+	buf_init(&made->jid, BUF_NO_MAX);
+	buf_init(&made->message, 4096);
+	made->apply = a;
+	made->record = *record;
+	made->client = client;
+	*record = (struct roster_record){0};
+	buf_init(&text, BUF_NO_MAX);
+	buf_append_string(&text, user);
+	buf_append_char(&text, '@');
+	buf_append_span(&text, a->config.host);
+	ok = !strchr(user, '@') && !strchr(user, '/') && jid_normalise(buf_span(&text), &made->jid);
+	buf_free(&text);
+	return ok;
+}
+
+void apply_record(struct apply *a, struct roster_record *record, struct apply_client *client,
+	struct turn *turn)
 {
 	struct apply_job *job;
 	struct buf text;
@@ -238,31 +319,16 @@ void apply_record(struct apply *a, struct roster_record *record, void *client, s
 	}
 	roster_skips_log(&record->skips, record->user);
 	a->skipped += record->skips.count;
-	job = xcalloc(1, sizeof(*job));
-	buf_init(&job->jid, BUF_NO_MAX);
-	buf_init(&job->message, 4096);
-	job->apply = a;
-	job->record = *record;
-	job->client = client;
-	*record = (struct roster_record){0};
-	buf_init(&text, BUF_NO_MAX);
-	buf_append_string(&text, job->record.user);
-	buf_append_char(&text, '@');
-	buf_append_span(&text, a->config.host);
-	if (strchr(job->record.user, '@') || strchr(job->record.user, '/') ||
-		!jid_normalise(buf_span(&text), &job->jid)) {
+	if (!job_make(a, record, client, &job)) {
 		give_error(a, client, span_of(job->record.user), "bad-user", "not a localpart");
 		job_free(job);
 	} else if (is_left(a, job)) {
 		give_result(a, job, "skip-user");
 		job_free(job);
 	} else {
-		TAILQ_INSERT_TAIL(&a->jobs, job, list);
-		a->count++;
-		a->bytes += job->record.bytes;
+		job_add(a, job);
 		start_jobs(a, turn);
 	}
-	buf_free(&text);
 }
 
 static void fail(struct apply_job *job, const char *error, const char *message)
@@ -488,13 +554,10 @@ void apply_changed(struct apply_job *job, struct apply_change *change, const cha
 
 const struct roster_record *apply_record_of(const struct apply *a, struct span user)
 {
-	const struct roster_record *newest = NULL;
-	const struct apply_job *job;
+	const struct apply_job *oldest = job_of(a, user);
+	const struct apply_job *newest = oldest ? TAILQ_LAST(&oldest->newer, apply_jobs) : NULL;
 
-	TAILQ_FOREACH(job, &a->jobs, list)
-	if (span_equal(buf_span(&job->jid), user))
-		newest = &job->record;
-	return newest;
+	return newest ? &newest->record : oldest ? &oldest->record : NULL;
 }
 
 const struct roster_item *apply_item_sent(const struct apply *a, struct span user,
@@ -587,10 +650,9 @@ void apply_tick(struct apply *a, struct turn *turn)
 
 void apply_finish(struct apply *a, const char *error, const char *message)
 {
-	struct apply_job *job, *next;
+	struct apply_job *job;
 
-	for (job = TAILQ_FIRST(&a->jobs); job; job = next) {
-		next = TAILQ_NEXT(job, list);
+	while ((job = TAILQ_FIRST(&a->jobs))) {
 		fail(job, error, message);
 		job_done(a, job);
 	}

@@ -3,7 +3,9 @@
  * A job is one record: the user's roster is read from the server, compared, each
  * difference applied (additions and updates first: removals only when the server has taken all of
  * them), presence sent where the backend can, and one result line given. Jobs of one user run one
- * after the other, those of different users side by side. Pure: how a server is talked to is a
+ * after the other, those of different users side by side. A job that waits for an older one of its
+ * user takes no place of another user: only the oldest of each user counts as one of `jobs`, and
+ * the next one goes to the end of the line when that is over. Pure: how a server is talked to is a
  * backend (privilege.h, ejabberd-api.h). The backend gets jobs, and answers by the functions at the
  * end with the job as argument; it keeps no pointer to the apply.
  */
@@ -23,10 +25,20 @@ struct apply_change {
 	bool done;			     /* the server has taken it */
 };
 
+/* One that gives records: a member of the caller's own, at first all 0. */
+struct apply_client {
+	size_t jobs;	/* that have no result yet */
+	size_t waiting; /* those of them that wait for an older one of their user */
+	size_t bytes;	/* what they hold */
+};
+
+TAILQ_HEAD(apply_jobs, apply_job);
+
 struct apply_job {
 	TAILQ_ENTRY(apply_job) list; /* private */
+	struct apply_jobs newer;     /* private: of the same user, where this is the oldest */
 	struct apply *apply;
-	void *client;		     /* the client that gave the record; NULL: it has gone */
+	struct apply_client *client; /* that gave the record; NULL: it has gone */
 	struct roster_record record; /* what it should be */
 	struct roster server;	     /* what it was */
 	struct buf jid;		     /* user@host, normalised */
@@ -78,9 +90,10 @@ struct apply_config {
 	const struct buf
 		*skip_users; /* names of users to leave as they are, a NUL behind each; or NULL */
 	int64_t timeout_ms;  /* for each answer of the server */
-	size_t jobs;
+	size_t jobs;	     /* most users with a job */
+	size_t waiting;	     /* most jobs of one client that wait for an older one of their user */
 	/* One record line with its newline, for the client of its job. */
-	void (*result)(void *context, void *client, struct span line, bool failed);
+	void (*result)(void *context, struct apply_client *client, struct span line, bool failed);
 	void *context;
 };
 
@@ -95,15 +108,17 @@ struct apply *apply_new(const struct apply_config *config);
 void apply_free(struct apply *a);
 void apply_backend_set(struct apply *a, const struct apply_backend *backend);
 /* Take a record over. An error record is passed on at once. */
-void apply_record(struct apply *a, struct roster_record *record, void *client, struct turn *turn);
-/* Whether `jobs` records are held, or this many bytes of them: do not give more. */
+void apply_record(struct apply *a, struct roster_record *record, struct apply_client *client,
+	struct turn *turn);
+/* Whether `jobs` users have a job, or this many bytes are held, or this client has its share of
+ * what is held or waits: do not give more from this client. */
 #define APPLY_MAX_BYTES ((size_t)48 * 1024 * 1024)
-bool apply_full(const struct apply *a);
+#define APPLY_CLIENT_BYTES (APPLY_MAX_BYTES / 2)
+bool apply_full(const struct apply *a, const struct apply_client *client);
+/* Jobs, also those that wait. */
 size_t apply_count(const struct apply *a);
-/* Jobs of this client. */
-size_t apply_count_of(const struct apply *a, const void *client);
 /* The client has gone: discard its results. */
-void apply_client_gone(struct apply *a, const void *client);
+void apply_client_gone(struct apply *a, const struct apply_client *client);
 /* The backend's connection is up, or lost. Jobs under way start again when it is up again.
  */
 void apply_up(struct apply *a, struct turn *turn);

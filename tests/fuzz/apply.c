@@ -20,6 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 #define CONTACTS 14
 #define CLIENTS 4
 #define OPEN 256
+#define JOBS 2 /* fewer than users */
+#define WAITING 4
 
 struct question {
 	struct apply_job *job;
@@ -32,6 +34,7 @@ static struct world {
 	bool rosters[USERS][CONTACTS];
 	struct question open[OPEN];
 	size_t open_count, given[CLIENTS], answered[CLIENTS];
+	struct apply_client clients[CLIENTS];
 	struct apply *apply;
 	bool full, up;
 	int64_t now_ms;
@@ -118,9 +121,9 @@ static void on_forget(void *context, struct apply_job *job)
 	world.open_count = kept;
 }
 
-static void on_result(void *context, void *client, struct span line, bool failed)
+static void on_result(void *context, struct apply_client *client, struct span line, bool failed)
 {
-	size_t i = client ? (size_t)((size_t *)client - world.given) : CLIENTS;
+	size_t i = client ? (size_t)(client - world.clients) : CLIENTS;
 
 	(void)context;
 	REQUIRE(line.n && line.p[line.n - 1] == '\n');
@@ -137,7 +140,7 @@ static void give(void)
 	struct buf line;
 	const char *why;
 
-	if (apply_full(world.apply))
+	if (apply_full(world.apply, &world.clients[client]))
 		return;
 	buf_init(&line, BUF_NO_MAX);
 	buf_printf(&line, "{\"user\":\"u%zu\",\"status\":\"ok\",\"roster\":{", user);
@@ -156,7 +159,7 @@ static void give(void)
 	buf_append_char(&line, '}');
 	if (roster_record_parse(buf_span(&line), NULL, &record, &why)) {
 		world.given[client]++;
-		apply_record(world.apply, &record, &world.given[client], turn());
+		apply_record(world.apply, &record, &world.clients[client], turn());
 	}
 	roster_record_free(&record);
 	buf_free(&line);
@@ -233,7 +236,9 @@ static void step(void)
 	default:
 		answer();
 	}
-	REQUIRE(apply_count(world.apply) <= 8);
+	REQUIRE(apply_count(world.apply) <= JOBS + CLIENTS * WAITING);
+	for (size_t i = 0; i < CLIENTS; i++)
+		REQUIRE(world.clients[i].jobs == world.given[i] - world.answered[i]);
 	REQUIRE(!world.up || apply_count(world.apply) == 0 || apply_deadline(world.apply) >= 0);
 }
 
@@ -245,7 +250,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		.max_removals_percent = APPLY_MAX_REMOVALS_PERCENT,
 		.keep = &keep,
 		.timeout_ms = 100,
-		.jobs = 8,
+		.jobs = JOBS,
+		.waiting = WAITING,
 		.result = on_result};
 	const struct apply_backend backend = {.get = on_get,
 		.change = on_change,
@@ -269,7 +275,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	apply_finish(world.apply, "server-timeout", NULL);
 	REQUIRE(apply_count(world.apply) == 0 && world.open_count == 0);
 	for (size_t i = 0; i < CLIENTS; i++)
-		REQUIRE(world.given[i] == world.answered[i]);
+		REQUIRE(world.given[i] == world.answered[i] && !world.clients[i].bytes &&
+			!world.clients[i].waiting);
 	apply_free(world.apply);
 	roster_keep_free(&keep);
 	return 0;

@@ -35,6 +35,7 @@ struct world {
 	bool recorded[USERS], refused, link_went;
 	char *answers[OPEN]; /* on their way to us, in order */
 	unsigned answers_first, answers_count, given, results;
+	struct apply_client client;
 };
 
 static unsigned next(struct world *w, unsigned below)
@@ -202,7 +203,7 @@ static void on_refused(void *context)
 	((struct world *)context)->refused = true;
 }
 
-static void on_result(void *context, void *client, struct span line, bool failed)
+static void on_result(void *context, struct apply_client *client, struct span line, bool failed)
 {
 	struct world *w = context;
 
@@ -225,7 +226,7 @@ static void record_comes(struct world *w)
 	struct buf line;
 	const char *why;
 
-	if (apply_full(w->apply))
+	if (apply_full(w->apply, &w->client))
 		return;
 	buf_init(&line, BUF_NO_MAX);
 	buf_printf(&line, "{\"user\":\"u%u\",\"status\":\"ok\",\"roster\":{", user);
@@ -246,7 +247,7 @@ static void record_comes(struct world *w)
 	REQUIRE(roster_record_parse(buf_span(&line), NULL, &record, &why));
 	w->recorded[user] = true;
 	w->given++;
-	apply_record(w->apply, &record, NULL, model_turn(&w->model));
+	apply_record(w->apply, &record, &w->client, model_turn(&w->model));
 	roster_record_free(&record);
 	buf_free(&line);
 }
@@ -346,6 +347,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		.max_removals_percent = -1,
 		.timeout_ms = 1000,
 		.jobs = 8,
+		.waiting = 4,
 		.result = on_result,
 		.context = w});
 	w->privilege = privilege_new(&(struct privilege_config){.domain = SPAN("d"),

@@ -22,10 +22,15 @@ static struct turn *at(int64_t now_ms)
 	return &turn;
 }
 
-static void on_result(void *context, void *client, struct span line, bool failed)
+struct client {
+	struct apply_client client; /* first */
+	const char *name;
+};
+
+static void on_result(void *context, struct apply_client *client, struct span line, bool failed)
 {
 	(void)context;
-	buf_append_string(&results, client ? (const char *)client : "-");
+	buf_append_string(&results, client ? ((struct client *)client)->name : "-");
 	buf_append_char(&results, failed ? '!' : ' ');
 	buf_append_span(&results, line);
 }
@@ -76,6 +81,7 @@ static void begin(int64_t max_removals, bool dry_run)
 		.max_removals_percent = -1,
 		.timeout_ms = 100,
 		.jobs = 4,
+		.waiting = 2,
 		.result = on_result};
 	buf_init(&results, BUF_NO_MAX);
 	buf_init(&asked, BUF_NO_MAX);
@@ -107,7 +113,7 @@ static void end(void)
 	buf_free(&asked);
 }
 
-static void give(const char *user, const char *roster, char *client)
+static void give(const char *user, const char *roster, struct client *client)
 {
 	struct roster_record record;
 	struct buf line;
@@ -116,7 +122,7 @@ static void give(const char *user, const char *roster, char *client)
 	buf_init(&line, BUF_NO_MAX);
 	buf_printf(&line, "{\"user\":\"%s\",\"status\":\"ok\",\"roster\":%s}", user, roster);
 	CHECK(roster_record_parse(buf_span(&line), NULL, &record, &why));
-	apply_record(apply, &record, client, at(0));
+	apply_record(apply, &record, client ? &client->client : NULL, at(0));
 	buf_free(&line);
 }
 
@@ -152,7 +158,7 @@ static bool says(struct buf *b, const char *text)
 
 static void serial_and_pipelined(void)
 {
-	char one[] = "1", two[] = "2";
+	struct client first = {.name = "1"}, second = {.name = "2"}, *one = &first, *two = &second;
 
 	begin(-1, false);
 	give("a", "{\"x@h\":{},\"y@h\":{},\"z@h\":{}}", one);
@@ -179,7 +185,8 @@ static void serial_and_pipelined(void)
 	CHECK(says(&asked, "get a@h;"));
 	got(jobs[1], "{}");
 	CHECK(says(&results, "2 " OK("b", 0, 0, 0)));
-	apply_client_gone(apply, two);
+	CHECK(two->client.jobs == 1 && two->client.waiting == 0 && two->client.bytes > 0);
+	apply_client_gone(apply, &two->client);
 	got(jobs[2], "{}");
 	CHECK(says(&results, "- " OK("A", 0, 0, 0)));
 	CHECK(apply_count(apply) == 0);
@@ -400,8 +407,66 @@ static void touched_waits(void)
 	end();
 }
 
+#define LOST(user) "{\"user\":\"" user "\",\"status\":\"error\",\"error\":\"connect\"}\n"
+
+/* Jobs that wait for an older one of their user keep nobody else from being served; each client has
+ * a share of them. */
+static void one_user_waits(void)
+{
+	struct client first = {.name = "1"}, second = {.name = "2"};
+
+	begin(-1, false);
+	apply_up(apply, at(0));
+	give("a", "{}", &first);
+	give("a", "{\"x@h\":{}}", &first);
+	CHECK(!apply_full(apply, &first.client));
+	give("a", "{}", &first);
+	CHECK(first.client.jobs == 3 && first.client.waiting == 2);
+	CHECK(apply_full(apply, &first.client) && !apply_full(apply, &second.client));
+	give("b", "{}", &second);
+	give("c", "{}", &second);
+	CHECK(!apply_full(apply, &second.client));
+	give("d", "{}", &second);
+	CHECK(apply_full(apply, &second.client)); /* four users */
+	CHECK(says(&asked, "get a@h;get b@h;get c@h;get d@h;"));
+	got(jobs[1], "{}");
+	CHECK(says(&results, "2 " OK("b", 0, 0, 0)));
+	/* the first one is over: the next one of its user is read */
+	got(jobs[0], "{}");
+	CHECK(says(&results, "1 " OK("a", 0, 0, 0)));
+	CHECK(says(&asked, "get a@h;"));
+	CHECK(first.client.jobs == 2 && first.client.waiting == 1);
+	CHECK(!apply_full(apply, &first.client));
+	/* in their order, and one result each, also at the end */
+	got(jobs[4], "{\"x@h\":{}}");
+	CHECK(says(&results, "1 " OK("a", 0, 0, 0)));
+	apply_client_gone(apply, &second.client);
+	apply_finish(apply, "connect", NULL);
+	CHECK(says(&results, "-!" LOST("c") "-!" LOST("d") "1!" LOST("a")));
+	CHECK(first.client.jobs == 0 && first.client.bytes == 0 && apply_count(apply) == 0);
+	end();
+}
+
+/* Who is at odds with a user waits for one job of that user, not for all of them. */
+static void odds_wait_for_one(void)
+{
+	begin(-1, false);
+	apply_up(apply, at(0));
+	give("a", "{\"b@h\":{}}", NULL);
+	give("a", "{\"b@h\":{},\"c@h\":{}}", NULL);
+	give("b", "{}", NULL);
+	CHECK(says(&asked, "get a@h;"));
+	got(jobs[0], "{\"b@h\":{}}");
+	CHECK(says(&asked, "get b@h;")); /* and the second one of a waits for b */
+	got(jobs[1], "{}");
+	CHECK(says(&asked, "get a@h;"));
+	end();
+}
+
 static void dry_run_and_bounds(void)
 {
+	struct client client = {0};
+
 	begin(-1, true);
 	apply_up(apply, at(0));
 	give("a", "{\"x@h\":{}}", NULL);
@@ -411,9 +476,9 @@ static void dry_run_and_bounds(void)
 	give("a", "{}", NULL);
 	give("b", "{}", NULL);
 	give("c", "{}", NULL);
-	CHECK(!apply_full(apply));
+	CHECK(!apply_full(apply, &client.client));
 	give("d", "{}", NULL);
-	CHECK(apply_full(apply));
+	CHECK(apply_full(apply, &client.client));
 	end();
 	CHECK(forgotten > 0);
 }
@@ -556,6 +621,8 @@ int main(void)
 	TEST(failures);
 	TEST(nobody_loses);
 	TEST(touched_waits);
+	TEST(one_user_waits);
+	TEST(odds_wait_for_one);
 	TEST(dry_run_and_bounds);
 	TEST(skipped_stay);
 	return check_done();
