@@ -146,6 +146,15 @@ void curlloop_remove(struct curlloop *c, CURL *easy)
 	curl_multi_remove_handle(c->multi, easy);
 }
 
+void curlloop_header(struct curl_slist **list, const char *line)
+{
+	struct curl_slist *longer = curl_slist_append(*list, line);
+
+	if (!longer)
+		err_die(EXIT_TEMPORARY, "out of memory");
+	*list = longer;
+}
+
 bool curlloop_is_tls(CURLcode code)
 {
 	switch (code) {

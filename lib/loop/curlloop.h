@@ -34,6 +34,8 @@ void curlloop_remove(struct curlloop *c, CURL *easy);
 	curlloop_must(curl_easy_setopt(easy, option, value), #option)
 void curlloop_must(CURLcode code, const char *what);
 
+/* Append a line to a list of headers. */
+void curlloop_header(struct curl_slist **list, const char *line);
 /* Whether it was TLS that failed: certificates, keys, the handshake. */
 bool curlloop_is_tls(CURLcode code);
 /* No proxy of the environment for a URL that leads to this machine: it would see what is meant for

@@ -653,7 +653,7 @@ static bool read_token(struct ejabberd_api *e)
 		e->has_token = true;
 		buf_append_string(&line, "Authorization: Bearer ");
 		buf_append_span(&line, buf_span(&token));
-		e->headers = curl_slist_append(e->headers, buf_string(&line));
+		curlloop_header(&e->headers, buf_string(&line));
 	}
 	secret_wipe(&line);
 	secret_wipe(&token);
@@ -673,9 +673,7 @@ struct ejabberd_api *ejabberd_api_new(struct loop *loop, const struct ejabberd_a
 		n--;
 	e->base = xstrndup(config->url, n);
 	e->behind = xstrdup("");
-	e->headers = curl_slist_append(NULL, "Content-Type: application/json");
-	if (!e->headers)
-		err_die(EXIT_TEMPORARY, "out of memory");
+	curlloop_header(&e->headers, "Content-Type: application/json");
 	if (strncmp(config->url, "http://", 7) != 0 && strncmp(config->url, "https://", 8) != 0) {
 		err_error("'%s' is no http or https URL", config->url);
 		ejabberd_api_free(e);

@@ -1,10 +1,8 @@
 #include "roster/fetch.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "loop/curlloop.h"
@@ -12,15 +10,12 @@
 #include "base/io.h"
 #include "base/random.h"
 #include "base/err.h"
+#include "roster/fetch-credentials.h"
 #include "roster/fetchcache.h"
-#include "roster/http-request.h"
 #include "xmpp/jid.h"
 #include "roster/roster.h"
 #include "base/url-template.h"
-#include "base/random.h"
 
-/* The header that mod_http_roster_admin sends. */
-#define ACCEPT "Accept: application/json, text/plain, */*"
 #define HEADER_MAX_BYTES (256 * 1024)
 /* The page that explains an error is read to its end, so that the connection can stay. */
 #define ERROR_PAGE_MAX_BYTES (64 * 1024)
@@ -68,10 +63,9 @@ struct fetch {
 	struct job *jobs;
 	size_t jobs_count, active;
 	uint64_t number;
-	struct buf token, login;
+	struct fetch_credentials credentials;
 	struct roster_keep keep;
 	size_t held_bytes; /* of all answers in hand */
-	struct curl_slist *headers, *foreign_headers;
 	struct fetch_counts counts;
 	struct roster_rules rules;
 	struct buf line, message; /* scratch */
@@ -79,72 +73,6 @@ struct fetch {
 };
 
 static void job_start(struct job *j);
-
-/* Headers ---------------------------------------------------------------- */
-
-static void add_header(struct curl_slist **list, const char *line)
-{
-	struct curl_slist *longer = curl_slist_append(*list, line);
-
-	if (!longer)
-		err_die(EXIT_TEMPORARY, "out of memory");
-	*list = longer;
-}
-
-static int read_headers(struct fetch *f)
-{
-	struct buf all;
-	struct span rest;
-	size_t number = 0;
-	int status;
-
-	add_header(&f->headers, ACCEPT);
-	add_header(&f->foreign_headers, ACCEPT);
-	if (!secret_given(&f->config->headers))
-		return EXIT_DONE;
-	buf_init(&all, SECRET_MAX_BYTES);
-	status = secret_read(&f->config->headers, "header file", &all);
-	for (rest = buf_span(&all); status == EXIT_DONE && rest.n;) {
-		struct span line = span_take_until(&rest, '\n');
-
-		number++;
-		if (line.n && line.p[line.n - 1] == '\r')
-			line.n--;
-		if (line.n == 0)
-			continue;
-		if (http_header_valid(line)) {
-			char *copy = xstrndup(line.p, line.n);
-
-			add_header(&f->headers, copy);
-			explicit_bzero(copy, line.n);
-			free(copy);
-		} else {
-			err_error("header file, line %zu: not 'Name: value'", number);
-			status = EXIT_CONFIG;
-		}
-	}
-	secret_wipe(&all);
-	return status;
-}
-
-static int read_token(struct fetch *f)
-{
-	int status = EXIT_DONE;
-
-	if (!secret_given(&f->config->token))
-		return EXIT_DONE;
-	status = secret_read(&f->config->token, "token", &f->token);
-	secret_first_line(&f->token);
-	for (size_t i = 0; status == EXIT_DONE && i < buf_length(&f->token); i++) {
-		char c = buf_span(&f->token).p[i];
-
-		if (c <= ' ' || c > '~') {
-			err_error("the token has characters that a header cannot hold");
-			status = EXIT_CONFIG;
-		}
-	}
-	return status;
-}
 
 /* Memory ----------------------------------------------------------------- */
 
@@ -345,38 +273,6 @@ static bool job_retry(struct job *j)
 	return true;
 }
 
-static bool same_origin(const char *a, const char *b, bool *downgrade)
-{
-	static const CURLUPart parts[] = {CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_PORT};
-	CURLU *urls[2] = {curl_url(), curl_url()};
-	char *texts[2][3] = {{0}};
-	bool same = true;
-
-	*downgrade = true; /* also what cannot be read */
-	for (int i = 0; i < 2; i++) {
-		if (!urls[i] || curl_url_set(urls[i], CURLUPART_URL, i ? b : a, 0) != CURLUE_OK)
-			same = false;
-		for (int k = 0; same && k < 3; k++)
-			if (curl_url_get(urls[i], parts[k], &texts[i][k], CURLU_DEFAULT_PORT) !=
-				CURLUE_OK)
-				same = false;
-	}
-	if (same) {
-		/* libcurl writes schemes in lower case */
-		*downgrade =
-			strcmp(texts[1][0], "https") != 0 &&
-			(strcmp(texts[1][0], "http") != 0 || strcmp(texts[0][0], "https") == 0);
-		for (int k = 0; k < 3; k++)
-			same &= strcasecmp(texts[0][k], texts[1][k]) == 0;
-	}
-	for (int i = 0; i < 2; i++) {
-		for (int k = 0; k < 3; k++)
-			curl_free(texts[i][k]);
-		curl_url_cleanup(urls[i]);
-	}
-	return same;
-}
-
 static void job_perform(struct job *j);
 
 static void set_url(struct job *j, const char *url)
@@ -405,7 +301,7 @@ static void job_redirect(struct job *j, long status)
 		job_fail(j, "redirect", buf_string(&f->message));
 		return;
 	}
-	if (!same_origin(from, to, &downgrade)) {
+	if (!fetch_same_origin(from, to, &downgrade)) {
 		j->foreign = true;
 		if (downgrade) {
 			job_fail(j, "redirect", "it leads away from https, or to another protocol");
@@ -581,43 +477,28 @@ static size_t on_header(char *bytes, size_t one, size_t n, void *context)
 static void set_headers(struct job *j)
 {
 	struct fetch *f = j->fetch;
-	struct curl_slist *base = j->foreign ? f->foreign_headers : f->headers;
+	struct curl_slist *base =
+		j->foreign ? f->credentials.foreign_headers : f->credentials.headers;
 	struct buf line;
 
 	curl_slist_free_all(j->own_headers);
 	j->own_headers = NULL;
 	if (j->cached.body.p) {
 		for (struct curl_slist *h = base; h; h = h->next)
-			add_header(&j->own_headers, h->data);
+			curlloop_header(&j->own_headers, h->data);
 		buf_init(&line, BUF_NO_MAX);
 		if (j->cached.etag.p) {
 			buf_printf(&line, "If-None-Match: %.*s", SPAN_ARG(j->cached.etag));
-			add_header(&j->own_headers, buf_string(&line));
+			curlloop_header(&j->own_headers, buf_string(&line));
 		}
 		if (j->cached.modified.p) {
 			buf_reset(&line);
 			buf_printf(&line, "If-Modified-Since: %.*s", SPAN_ARG(j->cached.modified));
-			add_header(&j->own_headers, buf_string(&line));
+			curlloop_header(&j->own_headers, buf_string(&line));
 		}
 		buf_free(&line);
 	}
 	CURLLOOP_SET(j->easy, CURLOPT_HTTPHEADER, j->own_headers ? j->own_headers : base);
-}
-
-static void set_credentials(struct job *j)
-{
-	const struct fetch_config *c = j->fetch->config;
-	bool token = !j->foreign && buf_length(&j->fetch->token) > 0;
-	bool login = !j->foreign && buf_length(&j->fetch->login) > 0;
-
-	CURLLOOP_SET(j->easy, CURLOPT_HTTPAUTH,
-		token	? CURLAUTH_BEARER
-		: login ? CURLAUTH_BASIC
-			: CURLAUTH_NONE);
-	CURLLOOP_SET(j->easy, CURLOPT_USERPWD, login ? buf_string(&j->fetch->login) : NULL);
-	CURLLOOP_SET(j->easy, CURLOPT_XOAUTH2_BEARER, token ? buf_string(&j->fetch->token) : NULL);
-	CURLLOOP_SET(j->easy, CURLOPT_SSLCERT, j->foreign ? NULL : c->tls_cert);
-	CURLLOOP_SET(j->easy, CURLOPT_SSLKEY, j->foreign ? NULL : c->tls_key);
 }
 
 /* The handle's URL is set. */
@@ -640,7 +521,7 @@ static void job_perform(struct job *j)
 	j->error[0] = '\0';
 	set_headers(j);
 	if (j->hops)
-		set_credentials(j);
+		fetch_credentials_set(&f->credentials, j->easy, j->foreign);
 	j->state = JOB_RUNNING;
 	curlloop_add(j->fetch->curl, j->easy);
 }
@@ -650,7 +531,7 @@ static void job_try(struct job *j)
 {
 	if (j->foreign) {
 		j->foreign = false;
-		set_credentials(j);
+		fetch_credentials_set(&j->fetch->credentials, j->easy, false);
 	}
 	j->hops = 0;
 	set_url(j, buf_string(&j->url));
@@ -722,7 +603,7 @@ static void handle_init(struct job *j)
 	CURLLOOP_SET(easy, CURLOPT_KEYPASSWD, "");
 	if (c->tls_ca)
 		CURLLOOP_SET(easy, CURLOPT_CAINFO, c->tls_ca);
-	set_credentials(j);
+	fetch_credentials_set(&j->fetch->credentials, easy, j->foreign);
 }
 
 bool fetch_full(const struct fetch *f)
@@ -776,45 +657,13 @@ void fetch_user(struct fetch *f, struct span user)
 
 /* Life ------------------------------------------------------------------- */
 
-static int check_file(const char *path, bool secret)
-{
-	struct stat st;
-	FILE *file;
-
-	if (!path)
-		return EXIT_DONE;
-	file = fopen(path, "re");
-	if (!file || fstat(fileno(file), &st) < 0) {
-		err_error("cannot open '%s': %s", path, strerror(errno));
-		if (file)
-			fclose(file);
-		return EXIT_CONFIG;
-	}
-	fclose(file);
-	if (secret && S_ISREG(st.st_mode) && (st.st_mode & (S_IRWXO | S_IWGRP))) {
-		err_error("'%s' can be read by others or written by its group", path);
-		return EXIT_CONFIG;
-	}
-	return EXIT_DONE;
-}
-
 static int fetch_prepare(struct fetch *f)
 {
 	const struct fetch_config *c = f->config;
-	int status = read_token(f);
+	int status = fetch_credentials_read(&f->credentials, c);
 	const char *wrong;
 	int error;
 
-	if (status == EXIT_DONE)
-		status = curlloop_login_read(&c->login, &f->login);
-	if (status == EXIT_DONE)
-		status = read_headers(f);
-	if (status == EXIT_DONE)
-		status = check_file(c->tls_ca, false);
-	if (status == EXIT_DONE)
-		status = check_file(c->tls_cert, false);
-	if (status == EXIT_DONE)
-		status = check_file(c->tls_key, true);
 	if (status == EXIT_DONE && c->cache && (error = fetchcache_open(c->cache)) < 0) {
 		err_error("cannot write to '%s': %s", c->cache, strerror(-error));
 		status = EXIT_CONFIG;
@@ -842,8 +691,6 @@ struct fetch *fetch_new(struct loop *loop, const struct fetch_config *config,
 	f->jobs_count = (size_t)config->jobs;
 	f->jobs = xcalloc(f->jobs_count, sizeof(*f->jobs));
 	f->curl = curlloop_new(loop, f->jobs_count, on_done, f);
-	buf_init(&f->token, SECRET_MAX_BYTES);
-	buf_init(&f->login, SECRET_MAX_BYTES);
 	buf_init(&f->line, BUF_NO_MAX);
 	buf_init(&f->message, BUF_NO_MAX);
 	for (size_t i = 0; i < f->jobs_count; i++)
@@ -875,11 +722,8 @@ void fetch_free(struct fetch *f)
 		buf_free(&j->etag);
 		buf_free(&j->modified);
 	}
-	curl_slist_free_all(f->headers);
-	curl_slist_free_all(f->foreign_headers);
 	curlloop_free(f->curl);
-	secret_wipe(&f->token);
-	secret_wipe(&f->login);
+	fetch_credentials_free(&f->credentials);
 	roster_keep_free(&f->keep);
 	buf_free(&f->line);
 	buf_free(&f->message);
