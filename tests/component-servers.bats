@@ -5,22 +5,10 @@
 
 load lib
 load stream
+load servers/both
 
-setup_file()
-{
-	prosody_start "$BATS_FILE_TMPDIR/prosody" --tls off
-	ejabberd_start "$BATS_FILE_TMPDIR/ejabberd" --tls off
-}
-
-teardown_file()
-{
-	prosody_stop "$BATS_FILE_TMPDIR/prosody"
-	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
-}
-
+setup_file() { both_start --tls off; }
 teardown() { stop_all; }
-
-on() { server_facts "$BATS_FILE_TMPDIR/$1"; }
 
 # A request from another component of the server is answered.
 answers()

@@ -6,19 +6,9 @@
 
 load lib
 load stream
+load servers/both
 
-setup_file()
-{
-	prosody_start "$BATS_FILE_TMPDIR/prosody" --tls off
-	ejabberd_start "$BATS_FILE_TMPDIR/ejabberd" --tls off
-}
-
-teardown_file()
-{
-	prosody_stop "$BATS_FILE_TMPDIR/prosody"
-	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
-}
-
+setup_file() { both_start --tls off; }
 teardown() { stop_all; }
 
 # records FILE SEED: random records of all users, who are each other's contacts or not, and have others

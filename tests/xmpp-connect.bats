@@ -5,23 +5,10 @@
 # Variables are named after processes, and functions are called by name.
 # shellcheck disable=SC2154,SC2317
 load lib
+load servers/both
 
-setup_file()
-{
-	prosody_start "$BATS_FILE_TMPDIR/prosody"
-	ejabberd_start "$BATS_FILE_TMPDIR/ejabberd"
-}
-
-teardown_file()
-{
-	prosody_stop "$BATS_FILE_TMPDIR/prosody"
-	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
-}
-
+setup_file() { both_start; }
 teardown() { stop_all; }
-
-# on KIND: use that server from now on
-on() { server_facts "$BATS_FILE_TMPDIR/$1"; }
 
 as_component()
 {

@@ -7,19 +7,9 @@
 # shellcheck disable=SC2154,SC2317
 load lib
 load stream
+load servers/both
 
-setup_file()
-{
-	prosody_start "$BATS_FILE_TMPDIR/prosody"
-	ejabberd_start "$BATS_FILE_TMPDIR/ejabberd"
-}
-
-teardown_file()
-{
-	prosody_stop "$BATS_FILE_TMPDIR/prosody"
-	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
-}
-
+setup_file() { both_start; }
 setup() { secret_file; }
 teardown() { stop_all; }
 

@@ -4,135 +4,120 @@
 
 load lib
 load tools/scenario
+load servers/both
 
-setup_file()
-{
-	prosody_start "$BATS_FILE_TMPDIR/prosody" --tls off
-	ejabberd_start "$BATS_FILE_TMPDIR/ejabberd" --tls off
-}
-teardown_file()
-{
-	prosody_stop "$BATS_FILE_TMPDIR/prosody"
-	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
-}
-
-# on SERVER NAME: run the scenario NAME of tests/tools/delegationservers.py
-on()
-{
-	server_facts "$BATS_FILE_TMPDIR/$1"
-	scenario delegationservers <<<"$2()"
-}
+setup_file() { both_start --tls off; }
 
 @test "Prosody: answers for managed users: to the host, without to, to accounts; get and set" {
-	on prosody addresses
+	on prosody delegationservers addresses
 }
 
 @test "Prosody: an error of the handler reaches the user" {
-	on prosody errors_pass
+	on prosody delegationservers errors_pass
 }
 
 @test "Prosody: 500 concurrent requests, each answered once" {
-	on prosody five_hundred
+	on prosody delegationservers five_hundred
 }
 
 @test "Prosody: two open requests with the same id from one user" {
-	on prosody same_id_twice
+	on prosody delegationservers same_id_twice
 }
 
 @test "Prosody: a slow answer does not hold up the others, persistent and per request" {
-	on prosody slow_ones
+	on prosody delegationservers slow_ones
 }
 
 @test "Prosody: every broken handler: one error to who asked" {
-	on prosody broken_handlers
+	on prosody delegationservers broken_handlers
 }
 
 @test "Prosody: xmpp-manage dies and is started again" {
-	on prosody component_restart
+	on prosody delegationservers component_restart
 }
 
 @test "Prosody: the server restarts" {
-	on prosody server_restart
+	on prosody delegationservers server_restart
 }
 
 @test "Prosody: without HANDLER: our own stdin and stdout are the pipe" {
-	on prosody own_pipe
+	on prosody delegationservers own_pipe
 }
 
 @test "Prosody: handlers that speak JSON: persistent, per request, our own pipe" {
-	on prosody json_handlers
+	on prosody delegationservers json_handlers
 }
 
 @test "Prosody: what is announced stands in the host's and the accounts' disco#info" {
-	on prosody announced
+	on prosody delegationservers announced
 }
 
 @test "Prosody: a user's envelopes, nesting queries and advertisements are refused" {
-	on prosody forged
+	on prosody delegationservers forged
 }
 
 @test "Prosody: 120 000 apostrophes: the answer that is too large is replaced, the stream stays" {
-	on prosody apostrophes
+	on prosody delegationservers apostrophes
 }
 
 @test "Prosody: --handler-requests: Prosody answers, ejabberd hands back, nothing loops" {
-	on prosody handler_requests
+	on prosody delegationservers handler_requests
 }
 
 @test "ejabberd: answers for managed users: to the host, without to, to accounts; get and set" {
-	on ejabberd addresses
+	on ejabberd delegationservers addresses
 }
 
 @test "ejabberd: an error of the handler reaches the user" {
-	on ejabberd errors_pass
+	on ejabberd delegationservers errors_pass
 }
 
 @test "ejabberd: 500 concurrent requests, each answered once" {
-	on ejabberd five_hundred
+	on ejabberd delegationservers five_hundred
 }
 
 @test "ejabberd: two open requests with the same id from one user" {
-	on ejabberd same_id_twice
+	on ejabberd delegationservers same_id_twice
 }
 
 @test "ejabberd: a slow answer does not hold up the others, persistent and per request" {
-	on ejabberd slow_ones
+	on ejabberd delegationservers slow_ones
 }
 
 @test "ejabberd: every broken handler: one error to who asked" {
-	on ejabberd broken_handlers
+	on ejabberd delegationservers broken_handlers
 }
 
 @test "ejabberd: xmpp-manage dies and is started again" {
-	on ejabberd component_restart
+	on ejabberd delegationservers component_restart
 }
 
 @test "ejabberd: the server restarts" {
-	on ejabberd server_restart
+	on ejabberd delegationservers server_restart
 }
 
 @test "ejabberd: without HANDLER: our own stdin and stdout are the pipe" {
-	on ejabberd own_pipe
+	on ejabberd delegationservers own_pipe
 }
 
 @test "ejabberd: handlers that speak JSON: persistent, per request, our own pipe" {
-	on ejabberd json_handlers
+	on ejabberd delegationservers json_handlers
 }
 
 @test "ejabberd: what is announced stands in the host's and the accounts' disco#info" {
-	on ejabberd announced
+	on ejabberd delegationservers announced
 }
 
 @test "ejabberd: a user's envelopes, nesting queries and advertisements are refused" {
-	on ejabberd forged
+	on ejabberd delegationservers forged
 }
 
 @test "ejabberd: 120 000 apostrophes: the answer that is too large is replaced, the stream stays" {
-	on ejabberd apostrophes
+	on ejabberd delegationservers apostrophes
 }
 
 @test "ejabberd: --handler-requests: Prosody answers, ejabberd hands back, nothing loops" {
-	on ejabberd handler_requests
+	on ejabberd delegationservers handler_requests
 }
 
 @test "Prosody: the manual's roster filter: the group Hidden is hidden, all else is the real roster" {

@@ -5,22 +5,10 @@
 # shellcheck disable=SC2154,SC2317
 load lib
 load stream
+load servers/both
 
-setup_file()
-{
-	prosody_start "$BATS_FILE_TMPDIR/prosody"
-	ejabberd_start "$BATS_FILE_TMPDIR/ejabberd"
-}
-
-teardown_file()
-{
-	prosody_stop "$BATS_FILE_TMPDIR/prosody"
-	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
-}
-
+setup_file() { both_start; }
 teardown() { stop_all; }
-
-on() { server_facts "$BATS_FILE_TMPDIR/$1"; }
 
 # as KIND OPTION...: xmpp-message as jat.test, or as alice
 as()

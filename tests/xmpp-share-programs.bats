@@ -5,26 +5,11 @@
 
 load lib
 load tools/scenario
+load servers/both
 
-setup_file()
-{
-	prosody_start "$BATS_FILE_TMPDIR/prosody" --tls off
-	ejabberd_start "$BATS_FILE_TMPDIR/ejabberd" --tls off
-}
-teardown_file()
-{
-	prosody_stop "$BATS_FILE_TMPDIR/prosody"
-	ejabberd_stop "$BATS_FILE_TMPDIR/ejabberd"
-}
+setup_file() { both_start --tls off; }
+# Each program has an xmpp-share of its domain before it.
 setup() { export BEHIND_SHARE=; }
-
-# on SERVER MODULE NAME: run the scenario NAME of tests/tools/MODULE.py; each program has an xmpp-share of its
-# domain before it
-on()
-{
-	server_facts "$BATS_FILE_TMPDIR/$1"
-	scenario "$2" <<<"$3()"
-}
 
 @test "Prosody: xmpp-manage: the host, no to, accounts; get and set" {
 	on prosody delegationservers addresses

@@ -233,6 +233,14 @@ void *xrealloc(void *p, size_t bytes)
 	return or_die(realloc(p, bytes ? bytes : 1));
 }
 
+void *xgrow(void *list, size_t *size, size_t count, size_t item_bytes)
+{
+	if (count < *size)
+		return list;
+	*size = *size ? *size * 2 : 8;
+	return xrealloc(list, *size * item_bytes);
+}
+
 char *xstrdup(const char *string)
 {
 	return xstrndup(string, strlen(string));

@@ -82,6 +82,9 @@ _Noreturn void err_die(enum exit_status status, const char *format, ...)
 void *xmalloc(size_t bytes);
 void *xcalloc(size_t count, size_t bytes);
 void *xrealloc(void *p, size_t bytes);
+/* `list` with room for one item more than `count`; it may have moved. *size: how many items it has
+ * room for, 0 where it is NULL. */
+void *xgrow(void *list, size_t *size, size_t count, size_t item_bytes);
 char *xstrdup(const char *string);
 /* NUL terminated copy of n bytes */
 char *xstrndup(const char *p, size_t n);

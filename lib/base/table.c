@@ -262,10 +262,7 @@ static void deadline_insert(struct table *r, struct table_entry *e, bool again)
 		TAILQ_INSERT_TAIL(&r->in_order, e, place.in_order);
 		return;
 	}
-	if (r->heap_count == r->heap_room) {
-		r->heap_room = r->heap_room ? r->heap_room * 2 : FIRST_SLOTS;
-		r->heap = xrealloc(r->heap, r->heap_room * sizeof(*r->heap));
-	}
+	r->heap = xgrow(r->heap, &r->heap_room, r->heap_count, sizeof(*r->heap));
 	heap_sift(r, e, r->heap_count++);
 }
 

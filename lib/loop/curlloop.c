@@ -146,6 +146,20 @@ void curlloop_remove(struct curlloop *c, CURL *easy)
 	curl_multi_remove_handle(c->multi, easy);
 }
 
+CURL *curlloop_easy(void *private, const char *tls_ca)
+{
+	CURL *easy = curl_easy_init();
+
+	if (!easy)
+		err_die(EXIT_TEMPORARY, "out of memory");
+	CURLLOOP_SET(easy, CURLOPT_PRIVATE, private);
+	CURLLOOP_SET(easy, CURLOPT_NOSIGNAL, 1L);
+	CURLLOOP_SET(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	if (tls_ca)
+		CURLLOOP_SET(easy, CURLOPT_CAINFO, tls_ca);
+	return easy;
+}
+
 void curlloop_header(struct curl_slist **list, const char *line)
 {
 	struct curl_slist *longer = curl_slist_append(*list, line);

@@ -34,6 +34,9 @@ void curlloop_remove(struct curlloop *c, CURL *easy);
 	curlloop_must(curl_easy_setopt(easy, option, value), #option)
 void curlloop_must(CURLcode code, const char *what);
 
+/* A handle with the options that all of ours have: private (CURLOPT_PRIVATE), and the certificates
+ * to trust, or NULL. */
+CURL *curlloop_easy(void *private, const char *tls_ca);
 /* Append a line to a list of headers. */
 void curlloop_header(struct curl_slist **list, const char *line);
 /* Whether it was TLS that failed: certificates, keys, the handshake. */

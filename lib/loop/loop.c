@@ -248,11 +248,8 @@ void loop_timer_set(struct loop *loop, struct loop_timer *timer, int64_t deadlin
 	}
 	timer->deadline_ms = deadline_ms;
 	if (timer->slot == NO_SLOT) {
-		if (loop->timers_count == loop->timers_room) {
-			loop->timers_room = loop->timers_room ? loop->timers_room * 2 : 16;
-			loop->timers =
-				xrealloc(loop->timers, loop->timers_room * sizeof(*loop->timers));
-		}
+		loop->timers = xgrow(loop->timers, &loop->timers_room, loop->timers_count,
+			sizeof(*loop->timers));
 		timer->slot = loop->timers_count++;
 	}
 	timer_sift(loop, timer, timer->slot);

@@ -78,10 +78,7 @@ static void add(struct difftool *t, struct records *r, struct span line, size_t 
 		roster_record_free(&record);
 		return;
 	}
-	if (r->count == r->size) {
-		r->size = r->size ? r->size * 2 : 64;
-		r->entries = xrealloc(r->entries, r->size * sizeof(*r->entries));
-	}
+	r->entries = xgrow(r->entries, &r->size, r->count, sizeof(*r->entries));
 	r->entries[r->count++] =
 		(struct entry){.user = xstrdup(record.user), .line = line, .number = number};
 	roster_record_free(&record);

@@ -154,12 +154,7 @@ static void handle_init(struct call *call)
 	CURLLOOP_SET(call->easy, CURLOPT_HTTPHEADER, e->headers);
 	CURLLOOP_SET(call->easy, CURLOPT_WRITEFUNCTION, on_bytes);
 	CURLLOOP_SET(call->easy, CURLOPT_WRITEDATA, call);
-	CURLLOOP_SET(call->easy, CURLOPT_PRIVATE, call);
-	CURLLOOP_SET(call->easy, CURLOPT_NOSIGNAL, 1L);
-	CURLLOOP_SET(call->easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	CURLLOOP_SET(call->easy, CURLOPT_TIMEOUT_MS, (long)e->config.timeout_ms);
-	if (e->config.tls_ca)
-		CURLLOOP_SET(call->easy, CURLOPT_CAINFO, e->config.tls_ca);
 	if (buf_length(&e->login)) {
 		CURLLOOP_SET(call->easy, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
 		CURLLOOP_SET(call->easy, CURLOPT_USERPWD, buf_string(&e->login));
@@ -174,9 +169,7 @@ static struct call *call_new(
 	call->api = e;
 	call->job = job;
 	call->change = change;
-	call->easy = curl_easy_init();
-	if (!call->easy)
-		err_die(EXIT_TEMPORARY, "out of memory");
+	call->easy = curlloop_easy(call, e->config.tls_ca);
 	buf_init(&call->body, BUF_NO_MAX);
 	buf_init(&call->response, MAX_RESPONSE_BYTES);
 	LIST_INSERT_HEAD(&e->calls, call, list);

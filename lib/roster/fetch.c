@@ -574,15 +574,10 @@ static void job_init(struct fetch *f, struct job *j)
 static void handle_init(struct job *j)
 {
 	const struct fetch_config *c = j->fetch->config;
-	CURL *easy = curl_easy_init();
+	CURL *easy = curlloop_easy(j, c->tls_ca);
 
-	if (!easy)
-		err_die(EXIT_TEMPORARY, "out of memory");
 	j->easy = easy;
-	CURLLOOP_SET(easy, CURLOPT_PRIVATE, j);
 	CURLLOOP_SET(easy, CURLOPT_ERRORBUFFER, j->error);
-	CURLLOOP_SET(easy, CURLOPT_NOSIGNAL, 1L);
-	CURLLOOP_SET(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	CURLLOOP_SET(easy, CURLOPT_USERAGENT, "outboard/" OUTBOARD_VERSION);
 	CURLLOOP_SET(easy, CURLOPT_PATH_AS_IS, 1L);
 	CURLLOOP_SET(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
@@ -601,8 +596,6 @@ static void handle_init(struct job *j)
 	CURLLOOP_SET(easy, CURLOPT_HEADERDATA, j);
 	/* An encrypted key is an error, not a question on the terminal. */
 	CURLLOOP_SET(easy, CURLOPT_KEYPASSWD, "");
-	if (c->tls_ca)
-		CURLLOOP_SET(easy, CURLOPT_CAINFO, c->tls_ca);
 	fetch_credentials_set(&j->fetch->credentials, easy, j->foreign);
 }
 

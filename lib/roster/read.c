@@ -118,10 +118,7 @@ static const char *word_at(const struct draft *d, size_t place)
 /* A group without a printable character is left out. */
 static void add_group(struct draft *d, struct span group)
 {
-	if (d->groups_count == d->groups_size) {
-		d->groups_size = d->groups_size ? d->groups_size * 2 : 8;
-		d->groups = xrealloc(d->groups, d->groups_size * sizeof(*d->groups));
-	}
+	d->groups = xgrow(d->groups, &d->groups_size, d->groups_count, sizeof(*d->groups));
 	d->groups[d->groups_count] = word_add(&d->words, group);
 	d->groups_count += *word_at(d, d->groups[d->groups_count]) != '\0';
 }
@@ -319,10 +316,7 @@ static void take_item(struct reading *g, const char *key_end)
 {
 	struct roster_item item = pack_item(&g->draft);
 
-	if (g->out->count == g->keys_size) {
-		g->keys_size = g->keys_size ? g->keys_size * 2 : 64;
-		g->keys = xrealloc(g->keys, g->keys_size * sizeof(*g->keys));
-	}
+	g->keys = xgrow(g->keys, &g->keys_size, g->out->count, sizeof(*g->keys));
 	g->keys[g->out->count] = key_end;
 	item.place = g->out->count;
 	roster_add_take(g->out, &item);

@@ -187,10 +187,8 @@ bool refresh_has_room(const struct refresh *r, size_t count)
 
 static void failure_add(struct request *q, struct span name, const char *error)
 {
-	if (q->result.failures_count == q->failures_size) {
-		q->failures_size = q->failures_size ? q->failures_size * 2 : 4;
-		q->failures = xrealloc(q->failures, q->failures_size * sizeof(*q->failures));
-	}
+	q->failures = xgrow(
+		q->failures, &q->failures_size, q->result.failures_count, sizeof(*q->failures));
 	q->failures[q->result.failures_count] =
 		(struct refresh_failure){.name = xstrndup(name.p, name.n)};
 	snprintf(q->failures[q->result.failures_count].error, sizeof(q->failures[0].error), "%s",

@@ -127,10 +127,7 @@ bool roster_keep_has_group(const struct roster_keep *k, const struct roster_item
 
 void roster_add_take(struct roster *r, struct roster_item *item)
 {
-	if (r->count == r->size) {
-		r->size = r->size ? r->size * 2 : 8;
-		r->items = xrealloc(r->items, r->size * sizeof(*r->items));
-	}
+	r->items = xgrow(r->items, &r->size, r->count, sizeof(*r->items));
 	r->items[r->count++] = *item;
 	*item = (struct roster_item){0};
 }

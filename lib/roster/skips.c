@@ -20,10 +20,7 @@ void roster_skips_free(struct roster_skips *s)
 void roster_skips_add(
 	struct roster_skips *skips, struct span contact, struct span why, bool foreign)
 {
-	if (skips->count == skips->size) {
-		skips->size = skips->size ? skips->size * 2 : 4;
-		skips->list = xrealloc(skips->list, skips->size * sizeof(*skips->list));
-	}
+	skips->list = xgrow(skips->list, &skips->size, skips->count, sizeof(*skips->list));
 	skips->list[skips->count++] =
 		(struct roster_skip){.contact = xstrndup(contact.p, contact.n),
 			.why = xstrndup(why.p, why.n),

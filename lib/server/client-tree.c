@@ -105,10 +105,7 @@ bool client_tree_print(struct buf *out, xmpp_stanza_t *root, bool lang_bare)
 			ns = ns ? ns : "";
 			fits = print_tag(out, node, ns, outer, lang_bare);
 			if (fits && xmpp_stanza_get_children(node)) {
-				if (depth == room) {
-					room = room ? 2 * room : 64;
-					open = xrealloc(open, room * sizeof(*open));
-				}
+				open = xgrow(open, &room, depth, sizeof(*open));
 				open[depth++] = (struct print_level){
 					node, ns, in_xml_namespace(ns) ? outer : ns};
 				fits = buf_append_char(out, '>');

@@ -156,10 +156,7 @@ static struct session *add(
 			t->config.max_sessions, SPAN_ARG(t->config.targets[target]), SPAN_ARG(jid));
 		return NULL;
 	}
-	if (t->count == t->size) {
-		t->size = t->size ? t->size * 2 : 8;
-		t->available = xrealloc(t->available, t->size * sizeof(*t->available));
-	}
+	t->available = xgrow(t->available, &t->size, t->count, sizeof(*t->available));
 	s = xcalloc(1, sizeof(*s));
 	s->jid = (struct span){xstrndup(jid.p, jid.n), jid.n};
 	s->target = target;
