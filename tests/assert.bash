@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # output, stderr, lines, status: bats' run
-# Assertions; loaded by lib. They fail with what was wanted and what there was, on standard error.
+# Assertions; loaded by lib. A failure prints what was wanted and what there was on standard error.
 #
 #   assert COMMAND...   refute COMMAND...   assert_equal THIS THAT   assert_not_equal THIS THAT
 #   assert_regex TEXT REGEXP   refute_regex TEXT REGEXP
@@ -29,7 +29,7 @@ _fail()
 	return 1
 } >&2
 
-# Everything that `run` knows about what it ran
+# Print all that `run` knows about what it ran
 _fail_run() { _fail "$@" status "${status-}" output "${output-}" ${stderr:+stderr "$stderr"}; }
 
 # A pattern that matches nothing at all would match everything.

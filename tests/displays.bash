@@ -42,10 +42,10 @@ stand_in()
 	chmod +x "$R/stand-ins/$1"
 }
 
-# What one file changes besides, on standard input; a bats file may define its own.
+# Further changes to the text on standard input; a bats file may define its own.
 here_also() { cat; }
 
-# Only paths and ports of the text are changed.
+# Changes only paths and ports in the text.
 here()
 {
 	sed -E -e "s,/(etc|run/outboard|var/lib/outboard|var/log|usr/local/lib/outboard|usr/bin)\b,$R/\1,g" \
@@ -68,7 +68,7 @@ part()
 	}
 }
 
-# In a process group of its own, which end_part ends.
+# The part runs in a process group of its own, which end_part ends.
 start_part()
 {
 	_script_of "$1" >"$2.script"

@@ -77,7 +77,7 @@ row()
 		prefix=(${WRAP:-}) status=
 		touch err
 		"fault_${row//-/_}" "$program"
-		# a sweep has checked each of its runs already
+		# the sweep has checked each of its runs
 		[[ $status == swept || ${specs[0]} == same ]] || as_said || wrong=1
 		if [[ -z ${tested[$program]:-} ]]; then
 			echo "$program was not run"
@@ -111,7 +111,7 @@ RESULT="<iq type='result' id='%i' from='vhost.test' to='d.test'><ok xmlns='urn:x
 GRANT="<message to='d.test' from='vhost.test'><privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='both'/></privilege></message>"
 ROSTER="<iq type='result' id='%i' from='john@vhost.test' to='d.test'><query xmlns='jabber:iq:roster'/></iq>"
 DONE="<iq type='result' id='%i' from='john@vhost.test' to='d.test'/>"
-# what roster-apply reads back once
+# what roster-apply reads back after its change
 STORED="${ROSTER/<query xmlns=\'jabber:iq:roster\'\/>/<query xmlns=\'jabber:iq:roster\'><item jid=\'marie@vhost.test\' name=\'Marie\' subscription=\'both\'\/><\/query>}"
 HERE="<presence from='impl@vhost.test/r' to='d.test'/>"
 
@@ -231,7 +231,7 @@ job()
 	esac
 }
 
-# The ways to run a program's job, first the one that needs no peer; and the ways of a filter alone
+# The ways to run a program's job, the one without a peer first; and those of a filter alone
 ways_of()
 {
 	ways=('')
@@ -286,7 +286,7 @@ perform()
 	if [[ ${words[0]} == roster-refresh-listen ]]; then
 		listener "$@"
 		tell || true
-		# ends by itself, or at a signal
+		# whether the job ends by itself, or needs a signal
 		if [[ ${specs[0]} == 74* ]]; then
 			status=0
 			await cell || status=$?
@@ -400,7 +400,7 @@ fault_full_disk() { each_perform '<$in >/dev/full'; }
 fault_closed_stdout() { each_perform '<$in >&-'; }
 fault_closed_stdin() { each_perform '<&- >out'; }
 
-# The reader has opened the pipe and closed it again.
+# A reader opens the pipe and closes it again.
 fault_sigpipe()
 {
 	local reader
@@ -571,7 +571,7 @@ fault_interrupted()
 fault_io_errors()
 {
 	local_ways_of "$1"
-	# poll(2) may be out of memory, too
+	# poll(2) may also fail for want of memory
 	each_way sweep "$(failing EIO 'read write')$(failing ENOSPC write)$(failing ENOMEM poll)" "${specs[@]}" 75
 }
 

@@ -46,7 +46,7 @@ run_echo_service()
 
 echo_counters()
 {
-	# before that it does not catch signals
+	# it catches signals only after that
 	grep -q ' up$' echo.err || return
 	kill -USR1 "${started[echo]}"
 	grep -q "$1" echo.err

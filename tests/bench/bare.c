@@ -139,7 +139,7 @@ static void answer_iq(struct bare *b, int64_t end)
 	put(b, b->in + (b->keep_at - b->in_at), (size_t)(end - b->keep_at));
 }
 
-/* What an implementing client answers (wire.h). */
+/* Answer as an implementing client does (wire.h). */
 static void answer_self(struct bare *b)
 {
 	put_string(b, "<iq type='result' id='");

@@ -81,10 +81,10 @@ struct scenario {
 	void (*ask)(struct bench *b, struct slot *s, struct buf *out);
 	void (*answer)(
 		struct bench *b, struct slot *s, struct buf *out); /* what --echo sends second */
-	/* bytes taken; 0: more bytes needed; -1: not a stanza of the load */
+	/* returns bytes taken; 0: more bytes needed; -1: not a stanza of the load */
 	ssize_t (*on_iq)(struct bench *b, struct conn *c, const struct tag *t, const char *body,
 		const char *p, const char *end);
-	/* any other whole stanza; false: unexpected */
+	/* takes any other whole stanza; false: it was not expected */
 	bool (*on_other)(struct bench *b, struct conn *c, const struct tag *t, struct span whole);
 };
 
@@ -903,7 +903,7 @@ static void turn(struct bench *b, int timeout_ms)
 		else if (c->fd >= 0 && (ev[i].events & ~(uint32_t)EPOLLOUT))
 			conn_read(b, c);
 	}
-	/* one write per turn and connection */
+	/* write once per turn and connection */
 	for (unsigned i = 0; i < b->n_conns; i++)
 		if (b->conns[i].fd >= 0 && b->conns[i].out.n > 0)
 			conn_flush(b, &b->conns[i]);
@@ -1001,7 +1001,7 @@ static void run(struct bench *b)
 			kill(b->children[i].pid, SIGTERM);
 	if (b->n_started == 0)
 		return;
-	/* let it close its streams; what it sends now is no longer looked at */
+	/* let it close its streams; ignore what it sends now */
 	for (uint64_t until = clock_ns(CLOCK_MONOTONIC) + 10000000000U; !children_gone(b);
 		turn(b, 20))
 		if (clock_ns(CLOCK_MONOTONIC) > until)

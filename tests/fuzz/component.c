@@ -16,7 +16,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
-/* Instead of the library's: the connection is one end of a pair of sockets. */
+/* Stands in for loop/dial: the connection is one end of a pair of sockets. */
 struct dial {
 	struct loop *loop;
 	struct loop_timer timer;
@@ -104,7 +104,7 @@ static void on_gave_up(void *context, int status)
 	loop_stop(played.loop, 0);
 }
 
-/* What the component has sent. */
+/* Check what the component has sent. */
 static void check_output(int fd)
 {
 	static char sent[65536];

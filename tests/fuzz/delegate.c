@@ -16,7 +16,7 @@
 
 #define PENDING 12
 #define MAX_HELD 64
-/* No stanza of ours is larger: less would be a queue that can hold none. */
+/* No stanza of ours is larger. A smaller queue could never take one. */
 #define SMALLEST_QUEUE ((size_t)2048)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
@@ -142,7 +142,7 @@ static void answers(struct world *w, unsigned which, unsigned how)
 		return;
 	h = w->held[which % w->held_count];
 	if (how % 4)
-		over(w, span_of(h.id)); /* else it may answer again */
+		over(w, span_of(h.id)); /* otherwise it may answer again */
 	snprintf(inner, sizeof(inner), "type='%s' id='i%u' from='host.test' to='u%u@far.test/r'%s",
 		how % 8 == 1 ? "error" : "result", h.number, h.number % 5,
 		how % 8 == 2 ? " bad=''><a/><b/></iq>" : "");

@@ -65,7 +65,7 @@ static const char *header(const char *head, const char *name)
 	return at ? at + strlen(name) : NULL;
 }
 
-/* One answer; where the next one begins. */
+/* Check one answer; returns where the next one begins. */
 static char *check_answer(char *at, size_t *done)
 {
 	char *body = strstr(at, "\r\n\r\n");
@@ -82,7 +82,7 @@ static char *check_answer(char *at, size_t *done)
 			body, " 200 ")); /* libmicrohttpd's own words about what is malformed */
 		return strchr(body, '\0');
 	}
-	if (*body && strncmp(body, "HTTP/1.", 7) != 0) { /* else it answers a HEAD */
+	if (*body && strncmp(body, "HTTP/1.", 7) != 0) { /* otherwise it answers a HEAD */
 		REQUIRE(strlen(body) >= n);
 		if (header(at, "application/json"))
 			REQUIRE(body[0] == '{' && body[n - 1] == '\n');

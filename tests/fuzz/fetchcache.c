@@ -15,7 +15,7 @@ static bool header_value(struct span v)
 	return v.n <= FETCHCACHE_VALIDATOR_MAX_BYTES;
 }
 
-/* What is believed has a validator that fits into a header, and a body up to the end of the file.
+/* An accepted file has a validator that fits into a header, and a body up to the file's end.
  */
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {

@@ -9,7 +9,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
-/* A name leads back to itself, whatever its bytes, and never into another path. */
+/* A name that was encoded into a path decodes to itself, whatever its bytes. */
 static void target(struct span text)
 {
 	struct buf authority, user, again, url;
@@ -46,7 +46,7 @@ static void host(struct span text)
 	REQUIRE(!http_origin_valid(text) || http_host_name(authority).p);
 }
 
-/* What is taken is one header, and cannot end it. */
+/* An accepted line is one header: no byte of it ends the line. */
 static void header(struct span line)
 {
 	const char *colon = memchr(line.p, ':', line.n);

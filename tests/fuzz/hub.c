@@ -94,7 +94,7 @@ static unsigned number(struct span s, char letter)
 	return (unsigned)strtoul(text, NULL, 10);
 }
 
-/* What the server is sent: answers to the users, requests of the instances. */
+/* Check what the server is sent: answers to the users, requests of the instances. */
 static void on_server(struct model *m, const struct stanza *s)
 {
 	const struct xml_node *by = stanza_payload(s);
@@ -154,7 +154,7 @@ static void instance_reads(struct model *m, struct instance *i, unsigned how)
 			continue;
 		}
 		if (span_is(s.to, "d.test") && span_starts(s.from, SPAN("d.test/")))
-			continue; /* a ping of health: not answered */
+			continue; /* a ping that checks its health is not answered */
 		k = number(id, 'q');
 		REQUIRE(k < m->requests);
 		REQUIRE(!(m->asked[k].handed >> (i->serial & 63) & 1));
@@ -275,7 +275,7 @@ static void step(struct model *m, uint8_t byte)
 	REQUIRE(hub_ops.open_requests(m->hub) <= 2 * MAX_PENDING + 16);
 }
 
-/* The end: whatever is owed leaves as the server reads. */
+/* The server reads until nothing is owed any more. */
 static void finish(struct model *m)
 {
 	struct turn turn;
@@ -306,7 +306,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		free(m);
 		return 0;
 	}
-	err_verbosity(-8); /* instances that show no life are told */
+	err_verbosity(-8); /* each instance that shows no life is logged */
 	m->link_up = true;
 	m->now_ms = 1000;
 	m->random = bytes[0];

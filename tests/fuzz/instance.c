@@ -97,7 +97,7 @@ static uint64_t next_random(void *context)
 	return played.random++;
 }
 
-/* What reached the server. */
+/* Check what reached the server. */
 static void check_server(void)
 {
 	struct reader *reader = reader_new(&(struct reader_config){.kind = READER_SOCKET});
@@ -119,7 +119,7 @@ static void check_server(void)
 	reader_free(reader);
 }
 
-/* What the instance was sent. */
+/* Check what the instance was sent. */
 static void check_output(int fd)
 {
 	static char sent[1 << 20];

@@ -33,7 +33,7 @@ static const char *const addresses[ADDRESSES] = {"proxy.test", "x@proxy.test", "
 static const char *const sessions[SESSIONS] = {
 	"impl@vhost.test/0", "impl@vhost.test/1", "impl@vhost.test/2"};
 
-/* A request in the hands of a session. */
+/* A request that a session has. */
 struct handed {
 	int key, session;
 };
@@ -49,7 +49,7 @@ struct world {
 	int64_t now_ms;
 	uint64_t random;
 	bool up, crashed;
-	int open[KEYS], orphans[KEYS]; /* answers that are owed; that may come after a crash */
+	int open[KEYS], orphans[KEYS]; /* answers that are owed, and that may come after a crash */
 	bool asked[KEYS][SESSIONS];
 	struct handed inbox[INBOX];
 	size_t inbox_count;
@@ -276,7 +276,7 @@ static const char *const errors[] = {
 	"'>User session not found</text>",
 };
 
-/* An answer that a session owes: a result, an error, a bounce; perhaps twice. */
+/* A session gives an answer that it owes: a result, an error or a bounce, perhaps twice. */
 static void answer(struct world *w)
 {
 	unsigned a = byte(w), b = byte(w);
@@ -386,7 +386,7 @@ static void check_memory(struct world *w)
 			REQUIRE(metrics[i].value <= MAX_PENDING_BYTES);
 }
 
-/* All deadlines pass, and the output is taken: nothing is open any more. */
+/* Let all deadlines pass and take all output: then nothing is open. */
 static void finish(struct world *w)
 {
 	link_set(w, true);

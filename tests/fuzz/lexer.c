@@ -65,7 +65,7 @@ static void log_token(struct buf *log, const struct lexer *l, enum lexer_token t
 	}
 	buf_printf(log, "<%zu-%zu", l->start, l->at);
 	log_name(log, l->ns, l->name);
-	/* expat tells declarations first */
+	/* expat reports declarations first */
 	for (int declares = 1; declares >= 0; declares--)
 		for (unsigned i = 0; i < l->count; i++) {
 			const struct lexer_attribute *a = &l->attributes[i];
@@ -223,7 +223,7 @@ static void require_same(const struct buf *a, const struct buf *b, struct span i
 	REQUIRE(false);
 }
 
-/* The pieces of anything, however they are cut. */
+/* Pieces of any input are the same however it arrives. */
 static void check_pieces(struct span in, unsigned seed)
 {
 	size_t at = 0, have = 0;

@@ -15,7 +15,7 @@
 #include "model.h"
 
 #define PENDING 12
-/* No stanza of ours is larger: less would be a queue that can hold none. */
+/* No stanza of ours is larger. A smaller queue could never take one. */
 #define SMALLEST_QUEUE ((size_t)1024)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
@@ -60,7 +60,7 @@ static bool tell(void *helper, const struct stanza *s, struct span id)
 	return true;
 }
 
-/* The server gets what has left. */
+/* Check a stanza that the server gets. */
 static void gets(void *context, const struct stanza *s)
 {
 	struct world *w = context;
@@ -106,7 +106,7 @@ static void handler_says(struct world *w, const char *id, const char *rest)
 	model_handler_says(&w->model, &manage_helper_ops, text);
 }
 
-/* The handler answers one of those it has: right, wrong, as an error. */
+/* The handler answers a request that it has: rightly, wrongly, or with an error. */
 static void answers(struct world *w, unsigned which, unsigned how)
 {
 	static const char *const rest[] = {"type='result'/>",

@@ -17,7 +17,7 @@
 struct model {
 	const struct service_ops *ops;
 	void *self;	       /* the module's state */
-	size_t smallest_queue; /* no stanza of ours is larger: less would hold none */
+	size_t smallest_queue; /* no stanza of ours is larger: a smaller one could never take one */
 	struct writer writer;
 	struct buf out;
 	struct reader *reader; /* what comes to the module */
@@ -26,7 +26,7 @@ struct model {
 	unsigned asked; /* requests sent so far */
 	uint8_t answers[MODEL_REQUESTS];
 	uint64_t chance;
-	/* One stanza that has left. */
+	/* Called for each stanza that has left. */
 	void (*gets)(void *context, const struct stanza *s);
 	void *context;
 };
@@ -37,7 +37,7 @@ static inline uint64_t model_draw(void *model)
 	return ((struct model *)model)->chance += 0x9e3779b97f4a7c15;
 }
 
-/* Before the module is made; ops, smallest_queue, gets and context are set. */
+/* Call it before the module is made, with ops, smallest_queue, gets and context set. */
 static inline void model_begin(struct model *m)
 {
 	buf_init(&m->out, BUF_NO_MAX);
@@ -61,7 +61,7 @@ static inline struct turn *model_turn(struct model *m)
 	return &turn;
 }
 
-/* All that has left is looked at, and the queue is empty. */
+/* Hand all that has left to gets() and empty the queue. */
 static inline void model_deliver(struct model *m)
 {
 	struct reader *r = reader_new(&(struct reader_config){.kind = READER_PIPE});
@@ -74,7 +74,7 @@ static inline void model_deliver(struct model *m)
 	buf_reset(&m->out);
 }
 
-/* From the server. */
+/* The server sends this stanza. */
 static inline void model_comes(struct model *m, const char *text)
 {
 	struct stanza s;
@@ -85,7 +85,7 @@ static inline void model_comes(struct model *m, const char *text)
 	m->ops->stanza(m->self, &s, model_turn(m));
 }
 
-/* From the handler. */
+/* The handler sends this stanza. */
 static inline void model_handler_says(
 	struct model *m, const struct helper_ops *handler, const char *text)
 {
@@ -114,7 +114,7 @@ static inline void model_tick(struct model *m)
 		m->ops->tick(m->self, model_turn(m));
 }
 
-/* The end of the service: nothing is open then, and each request has its one answer. */
+/* End the service: after that nothing is open, and each request has its one answer. */
 static inline void model_end(struct model *m)
 {
 	if (!m->up)

@@ -57,7 +57,7 @@ static void check_line(const struct buf *out)
 	REQUIRE(!memchr(buf_string(out), '\r', buf_length(out)));
 }
 
-/* The copy of a stanza. around: the start tags it stands in, NULL if unknown. */
+/* Check the copy of a stanza. around: the start tags it stands in, NULL if unknown. */
 static void check_copy(const struct stanza *s, const char *around)
 {
 	struct buf out, second, a, b;
@@ -87,7 +87,7 @@ static void check_copy(const struct stanza *s, const char *around)
 		REQUIRE(infoset(&b, "", (struct span){buf_string(&out), buf_length(&out) - 1}));
 		REQUIRE(same_bytes(&a, &b));
 	}
-	/* with edits */
+	/* a copy with edits */
 	buf_reset(&second);
 	REQUIRE(writer_stanza(&w, &again, &edit) == WRITER_OK);
 	check_line(&second);
@@ -103,7 +103,7 @@ static void check_copy(const struct stanza *s, const char *around)
 	buf_free(&b);
 }
 
-/* One node of the tree, with all that can be done to it. */
+/* Check each function that takes a node, with this one. */
 static void check_node(const struct stanza *s, const struct xml_node *node)
 {
 	struct buf out;

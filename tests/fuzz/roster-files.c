@@ -13,7 +13,7 @@ static void line(void *context, bool added, struct span name)
 {
 	const struct span *text = context;
 
-	/* inside the text, and never what would be two lines when it is written again */
+	/* a name is a part of the text, and one line when it is written again */
 	REQUIRE(name.p >= text->p && name.p + name.n < text->p + text->n);
 	REQUIRE(!memchr(name.p, '\n', name.n));
 	REQUIRE(!added || roster_user_valid(name));

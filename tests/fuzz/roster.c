@@ -1,4 +1,4 @@
-/* Fuzz target: rosters and records. An accepted one is written so that it is read as the same. */
+/* Fuzz target: rosters and records. What is accepted, written and read again is the same. */
 #include "base/utf8.h"
 #include "roster/roster.h"
 
@@ -93,7 +93,7 @@ static void check_record(struct span line)
 	REQUIRE(roster_record_parse(buf_span(&first), NULL, &again, &why));
 	REQUIRE(again.skips.count == record.skips.count && again.status == record.status);
 	roster_record_format(&again, &second);
-	/* the reason of a skip is not kept */
+	/* records do not keep why a contact was skipped */
 	if (record.skips.count == 0)
 		REQUIRE(span_equal(buf_span(&first), buf_span(&second)));
 	roster_record_free(&record);

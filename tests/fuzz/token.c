@@ -15,7 +15,7 @@ static struct jat_keys *keys(void)
 	static struct jat_keys *all;
 	size_t line;
 
-	/* kept for all inputs; two keys, so that both rows of the table are used */
+	/* made once for all inputs; two keys, so that both rows of the table are used */
 	if (!all)
 		all = jat_keys_parse(SPAN("a 00010203040506070809000102030405"
 					  "06070809000102030405060708090001\n"

@@ -33,7 +33,7 @@ static void compare(const char *one, const char *other)
 	CURLU *a = curl_url(), *b = curl_url();
 
 	REQUIRE(a && b);
-	/* a template that curl refuses is refused with every name */
+	/* curl refuses a template with every name or with none */
 	if (curl_url_set(a, CURLUPART_URL, one, CURLU_PATH_AS_IS) == CURLUE_OK) {
 		char *x, *y;
 

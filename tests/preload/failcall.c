@@ -115,7 +115,7 @@ static void preload_start(void)
 	snprintf(copy, sizeof copy, "%s", text ? text : "");
 	for (char *one = strtok_r(copy, ",", &rest); one; one = strtok_r(NULL, ",", &rest))
 		if (!take(one)) {
-			/* a mistyped setting must not look like a program that copes */
+			/* after a mistyped setting no test must pass */
 			fputs("failcall: FAILCALL is not understood\n", stderr);
 			_exit(99);
 		}
@@ -216,7 +216,7 @@ int close(int fd)
 {
 	if (!fails(CALL_close))
 		return NEXT(close)(fd);
-	/* it is closed in spite of the error, see close(2) */
+	/* close(2): the descriptor is closed in spite of the error */
 	int error = errno;
 	NEXT(close)(fd);
 	errno = error;

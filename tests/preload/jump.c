@@ -38,7 +38,7 @@ static time_t off_s(void)
 
 int clock_gettime(clockid_t clock, struct timespec *at)
 {
-	/* the system call, not the one behind our name: nothing has to be looked up */
+	/* the system call itself: the function behind our name would have to be looked up */
 	if (syscall(SYS_clock_gettime, clock, at) != 0)
 		return -1;
 	if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)

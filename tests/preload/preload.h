@@ -10,7 +10,7 @@
 #ifndef OUTBOARD_TESTS_PRELOAD_H
 #define OUTBOARD_TESTS_PRELOAD_H
 
-/* read() and its like are to be ours under their own names */
+/* read() and others must not become macros: we define them */
 #undef _FORTIFY_SOURCE
 
 #include <dlfcn.h>
@@ -48,7 +48,7 @@ static inline bool fault_now(struct fault *f)
 	if (n != f->nth && !(f->on && n > f->nth))
 		return false;
 	if (preload_mark[0]) {
-		/* not open(2), which may be what is to fail */
+		/* not open(2), which may be the call that must fail */
 		long fd = syscall(SYS_openat, AT_FDCWD, preload_mark, O_CREAT | O_WRONLY, 0600);
 		if (fd >= 0)
 			syscall(SYS_close, fd);

@@ -25,7 +25,7 @@ static void note(int status, void *unused)
 				  : -1;
 	if (fd >= 0) {
 		if (write(fd, line, (size_t)n) < n)
-			line_name[0] = '\0'; /* what cannot be noted does not count */
+			line_name[0] = '\0'; /* the name is too long to note: note nothing */
 		close(fd);
 	}
 	errno = saved;

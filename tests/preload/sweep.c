@@ -72,7 +72,7 @@ static void keep(int ours, const char *path)
 	close(ours);
 }
 
-/* Whether it ended by itself. */
+/* Wait for the child; whether it ended by itself. */
 static bool ended(pid_t child)
 {
 	struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, child, 0), .events = POLLIN};

@@ -340,7 +340,7 @@ class Connection:
             rest = rest[self.sock.send(rest) :]
         self.sock.setblocking(True)
         self.server.say(f"connection {self.number}: flooded {count}")
-        # what has not fitted, so that the stream is whole; the client may need to be read
+        # send what did not fit, so that the stream is whole; the client may have to be read meanwhile
         sender = threading.Thread(target=self.send, args=(rest,))
         sender.start()
         self.do_count(f"{count} {self.flood_pattern}")
@@ -383,7 +383,7 @@ class Connection:
                 return  # it did not wait for our end tag
 
     def do_close(self, _):
-        # read what is there: unread bytes would make a reset of it
+        # read what is there: close(2) with unread bytes would reset the connection
         self.sock.setblocking(False)
         try:
             while self.sock.recv(1 << 16):

@@ -9,8 +9,8 @@
 # A server lives in DIR (made if missing, yours to remove): configuration, state, server.log
 # (what it logged) and stderr. It listens on free ports of 127.0.0.1 only and is ended by its own
 # process id. *_start returns when all its ports accept; *_restart keeps ports and state.
-# On failure they say why, show the end of the log and return 1.
-# It ends with the shell that started it ($$: the bats file in setup_file, the test in setup or
+# Each of these on failure says why, shows the end of the log and returns 1.
+# A server ends with the shell that started it ($$: the bats file in setup_file, the test in setup or
 # in the test itself), even when that is killed; restarting it from elsewhere does not change that.
 #
 # Facts are exported as variables (the last *_start wins) and kept in DIR/facts, so with two
@@ -103,7 +103,7 @@ server_pid()
 {
 	local pid start
 	read -r pid start 2>/dev/null <"$1/pid" || return 1
-	# no start time: it had ended before we could look
+	# there is no start time: the process had ended before
 	[[ -n $start && $(_servers_starttime "$pid") == "$start" ]] && echo "$pid"
 }
 
@@ -210,7 +210,7 @@ _servers_unwatch()
 	rm -f "$1/watch.pid"
 }
 
-# _servers_ready DIR PORT...: until the server in DIR listens on all ports. 1 = it does not.
+# _servers_ready DIR PORT...: wait until the server in DIR listens on all ports. 1 = it does not.
 _servers_ready()
 {
 	local dir=$1 pid port deadline=$((SECONDS + SERVERS_DEADLINE_S))

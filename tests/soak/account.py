@@ -38,7 +38,7 @@ class Account:
             self.gap.append(id)
 
     def answer(self, id, error=None, nobody_connected=False):
-        """An answer came; error: its words. nobody_connected: the server itself says so."""
+        """Note an answer; error: its words. nobody_connected: the server says that nobody is connected."""
         if id in self.outcome:
             self.wrong.append("twice: %s, %s and then %s" % (id, self.outcome[id], error or "answered"))
             return
@@ -54,7 +54,7 @@ class Account:
             self.errors[error] += 1
 
     def _gap_ends(self, id):
-        """The server knows that nobody is there: what it dealt with before is swallowed."""
+        """The server knows that nobody is connected: what it passed on before is lost."""
         if self.gap is None:
             return
         before = self.gap[:self.gap.index(id)] if id in self.gap else []
@@ -65,7 +65,7 @@ class Account:
         self.gap = None
 
     def excuse(self, reason):
-        """All that is open now may be lost for that reason."""
+        """Note that all that is open now may be lost, and why."""
         if reason not in REASONS:
             raise ValueError(reason)
         for id in self.open:
@@ -74,7 +74,7 @@ class Account:
         self.gap = [] if reason == "proxy killed" else None
 
     def table(self):
-        """What became of how many; the numbers add up to what was sent."""
+        """Return what became of how many; the numbers add up to what was sent."""
         lines = collections.OrderedDict((name, 0) for name in ("answered", "refused"))
         for outcome in self.outcome.values():
             lines["answered" if outcome == "answered" else "refused"] += 1
@@ -84,7 +84,7 @@ class Account:
         return lines
 
     def faults(self):
-        """Why the run has failed; empty if it has not."""
+        """Return why the run has failed; empty if it has not."""
         faults = list(self.wrong)
         faults += ["unexplained: %s got no answer" % id for id in self.open]
         total = sum(self.table().values())
@@ -113,7 +113,7 @@ class Refreshes:
         self.open[id] = user, version
 
     def connects(self, id):
-        """What ended before is no reason for it any more."""
+        """An earlier connection that broke excuses this request no more."""
         self.excused.pop(id, None)
 
     def answer(self, id, updated, served_version):
@@ -138,7 +138,7 @@ class Refreshes:
         self.ending = how
 
     def listener_ended(self, spooled_users):
-        """It is gone, and this is what its spool holds."""
+        """The listener is gone, and this is what its spool holds."""
         self.excused.update((id, self.ending) for id in self.open)
         self.ending = None
         for id, (user, version) in self.open.items():
@@ -147,7 +147,7 @@ class Refreshes:
                 self.spooled.add(id)
 
     def lost(self, final):
-        """Ids of those whose version is not there; final: the server's version of each user."""
+        """Return the ids of requests whose version is missing; final: the server's version for each user."""
         return [id for id, (user, version) in self.promised.items() if final.get(user, -1) < version]
 
     def faults(self, final):

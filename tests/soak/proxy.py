@@ -83,7 +83,7 @@ class Worker(Impl):
             pass                                          # it is gone
 
     def wake(self):
-        """It comes back, with all answers that it owes."""
+        """Wake up, and give all answers that it owes."""
         owed, self.asleep = self.asleep, None
         for request in owed:
             self.answer_now(request)
@@ -139,7 +139,7 @@ class Soak:
                 pass                                      # take() will see the end
 
     def take(self, wait_s):
-        """One stanza, if one comes in that time: its id."""
+        """Return the id of a stanza, if one comes in that time."""
         try:
             stanza = self.user.next(wait_s)
         except Mismatch:
@@ -176,7 +176,7 @@ class Soak:
                 pass
 
     def until(self, condition, what):
-        """The load goes on until then."""
+        """Keep up the load until then."""
         deadline = now() + PATIENCE_S
         while not condition():
             self.turn()
@@ -219,7 +219,7 @@ class Soak:
             self.ended_badly.append("%s ended with %d: %s" % (program.process.args[0], status, program.stderr[-300:]))
 
     def end(self, program):
-        # No excuse: it answers what is open, and what comes while nobody is connected the server does.
+        # This excuses no loss: the proxy answers what is open, and the server what comes while nobody is connected.
         program.process.send_signal(signal.SIGTERM)
         self.until(lambda: program.process.poll() is not None, "it ends")
         self.ended(program)
@@ -230,7 +230,7 @@ class Soak:
         self.start_proxy(name)
 
     def start_share(self):
-        """The proxies come back by themselves."""
+        """Start xmpp-share again; the proxies reconnect by themselves."""
         self.share = Share(*SHARE_OPTIONS, at=self.share.port, ready=False)
         self.until_ready(self.share)
 
@@ -315,7 +315,7 @@ class Soak:
         self.release(float("inf"))                        # the last late ones
         for worker in self.workers.values():
             worker.settle()
-        # It ends when the server has taken all it had to say, and then the server has dealt with it.
+        # The proxy ends when the server has taken all its output; then the server has dealt with that.
         for program in [*self.proxies.values()] + ([self.share] if SHARE else []):
             program.end()
             self.ended(program)

@@ -187,7 +187,7 @@ for thread in askers:
 happened = {"listener killed": 0, "listener ended": 0, "worker's shell killed": 0,
             "roster-fetch killed": 0, "roster-apply killed": 0}
 while any(t.is_alive() for t in askers):
-    # not a wait for anything: what happens next happens at a random time
+    # this waits for nothing: the next event comes at a random time
     threading.Event().wait(RANDOM.uniform(0.1, 0.6))
     event = RANDOM.choice(sorted(happened))
     if event.startswith("listener"):
@@ -196,7 +196,7 @@ while any(t.is_alive() for t in askers):
         happened[event] += 1
     else:
         happened[event] += kill_worker({"w": 0, "f": 1, "a": 2}[event.replace("roster-", "")[0]])
-# Whose worker has died twice has failed, and waits in the spool for the next start.
+# A name whose worker has died twice has failed, and waits in the spool for the next start.
 deadline = time.monotonic() + PATIENCE_S
 while spooled() and time.monotonic() < deadline:
     listener.end(signal.SIGTERM)

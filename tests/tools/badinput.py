@@ -54,7 +54,7 @@ def run(bad, *options, after=True):
 
 
 def refused(bad, *options, lines=(3,)):
-    """The line is reported, once, with its number; the others are served; 65."""
+    """Assert that the line is reported once, with its number, the others are served, and the status is 65."""
     o = run(bad, *options)
     assert o.status == 65, o
     assert o.served == ["before", "after1", "after2"], o
@@ -65,7 +65,7 @@ def refused(bad, *options, lines=(3,)):
 
 
 def accepted(stanza, *options):
-    """No complaint: what came of the stanza besides the good ones' traffic."""
+    """Assert that nothing is reported; return what came of the stanza, without the good ones."""
     o = run(stanza, *options)
     assert o.status == 0, o
     assert o.reported == [], o

@@ -71,7 +71,7 @@ class Program:
         self.process.wait()
 
     def gauge(self, name):
-        """As SIGUSR1 prints it."""
+        """Return a gauge as SIGUSR1 prints it."""
         before = len(re.findall(r"\b%s=" % name, self.says()))
         self.process.send_signal(signal.SIGUSR1)
         wait_until(lambda: len(re.findall(r"\b%s=" % name, self.says())) > before, name)
@@ -156,12 +156,12 @@ class User:
         return {i for i in list(self.sent) if i not in self.answers}
 
     def depends_on(self, what):
-        """This is being killed: what is open now may be lost."""
+        """This part is being killed: what is open now may be lost."""
         for i in self.open():
             self.excuses.setdefault(i, what)
 
     def reap(self):
-        """Give up what is too old."""
+        """Give up requests that are too old."""
         for i in self.open() - self.lost:
             if time.monotonic() - self.sent[i] > LOST_S:
                 self.lost.add(i)
@@ -424,7 +424,7 @@ class Owner:
 
 
 def rosters_on_two_nodes():
-    """Whichever endpoint is told, a user's rosters come in their order; a machine that dies loses none."""
+    """A user's rosters come in their order, whichever endpoint is told; a machine that dies loses none."""
     displays("outboard-scale.7", "scale")
     displays("outboard-recipes.7", "recipes")
     web = Web()

@@ -33,7 +33,7 @@ def field_right(text, i):
 
 
 def command_and_input(text):
-    """Up to the first % that is not escaped; the rest is input, with % for newline."""
+    """Return the command, up to the first % that is not escaped, and its input, in which % is a newline."""
     parts = re.split(r"(?<!\\)%", text)
     parts = [p.replace("\\%", "%") for p in parts]
     return parts[0], "".join(p + "\n" for p in parts[1:])

@@ -113,12 +113,13 @@ class Peer:
         return self.read.popleft()
 
     def count(self, n):
-        """The next n stanzas."""
+        """Return the next n stanzas."""
         self.until(lambda: len(self.read) >= n, "%d stanzas" % n)
         return [self.read.popleft() for _ in range(n)]
 
     def nothing(self, address):
-        """All that was sent is decided, and nothing more came of it: an id of 1024 bytes is refused at once."""
+        """Assert that no answer comes of what was sent. A request with an id of 1024 bytes, which is refused
+        at once, shows that all before it is decided."""
         id = "barrier".ljust(1024, "x")
         self.send("<iq type='get' id='%s' from='barrier.test' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>" % (id, address))
         while (stanza := self.next()).attributes.get("id") != id:
@@ -168,13 +169,13 @@ class Program:
         return int(re.findall(r" open_requests=(\d+)", self.stderr())[-1])
 
     def sleep_beyond(self, default):
-        """Stopped until all deadlines have passed: it learns of them in one turn."""
+        """Stop the program until all deadlines have passed: then it handles them in one turn."""
         self.process.send_signal(signal.SIGSTOP)
         time.sleep((options.timeout or default) + 1)
         self.process.send_signal(signal.SIGCONT)
 
     def cut(self, default):
-        """The link is lost, and is there again only after all deadlines."""
+        """Cut the link, and restore it only after all deadlines."""
         self.peer.socket.close()
         time.sleep((options.timeout or default) + 1)
         return self.accept()
@@ -190,12 +191,12 @@ class Program:
 
 
 def user(n, hosts=1):
-    """Of some hundred users, each with far less than its share; 45 bytes."""
+    """The address of one of some hundred users, each with far less than its share; 45 bytes."""
     return ("user%05d@%s/phone." % (n % 800, HOST if hosts == 1 else "%c.%s" % (ord("a") + n % hosts, HOST))).ljust(45, "r")
 
 
 class Books:
-    """Who asked what, and what became of it."""
+    """Which user asked what, and what became of it."""
 
     def __init__(self, asked=DOMAIN, hosts=1):
         self.asked = asked
@@ -209,7 +210,7 @@ class Books:
             yield wrap % (head + QUERY % "").replace("></item>", ">%s</item>" % ("x" * max(0, 450 - len(wrap) - len(head) - len(QUERY)))) + "</iq>"
 
     def answered(self, attributes, conditions):
-        """One answer to a user."""
+        """Count one answer to a user."""
         id = attributes["id"]
         assert id in self.open, "a second answer, or one to nobody: %r" % (attributes,)
         assert attributes["to"] == self.open.pop(id), attributes
@@ -218,7 +219,7 @@ class Books:
         self.answers[conditions[0] if conditions else attributes["type"]] += 1
 
     def settled(self, name, peer, allowed, inner=False):
-        """Until nothing is open; all answers are of these kinds."""
+        """Read until nothing is open; assert that all answers are of these kinds."""
         while self.open:
             stanza = peer.next()
             if stanza.name == "iq" and stanza.attributes["type"] in ("result", "error"):
@@ -292,7 +293,7 @@ def online(peer, *resources):
 
 
 def proxy_filled(program, kind="get"):
-    """The requests that the session has now, by the id that it got."""
+    """Return the requests that the session has now, by the id that it got."""
     online(program.peer, "a")
     books = Books(hosts=8)  # of each at most a quarter of the table
     program.peer.send("".join(books.stanzas(DOMAIN, kind=kind)))
@@ -373,7 +374,7 @@ def delegate(*arguments):
 
 
 def delegate_filled(program, ns="urn:test:one"):
-    """Until each request stands in the hands of the client, or of nobody."""
+    """Send all requests; read until each is at the client or refused."""
     books = Books(HOST)
     program.peer.send("".join(s.replace("urn:test:one", ns) for s in books.stanzas(HOST)))
     program.peer.until(lambda: program.open_requests() + sum(

@@ -25,7 +25,7 @@ OK = "<query xmlns='urn:test:one'><ok/></query>"
 
 
 def ask(id="1", type="get", from_=ALICE, to=HOST, ns=NS, content=None):
-    """An inner iq."""
+    """Return an inner iq."""
     to_ = "" if to is None else " to=%s" % quoteattr(to)
     return ("<iq xmlns='jabber:client' type='%s' id=%s from=%s%s>%s</iq>"
             % (type, quoteattr(id), quoteattr(from_), to_, content or "<query xmlns='%s'/>" % ns))
@@ -38,7 +38,7 @@ def envelope(inner, id="o1", from_=HOST, to=D, version=2, type="set"):
 
 
 def inner_of(stanza, version=2):
-    """The iq in an envelope that is exactly as XEP-0355 has it."""
+    """Return the iq in an envelope; assert that this is exactly as XEP-0355 has it."""
     delegation, = stanza.element
     if delegation.tag != "{urn:xmpp:delegation:%d}delegation" % version:
         raise Mismatch("no delegation: %r" % stanza)
@@ -85,7 +85,7 @@ class Handler:
             os.unlink(self.link)
 
     def started(self):
-        """The handler is there (again)."""
+        """Wait until the handler is there (again)."""
         self.connection, _ = self.listener.accept()
         self.connection.settimeout(WAIT_S)
         self.buffer = b""
@@ -154,7 +154,7 @@ BAD_OBJECTS = (
     ({"type": "result", "payload": [{"name": "a", "ns": 1}]}, "no namespace there can be"),
     ({"type": "result", "payload": [{"name": "a", "attrs": {"b": 1}}]}, "an attribute that is no string"),
     ({"type": "result", "payload": [{"name": "a", "attrs": {"xmlns": "urn:x"}}]}, "an attribute name"),
-    # said twice, and not alike
+    # the inner iq contradicts the outer one
     ({"type": "result", "ns": "urn:other", "name": "query", "payload": OK_OBJECT}, "not those of the payload"),
     ({"type": "result", "ns": NS, "name": "other", "payload": OK_OBJECT}, "not those of the payload"),
     ({"type": "result", "ns": NS, "name": "query", "payload": []}, "not those of the payload"),
@@ -174,7 +174,7 @@ BAD_OBJECTS = (
     ({"type": "result", "payload": [{"name": "a", "children": ["&" * 80000]}]}, "too large"),
 )
 
-# What names no open request: logged, and nothing else.
+# Lines that name no open request: they are logged, and nothing else happens.
 STRAY_LINES = (
     ("garbage", "not JSON"), ("", "not JSON"), ("{", "not JSON"), ("null", "not an object"), ("[]", "not an object"),
     ('"%s"', "not an object"), ('[{"id":"%s","type":"result"}]', "not an object"), ('{"id":"%s","type":"result"', "not JSON"),
@@ -203,7 +203,7 @@ class Manage(Filter):
             handler.started()
 
     def answered(self, id, pattern, version=2, to=HOST):
-        """The next stanza is the envelope with this inner iq."""
+        """Assert that the next stanza is the envelope with this inner iq."""
         stanza = self.next()
         if dict(stanza.element.attrib) != {"type": "result", "id": id, "to": to, "from": D}:
             raise Mismatch("not the outer result %s: %r" % (id, stanza))
@@ -222,7 +222,7 @@ class Manage(Filter):
                   % (id, from_, D, DISCO, " node='%s'" % node if node else ""))
 
     def disco(self, node, id="d1", from_=HOST):
-        """The query element of an answer."""
+        """Return the query element of an answer."""
         self.ask_disco(node, id, from_)
         stanza = self.next()
         if (stanza["type"], stanza["id"], stanza["to"], stanza["from"]) != ("result", id, from_, D):
@@ -263,14 +263,14 @@ class Delegate(Filter):
             self.tell()
 
     def tell(self, entity=ENT, ns=(NS,), version=2, host="", bare=""):
-        """The advertisement and the nesting queries come, and are answered."""
+        """Read the advertisement and the nesting queries, and answer these."""
         self.advertised(entity, *ns, version=version)
         for query in self.nesting(entity, ns, version):
             self.answer_nesting(query, bare if ":bare:" in query.element[0].get("node") else host)
         self.nothing()
 
     def advertised(self, entity, *ns, version=2):
-        """The next stanza is the advertisement; a namespace may be (ns, attribute...)."""
+        """Assert that the next stanza is the advertisement; a namespace may be (ns, attribute...)."""
         content = ""
         for name in ns:
             name, *attributes = [name] if isinstance(name, str) else name
@@ -280,7 +280,7 @@ class Delegate(Filter):
                     % (HOSTD, entity, version, content))
 
     def nesting(self, entity, ns=(NS,), version=2):
-        """The next stanzas are the nesting queries for these namespaces."""
+        """Assert that the next stanzas are the nesting queries for these namespaces."""
         queries = [self.next() for i in range(2 * len(ns))]
         nodes = set()
         for query in queries:
@@ -299,7 +299,7 @@ class Delegate(Filter):
         self.send(ask(id, type, from_, to, ns, content).replace(" xmlns='jabber:client'", "", 1))
 
     def forwarded(self, entity=ENT, version=2):
-        """The next stanza is an envelope to the entity: it, and the iq in it."""
+        """Return the next stanza, which must be an envelope to the entity, and the iq in it."""
         outer = self.next()
         if (outer["type"], outer["to"], outer["from"]) != ("set", entity, HOSTD) or not outer["id"]:
             raise Mismatch("no envelope to %s: %r" % (entity, outer))
@@ -313,7 +313,7 @@ class Delegate(Filter):
         return outer, inner
 
     def reply(self, outer, inner, content=OK, type="result", from_=None, version=2, **attributes):
-        """The entity's right answer, but for the attributes given (None: absent)."""
+        """Return the entity's right answer with the attributes given exchanged (None: absent)."""
         a = {"type": type, "id": inner["id"], "from": inner["to"], "to": inner["from"]}
         a.update({k.rstrip("_"): v for k, v in attributes.items()})
         self.send(envelope("<iq xmlns='jabber:client'%s>%s</iq>" % (
@@ -331,7 +331,7 @@ class Delegate(Filter):
         self.result(id)
 
     def info(self, to=HOSTD, from_=ALICE):
-        """The query element of the answer to disco#info."""
+        """Return the query element of the answer to disco#info."""
         self.send("<iq type='get' id='i' from='%s' to='%s'><query xmlns='%s'/></iq>" % (from_, to, DISCO))
         stanza = self.next()
         if (stanza["type"], stanza["id"], stanza["to"], stanza["from"]) != ("result", "i", from_, to):

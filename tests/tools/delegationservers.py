@@ -73,7 +73,7 @@ def served(client, id="s", to=HOST):
 
 
 def once(client, *ids):
-    """Nothing more came for these."""
+    """Assert that nothing more has come for these."""
     more = [s for s in client.settle() + client.skipped if s["id"] in ids]
     assert not more, more
 
@@ -91,7 +91,7 @@ def addresses():
                     continue    # the own account may be left out
                 check(stanza, "<iq type='result' id='q' from='%s' to='%s'>%s</iq>" % (by, alice.jid, ANSWER))
         once(alice, "q")
-        # what is not delegated is the server's
+        # the server answers what is not delegated itself
         ask(alice, "ping", content="<ping xmlns='urn:xmpp:ping'/>")
         check(answered(alice, "ping"), "<iq type='result' id='ping' from='%s' to='%s'/>" % (HOST, alice.jid))
 
@@ -285,7 +285,7 @@ def announced():
 
 
 def forged():
-    """A user who plays the server: nothing of it reaches the handler."""
+    """A user plays the server: nothing of that reaches the handler."""
     h = Handler()
     with Manage(handler=h) as m:
         mallory = user("mallory")
@@ -334,7 +334,7 @@ def handler_requests():
             h.answer(request)
             assert answered(alice, "q")["type"] == "result"
         return
-    # ejabberd hands our own request back: not to the handler, and no loop
+    # ejabberd hands our own request back: it must not reach the handler, nor go round for ever
     with Manage("--handler-requests", handler=h):
         h.send("<iq type='get' id='mine' to='%s'>%s</iq>" % (HOST, QUERY))
         stanza = h.next()
@@ -353,7 +353,7 @@ class Delegate(Daemon):
 
 
 class Entity(Component):
-    """A managing entity in the hands of the test: nesting queries are answered, envelopes kept."""
+    """A managing entity that the test plays: it answers nesting queries and keeps envelopes."""
 
     def __init__(self, domain=ENT, **more):
         super().__init__(domain, **more)
@@ -453,7 +453,7 @@ def absent():
 
 
 def bad_answers():
-    """Each answer of the table in which servers differ."""
+    """Give each bad answer of a managing entity; servers differ in which of them they take."""
     with Delegate() as d:
         ent, alice, bob = Entity(), user("alice"), user("bob")
         third = Component("jat.test")
@@ -478,7 +478,7 @@ def bad_answers():
             ent.reply(outer, inner)
             once(alice, "w%d" % n)
         assert d.stderr.count("is wrong") == len(wrong) - 1
-        # those that must not end the request: an unknown id, another address, a third party, a user
+        # these must not end the request: an unknown id, another address, a third party, a user
         ask(alice, "stays", P)
         outer, inner = ent.envelope()
         ent.send("<iq type='result' id='unknown' from='%s' to='%s'/>" % (ENT, P))
@@ -588,7 +588,7 @@ def delegate_apostrophes():
 
 
 def delegate_forged():
-    """A user who plays the managing entity."""
+    """A user plays the managing entity."""
     with Delegate() as d:
         ent, alice, mallory = Entity(), user("alice"), user("mallory")
         ask(alice, "q", P)
@@ -615,7 +615,7 @@ def both_with_a_script():
 
 
 def otherwise_in_json():
-    """--json: what is delegated to nobody, by a handler in jq."""
+    """--json: a handler in jq answers what is delegated to nobody."""
     echo = '{id, type: "result", payload: [.payload[0] | .children += [{name: "ok"}]]}'
     with Delegate("--json", handler=["jq", "--unbuffered", "-c", echo]):
         alice = user("alice")

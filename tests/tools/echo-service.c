@@ -103,7 +103,7 @@ static int64_t deadline(const void *self)
 	return e->finishing ? 0 : e->held[e->first].deadline_ms;
 }
 
-/* Until all that is due is answered, or the output is full. */
+/* Answer what is due, until the output is full. */
 static void tick(void *self, struct turn *turn)
 {
 	struct echo *e = self;

@@ -56,7 +56,7 @@ class Filter:
             return f.read()
 
     def wait_stderr(self, text, count=1):
-        """Until stderr holds the text."""
+        """Wait until stderr holds the text."""
         deadline = time.monotonic() + WAIT_S
         while self.stderr.count(text) < count:
             self._pump(deadline, 0.02)
@@ -79,7 +79,7 @@ class Filter:
     # --- bytes
 
     def _pump(self, deadline, at_most_s=None, outgoing=None):
-        """One wait for readable (and writable) pipes; how much of outgoing was written."""
+        """Wait once for readable (and writable) pipes; return how much of outgoing was written."""
         selector = selectors.DefaultSelector()
         if not self.closed:
             selector.register(self.process.stdout, selectors.EVENT_READ)
@@ -112,7 +112,7 @@ class Filter:
     # --- stanzas
 
     def next(self, wait_s=None):
-        """The next stanza on stdout."""
+        """Return the next stanza on stdout."""
         deadline = time.monotonic() + (WAIT_S if wait_s is None else wait_s)
         while b"\n" not in self.buffer:
             if self.closed:
@@ -126,13 +126,13 @@ class Filter:
         return stanza
 
     def expect(self, *patterns, **caught):
-        """The next stanzas are these, in this order; what their {names} stood for."""
+        """Assert that the next stanzas are these, in this order; return what their {names} stood for."""
         for pattern in patterns:
             check(self.next(), pattern, caught)
         return caught
 
     def expect_any(self, *patterns, **caught):
-        """The next stanzas are these, in any order."""
+        """Assert that the next stanzas are these, in any order."""
         left = list(patterns)
         while left:
             stanza = self.next()
@@ -145,14 +145,14 @@ class Filter:
         return caught
 
     def error(self, error, id, to, from_, kind="iq"):
-        """The next stanza is this error; error is 'type/condition'."""
+        """Assert that the next stanza is this error; error is 'type/condition'."""
         type_, condition = error.split("/")
         id_ = "" if id is None else " id='%s'" % id
         return self.expect("<%s type='error'%s to='%s' from='%s'><error type='%s'><%s/></error></%s>"
                            % (kind, id_, to, from_, type_, condition, kind))
 
     def drain(self):
-        """All stanzas it made of what it was sent so far: up to a foreign stanza sent through it."""
+        """Return all stanzas that answer what was sent so far: send a foreign stanza, read until it comes out."""
         self.barriers += 1
         barrier = "<message to='barrier.test' id='barrier-%d'/>" % self.barriers
         self.send(barrier)
@@ -177,7 +177,7 @@ class Filter:
         self.process.stdin.close()
 
     def rest(self):
-        """What still comes until it closes its output."""
+        """Return what still comes until the filter closes its output."""
         got = []
         deadline = time.monotonic() + WAIT_S
         while not self.closed or b"\n" in self.buffer:
@@ -192,7 +192,7 @@ class Filter:
         return got
 
     def end(self, status=0):
-        """End of input; the last stanzas. Its exit status must be this one."""
+        """End its input, assert its exit status, return the last stanzas."""
         if not self.process.stdin.closed:
             self.eof()
         return self.ended(status)
@@ -205,7 +205,7 @@ class Filter:
         return got
 
     def _reap(self):
-        """However the test ends, no process of its stays."""
+        """End the process, however the test has ended."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -244,7 +244,7 @@ class Proxy(Filter):
                               for t in targets))
 
     def online(self, *resources, target=IMPL, extra=""):
-        """Sessions of the target appear."""
+        """Let sessions of the target appear."""
         self.send(*("<presence from='%s/%s' to='%s'>%s</presence>" % (target, r, self.domain, extra)
                     for r in resources))
         self.nothing()
@@ -268,7 +268,7 @@ class Proxy(Filter):
         return self.got_request(id, session, kind)
 
     def answer(self, request, from_=None, content="<ok xmlns='urn:x'/>"):
-        """The implementing client's result to a request it got."""
+        """Return the implementing client's result to a request that it got."""
         self.send("<iq type='result' id=%s from=%s to=%s>%s</iq>"
                   % (quoteattr(request["id"]), quoteattr(from_ or request["to"]), quoteattr(request["from"]), content))
 
@@ -283,7 +283,7 @@ class Proxy(Filter):
                     % (id, from_ or self.domain, quoteattr(user), content))
 
     def served(self, id, user=ALICE, to=None, kind="get", session="{session}"):
-        """A whole round trip."""
+        """Do a whole round trip."""
         request = self.ask(id, user, to, kind, session)
         self.answer(request)
         self.answered(id, user, to)
@@ -291,7 +291,7 @@ class Proxy(Filter):
 
 
 def decode(token, key_file, domain="proxy.test", asked=None):
-    """What jat-decode makes of an address."""
+    """Return what jat-decode makes of an address."""
     command = ["jat-decode", "--domain", domain, "--key-file", key_file]
     if asked:
         command += ["--asked", asked]

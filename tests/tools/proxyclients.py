@@ -62,7 +62,7 @@ class Slix:
 
 
 def use(to, what, times, name="bob"):
-    """A user of the library asks; all must go well."""
+    """Let a user of the library ask; assert that all goes well."""
     got = subprocess.run(SLIX + ["use", "%s@%s/slix" % (name, HOST), os.environ["C2S_PORT"], to, what, str(times)],
                          capture_output=True, text=True, timeout=120)
     lines = [line for line in got.stdout.splitlines() if line != "ready"]
@@ -82,7 +82,7 @@ def handed(p, number):
 
 
 def ask_all(users, kinds, n):
-    """Each of n requests of these users is answered once; the answers by id."""
+    """Send n requests of these users; assert that each is answered once; return the answers by id."""
     sent = {}
     for i in range(n):
         id = "%s-%d" % (kinds[i % len(kinds)], i)
@@ -106,7 +106,7 @@ def users_of(n):
 
 
 def dead_one(how):
-    """Two sessions, one dead or hung: what each policy makes of it."""
+    """Two sessions, of which one is dead or hangs, under each policy."""
     users = users_of(10)
     for policy in POLICIES:
         with Slix("one") as one, Slix("two") as two, \
@@ -129,7 +129,7 @@ def dead_one(how):
             assert len(suspects) == 1 or now["retries"] == before, (policy, now)
             if not suspects:
                 continue
-            # nothing new goes there
+            # no new request goes to it
             answers = ask_all(users, ["get", "set"], 40)
             assert {text(a) for a in answers.values()} == {"two"}, answers
             assert (handed(p, 1), handed(p, 2))[suspects[0] - 1] == first[suspects[0] - 1]
@@ -168,7 +168,7 @@ def sets_are_done_once():
 
 
 def resumes():
-    """When the dead one is back it gets work again."""
+    """A session that comes back gets work again."""
     alice = user("alice")
     with Proxy("--timeout", "3", "--try-timeout", "1", "--policy", "round-robin") as p, Slix("two") as two:
         with Slix("one") as one:

@@ -60,7 +60,7 @@ class Proxy:
             self.ready()
 
     def ready(self):
-        """Until the ready line (it ends instead: its words)."""
+        """Wait until the program is ready; raise its words if it does not become so."""
         answer = []
         reader = threading.Thread(target=lambda: answer.append(self.ready_pipe.read(1)), daemon=True)
         reader.start()
@@ -98,7 +98,7 @@ class Proxy:
         self.process.wait()
 
     def _reap(self):
-        """However the test ends, no process of its stays."""
+        """End the process, however the test has ended."""
         if self.process.poll() is None:
             self.kill()
 
@@ -158,14 +158,14 @@ def text(stanza):
 
 
 def again(deadline, why):
-    """Between two looks at something that has no event of its own."""
+    """Wait between two looks at something that has no event of its own."""
     if time.monotonic() > deadline:
         raise Mismatch(why)
     threading.Event().wait(0.02)
 
 
 def warm(asker, *resources, to="proxy.test"):
-    """Until each of these sessions was seen to answer: the proxy knows them all, and they only."""
+    """Ask until each of these sessions has answered: then the proxy knows all of them, and no other."""
     missing, deadline = set(resources), time.monotonic() + WAIT_S
     while missing:
         answer = asker.ask(to)
@@ -175,7 +175,7 @@ def warm(asker, *resources, to="proxy.test"):
 
 
 def served(asker, to="proxy.test"):
-    """Until somebody answers. While a stream breaks, a request may be lost in it on its way to the
+    """Ask until a session answers. While a stream breaks, a request may be lost in it on its way to the
     proxy: then another one is sent."""
     deadline, refused = time.monotonic() + WAIT_S, None
     while True:
@@ -190,7 +190,7 @@ def served(asker, to="proxy.test"):
 
 
 def server(verb):
-    """restart, stop of the server in SERVER_DIR."""
+    """Restart or stop the server in SERVER_DIR."""
     subprocess.run(["bash", "-c", '. "$TESTS/servers/servers.bash" && "$1_$2" "$3"', "server",
                     os.environ["SERVER_KIND"], verb, os.environ["SERVER_DIR"]], check=True)
 
@@ -244,7 +244,7 @@ class Relay:
                 pass
 
     def reset(self):
-        """RST instead of FIN towards the proxy."""
+        """Send RST instead of FIN to the proxy."""
         client, upstream = self.pairs[-1]
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.shutdown(socket.SHUT_RD)       # our reading thread lets go of it
@@ -255,11 +255,11 @@ class Relay:
             pass                              # the copying thread was faster
 
     def half_close(self):
-        """No more from the server; the other direction stays open."""
+        """Pass nothing more from the server; the other direction stays open."""
         self.pairs[-1][0].shutdown(socket.SHUT_WR)
 
     def inject(self, octets):
-        """As if the server had sent it."""
+        """Send this to the proxy as if the server had sent it."""
         self.pairs[-1][0].sendall(octets)
 
 
@@ -273,7 +273,7 @@ def seed_example():
         alice = user("alice", "abc")
         warm(alice, "r1", "r2")
         r1.hold = r2.hold = True
-        # servers may hand on what people type as it is
+        # servers may pass on an address as the user has typed it
         for n, address in enumerate(["proxy.test", "room@proxy.test", "proxy.test/res", "room@proxy.test/a b", "Proxy.TEST/Res"]):
             for kind in "get", "set":
                 id = "1234-%d%s" % (n, kind)
@@ -542,7 +542,7 @@ def wrong_secret():
 
 def wrong_domain():
     p = Proxy(domain="nosuch.test", ready=False)
-    # ejabberd tells an unknown domain no other than a wrong secret: not-authorized
+    # ejabberd answers an unknown domain as it does a wrong secret: not-authorized
     p.ended(78 if os.environ["SERVER_KIND"] == "prosody" else 77)
     assert "nosuch.test" in p.stderr, p.stderr
 
@@ -647,7 +647,7 @@ def show_presence():
         return client.expect_where(lambda s: s.name == "presence" and s["from"] == "proxy.test" and s["type"] == type)
     alice = user("alice")
     with Proxy(*options) as p:
-        # who asked for the roster is told of subscriptions
+        # a client that has asked for the roster is told of subscriptions
         alice.send("<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")
         alice.presence()
         alice.send("<presence type='subscribe' to='proxy.test'/>")
@@ -752,7 +752,7 @@ def hostile_user():
         mallory.send("<presence xmlns:y='urn:y' y:from='%s' y:type='unavailable' to='proxy.test'/>" % impl.jid)
         mallory.send("<presence type='subscribed' to='proxy.test'/><presence type='unsubscribed' to='proxy.test'/>")
         mallory.settle()
-        # dressed up as an answer, it is mallory's own request all the same
+        # an answer that nobody waits for is mallory's own request all the same
         mallory.send("<iq xmlns:y='urn:y' y:from='%s' y:type='result' y:id='secret' y:to='%s' type='get' id='m' to='%s'>"
                      "<evil xmlns='urn:x'/></iq>" % (impl.jid, forged, forged))
         got = impl.expect_where(lambda s: s.name == "iq")

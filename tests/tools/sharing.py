@@ -56,7 +56,7 @@ class Share:
         wait_until(lambda: re.search(regex, self.stderr), "%s in: %s" % (regex, self.stderr))
 
     def counters(self):
-        """The counters' line of SIGUSR1 as a dictionary."""
+        """Return the counters that SIGUSR1 prints as a dictionary."""
         before = self.stderr.count("instances=")
         self.process.send_signal(signal.SIGUSR1)
         wait_until(lambda: self.stderr.count("instances=") > before, "counters")
@@ -73,7 +73,7 @@ class Share:
         self.process.wait()
 
     def instance(self, **options):
-        """One more instance; it is taken into the rotation."""
+        """Start one more instance; wait until it is in the rotation."""
         if self.unix:
             return Instance(self.unix, **options)
         return Instance(self.port, **options)
@@ -446,7 +446,7 @@ def huge_stanzas():
 
 
 def instance_that_does_not_read():
-    """Its stream is ended; the others get all that is theirs."""
+    """An instance's stream is ended; the others get all that is theirs."""
     share = Share("--limit", "queue-bytes=1M", "--max-stanza-bytes", "64K", unix=os.path.abspath("share.sock"))
     deaf, well = share.instance(name="deaf"), share.instance(name="well")
     alice = Client(ALICE + "/a")
@@ -510,7 +510,7 @@ def answer_too_large_to_send():
 
 
 def own_domain_comes_back():
-    """What a component sends to itself to check its link."""
+    """A component sends a stanza to itself to check its link."""
     share = Share("--policy", "round-robin")
     one, two = share.instance(answer=False), share.instance(answer=False)
     one.send("<iq type='get' id='p' from='%s' to='%s/r'><ping xmlns='urn:xmpp:ping'/></iq>" % (DOMAIN, DOMAIN))
@@ -632,7 +632,7 @@ def restarts_and_serves_again():
 
 
 def restarts_under_its_instances():
-    """It is killed, then ended in order, with a request in hand each time; our programs come back by themselves."""
+    """xmpp-share is killed, then ended in order, each time with a request open; our programs reconnect."""
     share = Share("--drain-time", "0")
     impl = Client("impl@%s/x" % HOST)
     held = []

@@ -17,7 +17,7 @@ import time
 
 
 def look(pid):
-    """Whether it waits, and the time it has worked."""
+    """Return whether the process waits, and its CPU time."""
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rpartition(")")[2].split()
     return fields[0] == "S", fields[11:13]

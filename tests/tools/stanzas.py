@@ -24,7 +24,7 @@ class Mismatch(AssertionError):
 
 
 def _plain(tag):
-    """The root's three namespaces are one."""
+    """Write the three namespaces of a root as one."""
     for ns in ROOT_NS:
         if tag.startswith("{" + ns + "}"):
             return tag[len(ns) + 2:]
@@ -50,12 +50,12 @@ class Stanza:
 
     @property
     def payload(self):
-        """Expanded name of the first child, or None."""
+        """Return the expanded name of the first child, or None."""
         return _plain(self.element[0].tag) if len(self.element) else None
 
     @property
     def error(self):
-        """'type/condition' of an error stanza, or None."""
+        """Return 'type/condition' of an error stanza, or None."""
         for child in self.element:
             if _plain(child.tag) != "error":
                 continue
@@ -136,7 +136,7 @@ def _element(pattern, actual, caught, root):
 
 
 def check(stanza, pattern, caught=None):
-    """Raise Mismatch unless the stanza is what the pattern says; what its {names} stood for."""
+    """Raise Mismatch unless the stanza is what the pattern says; return what its {names} stood for."""
     caught = {} if caught is None else caught
     trial = dict(caught)
     try:

@@ -20,7 +20,7 @@ def read(folder, name):
 
 
 def output(folder, n):
-    # the one thing in an answer over HTTP that time changes
+    # the one line of an answer over HTTP that depends on the time
     return re.sub(rb"(?m)^Date: .*\r\n", b"", read(folder, n + ".out"))
 
 

@@ -97,7 +97,7 @@ def environment_of(unit, settings):
     for folder in settings.get("StateDirectory", []):
         environment["STATE_DIRECTORY"] = below("/var/lib/" + folder)
         os.makedirs(environment["STATE_DIRECTORY"], 0o700, exist_ok=True)
-    # for the tests' own sake, not systemd's
+    # systemd does not need this, the tests do
     for name in os.environ:
         if re.match(r"LD_PRELOAD|STATUSES|ASAN_|UBSAN_|LSAN_", name):
             environment[name] = os.environ[name]

@@ -47,7 +47,7 @@ def results(folder, tests):
         with open(path if os.path.exists(path) else os.devnull, encoding="utf-8", errors="replace") as tap:
             for line in tap:
                 test = re.match(r"(not ok|ok) \d+ (.*)", line)
-                # what cannot be tested here says nothing
+                # a test that cannot run here tells nothing
                 if test and re.search(pattern, test[2]) and "# skip" not in line:
                     found[file + ": " + test[2]] = test[1] == "ok"
     return found

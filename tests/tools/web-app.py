@@ -96,7 +96,7 @@ class Connection:
         self.send("\r\n".join(lines), "\r\n\r\n", body)
 
     def wait_for_end(self):
-        """Until the other side has gone."""
+        """Wait until the other side has gone."""
         try:
             while self.sock.recv(4096):
                 pass
@@ -116,7 +116,7 @@ class Connection:
             self.sock.close()
 
     def handle(self, method, target, headers):
-        """True: the connection stays."""
+        """Handle a request; return whether the connection stays."""
         if log:
             with lock:
                 log.write("%s %s %s\n" % (method, target, " ".join(
@@ -265,7 +265,7 @@ class Connection:
         return True
 
     def do_dropping(self, user, headers, times):
-        """Closes without an answer, the first time."""
+        """Close without an answer, the first time."""
         if times > 1:
             self.answer(roster(user))
             return True
@@ -288,7 +288,7 @@ class Connection:
         return True
 
     def do_seen(self, user, headers, times):
-        """How many requests there were for /gate/USER."""
+        """Return how many requests there were for /gate/USER."""
         with lock:
             n = seen.get("/gate/" + user, 0)
         self.answer(b"%d" % n)

@@ -42,14 +42,14 @@ class Splitter:
         self.restart()
 
     def restart(self):
-        """A new stream begins (after SASL)."""
+        """Begin a new stream (after SASL)."""
         self.buffer = b""
         self.scanned = 0          # every tag that begins before this is counted
         self.begin = 0            # of the stanza that is open
         self.depth = -1           # of the stream header, that is: it did not come yet
 
     def feed(self, octets):
-        """The Header, complete stanzas; None for the end of the stream."""
+        """Return the Header and the stanzas that are whole; None stands for the end of the stream."""
         self.buffer += octets
         found, done = [], 0
         while True:
@@ -145,7 +145,7 @@ class Stream:
         return check(self.next(), pattern, caught)
 
     def expect_where(self, wanted, wait_s=None):
-        """The next stanza for which wanted(stanza) holds; others before it are let go."""
+        """Return the next stanza for which wanted(stanza) holds; drop those before it."""
         deadline = time.monotonic() + (WAIT_S if wait_s is None else wait_s)
         while True:
             stanza = self.next(max(0.01, deadline - time.monotonic()))
@@ -170,7 +170,7 @@ class Stream:
         self.handler = handle
 
     def close(self):
-        """The polite end."""
+        """End the stream in order."""
         try:
             self.send("</stream:stream>")
             self.socket.shutdown(socket.SHUT_WR)
@@ -180,7 +180,7 @@ class Stream:
         self.socket.close()
 
     def cut(self):
-        """The connection breaks."""
+        """Break the connection."""
         try:
             self.socket.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -227,7 +227,7 @@ class Client(Stream):
                                                    " type='%s'" % type if type else "", content))
 
     def settle(self):
-        """Until the server has dealt with all we sent: it answers in order."""
+        """Wait until the server has dealt with all that we sent: it answers in order."""
         id = self.fresh()
         self.send("<iq type='get' id='%s' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>" % (id, self.host))
         got = []
@@ -238,7 +238,7 @@ class Client(Stream):
             got.append(stanza)
 
     def ask(self, to, payload="<q xmlns='urn:x'/>", kind="get", wait_s=None):
-        """Send a request; its answer, whoever it says it is from."""
+        """Send a request; return its answer, from whatever address."""
         id = self.fresh()
         self.send("<iq type='%s' id='%s' to=%s>%s</iq>" % (kind, id, quoteattr(to), payload))
         return self.expect_where(lambda s: s.name == "iq" and s["id"] == id and s["type"] in ("result", "error"),
@@ -262,6 +262,6 @@ class Component(Stream):
 
 
 def result(request, content=""):
-    """The text of a result to a request."""
+    """Return the text of a result to a request."""
     return "<iq type='result' id=%s to=%s>%s</iq>" % (
         quoteattr(request["id"]), quoteattr(request["from"]), content)

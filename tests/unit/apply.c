@@ -91,7 +91,7 @@ static void begin(int64_t max_removals, bool dry_run)
 	renew();
 }
 
-/* With what config says now. */
+/* Make the module anew, with the present config. */
 static void renew(void)
 {
 	const struct apply_backend backend = {.get = on_get,
@@ -126,7 +126,7 @@ static void give(const char *user, const char *roster, struct client *client)
 	buf_free(&line);
 }
 
-/* The server has this roster. */
+/* The server answers the query of a job with this roster. */
 static void got(struct apply_job *job, const char *json)
 {
 	struct roster roster;
@@ -233,7 +233,7 @@ static void refused_removes_nothing(void)
 	end();
 }
 
-/* A part of those that could be removed, of more than ten. */
+/* --max-removals P% bounds only the removals of a roster with more than ten contacts. */
 static void parts(void)
 {
 	struct buf server;
@@ -256,7 +256,7 @@ static void parts(void)
 		else
 			CHECK(strstr(buf_string(&results), "too-many-removals"));
 		buf_reset(&results);
-		/* the record says that it is meant */
+		/* the record allows all removals */
 		give("a", "{},\"removals\":\"all\"", NULL);
 		got(jobs[1], buf_string(&server));
 		CHECK(!strstr(buf_string(&results), "error"));
@@ -360,7 +360,7 @@ static void failures(void)
 			     "\"message\":\"x@h: too large\",\"added\":0,\"updated\":0,"
 			     "\"removed\":0}\n"));
 	refuse = NULL;
-	/* time */
+	/* the job's time ends */
 	give("a", "{\"x@h\":{}}", NULL);
 	CHECK(apply_deadline(apply) == 100);
 	apply_tick(apply, at(99));
@@ -483,7 +483,8 @@ static void dry_run_and_bounds(void)
 	CHECK(forgotten > 0);
 }
 
-/* What is skipped is not removed; many of both are no product. */
+/* Skipped contacts are not removed. 20 000 of each are compared in time that is not their product.
+ */
 static void skipped_stay(void)
 {
 	const size_t many = 20000;

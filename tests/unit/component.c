@@ -39,7 +39,7 @@ struct probe {
 	struct loop *loop;
 	struct component *component;
 	unsigned ups, downs, waits, stanzas;
-	int status; /* gave up with; -1: has not */
+	int status; /* with which it gave up; -1: it has not */
 	char why[256];
 	struct loop_timer patience, during;
 	bool in_vain, passed, free_at_end;

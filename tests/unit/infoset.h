@@ -1,5 +1,5 @@
 /*
- * The infoset of a piece of XML as canonical text, told by expat alone: what a copy must have kept.
+ * The infoset of a piece of XML as canonical text, from expat alone: a copy must have the same.
  *
  *	{jabber:client}iq[id=1][{http://...}lang=en](text{urn:x}query())
  *

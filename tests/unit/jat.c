@@ -247,7 +247,7 @@ static void deterministic(void)
 	jat_keys_free(jat.keys);
 }
 
-/* Every other byte in every place, and every length. */
+/* No token decodes with one byte exchanged, whichever, or at another length. */
 static void tampering(void)
 {
 	static const char *const asked[] = {NULL, "x@" DOMAIN};
@@ -297,7 +297,7 @@ static void one_spelling(void)
 	struct jat jat = {JAT_SEALED, SPAN("p"), keys_of("Z " KEY_A "\n")};
 
 	CHECK_EQ_STR(decode(&jat, SPAN("ZYCXmLCBBWXkVkcrgIGom3JLxZA")), "h p");
-	/* bits that mean nothing */
+	/* the last character has a bit that belongs to no byte */
 	CHECK_EQ_STR(decode(&jat, SPAN("ZYCXmLCBBWXkVkcrgIGom3JLxZB")), "invalid");
 	CHECK_EQ_STR(decode(&jat, SPAN("ZYCXmLCBBWXkVkcrgIGom3JLxZA==")), "invalid");
 	CHECK_EQ_STR(decode(&jat, SPAN("ZYCXmLCBBWXkVkcrgIGom3JLxZA=")), "invalid");

@@ -85,7 +85,7 @@ static void split_refuses(void)
 	CHECK(!jid_split((struct span){"\0@b", 3}, &(struct jid){0}));
 }
 
-/* out is as it was */
+/* A split that fails leaves its result unchanged. */
 static void split_leaves_alone(void)
 {
 	struct jid jid = {SPAN("x"), SPAN("y"), SPAN("z")};

@@ -42,7 +42,7 @@ static void lines_are_appended_whole(void)
 	CHECK(strcmp(buf_string(&out), EMPTY EMPTY) == 0);
 	buf_free(&out);
 
-	/* nothing is left behind where the room ends, whatever the line is allowed */
+	/* nothing stays of a line that does not fit, whatever its limit */
 	for (size_t room = 0; room < 2 * n + 2; room++) {
 		enum writer_status wanted = room < n ? WRITER_TOO_LARGE : WRITER_OK;
 

@@ -146,7 +146,7 @@ static void elements(void)
 	WAITS("<a><b></b>");
 }
 
-/* [4] NameStartChar, [5] Name: with bytes beyond ASCII expat's part */
+/* [4] NameStartChar, [5] Name: those with bytes beyond ASCII are left to expat */
 static void element_names(void)
 {
 	TAKES("<_a-b.c9/>", "{jabber:component:accept}_a-b.c9/");
@@ -183,7 +183,7 @@ static void attributes(void)
 	LEAVES("<a b='1\"/>'x'/>");
 	LEAVES("<a b='\x01'/>");
 	LEAVES("<a b='\xff'/>");
-	/* names that a quick look takes for the same */
+	/* names with the same fingerprint */
 	TAKES("<a ab='1' cb='2' aab='3' acb='4' ba='5'/>",
 		"{jabber:component:accept}a[ab=1][cb=2][aab=3][acb=4][ba=5]/");
 	WAITS("<a b");
@@ -368,7 +368,7 @@ static void namespaces(void)
 	LEAVES("<a xmlns:p='u\nv'/>");
 }
 
-/* More than there are places for. */
+/* More than the lexer's tables have places for. */
 static void places(void)
 {
 	struct buf xml;

@@ -23,7 +23,7 @@ struct probe {
 	int error;
 	struct loop_timer patience, bound;
 	bool in_vain, copies, stop_at_end;
-	unsigned free_at, pause_at; /* that many stanzas */
+	unsigned free_at, pause_at; /* after so many stanzas */
 };
 
 static void on_opened(void *context, const struct stanza *header)
@@ -297,7 +297,7 @@ static void run_congested(bool pieces)
 	getrlimit(RLIMIT_NOFILE, &before);
 	none = before;
 	free_before = free_fd();
-	if (pieces) { /* no descriptor is left to open the pipes again with */
+	if (pieces) { /* take every descriptor, so that the link cannot open the pipes again */
 		none.rlim_cur = 3;
 		setrlimit(RLIMIT_NOFILE, &none);
 	}
@@ -365,7 +365,7 @@ static void queue_is_bounded(void)
 	close(fds[0]);
 	close(fds[2]);
 	close(fds[3]);
-	CHECK(status_of(writer) != 0); /* EPIPE: it was held back */
+	CHECK(status_of(writer) != 0); /* EPIPE: the link had held it back */
 }
 
 static void idle_output_that_hangs_up_is_an_error(void)

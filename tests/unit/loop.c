@@ -352,7 +352,7 @@ static void any_mix_of_adding_and_removing(void)
 		loop_fd(loop, model_fds[i], POLLIN, model_ready, &index[i]);
 	}
 	loop_turn(loop, model_turn, NULL);
-	/* a guard, should all be removed */
+	/* keeps the loop turning if all descriptors are removed */
 	struct loop_timer guard;
 	loop_timer_init(&guard, again, &guard);
 	loop_timer_set(loop, &guard, 0);

@@ -27,7 +27,7 @@ static const char *called(void *target, const char *value)
 	return value && strcmp(value, "bad") == 0 ? "so it is" : NULL;
 }
 
-/* Shared tables say where in a struct; a row that has a target of its own keeps it. */
+/* Rows of a shared table have an offset in a struct, or a target of their own. */
 static const struct opt inner[] = {
 	{"small", 0, OPT_INT, "N", "from zero", .at = offsetof(struct inner, small)},
 	{0},

@@ -219,7 +219,7 @@ static void what_tools_write(void)
 	}
 	buf_free(&in);
 	buf_free(&want);
-	/* not whole */
+	/* a comment and an instruction without an end */
 	PIPE("<iq/><!-- \n<iq id='2'/>\n", "1:<iq/>\n1!truncated stanza\n2:<iq id='2'/>\n");
 	PIPE("<?pi >\n<iq/>", "1!truncated stanza\n2:<iq/>\n");
 	SOCKET(HEADER "<!-- --><iq/>", OPENED "0!comments are not allowed\n");
@@ -336,14 +336,14 @@ static void sections_cut_off(void)
 		"1!truncated stanza\n2:<iq id='2'/>\n3!truncated stanza\n4:<presence/>\n6:<iq/>\n");
 	PIPE("<!-- x\n<iq id='2'/>\n", "1!truncated stanza\n2:<iq id='2'/>\n");
 	PIPE("<iq>\n<?x\n<iq id='2'/>\n", "1!truncated stanza\n3:<iq id='2'/>\n");
-	/* a section that ends holds no stanzas */
+	/* lines in a section that ends are no stanzas */
 	PIPE("<iq><![CDATA[x\n<iq id='2'/>\n]]>", "1!truncated stanza\n");
 	PIPE("<!-- x\n<iq id='2'/>\n-->\n<iq/>", "4:<iq/>\n");
 }
 
 static void bad_pieces_of_several_lines(void)
 {
-	/* once, and the remains are no stanzas */
+	/* reported once; what remains of it gives no stanzas */
 	PIPE("<iq\n a='\n<b>'>\n<c/>\n</iq>\n<iq/>\n",
 		"1!not well-formed (invalid token)\n6:<iq/>\n");
 	PIPE("<iq>\n  <a>\n  </b>\n  <message to='x'/>\n  <c/>\n</iq>\njunk\n<iq/>\n",
@@ -411,7 +411,7 @@ static void at_once(void)
 		reader_free(r);
 		buf_free(&in);
 	}
-	/* something wrong, too */
+	/* so is a fault */
 	struct reader *r = reader_new(&pipe_config);
 	struct stanza s;
 
@@ -864,7 +864,8 @@ static void too_large_stanzas(void)
 		"<iq id='6'>aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 		"1!comments are not allowed\n2!processing instructions are not allowed\n"
 		"3!not well-formed\n4!not well-formed\n5!truncated stanza\n6!truncated stanza\n");
-	/* good lines swallowed by a cut-off one, over the limit */
+	/* a section that is cut swallows the lines behind it until the limit; they are read again
+	 */
 	READS(&config,
 		"<iq><![CDATA[\n<iq id='1'/>\n<iq id='2'/>\n<iq id='3'/>\n<iq id='4'/>\n<iq "
 		"id='5'/>\n",

@@ -114,7 +114,7 @@ static void one_answer_when_all_are_done(void)
 	CHECK(record(&w, "c", false));
 	HAPPENED(&w, "settled b\nsettled c\n");
 	CHECK_EQ_INT(refresh_requests(w.refresh), 1);
-	/* settled before the answer is sent, so that whoever gets the answer finds it done */
+	/* settled before the answer is sent: the client that gets the answer finds it done */
 	CHECK(record(&w, "a", true));
 	HAPPENED(&w, "settled a\nanswer 1 2/1/0\n");
 	CHECK_EQ_INT(refresh_requests(w.refresh), 0);
@@ -145,7 +145,7 @@ static void a_queued_user_is_not_queued_twice(void)
 	refresh_pump(w.refresh);
 	HAPPENED(&w, "give a\n");
 	CHECK(record(&w, "a", true));
-	/* in no order across requests */
+	/* requests are answered in any order */
 	CHECK(strstr(buf_string(&w.log), "answer 1 1/0/0\n") != NULL);
 	CHECK(strstr(buf_string(&w.log), "answer 2 1/0/0\n") != NULL);
 	CHECK(!record(&w, "a", true));
@@ -295,7 +295,7 @@ static void a_worker_dies_while_more_is_asked(void)
 	CHECK(strstr(buf_string(&w.log), "answer 1 0/1/0\n") != NULL);
 	CHECK(strstr(buf_string(&w.log), "answer 2 0/1/0\n") != NULL);
 	buf_reset(&w.log);
-	/* 3 was not with the two that died */
+	/* request 3 came after the second worker had begun, and is answered by the third */
 	refresh_pump(w.refresh);
 	CHECK(record(&w, "a", true));
 	HAPPENED(&w, "give a\nsettled a\nanswer 3 1/0/0\n");
@@ -361,7 +361,7 @@ static void failures_that_pass(void)
 	CHECK(refresh_record(w.refresh, SPAN("a"), "http-503", 1000));
 	CHECK(refresh_record(w.refresh, SPAN("b"), "http-404", 1000));
 	CHECK(refresh_record(w.refresh, SPAN("c"), "connect", 1000));
-	/* for good: only b */
+	/* only b has failed for good */
 	HAPPENED(&w, "give a\ngive b\ngive c\nsettled b\nanswer 1 0/3/0\n");
 	CHECK_EQ_INT(refresh_users(w.refresh), 2);
 	CHECK_EQ_INT(refresh_deadline_ms(w.refresh), 2000);
@@ -376,7 +376,7 @@ static void failures_that_pass(void)
 	CHECK(refresh_record(w.refresh, SPAN("c"), "timeout", 2000));
 	HAPPENED(&w, "settled a\n");
 	CHECK_EQ_INT(refresh_deadline_ms(w.refresh), 4000);
-	/* asked for anew it is new */
+	/* a name that is asked for again begins anew */
 	CHECK(ask(&w, "3", "c", 60000));
 	refresh_pump(w.refresh);
 	HAPPENED(&w, "give c\n");
@@ -385,7 +385,7 @@ static void failures_that_pass(void)
 	refresh_tick(w.refresh, 15000);
 	refresh_pump(w.refresh);
 	CHECK(refresh_record(w.refresh, SPAN("c"), "http-500", 15000));
-	HAPPENED(&w, "give c\nsettled c\n"); /* since 1000 it is 10 s and more */
+	HAPPENED(&w, "give c\nsettled c\n"); /* it has been tried for more than 10 s */
 	CHECK_EQ_INT(refresh_users(w.refresh), 1);
 	CHECK(refresh_passes("http-599") && refresh_passes("http-408") &&
 		refresh_passes("http-429"));
@@ -567,7 +567,7 @@ static void a_random_walk(void)
 		if (w.wrong)
 			break;
 	}
-	/* With a good worker every name is answered in the end, whatever came before. */
+	/* A worker that answers ends all requests, whatever came before. */
 	for (int i = 0; i < 1000 && refresh_users(w.refresh); i++) {
 		refresh_pump(w.refresh);
 		memset(w.at_worker, 0, sizeof(w.at_worker));

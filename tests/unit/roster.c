@@ -54,7 +54,7 @@ static void valid_rosters(void)
 	good("{\"c@d\":{},\"b@d\":{},\"a@d\":{}}",
 		"{\"a@d\":{\"subscription\":\"both\"},\"b@d\":{\"subscription\":\"both\"},"
 		"\"c@d\":{\"subscription\":\"both\"}}");
-	/* of literal duplicates the last one */
+	/* the last of equal keys counts */
 	good("{\"a@b\":\"x\",\"a@b\":\"y\"}",
 		"{\"a@b\":{\"name\":\"y\",\"subscription\":\"both\"}}");
 	/* other fields are not looked at, but must be JSON */
@@ -71,13 +71,13 @@ static void valid_rosters(void)
 	good("{\"a@b\":{\"groups\":[]}}", "{\"a@b\":{\"subscription\":\"both\"}}");
 	good("{\"a@b\":{\"groups\":{\"0\":\"A\",\"7\":\"B\"}}}",
 		"{\"a@b\":{\"groups\":[\"A\",\"B\"],\"subscription\":\"both\"}}");
-	/* null is absent */
+	/* null means absent */
 	good("{\"a@b\":{\"name\":null,\"groups\":null,\"subscription\":null}}",
 		"{\"a@b\":{\"subscription\":\"both\"}}");
 	good("{\"a@b\":null}", "{\"a@b\":{\"subscription\":\"both\"}}");
 	/* a byte order mark */
 	good("\xef\xbb\xbf{}", "{}");
-	/* a number is its digits */
+	/* a number is taken as its digits */
 	good("{\"a@b\":{\"name\":4.20}}",
 		"{\"a@b\":{\"name\":\"4.20\",\"subscription\":\"both\"}}");
 }
@@ -196,7 +196,7 @@ static void bad_contacts(void)
 	skipped("{" OK "\"a@b\":{\"groups\":{\"A\":1}}}", "groups that are no list");
 }
 
-/* How many of the skipped keys are no contacts. */
+/* Check how many of the skipped keys are no contacts. */
 static void foreign(const char *json, size_t expected)
 {
 	struct roster r;
@@ -368,7 +368,7 @@ static void no_record(const char *line, const char *expected)
 
 	CHECK(!roster_record_parse(span_of(line), NULL, &record, &why));
 	CHECK_EQ_STR(why, expected);
-	/* of somebody all the same */
+	/* the user is known where the line names one */
 	CHECK((record.user != NULL) == (strstr(line, "\"user\":\"") && !strstr(line, "\"event\"")));
 	if (record.user) {
 		CHECK(record.status == RECORD_ERROR);
@@ -391,7 +391,7 @@ static void records(void)
 		"{\"user\":\"x\",\"status\":\"error\",\"error\":\"http-404\"}\n");
 	same_again("{\"user\":\"x\",\"status\":\"error\",\"error\":\"e\",\"message\":\"m\\u0007\"}",
 		"{\"user\":\"x\",\"status\":\"error\",\"error\":\"e\",\"message\":\"m\\u0007\"}\n");
-	/* an error of a line that is no name */
+	/* the error of a line that was no name */
 	same_again("{\"user\":\"\",\"status\":\"error\",\"error\":\"bad-user\"}",
 		"{\"user\":\"\",\"status\":\"error\",\"error\":\"bad-user\"}\n");
 	same_again("{\"user\":\"john\",\"status\":\"ok\",\"roster\":{},\"removals\":\"all\"}",
@@ -422,7 +422,7 @@ static void records(void)
 	no_record("{\"user\":\"john\",\"status\":\"error\"}", "an error without 'error'");
 }
 
-/* Whatever the bytes: one line that is JSON, with the same user where that is possible. */
+/* A record of any bytes is one line of JSON, with the same user where JSON can hold it. */
 static void any_user_makes_a_record(void)
 {
 	uint32_t state = 12345;

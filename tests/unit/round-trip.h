@@ -26,7 +26,7 @@ static struct reader *round_trip_reader(struct span bytes, struct stanza *s)
 	return NULL;
 }
 
-/* The stanza that a line of JSON says, and the line that it says again. */
+/* Make a stanza of a line of JSON, and a line of that stanza. */
 static const char *round_trip_line(struct span json, struct buf *xml, struct buf *again)
 {
 	enum writer_status status = WRITER_FULL;
@@ -51,7 +51,7 @@ static const char *round_trip_line(struct span json, struct buf *xml, struct buf
 	return NULL;
 }
 
-/* around: the start tags that raw stands in. False if something was not so. */
+/* around: the start tags that raw stands in. False if a check has failed. */
 __attribute__((unused)) static void round_trip(const struct stanza *s, const char *around)
 {
 	struct buf json, xml, json2, xml2, json3, a, b, message;

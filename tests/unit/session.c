@@ -108,14 +108,14 @@ static void ended_subscriptions(void)
 	}
 	presence(t, "i@v", "subscribed");
 	now_ms += 11000;
-	presence(t, "i@v", "unsubscribed"); /* eight times were enough */
+	presence(t, "i@v", "unsubscribed"); /* after eight times it gives up */
 	CHECK_EQ_INT(next_subscribe(t), -1);
 	now = turn();
 	buf_reset(&out);
 	session_resubscribe(t, &now);
 	CHECK_EQ_STR(buf_string(&out), "<presence type='subscribe' to='i@v' from='p'/>\n");
 	now_ms += 5000;
-	presence(t, "i@v", "unsubscribed"); /* a refusal */
+	presence(t, "i@v", "unsubscribed"); /* so shortly after the subscribe this is a refusal */
 	CHECK_EQ_INT(next_subscribe(t), -1);
 	session_table_free(t);
 }
@@ -154,7 +154,7 @@ static void doubts(void)
 	presence(t, "i@v/b", "");
 	lives = 0;
 	session_doubt(t, session_at(t, 0), &now);
-	presence(t, "i@v/b", ""); /* answers the probe: no life */
+	presence(t, "i@v/b", ""); /* the answer to our probe is no sign of life */
 	CHECK_EQ_INT(lives, 0);
 	presence(t, "i@v/b", "");
 	CHECK_EQ_INT(lives, 1);

@@ -160,7 +160,7 @@ static void instances_are_outdated_with_the_stream(void)
 	hub_ops.up(w.hub, &t); /* the first stream */
 	CHECK(!hub_is_ending(w.members[0]));
 	hub_ops.down(w.hub, &gone);
-	CHECK(!hub_is_ending(w.members[0])); /* what it answers is still taken */
+	CHECK(!hub_is_ending(w.members[0])); /* its answers are still taken */
 	hub_ops.up(w.hub, &t);
 	CHECK(hub_is_ending(w.members[0]) && hub_is_outdated(w.members[0]));
 	hub_part(w.hub, w.members[0], &t);
@@ -184,7 +184,7 @@ static void adverts_of_strangers_displace_none(void)
 	}
 	CHECK(told_later("urn:1'") && told_later("perm n='2'"));
 	CHECK(told_later("urn:299") && !told_later("urn:291'"));
-	/* the own host's may change all the same */
+	/* the advertisement of the own host is replaced all the same */
 	advertises("h.test", PRIVILEGE, 6);
 	CHECK(told_later("perm n='6'") && !told_later("perm n='2'"));
 	end();
@@ -225,7 +225,7 @@ static void nesting_queries_wait_for_an_instance(void)
 	CHECK(sent(&w.to_server, "id='n1'"));
 	t = turn();
 	hub_part(w.hub, w.members[0], &t);
-	says(-1, NESTING, 3); /* nobody comes */
+	says(-1, NESTING, 3); /* no instance comes to answer it */
 	CHECK_EQ_INT(hub_ops.deadline(w.hub), w.now_ms + 30000);
 	w.now_ms += 30000;
 	t = turn();

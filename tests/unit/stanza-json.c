@@ -242,7 +242,7 @@ static void broken_lines_do_no_harm(void)
 	buf_free(&again);
 }
 
-/* Little markup, much JSON: refused, whole, and soon. */
+/* A small stanza whose JSON is large is refused, leaves nothing behind, and takes little time. */
 static void growth_is_bounded(void)
 {
 	struct buf xml, out;

@@ -404,7 +404,7 @@ static void a_bad_line_costs_itself_only(void)
 		}
 		buf_reset(&got);
 		transcript(&got, &configs[0], buf_string(&in), buf_length(&in), 0, NULL);
-		/* the others are all there */
+		/* all the others are there */
 		events = buf_string(&got);
 		end = events + buf_length(&got);
 		if (!CHECK_EQ_MEM(events, before, buf_string(&want), before) ||
@@ -417,7 +417,7 @@ static void a_bad_line_costs_itself_only(void)
 			free(quoted);
 			break;
 		}
-		/* and nothing is told of it twice */
+		/* and the bad line is reported once */
 		end -= buf_length(&want) - after;
 		for (events += before; events < end; events = memchr(events, '\n', 4096) + 1) {
 			CHECK_EQ_INT(strtoul(events, NULL, 10), bad + 1);

@@ -60,7 +60,7 @@ static void records(void)
 	table_remove(r, empty);
 	CHECK_EQ_INT(table_count(r), 0);
 	CHECK_EQ_INT(table_bytes(r), 0);
-	/* with the hash at hand */
+	/* with a hash that was computed before */
 	struct table_key hashed = table_key(r, SPAN("k"));
 	CHECK_EQ_INT(hashed.hash, table_hash(seed, SPAN("k")));
 	CHECK(!table_find_hashed(r, &hashed));
@@ -131,7 +131,7 @@ static bool same_key(const struct model *a, const char *key, size_t n)
 	return a->key_n == n && memcmp(a->key, key, n) == 0;
 }
 
-/* All of it agrees: counts, earliest, and the keys' entries in order. */
+/* Whether the table is as the model: counts, earliest, and the keys' entries in order. */
 static bool agrees(const struct table *r, const char *key, size_t n)
 {
 	int64_t earliest_ms = INT64_MAX;
@@ -200,7 +200,7 @@ static void run_model(unsigned start, int keys, int growth)
 			model[i].bytes += fits ? more : 0;
 			model_bytes += fits ? more : 0;
 		} else if (model_count && what == 13) {
-			/* as an expiry does */
+			/* forget the earliest, as an expiry does */
 			for (i = 0; model[i].entry != table_earliest(r); i++)
 				;
 			forget(r, i);

@@ -1,5 +1,5 @@
 /*
- * What a reader says to some bytes, as text, one event a line:
+ * What a reader makes of some bytes, as text, one event a line:
  *
  *	3:<iq id='1'/>       a stanza at line 3, its bytes as they came
  *	3%too-large<iq>      a stanza over a limit, its start tag
@@ -32,7 +32,7 @@ __attribute__((unused)) static size_t dice_roll(struct dice *d, size_t n)
 	return (size_t)(dice_next(d) >> 33) % n;
 }
 
-/* Of so many rounds, those to do: few under valgrind. */
+/* How many of n rounds to run: fewer under valgrind. */
 __attribute__((unused)) static size_t rounds(size_t n)
 {
 	return getenv("WRAP") ? n / 16 + 1 : n;

@@ -426,7 +426,7 @@ static void pieces(void)
 	CHECK_EQ_STR(buf_string(&out), "<message to='a&apos;b&amp;c&lt;d&gt;e\"&#10;&#9;' "
 				       "id=''><body>x &amp; y&#13;&#10;&lt;"
 				       "z&gt;]]&gt;'\"</body><a b=' '>&#10;</a></message>\n");
-	/* given up: nothing is left of it */
+	/* it is given up, and leaves nothing behind */
 	buf_reset(&out);
 	buf_append_string(&out, "before");
 	buf_consume(&out, 2);
@@ -440,7 +440,7 @@ static void pieces(void)
 	CHECK_EQ_STR(buf_string(&out), "fore<iq/>\n");
 	CHECK_EQ_INT(w.stanzas, 2);
 	CHECK_EQ_INT(w.too_large, 0);
-	/* taken back: it has not been written */
+	/* it is taken back: nothing has been written */
 	writer_begin(&w);
 	writer_raw(&w, "<presence/>");
 	CHECK_EQ_INT(writer_end(&w), WRITER_OK);
@@ -525,7 +525,7 @@ static void too_large(void)
 	buf_free(&out);
 }
 
-/* However little fits: the stanza is there whole, or nothing of it. */
+/* A stanza is written whole or not at all, however much room there is. */
 static void full(void)
 {
 	static const char xml[] = "<iq a='1'\nid='2'><q b='&amp;\n'>t\nt</q><![CDATA[\n]]></iq>";
