@@ -79,6 +79,17 @@ int io_read_fd(int fd, size_t max_bytes, struct buf *out)
 	}
 }
 
+bool io_readable(const char *path)
+{
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	else if (path)
+		err_error("cannot open '%s': %s", path, strerror(errno));
+	return !path || fd >= 0;
+}
+
 int io_error_status(int error, int otherwise)
 {
 	return error == -EMFILE || error == -ENFILE || error == -ENOMEM ? EXIT_TEMPORARY

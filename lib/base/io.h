@@ -17,6 +17,8 @@ void io_sanitise(bool ignore_sigpipe);
 int io_nonblocking(int fd);
 int io_cloexec(int fd);
 
+/* Whether the file can be opened for reading; if it cannot, that is logged. True of NULL. */
+bool io_readable(const char *path);
 /* The exit status when a file that is needed cannot be opened for this reason (negative errno):
  * EXIT_TEMPORARY when descriptors or memory are short, else `otherwise`. */
 int io_error_status(int error, int otherwise);

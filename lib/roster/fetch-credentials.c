@@ -1,13 +1,12 @@
 #include "roster/fetch-credentials.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 
 #include "base/err.h"
+#include "base/io.h"
 #include "loop/curlloop.h"
 #include "roster/http-request.h"
 
@@ -69,23 +68,16 @@ static int read_token(struct fetch_credentials *c)
 	return status;
 }
 
-static int check_file(const char *path, bool secret)
+static int check_files(const struct fetch_config *config)
 {
 	struct stat st;
-	FILE *file;
 
-	if (!path)
-		return EXIT_DONE;
-	file = fopen(path, "re");
-	if (!file || fstat(fileno(file), &st) < 0) {
-		err_error("cannot open '%s': %s", path, strerror(errno));
-		if (file)
-			fclose(file);
+	if (!io_readable(config->tls_ca) || !io_readable(config->tls_cert) ||
+		!io_readable(config->tls_key))
 		return EXIT_CONFIG;
-	}
-	fclose(file);
-	if (secret && S_ISREG(st.st_mode) && (st.st_mode & (S_IRWXO | S_IWGRP))) {
-		err_error("'%s' can be read by others or written by its group", path);
+	if (config->tls_key && stat(config->tls_key, &st) == 0 && S_ISREG(st.st_mode) &&
+		(st.st_mode & (S_IRWXO | S_IWGRP))) {
+		err_error("'%s' can be read by others or written by its group", config->tls_key);
 		return EXIT_CONFIG;
 	}
 	return EXIT_DONE;
@@ -103,13 +95,7 @@ int fetch_credentials_read(struct fetch_credentials *c, const struct fetch_confi
 		status = curlloop_login_read(&config->login, &c->login);
 	if (status == EXIT_DONE)
 		status = read_headers(c);
-	if (status == EXIT_DONE)
-		status = check_file(config->tls_ca, false);
-	if (status == EXIT_DONE)
-		status = check_file(config->tls_cert, false);
-	if (status == EXIT_DONE)
-		status = check_file(config->tls_key, true);
-	return status;
+	return status == EXIT_DONE ? check_files(config) : status;
 }
 
 void fetch_credentials_free(struct fetch_credentials *c)

@@ -1,14 +1,12 @@
 #include "server/client.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <strophe.h>
 
@@ -516,18 +514,6 @@ int client_close(struct client *c, int64_t deadline_ms)
 
 /* --- beginning and end of a client */
 
-static bool ca_readable(const char *file)
-{
-	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-
-	if (fd < 0) {
-		err_error("cannot open '%s': %s", file, strerror(errno));
-		return false;
-	}
-	close(fd);
-	return true;
-}
-
 /* Check everything that can be checked without the network. */
 static int prepare(struct client *c, const struct client_config *config, struct buf *password)
 {
@@ -537,7 +523,7 @@ static int prepare(struct client *c, const struct client_config *config, struct 
 		err_error("'%s' is not a user's address", config->jid);
 		return EXIT_USAGE;
 	}
-	if (config->tls_ca && !ca_readable(config->tls_ca))
+	if (!io_readable(config->tls_ca))
 		return EXIT_CONFIG;
 	status = secret_read(&config->password, "password", password);
 	if (status != EXIT_DONE)
