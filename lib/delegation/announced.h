@@ -1,8 +1,8 @@
 /* delegation/announced.h - the namespaces that hosts have announced as delegated, and those missing
  *
- * A host that delegates tells so after the handshake (XEP-0355 4.2). What has not been told some
- * seconds later is a fault of a configuration, and is said once in the log, with the lines that
- * are missing there. Pure.
+ * A host that delegates says so after the handshake (XEP-0355 4.2). A namespace that is not
+ * announced within some seconds is missing in the server's configuration: it is logged once, with
+ * the lines that are missing there. Pure.
  */
 #ifndef OUTBOARD_DELEGATION_ANNOUNCED_H
 #define OUTBOARD_DELEGATION_ANNOUNCED_H
@@ -15,7 +15,7 @@ struct announced;
 struct announced *announced_new(const struct manage_config *config);
 void announced_free(struct announced *a);
 void announced_up(struct announced *a, int64_t now_ms);
-/* `host` has told that it delegates these. */
+/* `host` has announced that it delegates these. */
 void announced_take(
 	struct announced *a, struct span host, const struct xml_node *delegation, int64_t now_ms);
 /* Whether s is the answer to the question whether the server answers anything at all. */

@@ -86,7 +86,7 @@ struct worker *entities_client(
 /* What is answered to disco#info: our own, less what is delegated, and what entities announce. */
 const struct disco_info *entities_disco(const struct entities *t, bool account);
 
-/* It bounced, was silent, or is new (NULL: nothing happens): tell it again soon. */
+/* The entity has bounced a stanza, was silent, or is new: tell it again soon. NULL is allowed. */
 void entities_forget(struct entities *t, struct entity *entity, struct turn *turn);
 /* The server has bounced a request of a client that has not left. */
 void entities_doubt(struct entities *t, struct worker *client, struct turn *turn);
@@ -99,8 +99,8 @@ bool entities_has_account(const struct entities *t, struct span jid);
 
 void entities_up(struct entities *t, struct turn *turn);
 void entities_down(struct entities *t, struct turn *turn);
-/* Tell those that are due; for each stanza, because a client that has just taken over is told at
- * once. */
+/* Tell the entities that are due. Call it after each stanza, because a client that has just taken
+ * over is told at once. */
 void entities_tell(struct entities *t, struct turn *turn);
 /* What is due: pings, queries that nobody has answered, entities to tell. */
 void entities_tick(struct entities *t, struct turn *turn);

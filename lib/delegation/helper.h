@@ -33,7 +33,7 @@ struct helper_ops {
 	void (*reply)(void *self, struct span id, const struct stanza *reply, struct turn *turn);
 	/* The handler that stays has died: what it held is lost. */
 	void (*died)(void *self, struct turn *turn);
-	/* Whether it is to be left unread for now; may be NULL. */
+	/* Whether the handler must not be read for now; may be NULL. */
 	bool (*full)(const void *self);
 };
 

@@ -2,8 +2,8 @@
  *
  * They go out from our domain, an account of it or a resource of it; with `users` also from the
  * accounts of hosts that have granted that (XEP-0356, messages outgoing), wrapped in <privilege/>.
- * What cannot be sent yet is kept: for want of room until there is some, for want of a grant so
- * many seconds. While OUTGOING_MAX of them are kept the handler is not read. Pure.
+ * What cannot be sent yet is kept: until there is room, or some seconds for a grant to come. While
+ * OUTGOING_MAX of them are kept the handler is not read. Pure.
  */
 #ifndef OUTBOARD_DELEGATION_OUTGOING_H
 #define OUTBOARD_DELEGATION_OUTGOING_H
@@ -26,7 +26,8 @@ struct outgoing *outgoing_new(const struct outgoing_config *config);
 void outgoing_free(struct outgoing *o);
 /* Send or keep a message of the handler. NULL, or why it is refused (static). */
 const char *outgoing_message(struct outgoing *o, const struct stanza *s, struct turn *turn);
-/* Whether s, of one of the hosts, tells what that grants: it is for nobody else then. */
+/* Whether s is an advertisement in which one of the hosts says what it grants; then nobody else
+ * handles it. */
 bool outgoing_granted(struct outgoing *o, const struct stanza *s, struct turn *turn);
 /* The link is down: nothing is granted. */
 void outgoing_down(struct outgoing *o);
@@ -34,7 +35,7 @@ void outgoing_tick(struct outgoing *o, struct turn *turn);
 int64_t outgoing_deadline(const struct outgoing *o);
 /* Whether the handler must wait. */
 bool outgoing_full(const struct outgoing *o);
-/* So many were sent, and refused after they were kept. */
+/* How many were sent, and how many were refused after they had been kept. */
 void outgoing_counts(const struct outgoing *o, uint64_t *sent, uint64_t *refused);
 
 #endif

@@ -25,11 +25,11 @@ typedef void child_ended_fn(void *context, int wait_status);
 
 struct child;
 
-/* The child, owned by the module until it has ended; *in and *out are the caller's to close. NULL:
- * it could not be started (logged), *error is the errno of it. */
+/* Start a child. The module owns it until it has ended; the caller closes *in and *out. NULL: it
+ * could not be started (logged), and *error is the errno. */
 struct child *child_start(struct loop *loop, const struct child_config *config,
 	child_ended_fn *ended, void *context, int *in, int *out, int *error);
-/* To the child, or to all of its group. */
+/* Send a signal to the child, or to all of its group. */
 void child_signal(const struct child *child, int signal_number);
 /* Forget the child: `ended` is not called, and the loop waits for it. */
 void child_forget(struct child *child);

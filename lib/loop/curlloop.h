@@ -41,8 +41,8 @@ CURL *curlloop_easy(void *private, const char *tls_ca);
 void curlloop_header(struct curl_slist **list, const char *line);
 /* Whether it was TLS that failed: certificates, keys, the handshake. */
 bool curlloop_is_tls(CURLcode code);
-/* No proxy of the environment for a URL that leads to this machine: it would see what is meant for
- * nobody else, and reach another machine's loopback. */
+/* Use no proxy of the environment for a URL that leads to this machine: the proxy would see what is
+ * meant for nobody else, and would reach the loopback of its own machine. */
 void curlloop_spare_loopback(CURL *easy, const char *url);
 /* The one line user:password of a file; empty if none is given. EXIT_DONE, or what is wrong after
  * logging. Wipe login afterwards. */

@@ -30,7 +30,7 @@ struct link_counts {
 enum fd_kind {
 	FD_SOCKET,
 	FD_NONBLOCKING, /* the description has O_NONBLOCK, or is our own */
-	FD_PIECES,	/* blocking, shared with others, not to be had anew */
+	FD_PIECES,	/* blocking, shared with others, cannot be opened again */
 	FD_READY,	/* files and devices that are always ready */
 };
 /* The part that a source and a sink share; its owner reads it and counts. */

@@ -81,11 +81,6 @@ static inline bool link_blocked(const struct link *link)
 	return sink_blocked(link_sink(link));
 }
 
-static inline void link_lift_bound(struct link *link)
-{
-	sink_lift_bound(link_sink(link));
-}
-
 static inline size_t link_queued_bytes(const struct link *link)
 {
 	return sink_queued_bytes(link_sink(link));

@@ -2,8 +2,8 @@
  *
  * What its writer holds is written at the end of the turn. A sink never blocks (loop/flow.h; a
  * blocking pipe is written in pieces that poll says fit; files and devices that are always ready
- * are written as they are). A failed write is told once (EPIPE, ENOSPC), and so is a reader that
- * goes away while nothing is being written.
+ * are written as they are). A failed write is reported once (EPIPE, ENOSPC), and so is a reader
+ * that goes away while nothing is being written.
  *
  * The queue's hard maximum (WRITER_FULL) is max_queue_bytes and a few stanzas: a source that holds
  * back for the sink stops at the half, the rest is room for what one read and passing deadlines
@@ -55,6 +55,7 @@ bool sink_congested(const struct sink *s);
 bool sink_blocked(const struct sink *s);
 /* Whether more than max_queue_bytes waits. */
 bool sink_full(const struct sink *s);
+/* Take whatever is written, from now on: its producer bounds it. */
 void sink_lift_bound(struct sink *s);
 /* Drop what waits. */
 void sink_discard(struct sink *s);

@@ -1,9 +1,9 @@
 /* server/grants.h - what servers grant to a component: XEP-0356 advertisements, versions 1 and 2
  *
  * A host tells a privileged component what it may do in a message after the handshake, and again
- * when that changes; the last one holds. No message: nothing is granted. Whoever can reach the
- * component can send such a message from a domain of its own: ask only for hosts that are meant.
- * Pure.
+ * when that changes; the last one holds. No message: nothing is granted. A stranger that
+ * can reach the component can send such a message from another domain: ask only about hosts that
+ * are meant. Pure.
  */
 #ifndef OUTBOARD_SERVER_GRANTS_H
 #define OUTBOARD_SERVER_GRANTS_H

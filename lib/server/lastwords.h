@@ -12,7 +12,7 @@
 #define LASTWORDS_STREAMS 20
 
 struct lastwords {
-	struct buf answers; /* the time for the next stream */
+	struct buf answers; /* for the next stream */
 	size_t count;
 	struct loop *loop;
 	struct component *component;

@@ -22,9 +22,9 @@ struct stream_limits {
 		.queue_bytes = (most_queue_bytes)                                                  \
 	}
 
-/* depth attributes; of a struct stream_limits */
+/* Rows for a struct stream_limits: depth, attributes. */
 extern const struct opt reader_limits[];
-/* the same and queue-bytes */
+/* These and queue-bytes. */
 extern const struct opt stream_limits[];
 
 /* A reader with these bounds. */
@@ -43,11 +43,12 @@ struct pending_limits {
 		.pending = 65536, .pending_bytes = 64 * 1024 * 1024, .user_pending = 256           \
 	}
 
-/* As the bounds of xmpp/shares.h. domain_pending: of one domain. */
+/* The bounds as xmpp/shares.h has them. domain_pending: of one domain. */
 struct shares_config limits_of_shares(
 	const struct pending_limits *limits, size_t domain_pending, const struct jid_list *trusted);
 
-/* pending pending-bytes user-pending domain-pending trusted; of a struct pending_limits */
+/* Rows for a struct pending_limits: pending, pending-bytes, user-pending, domain-pending, trusted.
+ */
 extern const struct opt pending_limits[];
 
 #endif

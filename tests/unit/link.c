@@ -603,7 +603,7 @@ static void hard_maximum_can_be_lifted(void)
 	}
 	CHECK_EQ_INT(status, WRITER_FULL);
 	CHECK(link_queued_bytes(p.link) <= 65536 + 8 * 1024);
-	link_lift_bound(p.link);
+	sink_lift_bound(link_sink(p.link));
 	writer_begin(link_writer(p.link));
 	writer_raw(link_writer(p.link), "<iq type='error'/>");
 	CHECK_EQ_INT(writer_end(link_writer(p.link)), WRITER_OK);
