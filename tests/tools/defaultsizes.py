@@ -130,6 +130,7 @@ class Program:
     """A program under test and the server that it is connected to."""
 
     def __init__(self, name, *arguments, **pipes):
+        self.name = name
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.settimeout(WAIT_S)
         self.errors = tempfile.TemporaryFile("w+b")
@@ -232,6 +233,27 @@ class Books:
             time.monotonic() - self.begun), flush=True)
 
 
+# --- all programs
+
+TIMED_OUT = ["remote-server-timeout", "resource-constraint"]
+
+
+def times_out(program, filled, timeout_s=30, **books_are):
+    with program:
+        books = filled(program)
+        program.sleep_beyond(timeout_s)
+        books.settled(program.name + ", all time out", program.peer, TIMED_OUT, **books_are)
+
+
+def reconnects(program, filled, timeout_s=30, **books_are):
+    with program:
+        books = filled(program)
+        before = list(program.peer.read)
+        peer = program.cut(timeout_s)
+        peer.read.extendleft(before)
+        books.settled(program.name + ", the link comes back after the deadlines", peer, TIMED_OUT, **books_are)
+
+
 # --- xmpp-manage
 
 def envelope(n):
@@ -263,21 +285,11 @@ def manage_handler_dies():
 
 
 def manage_times_out():
-    with manage("cat >/dev/null; exit") as program:
-        books = manage_filled(program)
-        program.sleep_beyond(25)
-        books.settled("xmpp-manage, all time out", program.peer,
-                      ["remote-server-timeout", "resource-constraint"], inner=True)
+    times_out(manage("cat >/dev/null; exit"), manage_filled, 25, inner=True)
 
 
 def manage_reconnects():
-    with manage("cat >/dev/null; exit") as program:
-        books = manage_filled(program)
-        before = list(program.peer.read)
-        peer = program.cut(25)
-        peer.read.extendleft(before)
-        books.settled("xmpp-manage, the link comes back after the deadlines", peer,
-                      ["remote-server-timeout", "resource-constraint"], inner=True)
+    reconnects(manage("cat >/dev/null; exit"), manage_filled, 25, inner=True)
 
 
 # --- xmpp-jat-proxy
@@ -293,18 +305,18 @@ def online(peer, *resources):
 
 
 def proxy_filled(program, kind="get"):
-    """Return the requests that the session has now, by the id that it got."""
+    """books.held: the requests that the session has then, by the id that it got."""
     online(program.peer, "a")
     books = Books(hosts=8)  # of each at most a quarter of the table
     program.peer.send("".join(books.stanzas(DOMAIN, kind=kind)))
-    held = {}
+    books.held = {}
     for stanza in program.peer.count(options.requests):
         if stanza.attributes["type"] == "error":
             books.answered(stanza.attributes, stanza.conditions)
         else:
             assert stanza.attributes["to"] == IMPL + "/a", stanza
-            held[stanza.attributes["id"]] = stanza.attributes
-    return books, held
+            books.held[stanza.attributes["id"]] = stanza.attributes
+    return books
 
 
 def leave(peer, resource):
@@ -313,7 +325,7 @@ def leave(peer, resource):
 
 def proxy_last_session_leaves():
     with proxy() as program:
-        books, _ = proxy_filled(program, "set")
+        books = proxy_filled(program, "set")
         leave(program.peer, "a")
         books.settled("xmpp-jat-proxy, the only session leaves", program.peer,
                       ["recipient-unavailable", "resource-constraint"])
@@ -321,11 +333,11 @@ def proxy_last_session_leaves():
 
 def proxy_session_leaves_another():
     with proxy("--policy", "least-pending") as program:
-        books, held = proxy_filled(program)
+        books = proxy_filled(program)
         online(program.peer, "b")
         leave(program.peer, "a")
         again = {}
-        for stanza in program.peer.count(len(held)):
+        for stanza in program.peer.count(len(books.held)):
             a = stanza.attributes
             assert a["type"] == "get" and a["to"] == IMPL + "/b" and a["id"] not in again, stanza
             again[a["id"]] = a
@@ -335,17 +347,11 @@ def proxy_session_leaves_another():
 
 
 def proxy_times_out():
-    with proxy("--try-timeout", "0") as program:
-        books, _ = proxy_filled(program)
-        program.sleep_beyond(30)
-        books.settled("xmpp-jat-proxy, all time out", program.peer, ["remote-server-timeout", "resource-constraint"])
+    times_out(proxy("--try-timeout", "0"), proxy_filled)
 
 
 def proxy_reconnects():
-    with proxy() as program:
-        books, _ = proxy_filled(program)
-        books.settled("xmpp-jat-proxy, the link comes back after the deadlines", program.cut(30),
-                      ["remote-server-timeout", "resource-constraint"])
+    reconnects(proxy(), proxy_filled)
 
 
 def proxy_tells_subscribers():
@@ -397,20 +403,11 @@ def delegate_entity_leaves():
 
 
 def delegate_times_out():
-    with managing_client("--try-timeout", "0") as program:
-        books = delegate_filled(program)
-        program.sleep_beyond(30)
-        books.settled("xmpp-delegate, all time out", program.peer, ["remote-server-timeout", "resource-constraint"])
+    times_out(managing_client("--try-timeout", "0"), delegate_filled)
 
 
 def delegate_reconnects():
-    with managing_client() as program:
-        books = delegate_filled(program)
-        before = [s for s in program.peer.read if s.attributes.get("type") == "error"]
-        peer = program.cut(30)
-        peer.read.extendleft(before)
-        books.settled("xmpp-delegate, the link comes back after the deadlines", peer,
-                      ["remote-server-timeout", "resource-constraint"])
+    reconnects(managing_client(), delegate_filled)
 
 
 def delegate_handler_dies():
@@ -456,25 +453,26 @@ def both(program, instance, condition, view=None):
 def share_filled(program, kind="get"):
     first = Instance(program.port)
     books = Books(hosts=8)  # no host is its own: of each a quarter of the table
+    books.first = first
     view = memoryview("".join(books.stanzas(DOMAIN, kind=kind)).encode())
     both(program, first, lambda: len(first.read) + len(program.peer.read) >= options.requests, view)
-    return first, books
+    return books
 
 
 def share_last_instance_leaves():
     with share() as program:
-        first, books = share_filled(program, "set")
-        first.socket.close()
+        books = share_filled(program, "set")
+        books.first.socket.close()
         books.settled("xmpp-share, the only instance leaves", program.peer,
                       ["recipient-unavailable", "resource-constraint"])
 
 
 def share_instance_leaves_another():
     with share() as program:
-        first, books = share_filled(program)
-        held = len(first.read)
+        books = share_filled(program)
+        held = len(books.first.read)
         second = Instance(program.port)
-        first.socket.close()
+        books.first.socket.close()
         both(program, second, lambda: len(second.read) + len(program.peer.read) >= held)
         again = {s.attributes["id"]: s.attributes for s in second.read}
         second.send("".join("<iq type='result' id='%s' from='%s' to='%s'/>" % (a["id"], a["to"], a["from"])
@@ -483,20 +481,11 @@ def share_instance_leaves_another():
 
 
 def share_times_out():
-    with share("--try-timeout", "0") as program:
-        _first, books = share_filled(program)
-        program.sleep_beyond(30)
-        books.settled("xmpp-share, all time out", program.peer, ["remote-server-timeout", "resource-constraint"])
+    times_out(share("--try-timeout", "0"), share_filled)
 
 
 def share_reconnects():
-    with share() as program:
-        _first, books = share_filled(program)
-        before = list(program.peer.read)
-        peer = program.cut(30)
-        peer.read.extendleft(before)
-        books.settled("xmpp-share, the link comes back after the deadlines", peer,
-                      ["remote-server-timeout", "resource-constraint"])
+    reconnects(share(), share_filled)
 
 
 # --- roster-apply
