@@ -191,23 +191,30 @@ static bool section(struct lexer *l, const char *p, const char *end, enum lexer_
 
 /* Tags ------------------------------------------------------------------- */
 
-/* Past the name at p; *local: where its local part begins. */
-static inline const char *name(const char *p, const char *end, const char **local)
+/* Names, white space and what stands between them are read without asking for the end: the byte
+ * behind the input stops them all (see lexer.h). Where it, or any byte, is not what is expected: */
+static inline const char *unexpected(const char *p, const char *end)
+{
+	return p >= end ? MORE : DOUBT;
+}
+
+/* Past the name at p, or at what ends it too early. *local: where its local part begins; NULL: it
+ * is no name. */
+static inline const char *name(const char *p, const char **local)
 {
 	const char *start = p;
 
-	for (*local = p;; *local = ++p) {
-		if (p < end && !(class_of(p) & NAME_START))
-			return DOUBT;
-		while (p < end && class_of(p) & NAME)
+	for (*local = p; class_of(p) & NAME_START; *local = ++p) {
+		do
 			p++;
-		if (p == end)
-			return MORE;
+		while (class_of(p) & NAME);
 		if (*p != ':')
-			return is_ascii(*p) ? p : DOUBT;
+			return p;
 		if (*local != start)
-			return DOUBT;
+			break;
 	}
+	*local = NULL;
+	return p;
 }
 
 static inline const char *skip_space(const char *p, const char *end)
@@ -218,12 +225,12 @@ static inline const char *skip_space(const char *p, const char *end)
 }
 
 /* The same inside a tag of a stanza. */
-static inline const char *pass_space(struct lexer *l, const char *p, const char *end)
+static inline const char *pass_space(struct lexer *l, const char *p)
 {
 	/* one space, mostly, or none */
-	if (p < end && *p == ' ')
+	if (*p == ' ')
 		p++;
-	for (; p < end && class_of(p) & SPACE; p++)
+	for (; class_of(p) & SPACE; p++)
 		l->flat &= *p == ' ';
 	return p;
 }
@@ -233,9 +240,14 @@ static inline const char *find_in_value(const char *p, const char *end, char quo
 	return quote == '\'' ? scan(p, end, '\'', '<', '&', '&') : scan(p, end, '"', '<', '&', '&');
 }
 
-/* On from p, where the value has something else than ordinary ASCII. Past its quote. */
+static inline uint32_t bit_of(const struct lexer *l, const struct xml_attribute *a)
+{
+	return (uint32_t)1 << (a - l->attributes);
+}
+
+/* On from p, where the value has something else than ordinary ASCII: to its quote. */
 static const char *value_rest(
-	struct lexer *l, struct lexer_attribute *a, const char *p, const char *end, char quote)
+	struct lexer *l, uint32_t bit, const char *p, const char *end, char quote)
 {
 	const char *next;
 
@@ -243,39 +255,34 @@ static const char *value_rest(
 		if (!is_ascii(*p)) {
 			next = beyond_ascii(p, end);
 		} else if (*p == '&') {
-			a->plain = false;
+			l->coded |= bit;
 			next = reference(p, end);
 		} else {
-			a->plain = l->flat = false;
+			l->coded |= bit;
+			l->flat = false;
 			next = class_of(p) & SPACE ? p + 1 : DOUBT;
 		}
 		if (stopped(next))
 			return next;
 	}
-	if (p == end)
-		return MORE;
-	a->value.n = (size_t)(p - a->value.p);
-	return p + 1;
+	return p < end ? p : MORE;
 }
 
-/* Past the value whose quote is at p. */
+/* From the quote at p to the one that ends the value. */
 static inline const char *value(
-	struct lexer *l, struct lexer_attribute *a, const char *p, const char *end)
+	struct lexer *l, const struct xml_attribute *a, const char *p, const char *end)
 {
-	const char quote = *p++, *stop = find_in_value(p, end, quote);
+	const char quote = *p, *stop = find_in_value(p + 1, end, quote);
 
-	a->plain = true;
-	a->value = (struct span){p, (size_t)(stop - p)};
-	return stop < end && *stop == quote ? stop + 1 : value_rest(l, a, stop, end, quote);
+	return stop < end && *stop == quote ? stop : value_rest(l, bit_of(l, a), stop, end, quote);
 }
 
 /* Whether the declaration is allowed (Namespaces in XML 1.0, 3 and 2.2). */
-static bool may_declare(const struct lexer_attribute *a)
+static bool may_declare(const struct xml_attribute *a)
 {
-	if (!a->plain || span_is(a->value, NS_XML) ||
-		span_is(a->value, "http://www.w3.org/2000/xmlns/"))
+	if (span_is(a->value, NS_XML) || span_is(a->value, "http://www.w3.org/2000/xmlns/"))
 		return false;
-	return !a->prefixed ||
+	return !a->ns.p ||
 	       (a->value.n > 0 && !span_is(a->name, "xml") && !span_is(a->name, "xmlns"));
 }
 
@@ -285,63 +292,70 @@ static inline uint64_t mark(struct span local)
 	return (uint64_t)1 << (((unsigned char)local.p[0] + local.n * 8) & 63);
 }
 
-/* Past the '=' behind a name, and the white space around it: at a quote. */
-static inline const char *equals(struct lexer *l, const char *p, const char *end)
+/* Go on from *at, past the '=' behind a name and the white space around it, to a quote. False: at
+ * something else. */
+static inline bool equals(struct lexer *l, const char **at)
 {
-	if (end - p < 2 || *p != '=' || (p[1] != '\'' && p[1] != '"')) {
-		p = pass_space(l, p, end);
-		if (p == end)
-			return MORE;
-		if (*p != '=')
-			return DOUBT;
-		p = pass_space(l, p + 1, end);
-		if (p == end)
-			return MORE;
-		return *p == '\'' || *p == '"' ? p : DOUBT;
-	}
-	return p + 1;
+	const char *p = *at;
+
+	if (*p != '=')
+		p = pass_space(l, p);
+	*at = p;
+	if (*p != '=')
+		return false;
+	p++;
+	if (*p != '\'' && *p != '"')
+		p = pass_space(l, p);
+	*at = p;
+	return *p == '\'' || *p == '"';
 }
 
 /* What is known of a tag while it is read. */
 struct tag {
-	struct lexer_attribute *next; /* where the next attribute goes */
-	uint64_t marks;		      /* of the names so far */
-	uint64_t twice;		      /* of those that two may have */
-	bool prefixes;		      /* an attribute has one */
+	struct xml_attribute *next; /* where the next attribute goes */
+	uint64_t marks;		    /* of the names so far */
+	uint64_t twice;		    /* of those that two may have */
+	bool prefixes;		    /* an attribute has one */
 };
 
 /* Past the attribute whose name is at p. Until the tag ends, a->ns is its prefix. */
-static inline const char *attribute(struct lexer *l, struct tag *t, const char *p, const char *end)
+static inline const char *attribute(
+	struct lexer *l, struct tag *t, const char *in, const char *p, const char *end)
 {
-	struct lexer_attribute *a = t->next++;
-	const char *start = a->start = p, *local;
-	uint64_t bit;
+	struct xml_attribute *a = t->next++;
+	const char *start = p, *local, *stop;
+	bool declares;
+	uint64_t m;
 
-	p = name(p, end, &local);
-	if (stopped(p))
-		return p;
+	p = name(p, &local);
+	if (!local)
+		return unexpected(p, end);
 	a->name = (struct span){local, (size_t)(p - local)};
 	a->ns = SPAN_NONE;
-	a->declares = span_is(a->name, "xmlns");
-	a->prefixed = local != start;
-	if (a->prefixed) {
+	declares = span_is(a->name, "xmlns");
+	if (local != start) {
 		a->ns = (struct span){start, (size_t)(local - 1 - start)};
-		a->declares = span_is(a->ns, "xmlns");
+		declares = span_is(a->ns, "xmlns");
 		t->prefixes = true;
 	}
-	bit = mark(a->name);
-	t->twice |= t->marks & bit;
-	t->marks |= bit;
-	p = equals(l, p, end);
-	if (stopped(p))
-		return p;
-	p = value(l, a, p, end);
-	if (!a->declares || stopped(p))
-		return p;
-	if (!may_declare(a))
-		return DOUBT;
-	l->declarations++;
-	return p;
+	m = mark(a->name);
+	t->twice |= t->marks & m;
+	t->marks |= m;
+	if (!equals(l, &p))
+		return unexpected(p, end);
+	stop = value(l, a, p, end);
+	if (stopped(stop))
+		return stop;
+	a->value = (struct span){p + 1, (size_t)(stop - p - 1)};
+	a->start = (size_t)(start - in);
+	a->end = (size_t)(stop + 1 - in);
+	if (declares) {
+		if ((l->coded & bit_of(l, a)) || !may_declare(a))
+			return DOUBT;
+		l->declares |= bit_of(l, a);
+		l->declarations++;
+	}
+	return stop + 1;
 }
 
 /* What the innermost declaration of `prefix` (of none: of the default) says; SPAN_NONE: there is
@@ -384,15 +398,15 @@ struct span lexer_default(const struct lexer *l, struct span in)
 static bool declare(struct lexer *l, const char *start)
 {
 	for (unsigned i = 0; i < l->count; i++) {
-		struct lexer_attribute *a = &l->attributes[i];
+		struct xml_attribute *a = &l->attributes[i];
 
-		if (!a->declares)
+		if (!lexer_declares(l, i))
 			continue;
 		if (l->bound_count == LEXER_DECLARATIONS)
 			return false;
-		a->ns = SPAN_NONE;
-		if (!a->prefixed)
+		if (!a->ns.p)
 			a->name.n = 0;
+		a->ns = SPAN_NONE;
 		l->bound[l->bound_count].prefix =
 			(struct lexer_name){(uint32_t)(a->name.p - start), (uint32_t)a->name.n};
 		l->bound[l->bound_count++].uri =
@@ -406,10 +420,10 @@ static bool unique(const struct lexer *l)
 {
 	for (unsigned i = 0; i < l->count; i++)
 		for (unsigned j = 0; j < i; j++) {
-			const struct lexer_attribute *a = &l->attributes[i], *b = &l->attributes[j];
+			const struct xml_attribute *a = &l->attributes[i], *b = &l->attributes[j];
 
-			if (a->declares == b->declares && span_equal(a->name, b->name) &&
-				span_equal(a->ns, b->ns))
+			if (lexer_declares(l, i) == lexer_declares(l, j) &&
+				span_equal(a->name, b->name) && span_equal(a->ns, b->ns))
 				return false;
 		}
 	return true;
@@ -430,46 +444,49 @@ static inline bool names(struct lexer *l, const struct tag *t, const char *start
 	if (!resolve(l, start, prefix, &l->ns))
 		return false;
 	for (unsigned i = 0; t->prefixes && i < l->count; i++) {
-		struct lexer_attribute *a = &l->attributes[i];
+		struct xml_attribute *a = &l->attributes[i];
 
-		if (a->prefixed && !a->declares && !resolve(l, start, a->ns, &a->ns))
+		if (a->ns.p && !resolve(l, start, a->ns, &a->ns))
 			return false;
 	}
 	return !t->twice || unique(l);
 }
 
+static inline enum lexer_token token_of(const char *stop)
+{
+	return stop == MORE ? LEXER_MORE : LEXER_DOUBT;
+}
+
 /* A start tag, or that of an empty element. */
 static enum lexer_token tag(struct lexer *l, const char *start, const char *end)
 {
-	const char *local, *first = start + l->at + 1, *p = name(first, end, &local);
+	const char *local, *first = start + l->at + 1, *p = name(first, &local), *space;
 	struct span element = {first, (size_t)(p - first)};
 	unsigned around = l->bound_count;
 	struct tag t = {.next = l->attributes};
+	bool empty;
 
+	if (!local)
+		return token_of(unexpected(p, end));
 	l->declarations = 0;
-	while (!stopped(p)) {
-		const char *space = pass_space(l, p, end);
-
-		if (space == end)
-			return LEXER_MORE;
-		if (*space == '>' || *space == '/') {
-			p = space;
-			break;
-		}
-		p = space == p || t.next == l->attributes + LEXER_ATTRIBUTES
-			    ? DOUBT
-			    : attribute(l, &t, space, end);
+	l->declares = l->coded = 0;
+	while (space = p, p = pass_space(l, p), class_of(p) & NAME_START) {
+		if (p == space || t.next == l->attributes + LEXER_ATTRIBUTES)
+			return LEXER_DOUBT;
+		p = attribute(l, &t, start, p, end);
+		if (stopped(p))
+			return token_of(p);
 	}
-	if (stopped(p))
-		return p == MORE ? LEXER_MORE : LEXER_DOUBT;
-	if (*p == '/' && end - p < 2)
-		return LEXER_MORE;
+	empty = *p == '/';
+	p += empty;
+	if (*p != '>' || p >= end)
+		return token_of(unexpected(p, end));
 	l->count = (unsigned)(t.next - l->attributes);
-	if ((*p == '/' && p[1] != '>') || !names(l, &t, start, element, local))
+	if (!names(l, &t, start, element, local))
 		return LEXER_DOUBT;
-	if (*p == '/') {
+	l->at = (size_t)(p + 1 - start);
+	if (empty) {
 		l->bound_count = around;
-		l->at = (size_t)(p + 2 - start);
 		return LEXER_EMPTY;
 	}
 	if (l->depth == LEXER_DEPTH)
@@ -477,26 +494,24 @@ static enum lexer_token tag(struct lexer *l, const char *start, const char *end)
 	l->open[l->depth].name =
 		(struct lexer_name){(uint32_t)(first - start), (uint32_t)element.n};
 	l->open[l->depth++].bound_count = around;
-	l->at = (size_t)(p + 1 - start);
 	return LEXER_OPEN;
 }
 
 static enum lexer_token end_tag(struct lexer *l, const char *start, const char *end)
 {
-	const char *p = start + l->at + 2;
-	struct lexer_name open;
-	size_t n = (size_t)(end - p);
+	const char *p = start + l->at + 2, *open;
+	uint32_t n;
 
 	if (l->depth == 0)
 		return LEXER_DOUBT;
-	open = l->open[l->depth - 1].name;
-	if (memcmp(p, start + open.at, n < open.n ? n : open.n) != 0)
-		return LEXER_DOUBT;
-	p = n > open.n ? pass_space(l, p + open.n, end) : end;
-	if (p == end)
-		return LEXER_MORE;
-	if (*p != '>')
-		return LEXER_DOUBT;
+	open = start + l->open[l->depth - 1].name.at;
+	n = l->open[l->depth - 1].name.n;
+	for (uint32_t i = 0; i < n; i++, p++)
+		if (*p != open[i])
+			return token_of(unexpected(p, end));
+	p = pass_space(l, p);
+	if (*p != '>' || p >= end)
+		return token_of(unexpected(p, end));
 	l->bound_count = l->open[--l->depth].bound_count;
 	l->at = (size_t)(p + 1 - start);
 	return LEXER_CLOSE;

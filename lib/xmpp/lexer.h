@@ -8,7 +8,8 @@
  * takes is well-formed and namespace-well-formed (XML 1.0, Namespaces in XML 1.0): names, tag
  * balance, attributes unique by expanded name, prefixes declared, every character allowed. It
  * allocates nothing, copies nothing and remembers only offsets, so the input may move between two
- * calls.
+ * calls. Behind the input, at once or later, there is a byte that no tag has: the NUL that a buf
+ * ends with. So it need not be asked at each byte whether there is one more.
  *
  * It does not decide what is wrong: LEXER_DOUBT means "not well-formed, or not common". Names
  * with bytes beyond ASCII, references or line ends in the name of a namespace, more nesting,
@@ -27,7 +28,7 @@
 #include "xmpp/xml.h"
 
 #define LEXER_DEPTH 48	      /* open elements */
-#define LEXER_ATTRIBUTES 32   /* of one tag, with declarations */
+#define LEXER_ATTRIBUTES 32   /* of one tag, with declarations; a bit each */
 #define LEXER_DECLARATIONS 32 /* in force at once, besides those of the stream */
 
 enum lexer_token {
@@ -36,17 +37,6 @@ enum lexer_token {
 	LEXER_OPEN,
 	LEXER_EMPTY,
 	LEXER_CLOSE,
-};
-
-/* As it is written in the input, which the spans point to. */
-struct lexer_attribute {
-	struct span ns;	   /* p == NULL: none. Of a declaration: none */
-	struct span name;  /* local name; of a declaration the prefix, n == 0 for the default */
-	struct span value; /* between its quotes */
-	const char *start; /* of the whole name='value', whose end is that of value and a quote */
-	bool declares;	   /* xmlns or xmlns:prefix */
-	bool plain;	   /* the value has no reference and no TAB, LF or CR: it is what it says */
-	bool prefixed;
 };
 
 struct lexer_name {
@@ -64,7 +54,13 @@ struct lexer {
 	bool prefixed;
 	unsigned count; /* attributes, with declarations, in order */
 	unsigned declarations;
-	struct lexer_attribute attributes[LEXER_ATTRIBUTES];
+	/* As they are written in the input, which the spans point to: values are what stands
+	 * between the quotes. Of a declaration the name is the prefix (n == 0 for the default), and
+	 * there is no namespace. */
+	struct xml_attribute attributes[LEXER_ATTRIBUTES];
+	/* a bit for each attribute, the lowest for the first one */
+	uint32_t declares; /* xmlns or xmlns:prefix */
+	uint32_t coded;	   /* the value has a reference, TAB, LF or CR: it is not what it says */
 
 	/* private */
 	bool in_cdata;
@@ -87,6 +83,16 @@ void lexer_begin(struct lexer *l, const struct xml_declaration *outer, size_t ou
  * and sections before the tag are checked and passed over. Not to be called after the stanza's last
  * tag (depth 0). */
 enum lexer_token lexer_next(struct lexer *l, struct span in);
+
+/* Of attributes[i]. */
+static inline bool lexer_declares(const struct lexer *l, unsigned i)
+{
+	return l->declares >> i & 1;
+}
+static inline bool lexer_is_coded(const struct lexer *l, unsigned i)
+{
+	return l->coded >> i & 1;
+}
 
 /* The default namespace inside the last tag (of LEXER_EMPTY: around it) as an xml_declaration
  * has it: n == 0: undeclared. SPAN_NONE: nobody declared one. */

@@ -913,16 +913,13 @@ static bool may_end(struct hold *h, struct span in, size_t from, int64_t base)
 
 /* The lexer's part: stanzas it takes without doubt. */
 
-static struct span lexed_value(struct reader *r, const struct lexer_attribute *a)
+static struct span lexed_value(struct reader *r, struct span written)
 {
-	struct span rest = a->value, run, value;
-	char *to, room[4];
+	struct span run, value;
+	char *to = arena_take(&r->index.arena, written.n), room[4];
 
-	if (a->plain)
-		return a->value;
-	to = arena_take(&r->index.arena, a->value.n);
 	value = (struct span){to, 0};
-	while (lexer_decode(&rest, LEXER_VALUE, room, &run)) {
+	while (lexer_decode(&written, LEXER_VALUE, room, &run)) {
 		memcpy(to + value.n, run.p, run.n);
 		value.n += run.n;
 	}
@@ -930,7 +927,7 @@ static struct span lexed_value(struct reader *r, const struct lexer_attribute *a
 }
 
 /* A node of the lexer's tag. Its strings are the input's, but for those that had to be decoded. */
-static struct xml_node *lexed_node(struct reader *r, const char *in)
+static struct xml_node *lexed_node(struct reader *r)
 {
 	const struct lexer *l = &r->lexer;
 	unsigned declared = l->declarations, count = l->count - declared;
@@ -959,15 +956,17 @@ static struct xml_node *lexed_node(struct reader *r, const char *in)
 		.close_start = l->at,
 		.end = l->at};
 	for (unsigned i = 0; i < l->count; i++) {
-		const struct lexer_attribute *a = &l->attributes[i];
-		size_t start = (size_t)(a->start - in),
-		       end = (size_t)(a->value.p + a->value.n + 1 - in);
+		const struct xml_attribute *a = &l->attributes[i];
 
-		if (a->declares)
-			*declaration++ = (struct xml_declaration){a->name, a->value, start, end};
-		else
-			*attribute++ = (struct xml_attribute){
-				a->ns, a->name, lexed_value(r, a), start, end};
+		if (lexer_declares(l, i)) {
+			*declaration++ =
+				(struct xml_declaration){a->name, a->value, a->start, a->end};
+			continue;
+		}
+		*attribute = *a;
+		if (lexer_is_coded(l, i))
+			attribute->value = lexed_value(r, a->value);
+		attribute++;
 	}
 	return node;
 }
@@ -989,7 +988,7 @@ static bool lexed_tag(struct reader *r, struct span in, enum lexer_token token)
 		resync_begins_stanza(span_from(in, l->start)) != RESYNC_NO)
 		return false;
 	if (index_wants(&r->index, r->config.index, l->name)) {
-		struct xml_node *node = lexed_node(r, in.p);
+		struct xml_node *node = lexed_node(r);
 
 		if (around)
 			index_open(&r->index, node);

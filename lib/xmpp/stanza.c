@@ -42,24 +42,18 @@ void stanza_describe(struct stanza *s)
 {
 	const struct xml_node *root = s->root;
 	struct span type = SPAN_NONE;
+	struct span *const places[STANZA_SLOTS] = {&s->to, &s->from, &s->id, &type};
 
 	s->kind = STANZA_OTHER;
 	s->to = s->from = s->id = s->lang = SPAN_NONE;
 	for (uint32_t i = 0; i < root->attributes_count; i++) {
 		const struct xml_attribute *a = &root->attributes[i];
+		int slot = stanza_slot_of(a->name);
 
-		if (a->ns.p) {
-			if (span_is(a->name, "lang") && span_is(a->ns, NS_XML))
-				s->lang = a->value;
-		} else if (span_is(a->name, "to")) {
-			s->to = a->value;
-		} else if (span_is(a->name, "from")) {
-			s->from = a->value;
-		} else if (span_is(a->name, "id")) {
-			s->id = a->value;
-		} else if (span_is(a->name, "type")) {
-			type = a->value;
-		}
+		if (!a->ns.p && slot >= 0)
+			*places[slot] = a->value;
+		else if (a->ns.p && span_is(a->name, "lang") && span_is(a->ns, NS_XML))
+			s->lang = a->value;
 	}
 	if (xml_is_stanza_ns(root->ns)) {
 		if (span_is(root->name, "iq"))

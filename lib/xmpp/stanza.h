@@ -52,6 +52,23 @@ struct stanza {
 	bool flat;   /* known to have no line end in it */
 };
 
+/* The attributes of a root that address it, and that may be edited when it is copied. */
+enum stanza_slot { SLOT_TO, SLOT_FROM, SLOT_ID, SLOT_TYPE, STANZA_SLOTS };
+
+/* The attribute of this name, which has no namespace; -1: another one. */
+static inline int stanza_slot_of(struct span name)
+{
+	if (name.n == 2)
+		return memcmp(name.p, "to", 2) == 0   ? SLOT_TO
+		       : memcmp(name.p, "id", 2) == 0 ? SLOT_ID
+						      : -1;
+	if (name.n == 4)
+		return memcmp(name.p, "from", 4) == 0	? SLOT_FROM
+		       : memcmp(name.p, "type", 4) == 0 ? SLOT_TYPE
+							: -1;
+	return -1;
+}
+
 /* Fill in kind, type and the addresses from root (the reader's and stanza_of_node's last step). */
 void stanza_describe(struct stanza *s);
 

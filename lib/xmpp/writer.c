@@ -217,25 +217,8 @@ static void declare_default(struct writer *w, const struct stanza *s, const stru
 
 /* Copying ---------------------------------------------------------------- */
 
-enum slot { SLOT_TO, SLOT_FROM, SLOT_ID, SLOT_TYPE, SLOTS };
-static const struct span slot_begins[SLOTS] = {
+static const struct span slot_begins[STANZA_SLOTS] = {
 	{" to='", 5}, {" from='", 7}, {" id='", 5}, {" type='", 7}};
-
-static int slot_of(struct span name)
-{
-	switch (name.n) {
-	case 2:
-		return memcmp(name.p, "to", 2) == 0   ? SLOT_TO
-		       : memcmp(name.p, "id", 2) == 0 ? SLOT_ID
-						      : -1;
-	case 4:
-		return memcmp(name.p, "from", 4) == 0	? SLOT_FROM
-		       : memcmp(name.p, "type", 4) == 0 ? SLOT_TYPE
-							: -1;
-	default:
-		return -1;
-	}
-}
 
 static void write_slot(struct writer *w, int slot, struct span value)
 {
@@ -268,14 +251,14 @@ static void copy_without(
 }
 
 /* The attributes of a start tag, edited; without xmlns if it is not to be kept. What is not edited
- * is copied in one run with the white space between. `at`: where the tag's name ends. */
-static void copy_attributes(struct writer *w, const struct stanza *s, size_t at, bool flat,
-	const struct stanza_edit *edit, bool keep_xmlns)
+ * is copied in one run with the white space between, and with what stands before it from `at` on.
+ * `last`: where the tag's name ends. */
+static void copy_attributes(struct writer *w, const struct stanza *s, size_t at, size_t last,
+	bool flat, const struct stanza_edit *edit, bool keep_xmlns)
 {
-	struct span edits[SLOTS] = {edit->to, edit->from, edit->id, edit->type};
+	struct span edits[STANZA_SLOTS] = {edit->to, edit->from, edit->id, edit->type};
 	const struct xml_node *root = s->root;
 	const struct xml_declaration *xmlns = NULL;
-	size_t last = at;
 
 	for (uint32_t i = 0; i < root->declarations_count; i++) {
 		if (root->declarations[i].prefix.n == 0 && !keep_xmlns)
@@ -284,7 +267,7 @@ static void copy_attributes(struct writer *w, const struct stanza *s, size_t at,
 	}
 	for (uint32_t i = 0; i < root->attributes_count; i++) {
 		const struct xml_attribute *a = &root->attributes[i];
-		int slot = a->ns.p ? -1 : slot_of(a->name);
+		int slot = a->ns.p ? -1 : stanza_slot_of(a->name);
 
 		last = last > a->end ? last : a->end;
 		if (slot < 0 || !edits[slot].p)
@@ -301,7 +284,7 @@ static void copy_attributes(struct writer *w, const struct stanza *s, size_t at,
 	if (xmlns)
 		copy_without(w, s->text, flat, &at, xmlns->start, xmlns->end);
 	copy_in_tag(w, flat, s->text + at, s->text + last);
-	for (int slot = 0; slot < SLOTS; slot++)
+	for (int slot = 0; slot < STANZA_SLOTS; slot++)
 		if (edits[slot].n)
 			write_slot(w, slot, edits[slot]);
 }
@@ -338,11 +321,10 @@ static void move_tag(struct move *m)
 	note(m->w, buf_append_char(m->w->out, '<'));
 	note(m->w, buf_append_span(m->w->out, l->name));
 	for (unsigned i = 0; i < l->count; i++) {
-		const struct lexer_attribute *a = &l->attributes[i];
+		const struct xml_attribute *a = &l->attributes[i];
 
-		if (a->declares && a->name.n == 0)
-			copy_without(m->w, m->in.p, false, &at, (size_t)(a->start - m->in.p),
-				(size_t)(a->value.p + a->value.n + 1 - m->in.p));
+		if (lexer_declares(l, i) && a->name.n == 0)
+			copy_without(m->w, m->in.p, false, &at, a->start, a->end);
 	}
 	copy_in_tag(m->w, false, m->in.p + at, m->in.p + l->at);
 }
@@ -385,7 +367,7 @@ static void stop_moving(struct move *m)
 	bool lost = ns.p && !span_is(ns, m->to ? m->to : NS_COMPONENT);
 
 	for (unsigned i = 0; i < l->count; i++)
-		lost = lost && !(l->attributes[i].declares && l->attributes[i].name.n == 0);
+		lost = lost && !(lexer_declares(l, i) && l->attributes[i].name.n == 0);
 	if (lost && l->prefixed)
 		lost = needs_default(span_from(m->in, l->start));
 	lexer_tag_begin(tag, &scan, &name);
@@ -520,6 +502,8 @@ void writer_copy(
 	/* what is no stanza at all stays what it is */
 	bool foreign = !xml_is_stanza_ns(root->ns);
 	bool flat = s->flat || xml_is_one_line((struct span){tag.p, root->end - root->start});
+	bool same_name = foreign || !root->prefixed;
+	size_t at = root->start, name_end;
 
 	if (!lexer_tag_begin(tag, &scan, &name)) {
 		w->failed = true;
@@ -527,15 +511,19 @@ void writer_copy(
 	}
 	if (!foreign)
 		name = root->name;
-	note(w, buf_append_char(w->out, '<'));
-	note(w, buf_append_span(w->out, name));
-	if (!foreign && ns)
-		writer_attribute(w, "xmlns", span_of(ns));
-	copy_attributes(w, s, (size_t)(scan.p - s->text), flat, edit, foreign);
+	name_end = (size_t)(scan.p - s->text);
+	if (!same_name || ns) {
+		at = name_end;
+		note(w, buf_append_char(w->out, '<'));
+		note(w, buf_append_span(w->out, name));
+		if (!foreign && ns)
+			writer_attribute(w, "xmlns", span_of(ns));
+	}
+	copy_attributes(w, s, at, name_end, flat, edit, foreign);
 	if (foreign)
 		declare_default(w, s, root);
 	declare_inherited(w, s, root);
-	copy_rest(w, s, name, foreign || !root->prefixed, flat, ns);
+	copy_rest(w, s, name, same_name, flat, ns);
 }
 
 enum writer_status writer_stanza(

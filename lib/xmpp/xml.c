@@ -144,6 +144,8 @@ static inline bool is_special(const char *p, unsigned where)
 /* The first byte from p on that cannot stand as itself; or end. */
 static inline const char *find_special(const char *p, const char *end, unsigned where)
 {
+	const char *start = p, *rest;
+
 	while (scan_stride(&p, end, '&', '<', '>', '\'')) {
 		if (is_special(p, where))
 			return p;
@@ -152,8 +154,14 @@ static inline const char *find_special(const char *p, const char *end, unsigned 
 			p++;
 		while (p < end && (signed char)*p < 0x20 && !is_special(p, where));
 	}
-	while (p < end && !is_special(p, where))
-		p++;
+	/* a last stride, which takes up bytes before it once more, goes past the rest */
+	rest = p;
+	if (p < end && end - start >= 16) {
+		p = end - 16;
+		scan_stride(&p, end, '&', '<', '>', '\'');
+	}
+	for (p = p > rest ? p : rest; p < end && !is_special(p, where); p++)
+		;
 	return p;
 }
 

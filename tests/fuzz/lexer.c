@@ -68,18 +68,18 @@ static void log_token(struct buf *log, const struct lexer *l, enum lexer_token t
 	/* expat reports declarations first */
 	for (int declares = 1; declares >= 0; declares--)
 		for (unsigned i = 0; i < l->count; i++) {
-			const struct lexer_attribute *a = &l->attributes[i];
+			const struct xml_attribute *a = &l->attributes[i];
 
-			if (a->declares != (bool)declares)
+			if (lexer_declares(l, i) != (bool)declares)
 				continue;
-			declared += a->declares;
+			declared += lexer_declares(l, i);
 			if (declares)
 				buf_append_string(log, " xmlns");
 			log_name(log, a->ns, a->name);
 			if (declares)
 				log_value(log, a->value);
 			else
-				log_decoded(log, a->value, a->plain);
+				log_decoded(log, a->value, !lexer_is_coded(l, i));
 		}
 	REQUIRE(declared == l->declarations);
 	buf_append_string(log, "\n");
@@ -87,14 +87,15 @@ static void log_token(struct buf *log, const struct lexer *l, enum lexer_token t
 		buf_printf(log, "/%zu-%zu\n", l->at, l->at);
 }
 
-/* Cut into pieces by a seed; 0: whole. The input moves with each. Returns the last token; *used:
- * what the stanza has. */
+/* Cut into pieces by a seed; 0: whole. The input moves with each, and what comes later is already
+ * there or not. Returns the last token; *used: what the stanza has. */
 static enum lexer_token lex(
 	struct buf *log, struct span in, unsigned seed, bool stream, size_t *used)
 {
 	struct lexer l;
 	enum lexer_token token = LEXER_MORE;
-	size_t have = seed ? 0 : in.n;
+	size_t have = seed ? 0 : in.n, there;
+	bool ahead = seed & 64;
 	char *copy = NULL;
 
 	lexer_begin(&l, outer, stream ? 3 : 0);
@@ -104,9 +105,11 @@ static enum lexer_token lex(
 		seed |= have < in.n;
 		have = have < in.n ? have : in.n;
 		free(copy);
-		copy = malloc(have);
+		there = ahead ? in.n : have;
+		copy = malloc(there + 1);
 		REQUIRE(copy);
-		memcpy(copy, in.p, have);
+		memcpy(copy, in.p, there);
+		copy[there] = '\0';
 		while ((token = lexer_next(&l, (struct span){copy, have})) > LEXER_DOUBT) {
 			REQUIRE(l.start < l.at && l.at <= have);
 			log_token(log, &l, token);
