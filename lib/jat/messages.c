@@ -66,8 +66,7 @@ static enum counter to_session(struct messages *m, const struct stanza *s, struc
 	to = w ? w->name : account_for(m, s->from);
 	if (w)
 		note(m, s->from, w, turn->now_ms);
-	if (!tokens_make(m->tokens, shares_group(m->shares, s->from), s->to, s->from, turn->now_ms)
-			.p)
+	if (!tokens_make(m->tokens, m->shares, s->to, s->from, turn->now_ms).p)
 		return COUNT_CONSTRAINT;
 	return send(s, to, buf_span(&m->tokens->address), turn);
 }

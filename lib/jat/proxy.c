@@ -37,20 +37,18 @@ struct jatproxy {
 /* The key of a request: token and id, by which its answer is found. */
 static struct span key_of_token(struct jatproxy *p, struct span token, struct span id)
 {
-	buf_reset(&p->key);
-	buf_append_char(&p->key, 'q');
-	buf_append_span(&p->key, token);
-	buf_append_char(&p->key, '\0');
-	buf_append_span(&p->key, id);
-	buf_append_char(&p->key, '\0');
-	return buf_span(&p->key);
-}
+	size_t n = 1 + token.n + 1 + id.n + 1;
+	char *to;
 
-/* A/TOKEN for a user who asked `asked` into p->tokens.address; returns the token in it. */
-static struct span token_for(
-	struct jatproxy *p, struct span asked, struct span user, int64_t now_ms)
-{
-	return tokens_make(&p->tokens, shares_group(p->shares, user), asked, user, now_ms);
+	buf_reset(&p->key);
+	to = buf_reserve(&p->key, n);
+	to[0] = 'q';
+	memcpy(to + 1, token.p, token.n);
+	to[1 + token.n] = '\0';
+	memcpy(to + 1 + token.n + 1, id.p, id.n);
+	to[n - 1] = '\0';
+	buf_commit(&p->key, n);
+	return buf_span(&p->key);
 }
 
 /* Answering -------------------------------------------------------------- */
@@ -107,6 +105,7 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *
 	struct request_texts texts = {
 		.user = s->from, .asked = s->to.p ? s->to : p->tokens.served, .id = s->id};
 	struct stanza_edit edit = STANZA_KEEP;
+	const struct request *same;
 	struct table_key key;
 	struct worker *w;
 	size_t at = buf_length(turn->writer->out);
@@ -116,7 +115,7 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *
 		refuse(p, s, ERROR_SERVICE_UNAVAILABLE, COUNT_NO_SESSION, turn);
 		return;
 	}
-	texts.token = token_for(p, texts.asked, s->from, turn->now_ms);
+	texts.token = tokens_make(&p->tokens, p->shares, texts.asked, s->from, turn->now_ms);
 	if (!texts.token.p) {
 		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 		return;
@@ -126,12 +125,12 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *
 	texts.token = (struct span){key.bytes.p + 1, texts.token.n};
 	texts.id = span_from(key.bytes, texts.token.n + 2);
 	texts.id.n = s->id.n;
-	if (!requests_may_add(p->requests, &key)) {
+	same = requests_find(p->requests, &key);
+	if (!requests_may_add(p->requests, same)) {
 		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 		return;
 	}
-	w = dispatch_request(
-		&p->dispatch, s, requests_find(p->requests, &key), &texts.pinned, turn->now_ms);
+	w = dispatch_request(&p->dispatch, s, same, &texts.pinned, turn->now_ms);
 	edit.to = w->name;
 	edit.from = buf_span(&p->tokens.address);
 	status = writer_stanza(turn->writer, s, &edit);
@@ -397,7 +396,7 @@ static bool is_asked_wrongly(const struct jatproxy *p, struct span to)
 {
 	struct span domain;
 
-	if (!to.p || !tokens_has_reply_domain(&p->tokens))
+	if (!to.p || !p->tokens.apart)
 		return false;
 	domain = jid_domain(to);
 	return span_equal(domain, p->tokens.own) || !domain_is_at(domain, p->tokens.served);
@@ -406,7 +405,7 @@ static bool is_asked_wrongly(const struct jatproxy *p, struct span to)
 /* Whether s comes from the reply domain itself. Only the ping of jat/route does. */
 static bool is_from_us(struct jatproxy *p, const struct stanza *s)
 {
-	if (!tokens_has_reply_domain(&p->tokens) || !span_equal(s->from, p->tokens.own))
+	if (!p->tokens.apart || !span_equal(s->from, p->tokens.own))
 		return false;
 	if (!route_answer(&p->route, s))
 		p->counters[COUNT_STRAY]++;
@@ -417,7 +416,7 @@ static int on_stream_error(void *self, struct span condition)
 {
 	const struct jatproxy *p = self;
 
-	if (!tokens_has_reply_domain(&p->tokens) || !span_is(condition, "invalid-from"))
+	if (!p->tokens.apart || !span_is(condition, "invalid-from"))
 		return 0;
 	route_explain(&p->route, p->tokens.served);
 	return EXIT_CONFIG;
@@ -487,7 +486,7 @@ static void on_up(void *self, struct turn *turn)
 
 	marks_up(p->marks, turn->now_ms);
 	audience_up(p->audience, turn);
-	if (tokens_has_reply_domain(&p->tokens) && !p->config.passthrough)
+	if (p->tokens.apart && !p->config.passthrough)
 		route_ask(&p->route, random_draw(&p->config.random), p->config.timeout_ms, turn);
 	session_up(p->dispatch.sessions, turn);
 }

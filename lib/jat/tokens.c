@@ -9,6 +9,7 @@ void tokens_init(struct tokens *t, const struct jat *jat, struct alias_table *al
 	*t = (struct tokens){.jat = *jat,
 		.own = jat->domain,
 		.served = jat->served.p ? jat->served : jat->domain,
+		.apart = jat->served.p && !span_equal(jat->served, jat->domain),
 		.aliases = aliases,
 		.short_open = table_new(SIZE_MAX / 2, SIZE_MAX / 2, seed)};
 	buf_init(&t->address, BUF_NO_MAX);
@@ -32,18 +33,17 @@ bool domain_is_at(struct span domain, struct span own)
 
 bool tokens_ours(const struct tokens *t, struct span jid)
 {
-	struct span domain = jid_domain(jid);
+	struct span domain, token;
 
+	/* most are D itself, or A/TOKEN */
+	if (span_equal(jid, t->served) || tokens_find(t, jid, &token))
+		return true;
+	domain = jid_domain(jid);
 	return domain_is_at(domain, t->served) || domain_is_at(domain, t->own);
 }
 
-bool tokens_has_reply_domain(const struct tokens *t)
-{
-	return !span_equal(t->own, t->served);
-}
-
-struct span tokens_make(
-	struct tokens *t, struct span group, struct span asked, struct span user, int64_t now_ms)
+struct span tokens_make(struct tokens *t, const struct shares *shares, struct span asked,
+	struct span user, int64_t now_ms)
 {
 	size_t head;
 
@@ -54,7 +54,8 @@ struct span tokens_make(
 	buf_append_char(&t->address, '/');
 	head = buf_length(&t->address);
 	if (jat_encode(&t->jat, asked, user, &t->address) != JAT_OK &&
-		!alias_name(t->aliases, group, user, asked, now_ms, &t->address))
+		!alias_name(
+			t->aliases, shares_group(shares, user), user, asked, now_ms, &t->address))
 		return SPAN_NONE;
 	return span_from(buf_span(&t->address), head);
 }

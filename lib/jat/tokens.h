@@ -10,10 +10,12 @@
 
 #include "jat/alias.h"
 #include "jat/jat.h"
+#include "xmpp/shares.h"
 
 struct tokens {
 	struct jat jat;
 	struct span own, served; /* A and D */
+	bool apart;		 /* the proxy has a reply domain: A is not D */
 	struct alias_table *aliases;
 	struct table *short_open; /* in plain: tokens of open requests that do not look like a
 				     user's address */
@@ -29,13 +31,11 @@ void tokens_free(struct tokens *t);
 bool domain_is_at(struct span domain, struct span own);
 /* Whether an address is at D or A, or below. */
 bool tokens_ours(const struct tokens *t, struct span jid);
-/* Whether the proxy has a reply domain: A is not D. */
-bool tokens_has_reply_domain(const struct tokens *t);
 
 /* A/TOKEN for a user who asked `asked` (absent: D) into t->address; returns the token in it.
- * Absent: the table of handles is full. group: what the user counts under. */
-struct span tokens_make(
-	struct tokens *t, struct span group, struct span asked, struct span user, int64_t now_ms);
+ * Absent: the table of handles is full, which has shares. */
+struct span tokens_make(struct tokens *t, const struct shares *shares, struct span asked,
+	struct span user, int64_t now_ms);
 /* What stands in the place of a token in an address A/TOKEN, whatever it is. False: nothing. */
 bool tokens_find(const struct tokens *t, struct span address, struct span *token);
 /* What the token in an address A/TOKEN says. The spans point into t->text or the handles. False: it

@@ -384,7 +384,7 @@ static void on_request(struct hub *h, const struct stanza *stanza, struct turn *
 		return;
 	}
 	key = requests_key(h->requests, share_key(&h->key, stanza->from, asked, stanza->id));
-	if (!requests_may_add(h->requests, &key)) {
+	if (!requests_may_add(h->requests, requests_find(h->requests, &key))) {
 		refuse(h, stanza, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 		return;
 	}

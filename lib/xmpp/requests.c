@@ -168,12 +168,11 @@ void *request_extra(struct request *r)
 	return r + 1;
 }
 
-bool requests_may_add(const struct requests *t, const struct table_key *key)
+bool requests_may_add(const struct requests *t, const struct request *oldest)
 {
-	const struct request *r = requests_find(t, key);
 	size_t n = 0;
 
-	for (; r && n < REQUEST_MAX_EQUAL; r = requests_next(t, r))
+	for (const struct request *r = oldest; r && n < REQUEST_MAX_EQUAL; r = requests_next(t, r))
 		n++;
 	return n < REQUEST_MAX_EQUAL;
 }

@@ -166,8 +166,9 @@ static inline struct span request_stanza(const struct request *r)
 /* The owner's record, zeroed at first. */
 void *request_extra(struct request *r);
 
-/* Whether one more request with this key may be added (REQUEST_MAX_EQUAL). */
-bool requests_may_add(const struct requests *t, const struct table_key *key);
+/* Whether one more request may be added to the open ones with its key, of which `oldest` is the
+ * first (REQUEST_MAX_EQUAL). */
+bool requests_may_add(const struct requests *t, const struct request *oldest);
 /* An open request without a try, with copies of the texts (a span that points into the key's bytes
  * is not copied twice). NULL: a bound or a share is reached; the
  * stanza is to be refused with wait/resource-constraint. */
