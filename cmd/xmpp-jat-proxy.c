@@ -59,6 +59,10 @@ static const struct opt limits[] = {
 	{"handles", 0, OPT_INT, NULL,
 		"most addresses remembered that fit no encoding (default 10000)",
 		&config.max_handles, .min = 1, .max = 10000000},
+	{"marks", 0, OPT_INT, NULL,
+		"most requests open and answered without a session in --timeout, with a state "
+		"folder (default 262144)",
+		&config.max_marks, .min = 1, .max = 10000000},
 	{.kind = OPT_ROWS, .rows = stream_limits, .target = &config.service.limits},
 	{0},
 };

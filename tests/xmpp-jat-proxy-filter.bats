@@ -1386,6 +1386,11 @@ teardown() { stop_all; }
 		    marks = [line.split() for line in f]
 		with open('state/answered', 'w') as f:
 		    f.writelines('%s %012d\n' % (mark, int(when) - 601) for mark, when in marks)
+		# but not while it is young
+		with Proxy(*options[:-1], '700') as p:
+		    p.answer(asked[1])
+		    p.nothing()
+		    p.kill()
 		with Proxy(*options) as p:
 		    p.answer(asked[1])
 		    p.answered('2')

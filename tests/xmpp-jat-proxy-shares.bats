@@ -290,3 +290,144 @@ teardown() { stop_all; }
 		    p.kill()
 	END
 }
+
+# --- marks: what must not be answered again after a crash
+
+# keys: a key file that outlives a run
+keys()
+{
+	echo "k $(printf '%064d' 7)" >keys
+	chmod 600 keys
+	mkdir state
+}
+
+@test "marks: whoever makes most is refused, others go on, no young mark is given up, not at a restart either" {
+	keys
+	scenario <<-'END'
+		options = ['--key-file', 'keys', '--state-dir', 'state', '--bounce-wait', '0', '--limit', 'marks=90']
+		HOG = 'hog@vhost.test/r'
+		def gone(p, ids):
+		    """The session has left: an error for each of its requests."""
+		    for stanza in (p.next() for n in range(len(ids))):
+		        assert stanza.error == 'wait/recipient-unavailable', stanza
+		        ids.remove(stanza['id'])
+		def marks():
+		    return open('state/answered').read().splitlines()
+		def hog(p, n, taken):
+		    """n requests of one user: so many go to the session, the others are refused at once."""
+		    handed, refused = [], 0
+		    for i in range(n):
+		        p.send_request('h%d' % i, user=HOG, kind='set')
+		        stanza = p.next()
+		        if stanza['to'] == HOG:
+		            assert stanza.error == 'wait/resource-constraint', stanza
+		            refused += 1
+		        else:
+		            handed.append(stanza)
+		    assert (len(handed), refused) == (taken, n - taken), (len(handed), refused)
+		    return handed
+		with Proxy(*options) as p:
+		    p.online('a')
+		    asked = hog(p, 100, 30)
+		    p.leave(IMPL + '/a')
+		    gone(p, {request['id'] for request in asked})
+		    assert len(marks()) == 30
+		    p.online('a')
+		    hog(p, 5, 0)
+		    # what is answered by the session leaves no mark and no place taken
+		    for n in range(100):
+		        p.served('o%d' % n, user='u%d@vhost.test/r' % (n % 20))
+		    for user in ('x@else.test/r', 'gateway.test'):
+		        p.served('o', user=user)
+		    assert len(marks()) == 30
+		    p.kill()
+		with Proxy(*options) as p:
+		    p.online('a')
+		    for request in asked:
+		        p.answer(request)
+		    p.nothing()
+		    # the young marks of the last run take places: 60 are free
+		    asked = hog(p, 100, 20)
+		    for n in range(100):
+		        p.served('p%d' % n, user='u%d@vhost.test/r' % (n % 20))
+	END
+}
+
+@test "marks: after --timeout their places are free again" {
+	keys
+	scenario <<-'END'
+		with Proxy('--key-file', 'keys', '--state-dir', 'state', '--timeout', '0.5', '--limit', 'marks=3') as p:
+		    p.online('a')
+		    for id in ('1', '2', '3', '4'):
+		        p.send_request(id)
+		        first = p.next()
+		        if first['to'] == ALICE:        # the mark of the last one is still young
+		            assert first.error == 'wait/resource-constraint', first
+		            continue
+		        p.error('wait/remote-server-timeout', id, ALICE, 'proxy.test')
+		    deadline = time.monotonic() + WAIT_S
+		    while True:
+		        p.send_request('again')
+		        if p.next()['to'] != ALICE:
+		            break
+		        assert time.monotonic() < deadline
+	END
+}
+
+@test "marks: a file of young ones is not replaced, however large the next one is" {
+	keys
+	scenario <<-'END'
+		def gone(p, ids):
+		    """The session has left: an error for each of its requests."""
+		    for stanza in (p.next() for n in range(len(ids))):
+		        assert stanza.error == 'wait/recipient-unavailable', stanza
+		        ids.remove(stanza['id'])
+		now = int(time.time())
+		with open('state/answered.old', 'w') as f:
+		    f.write('%032x %012d\n' % (7, now))
+		with open('state/answered', 'w') as f:
+		    f.writelines('%032x %012d\n' % (n, now) for n in range(400000))
+		with Proxy('--key-file', 'keys', '--state-dir', 'state', '--bounce-wait', '0', '--limit', 'marks=1000000') as p:
+		    p.online('a')
+		    for id in ('1', '2'):
+		        p.ask(id, kind='set')
+		    p.leave(IMPL + '/a')
+		    gone(p, {'1', '2'})
+		    p.end()
+		assert os.path.getsize('state/answered.old') == 46
+		assert os.path.getsize('state/answered') == 400002 * 46
+		# when they are old the file may go
+		os.utime('state/answered.old', (now - 100, now - 100))
+		with Proxy('--key-file', 'keys', '--state-dir', 'state', '--bounce-wait', '0', '--limit', 'marks=1000000') as p:
+		    p.online('a')
+		    for id in ('3', '4'):
+		        p.ask(id, kind='set')
+		    p.leave(IMPL + '/a')
+		    gone(p, {'3', '4'})
+		    p.end()
+		assert os.path.getsize('state/answered.old') == 400003 * 46
+		assert os.path.getsize('state/answered') == 46
+	END
+}
+
+@test "grace: it ends for a user who has too many answers in it, and not for others" {
+	keys
+	scenario <<-'END'
+		options = ['--key-file', 'keys', '--state-dir', 'state', '--limit', 'marks=30']
+		with Proxy(*options) as p:
+		    p.online('a')
+		    hogs = p.ask('hogs', user='hog@vhost.test/r')
+		    mine = p.ask('mine')
+		    p.kill()
+		with Proxy(*options) as p:
+		    p.online('a')
+		    for n in range(100):
+		        p.served('h%d' % n, user='hog@vhost.test/r')
+		    p.answer(hogs)
+		    p.nothing()
+		    p.answer(mine)
+		    p.answered('mine')
+		    p.answer(mine)
+		    p.nothing()
+	END
+}

@@ -27,7 +27,7 @@ complete -c xmpp-jat-proxy -l metrics -r -F -d 'keep counters in this file as Op
 complete -c xmpp-jat-proxy -l metrics-interval -x -d 'how often the metrics file is replaced (default 15)'
 complete -c xmpp-jat-proxy -l max-stanza-bytes -x -d 'largest stanza read (default 1M)'
 complete -c xmpp-jat-proxy -l max-send-bytes -x -d 'largest stanza sent, 0 for no limit (default 500000 to a server)'
-complete -c xmpp-jat-proxy -l limit -x -a 'pending= pending-bytes= user-pending= domain-pending= trusted= sessions= subscribers= handles= depth= attributes= queue-bytes=' -d 'set one of the limits below (may be given several times)'
+complete -c xmpp-jat-proxy -l limit -x -a 'pending= pending-bytes= user-pending= domain-pending= trusted= sessions= subscribers= handles= marks= depth= attributes= queue-bytes=' -d 'set one of the limits below (may be given several times)'
 complete -c xmpp-jat-proxy -s v -l verbose -d 'say more; may be repeated'
 complete -c xmpp-jat-proxy -s q -l quiet -d 'say less; may be repeated'
 complete -c xmpp-jat-proxy -l log-format -x -a 'text json' -d 'text or json lines on standard error (default text)'

@@ -8,17 +8,63 @@
 #include "base/deadline.h"
 #include "base/err.h"
 #include "base/table.h"
+#include "xmpp/jid.h"
 
 enum grace { GRACE_NONE, GRACE_AWAITED, GRACE_RUNNING };
+
+/* Entries that stay for their time, and what each user and domain has of them. */
+struct ledger {
+	struct table *entries; /* each with a struct share */
+	struct shares *shares;
+};
 
 struct marks {
 	struct marks_config config;
 	enum grace grace;
 	int64_t until_ms;	  /* when the grace ends; valid while it runs */
-	struct table *taken;	  /* keys of answers seen in the grace */
+	struct ledger taken;	  /* answers seen in the grace, by a hash of their keys */
+	struct table *without;	  /* users for whom the grace has ended already, by a hash */
+	struct ledger young;	  /* marks */
+	size_t places;		  /* held for marks */
 	char (*left)[MARK_CHARS]; /* by predecessors, sorted */
 	size_t left_count;
 };
+
+static struct ledger ledger_new(const struct marks_config *c)
+{
+	return (struct ledger){.entries = table_new(c->max, SIZE_MAX / 2, c->seed),
+		.shares = shares_new(&(struct shares_config){.max = c->max,
+			.max_bytes = SIZE_MAX,
+			.own = c->own,
+			.own_count = c->own_count,
+			.seed = {c->seed[0], c->seed[1]}})};
+}
+
+/* There is room: the caller has looked. */
+static void ledger_add(
+	struct ledger *l, struct span key, const struct share *share, int64_t until_ms)
+{
+	struct table_entry *e = table_add(l->entries, key, sizeof(*share), until_ms);
+
+	if (e)
+		*(struct share *)table_record(e) = *share;
+}
+
+static void ledger_tick(struct ledger *l, int64_t now_ms)
+{
+	struct table_entry *e;
+
+	while ((e = table_earliest(l->entries)) && e->deadline_ms <= now_ms) {
+		shares_give(l->shares, table_record(e));
+		table_remove(l->entries, e);
+	}
+}
+
+static void ledger_free(struct ledger *l)
+{
+	table_free(l->entries);
+	shares_free(l->shares);
+}
 
 struct marks *marks_new(const struct marks_config *config)
 {
@@ -26,7 +72,9 @@ struct marks *marks_new(const struct marks_config *config)
 
 	m->config = *config;
 	m->grace = config->grace ? GRACE_AWAITED : GRACE_NONE;
-	m->taken = table_new(config->max, config->max_bytes, config->seed);
+	m->taken = ledger_new(config);
+	m->without = table_new(config->max, SIZE_MAX / 2, config->seed);
+	m->young = ledger_new(config);
 	return m;
 }
 
@@ -34,7 +82,9 @@ void marks_free(struct marks *m)
 {
 	if (!m)
 		return;
-	table_free(m->taken);
+	ledger_free(&m->taken);
+	table_free(m->without);
+	ledger_free(&m->young);
 	free(m->left);
 	free(m);
 }
@@ -88,43 +138,122 @@ void marks_up(struct marks *m, int64_t now_ms)
 	if (m->grace != GRACE_AWAITED)
 		return;
 	m->grace = GRACE_RUNNING;
-	m->until_ms = now_ms + m->config.grace_ms;
+	m->until_ms = now_ms + m->config.timeout_ms;
 }
 
-static bool runs(const struct marks *m, int64_t now_ms)
+/* The grace -------------------------------------------------------------- */
+
+/* A keyed hash stands for a key: tables of hashes have a bound in bytes, too, and nobody can choose
+ * a key that has the hash of another. */
+struct hashed {
+	uint64_t hash;
+};
+
+static struct span hashed(const struct marks *m, struct span key, struct hashed *h)
 {
-	return m->grace == GRACE_RUNNING && now_ms < m->until_ms;
+	h->hash = table_hash(m->config.seed, key);
+	return (struct span){(const char *)&h->hash, sizeof(h->hash)};
 }
 
-/* Remember an answer that was taken. False: there is no room, so the grace must end. */
-static bool remember(struct marks *m, struct span key)
+static bool has_grace(const struct marks *m, struct span user, int64_t now_ms)
 {
-	if (!table_add(m->taken, key, 0, m->until_ms))
+	struct hashed h;
+
+	return m->grace == GRACE_RUNNING && now_ms < m->until_ms &&
+	       !(table_count(m->without) && table_find(m->without, hashed(m, jid_bare(user), &h)));
+}
+
+/* Remember an answer that was taken. False: there is no room, so the grace ends for that user, or
+ * for all. */
+static bool remember(struct marks *m, struct span user, struct span key)
+{
+	struct share share;
+	struct hashed h;
+
+	if (shares_take_left(m->taken.shares, user, m->config.max - table_count(m->taken.entries),
+		    0, &share)) {
+		ledger_add(&m->taken, hashed(m, key, &h), &share, m->until_ms);
+		return true;
+	}
+	if (!table_add(m->without, hashed(m, jid_bare(user), &h), 0, m->until_ms))
 		m->grace = GRACE_NONE;
-	return m->grace == GRACE_RUNNING;
+	return false;
 }
 
-bool marks_take(struct marks *m, struct span key, int64_t now_ms)
+bool marks_take(struct marks *m, struct span user, struct span key, int64_t now_ms)
 {
-	return runs(m, now_ms) && !is_marked(m, key) && !table_find(m->taken, key) &&
-	       remember(m, key);
+	struct hashed h;
+
+	return has_grace(m, user, now_ms) && !is_marked(m, key) &&
+	       !table_find(m->taken.entries, hashed(m, key, &h)) && remember(m, user, key);
 }
 
-void marks_answered(struct marks *m, struct span key, int64_t now_ms)
+void marks_answered(struct marks *m, struct span user, struct span key, int64_t now_ms)
 {
-	if (runs(m, now_ms))
-		remember(m, key);
+	if (has_grace(m, user, now_ms))
+		remember(m, user, key);
 }
+
+/* Places ----------------------------------------------------------------- */
+
+size_t marks_count(const struct marks *m)
+{
+	return m->places + table_count(m->young.entries);
+}
+
+bool marks_reserve(struct marks *m, struct span user, struct mark_place *place)
+{
+	size_t count = marks_count(m);
+
+	place->held = shares_take_left(m->young.shares, user,
+		count < m->config.max ? m->config.max - count : 0, 0, &place->share);
+	m->places += place->held;
+	return place->held;
+}
+
+void marks_release(struct marks *m, struct mark_place *place)
+{
+	if (!place->held)
+		return;
+	shares_give(m->young.shares, &place->share);
+	m->places--;
+	place->held = false;
+}
+
+void marks_made(struct marks *m, struct mark_place *place, int64_t now_ms)
+{
+	if (!place->held)
+		return;
+	ledger_add(&m->young, SPAN_NONE, &place->share, now_ms + m->config.timeout_ms);
+	m->places--;
+	place->held = false;
+}
+
+void marks_restore_young(struct marks *m, struct span young, int64_t now_ms)
+{
+	static const struct share nobodys = {0};
+
+	for (size_t i = 0; i < young.n; i++)
+		if (young.p[i] == '\n')
+			ledger_add(&m->young, SPAN_NONE, &nobodys, now_ms + m->config.timeout_ms);
+}
+
+/* Time ------------------------------------------------------------------- */
 
 int64_t marks_deadline(const struct marks *m)
 {
-	return table_deadline(m->taken);
+	const int64_t all_ms[] = {table_deadline(m->taken.entries), table_deadline(m->without),
+		table_deadline(m->young.entries)};
+
+	return deadline_first(all_ms, sizeof(all_ms) / sizeof(all_ms[0]));
 }
 
 void marks_tick(struct marks *m, int64_t now_ms)
 {
 	struct table_entry *e;
 
-	while ((e = table_earliest(m->taken)) && e->deadline_ms <= now_ms)
-		table_remove(m->taken, e);
+	ledger_tick(&m->taken, now_ms);
+	ledger_tick(&m->young, now_ms);
+	while ((e = table_earliest(m->without)) && e->deadline_ms <= now_ms)
+		table_remove(m->without, e);
 }

@@ -79,20 +79,32 @@ static struct span trimmed(struct span s)
 	return s;
 }
 
+/* The place that a request holds for its mark; NULL if none leaves marks. */
+static struct mark_place *place_of(const struct jatproxy *p, struct request *r)
+{
+	return p->config.marked ? request_extra(r) : NULL;
+}
+
 /* Add s, which stands in the output for w from `at` on, to the open requests. False: there is no
  * room in the table, and the output was taken back. */
 static bool request_open(struct jatproxy *p, const struct stanza *s, const struct table_key *key,
 	struct request_texts *texts, size_t at, struct worker *w, struct turn *turn)
 {
+	struct mark_place place = {0};
 	struct request *r;
 
 	texts->stanza = trimmed(span_from(buf_span(turn->writer->out), at));
 	texts->set = s->type == TYPE_SET;
-	r = requests_add(p->requests, key, texts, turn->now_ms);
+	r = p->config.marked && !marks_reserve(p->marks, s->from, &place)
+		    ? NULL
+		    : requests_add(p->requests, key, texts, turn->now_ms);
 	if (!r) {
+		marks_release(p->marks, &place);
 		writer_take_back(turn->writer);
 		return false;
 	}
+	if (p->config.marked)
+		*place_of(p, r) = place;
 	tokens_opened(&p->tokens, request_token(r));
 	requests_handed(p->requests, r, w, turn->now_ms);
 	p->counters[COUNT_REQUESTS]++;
@@ -195,14 +207,13 @@ static enum writer_status answer(
 }
 
 /* Mark a request, so that a successor does not take another answer to it on its token. */
-static void mark_key(struct jatproxy *p, struct span key)
+static void mark_key(struct jatproxy *p, struct span key, struct mark_place *place, int64_t now_ms)
 {
 	char mark[MARK_CHARS + 1];
 
-	if (!p->config.marked)
-		return;
 	mark_of(key, mark);
 	p->config.marked(p->config.context, mark);
+	marks_made(p->marks, place, now_ms);
 }
 
 static void ending(void *context, struct request *r, enum request_end end, int64_t now_ms)
@@ -218,12 +229,11 @@ static void ending(void *context, struct request *r, enum request_end end, int64
 	};
 	struct jatproxy *p = context;
 
-	(void)now_ms;
 	p->counters[counters[end]]++;
 	/* a session may still answer: the answer was an error of ours, or a second session had the
 	 * request */
-	if (r->tries_count >= (end == END_ANSWERED ? 2 : 1))
-		mark_key(p, request_key(r));
+	if (p->config.marked && r->tries_count >= (end == END_ANSWERED ? 2 : 1))
+		mark_key(p, request_key(r), place_of(p, r), now_ms);
 }
 
 static void handed_again(void *context, struct request *r)
@@ -237,7 +247,9 @@ static void request_removed(void *context, struct request *r, int64_t now_ms)
 	struct jatproxy *p = context;
 
 	tokens_closed(&p->tokens, request_token(r));
-	marks_answered(p->marks, request_key(r), now_ms);
+	marks_answered(p->marks, request_user(r), request_key(r), now_ms);
+	if (p->config.marked)
+		marks_release(p->marks, place_of(p, r));
 }
 
 /* Answers ---------------------------------------------------------------- */
@@ -267,12 +279,16 @@ static bool grace_answer(struct jatproxy *p, const struct stanza *s, struct span
 	/* the address that the predecessor was asked, as far as it is known */
 	const struct stanza request = {
 		.kind = STANZA_IQ, .type = TYPE_GET, .to = asked, .from = user, .id = s->id};
+	struct mark_place place = {0};
 
-	if (token.p[0] == ALIAS_MARK ||
-		!marks_take(p->marks, key_of_token(p, token, s->id), turn->now_ms))
+	if (token.p[0] == ALIAS_MARK || !p->config.marked || !marks_reserve(p->marks, user, &place))
 		return false;
+	if (!marks_take(p->marks, user, key_of_token(p, token, s->id), turn->now_ms)) {
+		marks_release(p->marks, &place);
+		return false;
+	}
 	/* another session may have had the request, too, and this process may crash as well */
-	mark_key(p, buf_span(&p->key));
+	mark_key(p, buf_span(&p->key), &place, turn->now_ms);
 	p->counters[COUNT_ANSWERS]++;
 	if (s->refusal || writer_stanza(turn->writer, s, &edit) != WRITER_OK)
 		requests_refuse(p->requests, &request, ERROR_POLICY_VIOLATION, turn);
@@ -619,6 +635,7 @@ static void new_dispatch(struct jatproxy *p, const uint64_t seed[2])
 		.timeout_ms = c->timeout_ms,
 		.bounce_wait_ms = c->bounce_wait_ms,
 		.shares = p->shares,
+		.extra_bytes = c->marked ? sizeof(struct mark_place) : 0,
 		.hand = hand,
 		.answer = answer,
 		.ending = ending,
@@ -649,9 +666,10 @@ static void new_tables(struct jatproxy *p, const uint64_t seed[2])
 		.changed = c->subscribed,
 		.context = c->context});
 	p->marks = marks_new(&(struct marks_config){.grace = c->grace,
-		.grace_ms = c->timeout_ms,
-		.max = c->pending.max,
-		.max_bytes = c->pending.max_bytes,
+		.timeout_ms = c->timeout_ms,
+		.max = c->max_marks,
+		.own = p->own_names,
+		.own_count = c->dispatch.targets_count + 2,
 		.seed = {seed[0], seed[1]}});
 }
 

@@ -25,7 +25,7 @@ struct jatproxy_config {
 	bool passthrough; /* filter: copy stanzas that are not addressed to the domain or below it
 			   */
 	int64_t timeout_ms, bounce_wait_ms;
-	size_t max_handles, max_subscribers;
+	size_t max_handles, max_subscribers, max_marks;
 	struct shares_config pending; /* open requests; own and seed are filled in */
 	int64_t handle_ttl_ms;
 	bool grace; /* the predecessor did not stop cleanly and the key survives it */

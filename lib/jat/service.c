@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "base/err.h"
+#include "base/io.h"
 #include "base/random.h"
 #include "jat/keys.h"
 #include "jat/proxy.h"
@@ -59,10 +60,13 @@ static void restore(struct jatservice *j)
 	buf_init(&text, BUF_NO_MAX);
 	if (state_crashed(j->state)) {
 		err_note("the last run did not stop cleanly");
-		state_read_marks(j->state, &text);
+		state_read_marks(j->state, false, &text);
 		marks_restore(jatproxy_marks(j->proxy), buf_span(&text));
 		buf_reset(&text);
 	}
+	state_read_marks(j->state, true, &text);
+	marks_restore_young(jatproxy_marks(j->proxy), buf_span(&text), io_now_ms());
+	buf_reset(&text);
 	if (j->config->show_presence) {
 		state_read_subscribers(j->state, &text);
 		audience_restore(
@@ -303,6 +307,7 @@ static struct jatproxy *make_proxy(struct jatservice *j)
 		.bounce_wait_ms = config->bounce_wait_ms,
 		.max_handles = (size_t)config->max_handles,
 		.max_subscribers = (size_t)config->max_subscribers,
+		.max_marks = (size_t)config->max_marks,
 		.pending = limits_of_shares(
 			&config->limits, domain_pending(&config->limits), &j->trusted),
 		.handle_ttl_ms = 60 * 60 * 1000 + config->timeout_ms,
@@ -328,7 +333,8 @@ int jatservice_run(const struct jatservice_config *config)
 	take_addresses(&j);
 	status = get_keys(&j);
 	if (status == EXIT_DONE)
-		j.state = state_open(config->state_dir, config->timeout_ms, &status);
+		j.state = state_open(
+			config->state_dir, config->timeout_ms, (size_t)config->max_marks, &status);
 	if (status == EXIT_DONE) {
 		j.proxy = make_proxy(&j);
 		restore(&j);

@@ -22,7 +22,7 @@ struct jatservice_config {
 	int64_t min_priority, timeout_ms, bounce_wait_ms;
 	int64_t try_timeout_ms;	      /* -1: a third of the timeout */
 	struct pending_limits limits; /* domain_pending not given: a quarter */
-	int64_t max_sessions, max_subscribers, max_handles;
+	int64_t max_sessions, max_subscribers, max_handles, max_marks;
 	bool messages, outbound_iq, keep_item_jids;
 };
 
@@ -31,7 +31,7 @@ struct jatservice_config {
 		.service = SERVICE_CONFIG_INIT, .keys = {.fd = -1, .credential = "jat-keys"},      \
 		.min_priority = -128, .timeout_ms = 30000, .bounce_wait_ms = 1000,                 \
 		.try_timeout_ms = -1, .limits = PENDING_LIMITS_INIT, .max_sessions = 1000,         \
-		.max_subscribers = 10000, .max_handles = 10000                                     \
+		.max_subscribers = 10000, .max_handles = 10000, .max_marks = 262144,               \
 	}
 
 /* For opt_main(). What is wrong with keys and folder has been logged. */

@@ -15,7 +15,6 @@
 #define SUBSCRIBERS_MAX_BYTES (128 * 1024 * 1024)
 /* At this size the file of marks becomes the old one, unless that would lose young marks. */
 #define MARKS_BYTES ((size_t)1024 * 1024)
-#define MARKS_MAX_BYTES (16 * MARKS_BYTES)
 /* A line: the mark, a space, when it was made (seconds of the epoch), a newline. */
 #define MARK_TIME_CHARS 12
 #define MARK_LINE_BYTES (MARK_CHARS + 1 + MARK_TIME_CHARS + 1)
@@ -34,7 +33,9 @@ struct journal {
 struct state {
 	char *marker, *answered_old, *subscribers_new;
 	struct journal answered, subscribers;
-	int64_t timeout_ms, rotated_ms;
+	size_t max_marks;
+	int64_t timeout_ms;
+	int64_t rotated_ms; /* since then no mark was added to the old file */
 	bool crashed;
 };
 
@@ -50,7 +51,7 @@ static char *path_in(const char *dir, const char *name)
 	return copy;
 }
 
-static struct state *state_new(const char *dir, int64_t timeout_ms)
+static struct state *state_new(const char *dir, int64_t timeout_ms, size_t max_marks)
 {
 	struct state *s = xcalloc(1, sizeof(*s));
 
@@ -60,6 +61,7 @@ static struct state *state_new(const char *dir, int64_t timeout_ms)
 	s->answered = (struct journal){.path = path_in(dir, "answered"), .fd = -1};
 	s->subscribers = (struct journal){.path = path_in(dir, "subscribers"), .fd = -1};
 	s->timeout_ms = timeout_ms;
+	s->max_marks = max_marks;
 	s->rotated_ms = io_now_ms();
 	return s;
 }
@@ -75,7 +77,7 @@ static void state_free(struct state *s)
 }
 
 /* $STATE_DIRECTORY may name several folders, with colons between them: the first is ours. */
-struct state *state_open(const char *dir, int64_t timeout_ms, int *status)
+struct state *state_open(const char *dir, int64_t timeout_ms, size_t max_marks, int *status)
 {
 	const char *given = getenv("STATE_DIRECTORY"), *wrong;
 	char *own = !dir && given ? xstrndup(given, strcspn(given, ":")) : NULL;
@@ -89,7 +91,7 @@ struct state *state_open(const char *dir, int64_t timeout_ms, int *status)
 		err_error("folder '%s' cannot be used: %s", dir, wrong);
 		*status = EXIT_CONFIG;
 	} else if (dir && *dir) {
-		s = state_new(dir, timeout_ms);
+		s = state_new(dir, timeout_ms, max_marks);
 		s->crashed = access(s->marker, F_OK) == 0;
 		error = s->crashed ? 0 : io_replace_file(s->marker, SPAN(""), 0600);
 		if (error) {
@@ -153,9 +155,11 @@ static int journal_open(struct journal *j, size_t line_bytes)
 }
 
 /* Append a line with one write, so that after a kill it is there whole or not at all. */
-static void journal_append(struct journal *j, struct span line, size_t line_bytes, int error)
+static void journal_append(struct journal *j, struct span line, size_t line_bytes)
 {
-	if (j->fd < 0 && !error)
+	int error = 0;
+
+	if (j->fd < 0)
 		error = journal_open(j, line_bytes);
 	if (!error)
 		error = io_write_all(j->fd, line.p, line.n);
@@ -217,7 +221,7 @@ void state_subscribed(struct state *s, bool there, struct span user, struct span
 	buf_append_char(&line, '\t');
 	buf_append_span(&line, address);
 	buf_append_char(&line, '\n');
-	journal_append(&s->subscribers, buf_span(&line), 0, 0);
+	journal_append(&s->subscribers, buf_span(&line), 0);
 	buf_free(&line);
 }
 
@@ -228,19 +232,27 @@ bool state_subscribers_grown(const struct state *s, size_t count)
 
 /* Marks -------------------------------------------------------------------- */
 
+/* A mark may have been made at the end of its second. */
+static long long young_s(const struct state *s)
+{
+	return s->timeout_ms / 1000 + 2;
+}
+
 /* Marks of all predecessors count, also of those that stopped cleanly: the answer may come to a
  * process that is started after a later one has crashed. They are not kept for ever, because a user
  * may use the same id again. */
-void state_read_marks(struct state *s, struct buf *out)
+void state_read_marks(struct state *s, bool young, struct buf *out)
 {
 	const char *files[] = {s->answered_old, s->answered.path};
-	long long oldest_s = (long long)time(NULL) - MARK_LIFE_S;
+	long long life_s = young || young_s(s) > MARK_LIFE_S ? young_s(s) : MARK_LIFE_S;
+	long long oldest_s = (long long)time(NULL) - life_s;
+	size_t most = 2 * (MARKS_BYTES + s->max_marks * MARK_LINE_BYTES);
 	struct span left;
 	struct buf all;
 
-	buf_init(&all, 4 * MARKS_MAX_BYTES);
+	buf_init(&all, 2 * most);
 	for (int i = 0; i < 2; i++) {
-		int error = io_read_own_file(files[i], 2 * MARKS_MAX_BYTES, &all);
+		int error = io_read_own_file(files[i], most, &all);
 
 		if (error && error != -ENOENT)
 			err_warn("cannot read '%s': %s", files[i], strerror(-error));
@@ -258,22 +270,30 @@ void state_read_marks(struct state *s, struct buf *out)
 	buf_free(&all);
 }
 
+/* Whether the old file holds no young mark: its last one is as old as the file. The system's clock
+ * may have been set back, ours never is. */
+static bool old_may_go(const struct state *s, int64_t now_ms)
+{
+	struct stat is;
+
+	if (now_ms - s->rotated_ms > s->timeout_ms)
+		return true;
+	return stat(s->answered_old, &is) < 0 ? errno == ENOENT
+					      : time(NULL) - is.st_mtime > young_s(s);
+}
+
 /* Marks are not synced: when the machine stops, the sessions' answers are lost as well. */
 void state_mark(struct state *s, const char *mark)
 {
 	char line[MARK_LINE_BYTES + 1];
 	int64_t now_ms = io_now_ms();
-	size_t bytes = s->answered.bytes;
-	int error = 0;
 
 	snprintf(line, sizeof(line), "%s %0*lld\n", mark, MARK_TIME_CHARS, (long long)time(NULL));
-	/* the old file is replaced only when it holds no young marks */
-	if (s->answered.fd >= 0 && bytes >= MARKS_BYTES &&
-		(now_ms - s->rotated_ms > s->timeout_ms || bytes >= MARKS_MAX_BYTES)) {
+	if (s->answered.fd >= 0 && s->answered.bytes >= MARKS_BYTES && old_may_go(s, now_ms)) {
 		journal_close(&s->answered);
 		s->rotated_ms = now_ms;
 		if (rename(s->answered.path, s->answered_old) < 0)
-			error = -errno;
+			err_error("cannot rename '%s': %s", s->answered.path, strerror(errno));
 	}
-	journal_append(&s->answered, (struct span){line, MARK_LINE_BYTES}, MARK_LINE_BYTES, error);
+	journal_append(&s->answered, (struct span){line, MARK_LINE_BYTES}, MARK_LINE_BYTES);
 }

@@ -7,7 +7,8 @@
  * start, and when most of its lines are dead.
  * "answered" and, when that has grown, "answered.old" hold marks (jat/marks.h) of the requests that
  * we have answered although their session may do so yet: a successor in its grace must not answer
- * them again, for ten minutes. A mark younger than --timeout is never given up.
+ * them again, for ten minutes or as long as a mark is young. A young one (--timeout) is never given
+ * up; so the files are bounded by the most marks that may be made while one is young.
  */
 #ifndef OUTBOARD_JAT_STATE_H
 #define OUTBOARD_JAT_STATE_H
@@ -17,8 +18,8 @@
 struct state;
 
 /* dir: --state-dir or NULL. Returns NULL where no folder is given, or with *status set (not
- * EXIT_DONE) after logging. timeout_ms: --timeout. */
-struct state *state_open(const char *dir, int64_t timeout_ms, int *status);
+ * EXIT_DONE) after logging. timeout_ms: --timeout. max_marks: most young marks. */
+struct state *state_open(const char *dir, int64_t timeout_ms, size_t max_marks, int *status);
 /* clean: we stop cleanly, so the next run finds no crash. */
 void state_close(struct state *s, bool clean);
 /* Whether the predecessor crashed. */
@@ -33,8 +34,8 @@ void state_subscribed(struct state *s, bool there, struct span user, struct span
 /* Whether most lines of the file are dead, now that there are `count` subscribers. */
 bool state_subscribers_grown(const struct state *s, size_t count);
 
-/* Append the predecessors' marks that are not too old to out, a line each. */
-void state_read_marks(struct state *s, struct buf *out);
+/* Append the predecessors' marks that are not too old to out, a line each; young: only those. */
+void state_read_marks(struct state *s, bool young, struct buf *out);
 void state_mark(struct state *s, const char *mark);
 
 #endif

@@ -159,15 +159,20 @@ static bool fits(const struct part *part, size_t count, size_t bytes, size_t max
 
 /* Shares ----------------------------------------------------------------- */
 
-static bool take(struct shares *s, struct share *share, size_t count, size_t bytes)
+/* The most entries of one user and one domain; 0: no bound. */
+struct most {
+	size_t user, domain;
+};
+
+static bool take(
+	struct shares *s, struct share *share, size_t count, size_t bytes, const struct most *most)
 {
-	const struct shares_config *c = &s->config;
 	struct part *user = share->user ? part_of(&s->users, share->user) : NULL;
 	struct part *domain = share->domain ? part_of(&s->domains, share->domain) : NULL;
 
-	if (user && !fits(user, count, bytes, c->user_max, s->user_bytes))
+	if (user && !fits(user, count, bytes, most->user, s->user_bytes))
 		return false;
-	if (domain && !fits(domain, count, bytes, c->domain_max, s->domain_bytes))
+	if (domain && !fits(domain, count, bytes, most->domain, s->domain_bytes))
 		return false;
 	if (user)
 		part_add(&s->users, user, share->user, count, bytes);
@@ -184,7 +189,8 @@ static uint64_t hash_of(const struct shares *s, struct span name)
 	return hash ? hash : 1;
 }
 
-bool shares_take(struct shares *s, struct span jid, size_t bytes, struct share *share)
+static bool take_one(struct shares *s, struct span jid, size_t bytes, struct share *share,
+	const struct most *most)
 {
 	struct span domain = jid_domain(jid), bare = jid_bare(jid);
 
@@ -195,15 +201,38 @@ bool shares_take(struct shares *s, struct span jid, size_t bytes, struct share *
 		share->user = hash_of(s, bare);
 	if (!is_among(s->config.own, s->config.own_count, domain))
 		share->domain = hash_of(s, domain);
-	if (take(s, share, 1, bytes))
+	if (take(s, share, 1, bytes, most))
 		return true;
 	*share = (struct share){0};
 	return false;
 }
 
+static struct most fixed(const struct shares *s)
+{
+	return (struct most){s->config.user_max, s->config.domain_max};
+}
+
+bool shares_take(struct shares *s, struct span jid, size_t bytes, struct share *share)
+{
+	const struct most most = fixed(s);
+
+	return take_one(s, jid, bytes, share, &most);
+}
+
+bool shares_take_left(
+	struct shares *s, struct span jid, size_t left, size_t bytes, struct share *share)
+{
+	const struct most most = {left / 2 + left % 2, left};
+
+	*share = (struct share){0};
+	return left > 0 && take_one(s, jid, bytes, share, &most);
+}
+
 bool shares_more(struct shares *s, struct share *share, size_t bytes)
 {
-	return take(s, share, 0, bytes);
+	const struct most most = fixed(s);
+
+	return take(s, share, 0, bytes, &most);
 }
 
 void shares_give(struct shares *s, struct share *share)

@@ -35,6 +35,11 @@ struct shares *shares_new(const struct shares_config *config);
 void shares_free(struct shares *s);
 /* Take one entry of so many bytes for an address. False: over a share, nothing was taken. */
 bool shares_take(struct shares *s, struct span jid, size_t bytes, struct share *share);
+/* Take one for a table that gives up nothing before its time: it has room for `left` more. A user
+ * may have half as many entries as are left, a domain as many. So whoever has most is refused
+ * first, and there is always room for others. */
+bool shares_take_left(
+	struct shares *s, struct span jid, size_t left, size_t bytes, struct share *share);
 /* The entry takes more bytes. False: over a share, nothing was taken. */
 bool shares_more(struct shares *s, struct share *share, size_t bytes);
 void shares_give(struct shares *s, struct share *share);

@@ -41,14 +41,14 @@ static void subscribers(struct span file)
 static void marks(struct span file)
 {
 	struct marks *m = marks_new(&(struct marks_config){
-		.grace = true, .grace_ms = 1000, .max = 16, .max_bytes = 1 << 16, .seed = {1, 2}});
+		.grace = true, .timeout_ms = 1000, .max = 16, .seed = {1, 2}});
 
 	marks_restore(m, file);
 	marks_up(m, 1);
 	/* a mark that was taken is not taken again */
-	if (marks_take(m, file, 2))
-		REQUIRE(!marks_take(m, file, 3));
-	REQUIRE(!marks_take(m, SPAN("other"), 1001));
+	if (marks_take(m, SPAN("a@h/r"), file, 2))
+		REQUIRE(!marks_take(m, SPAN("a@h/r"), file, 3));
+	REQUIRE(!marks_take(m, SPAN("a@h/r"), SPAN("other"), 1001));
 	marks_free(m);
 }
 

@@ -24,6 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 #define INBOX 256
 #define TIMEOUT_MS 30000
 #define MAX_PENDING 24
+#define MAX_MARKS 12
 #define MAX_PENDING_BYTES (64 * 1024)
 
 static const char *const users[USERS] = {
@@ -44,6 +45,8 @@ struct world {
 	struct jatproxy_config config;
 	struct jat_keys *keys;
 	struct buf out, marks;
+	int64_t marks_ms[MAX_MARKS]; /* when the last ones were made */
+	unsigned marks_made;
 	struct writer writer;
 	struct reader *in, *reader;
 	int64_t now_ms;
@@ -81,10 +84,17 @@ static int key_of(int user, int id, int address)
 	return (user * IDS + id) * ADDRESSES + address;
 }
 
+/* More than MAX_MARKS in a time-out are never made. */
 static void marked(void *context, const char *mark)
 {
 	struct world *w = context;
+	int64_t *made_ms = &w->marks_ms[w->marks_made++ % MAX_MARKS];
 
+	if (w->config.max_marks == MAX_MARKS) {
+		REQUIRE(*made_ms == 0 || *made_ms + TIMEOUT_MS <= w->now_ms);
+		REQUIRE(marks_count(jatproxy_marks(w->proxy)) <= MAX_MARKS);
+	}
+	*made_ms = w->now_ms;
 	buf_append_string(&w->marks, mark);
 	buf_append_char(&w->marks, '\n');
 }
@@ -98,8 +108,12 @@ static void start(struct world *w, bool grace)
 {
 	w->config.grace = grace;
 	w->proxy = jatproxy_new(&w->config);
-	if (grace)
-		marks_restore(jatproxy_marks(w->proxy), buf_span(&w->marks));
+	if (!grace)
+		return;
+	marks_restore(jatproxy_marks(w->proxy), buf_span(&w->marks));
+	for (int i = 0; i < MAX_MARKS; i++)
+		if (w->marks_ms[i] && w->marks_ms[i] + TIMEOUT_MS > w->now_ms)
+			marks_restore_young(jatproxy_marks(w->proxy), SPAN("mark\n"), w->now_ms);
 }
 
 /* What came out --------------------------------------------------------------- */
@@ -436,6 +450,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		.pending.max_bytes = MAX_PENDING_BYTES,
 		.max_handles = 8,
 		.max_subscribers = 8,
+		.max_marks = options & 64 ? MAX_MARKS : 1000,
 		.pending.user_max = 8,
 		.pending.domain_max = 6,
 		.handle_ttl_ms = 60000,

@@ -103,9 +103,42 @@ static void shares_of_users_and_domains(void)
 	shares_free(s);
 }
 
+/* Nothing is given up: whoever has most gets no more, and others do. */
+static void shares_of_what_is_left(void)
+{
+	const struct span own = SPAN("v");
+	struct shares *s = shares_new(&(struct shares_config){
+		.max = 90, .max_bytes = SIZE_MAX, .own = &own, .own_count = 1, .seed = {1, 2}});
+	struct share share[91];
+	size_t n = 0;
+
+	while (shares_take_left(s, SPAN("hog@v/r"), 90 - n, 0, &share[n]))
+		n++;
+	CHECK_EQ_INT(n, 30);
+	while (shares_take_left(s, SPAN("other@v/r"), 90 - n, 0, &share[n]))
+		n++;
+	CHECK_EQ_INT(n, 50);
+	/* a domain that is not our own, whatever names its users have */
+	for (int user = 0; user < 40; user++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "u%d@d/r", user);
+		n += shares_take_left(s, span_of(name), 90 - n, 0, &share[n]);
+	}
+	CHECK_EQ_INT(n, 70);
+	CHECK(!shares_take_left(s, SPAN("hog@v/r"), 90 - n, 0, &share[n]));
+	CHECK(shares_take_left(s, SPAN("you@v/r"), 90 - n, 0, &share[n]));
+	for (size_t i = 0; i < 30; i++)
+		shares_give(s, &share[i]);
+	CHECK(shares_take_left(s, SPAN("hog@v/r"), 90 - 41, 0, &share[0]));
+	CHECK(!shares_take_left(s, SPAN("you@v/r"), 0, 0, &share[1]));
+	shares_free(s);
+}
+
 int main(void)
 {
 	TEST(the_oldest_of_whoever_has_most);
 	TEST(shares_of_users_and_domains);
+	TEST(shares_of_what_is_left);
 	return check_done();
 }
