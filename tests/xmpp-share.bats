@@ -92,6 +92,10 @@ through() { scenario sharing <<<"$1()"; }
 	through endless_answers
 }
 
+@test "a flood of one instance does not hold up what another one writes" {
+	through flood_of_one_instance
+}
+
 @test "huge stanzas of an instance are refused to it, and take no memory" {
 	through huge_stanzas
 }
@@ -102,6 +106,10 @@ through() { scenario sharing <<<"$1()"; }
 
 @test "a hundred connections that say nothing keep no instance out, and are ended" {
 	through silent_connections_keep_nobody_out
+}
+
+@test "silent connections of one address end none of another" {
+	through strangers_displace_only_their_own
 }
 
 @test "--limit instances" {

@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "loop/lookup.h"
 
+#define UNSENT_BYTES (128 * 1024)
 #define KEEPALIVE_IDLE_S 60
 #define KEEPALIVE_INTERVAL_S 10
 #define KEEPALIVE_COUNT 3
@@ -157,6 +158,7 @@ static void set_option(int fd, int level, int name, int value)
 void dial_tune(int fd, int64_t ack_ms)
 {
 	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES);
 	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
 	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);

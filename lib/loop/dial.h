@@ -35,7 +35,8 @@ struct dial *dial_start(struct loop *loop, const char *host, const char *port,
 void dial_cancel(struct dial *d);
 
 /* No Nagle, keepalives that notice a peer that is gone within 90 s; what is sent must be
- * acknowledged within ack_ms (0: the system's default). */
+ * acknowledged within ack_ms (0: the system's default). The kernel keeps at most 128 KiB for a peer
+ * that takes nothing, in place of megabytes: what waits longer waits where its share is known. */
 void dial_tune(int fd, int64_t ack_ms);
 /* A loopback address; also true of a unix socket. */
 bool dial_is_loopback(const struct sockaddr *address);

@@ -357,6 +357,13 @@ bool service_congested(const struct service *s)
 	return !transport_is_up(s->transport) || (link && link_congested(link));
 }
 
+bool service_blocked(const struct service *s)
+{
+	const struct link *link = service_link(s);
+
+	return !transport_is_up(s->transport) || (link && link_blocked(link));
+}
+
 void service_hold(struct service *s, bool hold)
 {
 	if (service_link(s))

@@ -125,6 +125,9 @@ struct turn service_turn(const struct service *s);
 bool service_ending(const struct service *s);
 /* Whether the link is down or its output congested: whatever produces output should wait. */
 bool service_congested(const struct service *s);
+/* Whether the link is down or takes nothing at the moment. The loop has another turn when it does.
+ */
+bool service_blocked(const struct service *s);
 /* hold: leave the link unread (a handler's pipe is full), and also the next one after a reconnect;
  * else read it again. */
 void service_hold(struct service *s, bool hold);

@@ -128,7 +128,10 @@ static void end_and_tell(struct instance *i, const char *condition)
 
 static void refuse(struct instance *i, const char *condition, const char *why)
 {
-	err_warn("a connection is no instance: %s", why);
+	int64_t now_ms = loop_now_ms(i->loop);
+
+	err_log_limited(err_limit_of(i->config.refused, now_ms, why, NULL, 0), now_ms, ERR_WARNING,
+		"a connection is no instance: %s", why);
 	end_and_tell(i, condition);
 }
 

@@ -9,6 +9,7 @@
 #ifndef OUTBOARD_SHARE_INSTANCE_H
 #define OUTBOARD_SHARE_INSTANCE_H
 
+#include "base/err.h"
 #include "base/random.h"
 #include "loop/link.h"
 
@@ -17,6 +18,7 @@ struct instance_config {
 	const struct buf *secret;    /* borrowed; its content at the time of the handshake counts */
 	struct link_config link;     /* the reader's kind is set by the module */
 	struct random_source random; /* for stream ids */
+	struct err_limits *refused;  /* borrowed; bounds the warnings about others */
 	bool bare_allowed;	     /* stanzas without a stream are taken, too */
 };
 

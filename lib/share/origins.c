@@ -108,10 +108,16 @@ void origins_free(struct origins *o)
 	free(o);
 }
 
+/* Its pointer's bytes. */
+static struct span span_of_instance(void *const *instance)
+{
+	return (struct span){(const char *)instance, sizeof(*instance)};
+}
+
 void origins_note_message(struct origins *o, void *instance, const struct stanza *message,
 	struct span from, int64_t now_ms)
 {
-	struct span holder = {(const char *)&instance, sizeof(instance)};
+	struct span holder = span_of_instance(&instance);
 
 	if (message->id.n && message->id.n <= ID_MAX_BYTES && message->type != TYPE_ERROR)
 		keep(&o->messages, share_key(&o->key, message->to, from, message->id),
@@ -136,6 +142,7 @@ void *origins_take_message(struct origins *o, const struct stanza *error)
 void origins_note_address(struct origins *o, void *instance, struct span bare, int64_t now_ms)
 {
 	struct table_entry *e = table_find(o->addresses.table, bare);
+	struct span holder = span_of_instance(&instance);
 	struct jid jid;
 
 	while (e && !is_of(instance, e))
@@ -144,7 +151,8 @@ void origins_note_address(struct origins *o, void *instance, struct span bare, i
 		table_deadline_set(o->addresses.table, e, now_ms + ADDRESS_MS);
 		holdings_renew(&((struct origin *)table_record(e))->holding);
 	} else if (jid_split(bare, &jid)) {
-		keep(&o->addresses, bare, now_ms + ADDRESS_MS, instance, jid.domain, bare);
+		keep(&o->addresses, bare, now_ms + ADDRESS_MS, instance, holder,
+			share_key(&o->key, holder, jid.domain, SPAN("")));
 	}
 }
 

@@ -2,8 +2,8 @@
  *
  * The error of a message goes to the instance that sent the message, for 5 minutes. Presence from
  * an address goes to each instance that has sent presence there: it may have subscribed. Both
- * tables are bounded: when one is full, the oldest entry of whoever has most makes room
- * (base/holdings.h). A message counts for its instance, an address for its domain, so neither a
+ * tables are bounded: when one is full, the instance that has most entries loses one, its oldest
+ * message, or the oldest address of the domain of which it has most (base/holdings.h). So neither a
  * busy instance nor a domain of many invented users displaces what the others need. Pure.
  */
 #ifndef OUTBOARD_SHARE_ORIGINS_H

@@ -1,17 +1,21 @@
 #include "share/service.h"
 
+#include <netinet/in.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/holdings.h"
 #include "base/random.h"
 #include "loop/dial.h"
 #include "loop/listen.h"
 #include "share/instance.h"
 #include "xmpp/jid.h"
 
-/* How many connections may exist that have not proved yet that they know the secret. */
+/* How many connections may exist that have not proved yet that they know the secret. Of more, the
+ * oldest of the address with the most is ended. */
 #define MAX_UNPROVEN 32
 /* How long an instance that wants to leave, and has no open request, may take to end its stream
  * itself. */
@@ -22,10 +26,11 @@ struct connection {
 	LIST_ENTRY(connection) next;
 	struct shareservice *owner;
 	struct instance *instance;
-	struct hub_member *member; /* NULL: not up yet */
-	bool done;		   /* it wants to end */
-	int64_t end_ms;		   /* by then at the latest */
-	int64_t idle_ms;	   /* by then if nothing is open; or DEADLINE_NEVER */
+	struct hub_member *member; /* NULL: not up yet, and so one of unproven */
+	struct holding unproven;
+	bool done;	 /* it wants to end */
+	int64_t end_ms;	 /* by then at the latest */
+	int64_t idle_ms; /* by then if nothing is open; or DEADLINE_NEVER */
 };
 
 struct shareservice {
@@ -36,10 +41,12 @@ struct shareservice {
 	struct listen_socket *tcp, *unix_socket;
 	LIST_HEAD(, connection) connections;
 	size_t unproven, proven;
+	struct holdings *addresses; /* of the unproven */
 	struct buf domain, secret;
 	struct jid_list trusted;
 	struct random_numbers random;
 	struct err_limit full;
+	struct err_limits refused;
 	struct loop_timer ending; /* the earliest end_ms */
 };
 
@@ -49,6 +56,12 @@ static void connection_free(struct connection *c)
 {
 	LIST_REMOVE(c, next);
 	free(c);
+}
+
+static void prove(struct shareservice *s, struct connection *c)
+{
+	holdings_remove(s->addresses, &c->unproven);
+	s->unproven--;
 }
 
 static void leave(struct connection *c, const char *how)
@@ -61,7 +74,7 @@ static void leave(struct connection *c, const char *how)
 		hub_part(s->hub, c->member, &turn);
 		s->proven--;
 	} else {
-		s->unproven--;
+		prove(s, c);
 	}
 	connection_free(c);
 }
@@ -86,7 +99,7 @@ static void on_came(void *context, struct instance *i)
 		end(c, "resource-constraint", "has left");
 		return;
 	}
-	s->unproven--;
+	prove(s, c);
 	s->proven++;
 	c->member = hub_join(s->hub, instance_writer(i), i, &turn);
 	err_note("instance %u has come (%zu are there)", hub_number(c->member), s->proven);
@@ -130,17 +143,35 @@ static bool is_trusted_peer(int fd)
 }
 
 /* Connections that say nothing may not keep instances out: the newest gets its chance. */
-static void end_oldest_unproven(struct shareservice *s)
+static void end_an_unproven(struct shareservice *s)
 {
-	struct connection *c, *oldest = NULL;
+	struct holding *oldest = holdings_victim(s->addresses);
 
-	LIST_FOREACH(c, &s->connections, next) /* the newest first */
-	oldest = c->member ? oldest : c;
 	err_log_limited(&s->full, loop_now_ms(s->loop), ERR_WARNING,
 		"%zu connections have not proved yet that they are instances: the oldest is ended",
 		s->unproven);
-	if (oldest)
-		end(oldest, "policy-violation", "has left");
+	end((struct connection *)((char *)oldest - offsetof(struct connection, unproven)),
+		"policy-violation", "has left");
+}
+
+/* Who connects: an IP address, by its network in IPv6; nothing of a unix socket. */
+static void note_unproven(struct shareservice *s, struct connection *c, int fd)
+{
+	struct sockaddr_storage peer = {0};
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&peer;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&peer;
+	socklen_t n = sizeof(peer);
+	struct span address = SPAN(""), network;
+
+	if (getpeername(fd, (struct sockaddr *)&peer, &n) == 0 && peer.ss_family == AF_INET)
+		address = (struct span){(const char *)&v4->sin_addr, sizeof(v4->sin_addr)};
+	else if (peer.ss_family == AF_INET6)
+		address = (struct span){(const char *)&v6->sin6_addr, sizeof(v6->sin6_addr)};
+	network = address;
+	if (peer.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+		network.n /= 2;
+	holdings_add(s->addresses, &c->unproven, network, address);
+	s->unproven++;
 }
 
 static void take(struct shareservice *s, int fd, bool bare_allowed)
@@ -149,6 +180,7 @@ static void take(struct shareservice *s, int fd, bool bare_allowed)
 	struct instance_config config = {.domain = buf_span(&s->domain),
 		.secret = &s->secret,
 		.random = {random_number, &s->random},
+		.refused = &s->refused,
 		.link = {.reader = limits_of_reader(limits, READER_SOCKET, READER_INDEX_CHILDREN),
 			.max_queue_bytes = buf_bytes(limits->queue_bytes)},
 		.bare_allowed = bare_allowed};
@@ -165,14 +197,14 @@ static void take(struct shareservice *s, int fd, bool bare_allowed)
 		return;
 	}
 	if (s->unproven == MAX_UNPROVEN)
-		end_oldest_unproven(s);
+		end_an_unproven(s);
 	c = xcalloc(1, sizeof(*c));
 	c->owner = s;
 	c->idle_ms = DEADLINE_NEVER;
 	c->instance = instance_new(s->loop, fd, &config, &instance_ops, s);
 	instance_own(c->instance, c);
 	LIST_INSERT_HEAD(&s->connections, c, next);
-	s->unproven++;
+	note_unproven(s, c, fd);
 }
 
 static void on_tcp(void *context, int fd)
@@ -219,7 +251,7 @@ static void end_in_order(struct connection *c, int64_t now_ms)
 static void on_turn(void *context)
 {
 	struct shareservice *s = context;
-	bool hold = service_congested(s->service);
+	bool hold = service_blocked(s->service);
 	struct connection *c = LIST_FIRST(&s->connections), *next;
 
 	for (; c; c = next) {
@@ -285,6 +317,8 @@ static void detach(void *context)
 
 		if (c->member)
 			hub_part(s->hub, c->member, &(struct turn){0});
+		else
+			prove(s, c);
 		connection_free(c);
 		instance_end(i, "system-shutdown");
 	}
@@ -405,6 +439,7 @@ static int open_listeners(struct shareservice *s)
 static void shareservice_free(struct shareservice *s)
 {
 	hub_free(s->hub);
+	holdings_free(s->addresses);
 	listen_free(s->tcp);
 	listen_free(s->unix_socket);
 	jid_list_free(&s->trusted);
@@ -430,6 +465,8 @@ int shareservice_run(const struct shareservice_config *config)
 		status = open_listeners(&s);
 	if (status == EXIT_DONE) {
 		s.hub = make_hub(&s);
+		s.addresses = holdings_new(
+			(const uint64_t[2]){random_number(&s.random), random_number(&s.random)});
 		service.index = READER_INDEX_CHILDREN; /* payloads are handed on */
 		status = service_run(&service, &hub_ops, s.hub, &hooks);
 	}

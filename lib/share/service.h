@@ -2,7 +2,8 @@
  *
  * Instances connect to --listen or --listen-unix; each is a struct instance and, once it has proved
  * the secret, a member of the hub. While the server is away or takes nothing the instances are left
- * unread.
+ * unread, and else they are read in turns: so what one of them writes does not stand before all
+ * that the others write.
  */
 #ifndef OUTBOARD_SHARE_SERVICE_H
 #define OUTBOARD_SHARE_SERVICE_H

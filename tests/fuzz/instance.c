@@ -141,6 +141,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
 	static const struct instance_ops ops = {
 		.came = on_came, .stanza = on_stanza, .gone = on_gone};
+	struct err_limits refused = {0};
 	struct buf secret;
 	int fds[2];
 
@@ -170,6 +171,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 			.domain = SPAN(DOMAIN),
 			.secret = &secret,
 			.random = {zero, NULL},
+			.refused = &refused,
 			.link = {.reader = {.max_stanza_bytes = 2048,
 					 .max_depth = 16,
 					 .max_attributes = 16,

@@ -3,6 +3,7 @@ tests/xmpp-share.bats on each server; the facts of the server are in the environ
 
 import atexit
 import collections
+import hashlib
 import os
 import re
 import signal
@@ -425,6 +426,46 @@ def endless_answers():
     assert well.asked
 
 
+def flood_of_one_instance():
+    """A server that takes nothing for a while: what another instance writes then does not stand behind all that one
+    has to write."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    share = Share(port=listener.getsockname()[1], ready=False)
+    server, _ = listener.accept()
+    def read_until(end):
+        octets = b""
+        while end not in octets[-200 - (1 << 16):]:
+            more = server.recv(1 << 16)
+            assert more, "the stream has ended"
+            octets += more
+        return octets
+    read_until(b"to='%s'>" % DOMAIN.encode())
+    server.sendall(b"<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' "
+                   b"from='%s' id='1'>" % DOMAIN.encode())
+    read_until(b"</handshake>")
+    server.sendall(b"<handshake/>")
+    assert share.ready_pipe.read(1) == b"\n"
+    flooder, well = share.instance(answer=False), share.instance(answer=False)
+    one = "<message from='%s' to='%s'><body>%s</body></message>" % (DOMAIN, ALICE, "x" * 1000)
+    sent, seen = [], []
+    def flood():
+        try:
+            for _ in range(240):
+                flooder.send(one * 100)
+                sent.append(None)
+        except OSError:                                  # the end of the test
+            pass
+    threading.Thread(target=flood, daemon=True).start()
+    def no_more_is_taken():
+        share.counters()                                 # it has had a turn since
+        seen.append(len(sent))
+        return seen[-1] > 0 and seen[-5:] == seen[-1:] * 5
+    wait_until(no_more_is_taken, "all that is taken")
+    well.send("<message from='%s' to='%s' id='well'><body>x</body></message>" % (DOMAIN, ALICE))
+    ahead = len(read_until(b"id='well'"))
+    assert ahead < 3 << 20, ahead
+
+
 def huge_stanzas():
     """Larger than is read: refused to the sender; one without an end takes no memory."""
     share = Share("--policy", "round-robin", "--try-timeout", "0.5")
@@ -475,6 +516,20 @@ def silent_connections_keep_nobody_out():
     silent[-1].settimeout(WAIT_S)                        # ten seconds
     said = b"".join(iter(lambda: silent[-1].recv(4096), b""))
     assert b"connection-timeout" in said, said
+
+
+def strangers_displace_only_their_own():
+    """Others' silent connections end none of another address, however many they are."""
+    share = Share()
+    slow = Stream(share.port)
+    slow.send("<stream:stream xmlns='jabber:component:accept' to='%s' "
+              "xmlns:stream='http://etherx.jabber.org/streams'>" % DOMAIN)
+    stream_id = re.search(r" id='([0-9a-f]{32})'", slow.next()).group(1)
+    silent = [socket.create_connection(("127.0.0.1", share.port), WAIT_S, ("127.0.0.2", 0)) for _ in range(100)]
+    for s in silent[:100 - 31]:                          # the oldest of them; the other 31 stay
+        assert b"policy-violation" in b"".join(iter(lambda: s.recv(4096), b""))
+    slow.send("<handshake>%s</handshake>" % hashlib.sha1((stream_id + "secret").encode()).hexdigest())
+    assert slow.next().name.endswith("handshake")
 
 
 def no_more_instances_than_the_limit():

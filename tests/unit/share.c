@@ -257,6 +257,11 @@ static void presence_survives_invented_users(void)
 	says(-1, "<presence from='impl@h.test/r' to='d.test'/>", 0);
 	for (size_t i = 0; i < INSTANCES; i++)
 		CHECK(sent(&w.outs[i], "impl@h.test/r"));
+	for (unsigned n = 0; n < 100; n++) /* those of the same domain are of one instance alone */
+		says(0, "<presence from='d.test' to='u%u@h.test'/>", n);
+	says(-1, "<presence from='impl@h.test/s' to='d.test'/>", 0);
+	for (size_t i = 1; i < INSTANCES; i++)
+		CHECK(sent(&w.outs[i], "impl@h.test/s"));
 	end();
 }
 
