@@ -37,10 +37,9 @@ struct helper {
 	struct loop_timer again;
 };
 
-static void turn_again(void *context, int64_t now_ms)
+static void turn_again(void *context)
 {
 	(void)context;
-	(void)now_ms;
 }
 
 struct helper *helper_new(const struct helper_config *config)

@@ -64,12 +64,11 @@ static void on_fd(void *context, int fd, short revents)
 	reap(c);
 }
 
-static void on_timer(void *context, int64_t now_ms)
+static void on_timer(void *context)
 {
 	struct curlloop *c = context;
 	int running;
 
-	(void)now_ms;
 	must(curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running));
 	reap(c);
 }

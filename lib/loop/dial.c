@@ -279,12 +279,11 @@ static void start_lookup(struct dial *d)
 }
 
 /* The first call begins the work. Later calls mean that an address takes too long. */
-static void on_timer(void *context, int64_t now_ms)
+static void on_timer(void *context)
 {
 	struct addrinfo hints = hints_with(AI_NUMERICHOST), *addresses;
 	struct dial *d = context;
 
-	(void)now_ms;
 	if (d->address)
 		connect_next(d, ETIMEDOUT);
 	else if (getaddrinfo(d->host, d->port, &hints, &addresses) == 0)

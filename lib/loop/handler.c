@@ -79,17 +79,15 @@ static void on_child_ended(void *context, int wait_status)
 	handler_ended(h, child_exit_status(wait_status));
 }
 
-static void on_again(void *context, int64_t now_ms)
+static void on_again(void *context)
 {
-	(void)now_ms;
 	handler_start(context);
 }
 
-static void on_killer(void *context, int64_t now_ms)
+static void on_killer(void *context)
 {
 	struct handler *h = context;
 
-	(void)now_ms;
 	if (h->child)
 		child_signal(h->child, SIGKILL);
 }

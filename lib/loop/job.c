@@ -116,11 +116,10 @@ static void on_input(void *context, int fd, short revents)
 			&job->in); /* a program that does not read its input may still answer */
 }
 
-static void on_deadline(void *context, int64_t now_ms)
+static void on_deadline(void *context)
 {
 	struct job *job = context;
 
-	(void)now_ms;
 	if (!job->group)
 		job->end = JOB_NOT_STARTED;
 	else
@@ -128,11 +127,10 @@ static void on_deadline(void *context, int64_t now_ms)
 	finish(job); /* unless it has yet to end */
 }
 
-static void on_killer(void *context, int64_t now_ms)
+static void on_killer(void *context)
 {
 	struct job *job = context;
 
-	(void)now_ms;
 	if (job->child)
 		child_signal(job->child, SIGKILL);
 }

@@ -299,9 +299,8 @@ void listen_hold(struct listen_socket *l, bool hold)
 	l->held = hold;
 }
 
-static void on_again(void *context, int64_t now_ms)
+static void on_again(void *context)
 {
-	(void)now_ms;
 	watch(context, true);
 }
 

@@ -276,7 +276,7 @@ static void run_timers(struct loop *loop)
 			return;
 		struct loop_timer *timer = loop->timers[0];
 		loop_timer_clear(loop, timer);
-		timer->fn(timer->context, loop->now_ms);
+		timer->fn(timer->context);
 	}
 }
 

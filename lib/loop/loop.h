@@ -35,8 +35,9 @@ void loop_fd_remove(struct loop *loop, int fd);
 void loop_out(struct loop *loop, int fd, short events, loop_fd_fn *fn, void *context);
 void loop_out_remove(struct loop *loop, int fd);
 
-/* A timer is embedded by its owner and must stay in place while set. */
-typedef void loop_timer_fn(void *context, int64_t now_ms);
+/* A timer is embedded by its owner and must stay in place while set. fn gets no time: it is
+ * loop_now_ms(). */
+typedef void loop_timer_fn(void *context);
 struct loop_timer {
 	loop_timer_fn *fn;
 	void *context;

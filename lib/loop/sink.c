@@ -106,16 +106,16 @@ static void on_turn(void *context)
 }
 
 /* Only causes another turn. */
-static void on_again(void *context, int64_t now_ms)
+static void on_again(void *context)
 {
 	(void)context;
-	(void)now_ms;
 }
 
-static void on_stall(void *context, int64_t now_ms)
+static void on_stall(void *context)
 {
 	struct sink *s = context;
-	int64_t deadline_ms = s->progress_ms + s->config.stall_ms;
+	int64_t now_ms = loop_now_ms(s->flow.loop),
+		deadline_ms = s->progress_ms + s->config.stall_ms;
 
 	if (!s->blocked || s->over || s->error)
 		return;

@@ -111,11 +111,10 @@ static void on_turn(void *context)
 		loop_timer_set(s->flow.loop, &s->kick, 0);
 }
 
-static void on_kick(void *context, int64_t now_ms)
+static void on_kick(void *context)
 {
 	struct source *s = context;
 
-	(void)now_ms;
 	flow_enter(&s->flow);
 	source_pump(s);
 	source_leave(s);

@@ -307,7 +307,7 @@ static void output_failed(void *context, int error)
 
 /* --- time */
 
-static void on_deadline(void *context, int64_t now_ms)
+static void on_deadline(void *context)
 {
 	struct connect *c = context;
 
@@ -331,7 +331,7 @@ static void on_deadline(void *context, int64_t now_ms)
 		break;
 	}
 	/* too many requests are open: make room, forget those that have waited long enough */
-	unanswered_give_up(&c->requests, now_ms);
+	unanswered_give_up(&c->requests, loop_now_ms(c->loop));
 }
 
 /* --- the command */
@@ -494,10 +494,9 @@ static void give_answers(struct connect *c)
 		login_congested(c->login) ? DEADLINE_NEVER : answers_deadline(c->answers));
 }
 
-static void on_answers_due(void *context, int64_t now_ms)
+static void on_answers_due(void *context)
 {
 	(void)context; /* end_of_turn() gives them */
-	(void)now_ms;
 }
 
 /* Write what the output still takes. */

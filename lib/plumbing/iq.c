@@ -407,10 +407,9 @@ static void on_turn(void *context)
 	set_timer(q);
 }
 
-static void on_timer(void *context, int64_t now_ms)
+static void on_timer(void *context)
 {
 	(void)context; /* on_turn() does what is due */
-	(void)now_ms;
 }
 
 static void on_up(void *context, const char *address)

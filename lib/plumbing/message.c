@@ -181,11 +181,10 @@ static void on_turn(void *context)
 		finish(m);
 }
 
-static void on_timer(void *context, int64_t now_ms)
+static void on_timer(void *context)
 {
 	struct message *m = context;
 
-	(void)now_ms;
 	if (m->phase == LINGERING) {
 		stop(m, EXIT_DONE);
 	} else if (m->phase == TRIP) {

@@ -58,10 +58,10 @@ static void show(struct fetchtool *t, const char *line)
 	t->shown = true;
 }
 
-static void on_progress(void *context, int64_t now_ms)
+static void on_progress(void *context)
 {
 	struct fetchtool *t = context;
-	int64_t ms = now_ms - t->began_ms;
+	int64_t now_ms = loop_now_ms(t->loop), ms = now_ms - t->began_ms;
 	char line[160];
 
 	snprintf(line, sizeof(line),

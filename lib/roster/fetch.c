@@ -538,9 +538,8 @@ static void job_try(struct job *j)
 	job_perform(j);
 }
 
-static void on_pause_over(void *context, int64_t now_ms)
+static void on_pause_over(void *context)
 {
-	(void)now_ms;
 	job_try(context);
 }
 

@@ -72,12 +72,6 @@ static void run(struct http *h)
 	}
 }
 
-static void on_room_timer(void *context, int64_t now_ms)
-{
-	(void)now_ms;
-	run(context);
-}
-
 static void on_epoll(void *context, int fd, short revents)
 {
 	(void)fd;
@@ -85,9 +79,8 @@ static void on_epoll(void *context, int fd, short revents)
 	run(context);
 }
 
-static void on_run(void *context, int64_t now_ms)
+static void on_run(void *context)
 {
-	(void)now_ms;
 	run(context);
 }
 
@@ -105,11 +98,10 @@ void http_flush(struct http *h)
 
 /* Connections --------------------------------------------------------------------- */
 
-static void on_limit(void *context, int64_t now_ms)
+static void on_limit(void *context)
 {
 	struct connection *c = context;
 
-	(void)now_ms;
 	/* on_completed() reports requests whose first line has come */
 	if (!c->some && !c->served) {
 		c->owner->unfinished++;
@@ -298,7 +290,7 @@ struct http *http_new(struct loop *loop, const struct http_config *config,
 
 	*h = (struct http){.loop = loop, .config = *config, .ops = *ops, .context = context};
 	loop_timer_init(&h->run, on_run, h);
-	loop_timer_init(&h->room, on_room_timer, h);
+	loop_timer_init(&h->room, on_run, h);
 	lingers_init(&h->lingers, loop);
 	h->daemon = daemon_start(h);
 	info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;

@@ -41,9 +41,8 @@ static void on_linger(void *context, int fd, short revents)
 		l->left_bytes -= (size_t)n;
 }
 
-static void on_linger_end(void *context, int64_t now_ms)
+static void on_linger_end(void *context)
 {
-	(void)now_ms;
 	linger_free(context);
 }
 

@@ -398,9 +398,8 @@ static void socket_ready(void *context, int fd, short revents)
 	pump(context, false);
 }
 
-static void tick(void *context, int64_t now_ms)
+static void tick(void *context)
 {
-	(void)now_ms;
 	pump(context, false);
 }
 

@@ -349,9 +349,10 @@ static int64_t ping_due_ms(struct component *c)
 	return c->pinged_ms + earlier(wait_ms, COMPONENT_PING_ANSWER_MS);
 }
 
-static void on_life(void *context, int64_t now_ms)
+static void on_life(void *context)
 {
 	struct component *c = context;
+	int64_t now_ms = loop_now_ms(c->loop);
 	struct span address =
 		span_of(c->config.ping_address ? c->config.ping_address : c->config.domain);
 
@@ -560,11 +561,10 @@ static void component_start(struct component *c)
 	c->dial = dial_start(c->loop, c->host, c->port, &dial_ops, c);
 }
 
-static void on_timer(void *context, int64_t now_ms)
+static void on_timer(void *context)
 {
 	struct component *c = context;
 
-	(void)now_ms;
 	switch (c->state) {
 	case STATE_WAITING:
 		component_start(c);

@@ -51,11 +51,10 @@ static void on_gave_up(void *context, int status)
 	loop_stop(l->loop, 0);
 }
 
-static void on_end(void *context, int64_t now_ms)
+static void on_end(void *context)
 {
 	struct lastwords *l = context;
 
-	(void)now_ms;
 	loop_stop(l->loop, 0);
 }
 

@@ -146,11 +146,10 @@ static void component_gave_up(void *context, int status)
 	over(l, status);
 }
 
-static void component_timeout(void *context, int64_t now_ms)
+static void component_timeout(void *context)
 {
 	struct login *l = context;
 
-	(void)now_ms;
 	err_error("no login as %s within %.3g s", l->bare, (double)l->timeout_ms / 1000);
 	over(l, EXIT_TIMED_OUT);
 }

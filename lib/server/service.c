@@ -105,21 +105,21 @@ static void service_status(struct service *s)
 	s->told_open = open_requests(s);
 }
 
-static void on_status_line(void *context, int64_t now_ms)
+static void on_status_line(void *context)
 {
 	struct service *s = context;
 
 	if (s->told != stanzas(s) || s->told_open != open_requests(s))
 		service_status(s);
-	loop_timer_set(s->loop, &s->status_line, now_ms + STATUS_INTERVAL_MS);
+	loop_timer_set(s->loop, &s->status_line, service_now_ms(s) + STATUS_INTERVAL_MS);
 }
 
-static void on_watchdog(void *context, int64_t now_ms)
+static void on_watchdog(void *context)
 {
 	struct service *s = context;
 
 	notify_watchdog(s->notify);
-	loop_timer_set(s->loop, &s->watchdog, now_ms + notify_watchdog_ms(s->notify));
+	loop_timer_set(s->loop, &s->watchdog, service_now_ms(s) + notify_watchdog_ms(s->notify));
 }
 
 static size_t service_metrics(const struct service *s, struct metric *out)
@@ -152,12 +152,12 @@ static void write_metrics(struct service *s)
 			error == -ENXIO ? "it is no regular file" : strerror(-error));
 }
 
-static void on_metrics(void *context, int64_t now_ms)
+static void on_metrics(void *context)
 {
 	struct service *s = context;
 
 	write_metrics(s);
-	loop_timer_set(s->loop, &s->metrics, now_ms + s->config->metrics_interval_ms);
+	loop_timer_set(s->loop, &s->metrics, service_now_ms(s) + s->config->metrics_interval_ms);
 }
 
 static void log_counters(const struct service *s)
@@ -226,11 +226,11 @@ static bool service_owes(const struct service *s)
 }
 
 /* Work for the end of a turn: finish, or stop if all is written. */
-static void on_end(void *context, int64_t now_ms)
+static void on_end(void *context)
 {
 	struct service *s = context;
 	struct link *link = service_link(s);
-	int64_t until_ms;
+	int64_t now_ms = service_now_ms(s), until_ms;
 
 	if (s->phase != PHASE_ENDING) {
 		service_finish(s, s->status);
@@ -251,11 +251,10 @@ static void on_end(void *context, int64_t now_ms)
 	loop_stop(s->loop, s->status);
 }
 
-static void on_drain(void *context, int64_t now_ms)
+static void on_drain(void *context)
 {
 	struct service *s = context;
 
-	(void)now_ms;
 	service_finish(s, EXIT_DONE);
 }
 
@@ -298,12 +297,11 @@ void service_stop(struct service *s, int status)
 
 /* Deadlines ---------------------------------------------------------------------- */
 
-static void on_tick(void *context, int64_t now_ms)
+static void on_tick(void *context)
 {
 	struct service *s = context;
 	struct turn turn = service_turn(s);
 
-	(void)now_ms;
 	s->tick_ms = DEADLINE_NEVER;
 	if (transport_is_up(s->transport) && s->ops.tick)
 		s->ops.tick(s->self, &turn);

@@ -321,11 +321,10 @@ static void on_readable(void *context, int fd, short revents)
 		end_and_tell(i, NULL);
 }
 
-static void on_timeout(void *context, int64_t now_ms)
+static void on_timeout(void *context)
 {
 	struct instance *i = context;
 
-	(void)now_ms;
 	refuse(i, "connection-timeout", "no handshake within 10 s");
 }
 

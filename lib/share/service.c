@@ -267,11 +267,11 @@ static void on_turn(void *context)
 }
 
 /* The turn's hook does the work; the timer only wakes the loop. */
-static void on_ending(void *context, int64_t now_ms)
+static void on_ending(void *context)
 {
 	struct shareservice *s = context;
 	struct connection *c;
-	int64_t earliest_ms = DEADLINE_NEVER;
+	int64_t now_ms = loop_now_ms(s->loop), earliest_ms = DEADLINE_NEVER;
 
 	LIST_FOREACH(c, &s->connections, next)
 	if (c->done && ends_ms(c) > now_ms && ends_ms(c) < earliest_ms)

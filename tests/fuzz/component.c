@@ -26,13 +26,12 @@ struct dial {
 
 static int ours = -1;
 
-static void on_dialled(void *context, int64_t now_ms)
+static void on_dialled(void *context)
 {
 	struct dial *d = context;
 	struct dial_ops ops = d->ops;
 	void *owner = d->context;
 
-	(void)now_ms;
 	dial_cancel(d);
 	ops.connected(owner, ours, true);
 }

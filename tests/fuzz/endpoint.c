@@ -47,8 +47,10 @@ static bool healthy(void *context)
 	return true;
 }
 
-static void look(void *context, int64_t now_ms)
+static void look(void *context)
 {
+	int64_t now_ms = loop_now_ms(played.loop);
+
 	(void)context;
 	REQUIRE(now_ms < played.end_ms);
 	if (http_connections(played.http) == 0)

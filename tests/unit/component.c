@@ -104,11 +104,10 @@ static const struct component_ops ops = {
 	.waiting = on_waiting,
 };
 
-static void on_patience(void *context, int64_t now_ms)
+static void on_patience(void *context)
 {
 	struct probe *p = context;
 
-	(void)now_ms;
 	p->in_vain = true;
 	loop_stop(p->loop, 0);
 }
@@ -329,11 +328,10 @@ static void close_waits_for_the_other_end(void)
 	CHECK_EQ_INT(status_of(server), 0);
 }
 
-static void on_during(void *context, int64_t now_ms)
+static void on_during(void *context)
 {
 	struct probe *p = context;
 
-	(void)now_ms;
 	p->passed = true;
 	CHECK_EQ_INT(p->ups + p->waits, 0);
 }
@@ -358,9 +356,8 @@ static void slow_resolver_holds_nobody_up(void)
 	slow_ms = 0;
 }
 
-static void stop_during(void *context, int64_t now_ms)
+static void stop_during(void *context)
 {
-	(void)now_ms;
 	stop(context);
 }
 

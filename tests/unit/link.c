@@ -75,11 +75,10 @@ static void on_ended(void *context, enum link_end why, int error, const char *te
 static const struct link_ops ops = {
 	.opened = on_opened, .stanza = on_stanza, .bad = on_bad, .ended = on_ended};
 
-static void on_patience(void *context, int64_t now_ms)
+static void on_patience(void *context)
 {
 	struct probe *p = context;
 
-	(void)now_ms;
 	p->in_vain = true;
 	loop_stop(p->loop, 1);
 }
@@ -330,14 +329,14 @@ static void pipes_that_cannot_be_reopened_are_written_in_pieces(void)
 	run_congested(true);
 }
 
-static void on_check_bound(void *context, int64_t now_ms)
+static void on_check_bound(void *context)
 {
 	struct probe *p = context;
 
 	if (link_congested(p->link))
 		loop_stop(p->loop, 0);
 	else
-		loop_timer_set(p->loop, &p->bound, now_ms + 10);
+		loop_timer_set(p->loop, &p->bound, loop_now_ms(p->loop) + 10);
 }
 
 static void queue_is_bounded(void)
@@ -553,11 +552,10 @@ static void freed_by_a_callback(void)
 	close_all(sockets, 2);
 }
 
-static void on_resume(void *context, int64_t now_ms)
+static void on_resume(void *context)
 {
 	struct probe *p = context;
 
-	(void)now_ms;
 	CHECK_EQ_STR(buf_string(&p->ids), "1 ");
 	link_pause(p->link);
 	link_resume(p->link);

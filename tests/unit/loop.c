@@ -17,9 +17,8 @@ static void note(const char *what)
 	snprintf(trace + n, sizeof trace - n, "%s%s", n ? " " : "", what);
 }
 
-static void stop(void *context, int64_t now_ms)
+static void stop(void *context)
 {
-	(void)now_ms;
 	loop_stop(loop, context ? *(int *)context : 0);
 }
 
@@ -41,9 +40,9 @@ static int settle(int64_t after_ms)
 	return got;
 }
 
-static void again(void *context, int64_t now_ms)
+static void again(void *context)
 {
-	loop_timer_set(loop, context, now_ms);
+	loop_timer_set(loop, context, loop_now_ms(loop));
 }
 
 static int turns_left;
@@ -67,9 +66,8 @@ static void turn(void)
 	loop_timer_clear(loop, &eager);
 }
 
-static void note_timer(void *context, int64_t now_ms)
+static void note_timer(void *context)
 {
-	(void)now_ms;
 	note(context);
 }
 
@@ -106,10 +104,10 @@ static struct loop_timer many[MANY];
 static int64_t fired_ms[MANY], previous_ms;
 static bool in_order = true;
 
-static void many_fired(void *context, int64_t now_ms)
+static void many_fired(void *context)
 {
 	size_t i = *(size_t *)context;
-	in_order = in_order && fired_ms[i] >= previous_ms && fired_ms[i] <= now_ms &&
+	in_order = in_order && fired_ms[i] >= previous_ms && fired_ms[i] <= loop_now_ms(loop) &&
 		   many[i].deadline_ms == DEADLINE_NEVER;
 	previous_ms = fired_ms[i];
 	fired_ms[i] = DEADLINE_NEVER;
