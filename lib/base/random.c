@@ -39,6 +39,17 @@ uint64_t random_number(void *context)
 	return number;
 }
 
+static uint64_t kernel_number(void *context)
+{
+	uint64_t number;
+
+	(void)context;
+	random_bytes(&number, sizeof(number));
+	return number;
+}
+
+const struct random_source random_kernel = {kernel_number, NULL};
+
 struct span random_name(const struct random_source *source, char name[RANDOM_NAME_CHARS + 1])
 {
 	const uint64_t numbers[] = {random_draw(source), random_draw(source)};

@@ -24,6 +24,9 @@ struct random_source {
 	void *context;
 };
 
+/* For those that draw seldom: each number is drawn from the kernel at once. */
+extern const struct random_source random_kernel;
+
 static inline uint64_t random_draw(const struct random_source *source)
 {
 	return source->draw(source->context);

@@ -37,11 +37,6 @@ struct helper {
 	struct loop_timer again;
 };
 
-static void turn_again(void *context)
-{
-	(void)context;
-}
-
 struct helper *helper_new(const struct helper_config *config)
 {
 	const struct stream_limits *limits = config->limits;
@@ -64,7 +59,7 @@ struct helper *helper_new(const struct helper_config *config)
 		h->replies = reader_new(&replies);
 	if (config->json && config->messages)
 		jsonlines_take_messages(h->json);
-	loop_timer_init(&h->again, turn_again, h);
+	loop_timer_init(&h->again, loop_only_turns, NULL);
 	return h;
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "base/io.h"
+#include "loop/dial.h"
 
 #define BACKLOG 64
 /* How long no client is accepted when descriptors have run out. */
@@ -276,6 +277,15 @@ bool listen_is_connection(int fd)
 
 	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_n) == 0 && type == SOCK_STREAM &&
 	       getpeername(fd, (struct sockaddr *)&peer, &n) == 0;
+}
+
+bool listen_is_local(int fd)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t n = sizeof(address);
+
+	return getsockname(fd, (struct sockaddr *)&address, &n) == 0 &&
+	       dial_is_loopback((const struct sockaddr *)&address);
 }
 
 size_t listen_count(const struct listen_socket *l)

@@ -28,6 +28,8 @@ struct listen_socket *listen_from(int fd);
 /* Whether fd is a socket that listens; and whether it is a connected stream. */
 bool listen_is_listening(int fd);
 bool listen_is_connection(int fd);
+/* Whether the socket's own address is one that only this machine reaches. */
+bool listen_is_local(int fd);
 size_t listen_count(const struct listen_socket *l);
 int listen_fd(const struct listen_socket *l, size_t i);
 /* Leave new clients in the kernel's queue, or take them again. Not before listen_start(). */

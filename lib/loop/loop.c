@@ -204,6 +204,11 @@ static void run_fds(struct loop *loop, size_t count)
 
 /* --- timers */
 
+void loop_only_turns(void *context)
+{
+	(void)context;
+}
+
 void loop_timer_init(struct loop_timer *timer, loop_timer_fn *fn, void *context)
 {
 	*timer = (struct loop_timer){fn, context, DEADLINE_NEVER, NO_SLOT};

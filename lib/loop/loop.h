@@ -44,6 +44,8 @@ struct loop_timer {
 	int64_t deadline_ms; /* DEADLINE_NEVER while not set */
 	size_t slot;	     /* private */
 };
+/* The fn of a timer that only causes a turn, in whose hooks its owner does what is due. */
+void loop_only_turns(void *context);
 void loop_timer_init(struct loop_timer *timer, loop_timer_fn *fn, void *context);
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, int64_t deadline_ms);
 void loop_timer_clear(struct loop *loop, struct loop_timer *timer);

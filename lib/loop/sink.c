@@ -105,12 +105,6 @@ static void on_turn(void *context)
 	sink_leave(s);
 }
 
-/* Only causes another turn. */
-static void on_again(void *context)
-{
-	(void)context;
-}
-
 static void on_stall(void *context)
 {
 	struct sink *s = context;
@@ -148,7 +142,7 @@ struct sink *sink_new(struct loop *loop, int fd, const struct sink_config *confi
 	s->mask = UNWATCHED;
 	s->progress_ms = s->written_ms = loop_now_ms(loop);
 	loop_timer_init(&s->stall, on_stall, s);
-	loop_timer_init(&s->again, on_again, s);
+	loop_timer_init(&s->again, loop_only_turns, NULL);
 	loop_turn(loop, on_turn, s); /* watches it: what reads the same program comes first */
 	return s;
 }

@@ -494,11 +494,6 @@ static void give_answers(struct connect *c)
 		login_congested(c->login) ? DEADLINE_NEVER : answers_deadline(c->answers));
 }
 
-static void on_answers_due(void *context)
-{
-	(void)context; /* end_of_turn() gives them */
-}
-
 /* Write what the output still takes. */
 static void close_local(struct connect *c, int64_t until_ms)
 {
@@ -603,7 +598,7 @@ static void connect_init(struct connect *c, struct connect_config *config)
 	c->loop = loop_new();
 	c->notify = notify_new((int)config->ready_fd);
 	loop_timer_init(&c->deadline, on_deadline, c);
-	loop_timer_init(&c->answers_due, on_answers_due, c);
+	loop_timer_init(&c->answers_due, loop_only_turns, NULL);
 	roundtrip_init(&c->trip);
 	loop_signal(c->loop, SIGTERM, on_signal, c);
 	loop_signal(c->loop, SIGINT, on_signal, c);

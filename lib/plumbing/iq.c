@@ -407,11 +407,6 @@ static void on_turn(void *context)
 	set_timer(q);
 }
 
-static void on_timer(void *context)
-{
-	(void)context; /* on_turn() does what is due */
-}
-
 static void on_up(void *context, const char *address)
 {
 	struct iq *q = context;
@@ -530,17 +525,15 @@ static void iq_init(struct iq *q, const struct iq_config *config)
 		.max_queue_bytes = queue_bytes,
 		.stanza_bytes = (size_t)config->login.limits.stanza_bytes};
 	static const struct sink_ops out_ops = {.failed = cannot_write};
-	uint64_t run[2];
 
 	*q = (struct iq){.config = config, .drain_deadline_ms = DEADLINE_NEVER};
 	q->loop = loop_new();
 	/* before the sink's: what is printed in a turn is written in it */
 	loop_turn(q->loop, on_turn, q);
-	loop_timer_init(&q->timer, on_timer, q);
+	loop_timer_init(&q->timer, loop_only_turns, NULL);
 	loop_signal(q->loop, SIGTERM, on_terminate, q);
 	loop_signal(q->loop, SIGINT, on_terminate, q);
-	random_bytes(run, sizeof(run));
-	snprintf(q->run, sizeof(q->run), "%016" PRIx64 "%016" PRIx64, run[0], run[1]);
+	random_name(&random_kernel, q->run);
 	payload_init(&q->payload, config);
 	q->out = sink_new(q->loop, 1, &out, &out_ops, q);
 	sink_lift_bound(q->out); /* replies_print() minds it */

@@ -356,7 +356,6 @@ static void message_init(struct message *m, const struct message_config *config)
 		.line = on_line, .bad = on_bad, .ended = on_in_ended};
 	const struct source_config in = {
 		.reader = {.kind = READER_PIPE}, .max_line_bytes = (size_t)config->max_body_bytes};
-	uint64_t run[2];
 
 	*m = (struct message){.config = config, .loop = loop_new(), .next = config->to.count};
 	/* before the login's: what is appended in a turn is written in it */
@@ -364,8 +363,7 @@ static void message_init(struct message *m, const struct message_config *config)
 	loop_timer_init(&m->timer, on_timer, m);
 	loop_signal(m->loop, SIGTERM, on_signal, m);
 	loop_signal(m->loop, SIGINT, on_signal, m);
-	random_bytes(run, sizeof(run));
-	snprintf(m->run, sizeof(m->run), "%016" PRIx64 "%016" PRIx64, run[0], run[1]);
+	random_name(&random_kernel, m->run);
 	roundtrip_init(&m->trip);
 	/* U+FFFD may take three bytes for one; the rest shows that the text is too long */
 	buf_init(&m->body, 3 * (size_t)config->max_body_bytes + 64);

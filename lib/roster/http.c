@@ -12,7 +12,7 @@
 
 #include "base/err.h"
 #include "base/io.h"
-#include "loop/dial.h"
+#include "loop/listen.h"
 #include "roster/http-guard.h"
 #include "roster/http-exchange.h"
 
@@ -118,15 +118,6 @@ void http_limit_start(struct connection *c)
 		loop_now_ms(c->owner->loop) + c->owner->config.receive_ms);
 }
 
-bool http_is_local(int fd)
-{
-	struct sockaddr_storage address = {0};
-	socklen_t n = sizeof(address);
-
-	return getsockname(fd, (struct sockaddr *)&address, &n) == 0 &&
-	       dial_is_loopback((const struct sockaddr *)&address);
-}
-
 static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
 	enum MHD_ConnectionNotificationCode code)
 {
@@ -141,7 +132,7 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
 		c->owner = h;
 		c->mhd = mhd;
 		c->fd = info->connect_fd;
-		c->forbidden = !http_is_local(c->fd);
+		c->forbidden = !listen_is_local(c->fd);
 		h->coming -= h->coming > 0;
 		LIST_INSERT_HEAD(&h->connections, c, list);
 		h->connections_count++;

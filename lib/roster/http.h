@@ -65,8 +65,6 @@ void http_free(struct http *h);
  * gets nothing but 403. False if it could not be, after logging; what fails later is `lost`. */
 bool http_accept(struct http *h, int fd);
 bool http_has_room(const struct http *h);
-/* Whether the socket's own address is one that only this machine reaches. */
-bool http_is_local(int fd);
 /* From now on each new request is answered with 503, and connections are closed after an answer. */
 void http_drain(struct http *h);
 

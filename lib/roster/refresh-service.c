@@ -414,7 +414,7 @@ static int sockets_check(const struct refreshservice *rs)
 {
 	for (size_t i = 0; i < rs->sockets_count; i++) {
 		for (size_t j = 0; j < listen_count(rs->sockets[i]); j++) {
-			if (http_is_local(listen_fd(rs->sockets[i], j)) || buf_length(&rs->token))
+			if (listen_is_local(listen_fd(rs->sockets[i], j)) || buf_length(&rs->token))
 				continue;
 			err_error("listening beyond loopback needs a --token-file");
 			return EXIT_CONFIG;

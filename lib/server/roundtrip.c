@@ -9,12 +9,8 @@
 
 void roundtrip_init(struct roundtrip *r)
 {
-	uint64_t random[2];
-
-	random_bytes(random, sizeof(random));
 	*r = (struct roundtrip){0};
-	snprintf(r->resource, sizeof(r->resource), "%016" PRIx64 "%016" PRIx64, random[0],
-		random[1]);
+	random_name(&random_kernel, r->resource);
 }
 
 static void id_of(const struct roundtrip *r, char id[64])

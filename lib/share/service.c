@@ -3,7 +3,6 @@
 #include <netinet/in.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -408,18 +407,12 @@ static struct hub *make_hub(struct shareservice *s)
 
 static void warn_cleartext(const struct listen_socket *l)
 {
-	struct sockaddr_storage address;
-
-	for (size_t i = 0; i < listen_count(l); i++) {
-		socklen_t n = sizeof(address);
-
-		if (getsockname(listen_fd(l, i), (struct sockaddr *)&address, &n) == 0 &&
-			!dial_is_loopback((struct sockaddr *)&address)) {
+	for (size_t i = 0; i < listen_count(l); i++)
+		if (!listen_is_local(listen_fd(l, i))) {
 			err_warn("--listen takes instances from beyond this machine in cleartext "
 				 "(stunnel is a way out)");
 			return;
 		}
-	}
 }
 
 static int open_listeners(struct shareservice *s)
