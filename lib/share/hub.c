@@ -5,9 +5,8 @@
 
 #include "base/deadline.h"
 #include "base/err.h"
-#include "share/adverts.h"
+#include "share/early.h"
 #include "share/key.h"
-#include "share/nesting.h"
 #include "share/origins.h"
 #include "share/own.h"
 #include "xmpp/jid.h"
@@ -75,9 +74,8 @@ struct hub {
 	struct requests *requests; /* requests from the server that the instances have to answer */
 	struct own *own;	   /* requests from the instances that the server has to answer */
 	struct origins *origins;   /* of messages and presence, members */
-	struct adverts *adverts;
-	struct nesting *nesting; /* queries that wait for the first instance */
-	struct reader *reader;	 /* reads kept requests again, which go to another instance */
+	struct early *early;	   /* what servers have said to instances that come later */
+	struct reader *reader;	   /* reads kept requests again, which go to another instance */
 	struct buf key, folded, asked;
 	bool draining;
 	uint64_t counters[COUNTERS];
@@ -198,12 +196,12 @@ static void tell_advert(void *context, const struct stanza *stanza)
 static void on_request(struct hub *h, const struct stanza *stanza, struct turn *turn);
 
 /* Something has changed for the queries that wait: an instance is there, or none will come. */
-static void hand_nesting(struct hub *h, struct turn *turn)
+static void hand_queries(struct hub *h, struct turn *turn)
 {
 	struct stanza query;
 
-	for (size_t n = nesting_count(h->nesting); n--;)
-		if (nesting_take(h->nesting, INT64_MAX, &query))
+	for (size_t n = early_queries(h->early); n--;)
+		if (early_take_query(h->early, INT64_MAX, &query))
 			on_request(h, &query, turn);
 }
 
@@ -228,8 +226,8 @@ struct hub_member *hub_join(struct hub *h, struct writer *writer, void *port, st
 	m->worker->owner = m;
 	LIST_INSERT_HEAD(&h->members, m, of_hub);
 	h->members_count++;
-	adverts_each(h->adverts, tell_advert, &m->outlet);
-	hand_nesting(h, turn);
+	early_each_advert(h->early, tell_advert, &m->outlet);
+	hand_queries(h, turn);
 	return m;
 }
 
@@ -392,7 +390,7 @@ static void on_request(struct hub *h, const struct stanza *stanza, struct turn *
 	if (m)
 		hand_first(h, &key, stanza, m, turn);
 	else if (any_open(h) ||
-		 !nesting_keep(h->nesting, stanza, turn->now_ms + h->config.timeout_ms))
+		 !early_keep_query(h->early, stanza, turn->now_ms + h->config.timeout_ms))
 		refuse_unchosen(h, stanza, turn);
 }
 
@@ -431,7 +429,7 @@ static void on_message(struct hub *h, const struct stanza *stanza, struct turn *
 
 	if (stanza->refusal) {
 		refuse(h, stanza, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
-	} else if (!m && adverts_note(h->adverts, stanza)) {
+	} else if (!m && early_note_advert(h->early, stanza)) {
 		LIST_FOREACH(m, &h->members, of_hub)
 		if (!m->ending)
 			outlet_write(&m->outlet, stanza, &STANZA_KEEP);
@@ -652,8 +650,7 @@ struct hub *hub_new(const struct hub_config *config)
 		.changed = suspects_changed,
 		.context = h});
 	make_tables(h, seed);
-	h->adverts = adverts_new();
-	h->nesting = nesting_new();
+	h->early = early_new();
 	h->reader = reader_new_again(SIZE_MAX / 4, READER_INDEX_CHILDREN);
 	buf_init(&h->key, BUF_NO_MAX);
 	buf_init(&h->folded, BUF_NO_MAX);
@@ -675,8 +672,7 @@ void hub_free(struct hub *h)
 	shares_free(h->shares);
 	balance_free(h->balance);
 	origins_free(h->origins);
-	adverts_free(h->adverts);
-	nesting_free(h->nesting);
+	early_free(h->early);
 	reader_free(h->reader);
 	buf_free(&h->key);
 	buf_free(&h->folded);
@@ -693,7 +689,7 @@ static void hub_down(void *self, struct turn *turn)
 	struct hub_member *m;
 
 	(void)turn;
-	adverts_clear(h->adverts);
+	early_forget_adverts(h->early);
 	LIST_FOREACH(m, &h->members, of_hub)
 	m->outdated = true;
 }
@@ -714,7 +710,7 @@ static void hub_tick(void *self, struct turn *turn)
 
 	struct stanza query;
 
-	while (turn->writer && nesting_take(h->nesting, turn->now_ms, &query))
+	while (turn->writer && early_take_query(h->early, turn->now_ms, &query))
 		refuse_unchosen(h, &query, turn);
 	balance_tick(h->balance, turn);
 	requests_tick(h->requests, turn);
@@ -726,7 +722,7 @@ static int64_t hub_deadline(const void *self)
 {
 	const struct hub *h = self;
 	const int64_t all_ms[] = {requests_deadline(h->requests), balance_deadline(h->balance),
-		own_deadline(h->own), origins_deadline(h->origins), nesting_deadline(h->nesting)};
+		own_deadline(h->own), origins_deadline(h->origins), early_deadline(h->early)};
 
 	return deadline_first(all_ms, sizeof(all_ms) / sizeof(all_ms[0]));
 }
@@ -736,7 +732,7 @@ static void hub_drain(void *self, struct turn *turn)
 	struct hub *h = self;
 
 	h->draining = true;
-	hand_nesting(h, turn);
+	hand_queries(h, turn);
 }
 
 static void hub_finish(void *self, struct turn *turn)
