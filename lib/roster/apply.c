@@ -653,6 +653,7 @@ void apply_finish(struct apply *a, const char *error, const char *message)
 	struct apply_job *job;
 
 	while ((job = TAILQ_FIRST(&a->jobs))) {
+		/* as in apply_free() NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		fail(job, error, message);
 		job_done(a, job);
 	}
