@@ -1,13 +1,10 @@
-#include "xmpp/reader.h"
+#include "xmpp/reader-own.h"
 
 #include <limits.h>
 #include <stdlib.h>
 
 #include "base/err.h"
 #include "xmpp/expat-position.h"
-#include "xmpp/index.h"
-#include "xmpp/lexer.h"
-#include "xmpp/resync.h"
 
 /* expat keeps every element and attribute name it has ever seen until it is reset. Users choose
  * names, and a stream lives for months: so the parser begins again after this many bytes. */
@@ -23,435 +20,20 @@
 /* expat looks at an unfinished tag anew with each piece. From this size on it gets more only when
  * the tag can be at its end, or has doubled. */
 #define HOLD_BYTES 4096
-/* The stream's start tag and what stands before it. */
-#define HEADER_MAX_BYTES (64 * 1024)
-/* With reparse deferral (there by symbol, not by version: distributions backport it) a stanza whose
- * last tag comes in pieces is not reported until more bytes arrive. */
-extern XML_Bool XML_SetReparseDeferralEnabled(XML_Parser parser, XML_Bool enabled)
-	__attribute__((weak));
 
-/* Reading: expat has the first `fed` bytes of `in`. Skipping (pipe): after something wrong, up to
- * where a stanza may begin. Passing: a stanza over a limit, up to its end. */
-enum mode { MODE_READING, MODE_SKIPPING, MODE_PASSING };
-
-/* What reads the stanza at the front of `in`. */
-enum judge {
-	JUDGE_LEXER,
-	JUDGE_EXPAT, /* the lexer doubts: expat has it from its first byte */
-};
-
-/* A stanza over a limit, whose content is thrown away: only its nesting is followed. */
-struct passing {
-	struct lexer_piece piece;
-	size_t depth, forwarded_depth;
-	bool after_lines;
-};
-
-/* A tag that is not yet whole is not looked at anew with each byte: `looked` bytes from `from` on
- * hold no end of it. */
-struct hold {
-	int64_t from;
-	size_t looked;
-	struct lexer_piece piece;
-};
-
-struct reader {
-	struct reader_config config;
-	size_t tag_max_bytes; /* of a stanza's own start tag */
-	enum mode mode;
-	/* What was not given out yet. Between stanzas white space is dropped: with level 1 and
-	 * above, the first byte is that of the stanza (or of what is none). */
-	struct buf in;
-	size_t line, column; /* of in's first byte; pipe only */
-	bool ended, dead;    /* no more input; stream over */
-
-	XML_Parser parser;
-	int64_t base;		  /* the parser's index of in's first byte */
-	size_t fed;		  /* bytes of in the parser has */
-	size_t parsed;		  /* bytes given to this parser */
-	bool suspended;		  /* stopped at an event, to be resumed */
-	bool prologue;		  /* the parser is being given a header we made */
-	unsigned level;		  /* open elements, the stream's root included */
-	unsigned forwarded_level; /* of the innermost open <forwarded/>, 0: none is open */
-	uint32_t declared;	  /* namespace declarations of the tag being read */
-	bool in_cdata;
-	size_t cdata; /* where the open section begins, in in */
-
-	enum reader_event event; /* why the parser stopped */
-	size_t event_start, event_end;
-	const char *abort; /* why a handler stopped it for good, and where */
-	size_t abort_at;
-	size_t deliver_bytes; /* of in: to be dropped at the next call */
-	bool restart;	      /* the parser has lost its place */
-
-	struct hold hold;
-	struct hold aside; /* pipe: a comment or instruction between stanzas */
-
-	enum judge judge;
-	struct lexer lexer;
-	struct hold lexer_hold;
-	size_t lexed;		/* bytes of in that were there when the lexer last wanted more */
-	const char *lexed_from; /* where in's first byte stood then */
-
-	struct resync resync;
-	struct passing passing;
-	struct index index;
-	struct stanza stanza;		 /* being read, or given out */
-	struct xml_declaration *pending; /* declarations before their start tag */
-	uint32_t pending_count, pending_size;
-	struct buf header; /* socket: the stream's start tag, to begin again with */
-	struct buf kept;   /* start tag of a stanza that is being passed over */
-
-	struct xml_declaration *outer; /* owned, of the stream header */
-	size_t outer_count;
-
-	const char *error;
-	size_t error_line;
-};
-
-static const char truncated[] = "truncated stanza";
-static const char outside[] = "text outside of a stanza";
-static const char too_large[] = "tag too large";
+const char reader_truncated[] = "truncated stanza";
+const char reader_outside[] = "text outside of a stanza";
+const char reader_too_large[] = "tag too large";
+const char reader_no_comments[] = "comments are not allowed";
+const char reader_no_instructions[] = "processing instructions are not allowed";
+const char reader_no_doctype[] = "document type declarations are not allowed";
+const char reader_no_stream[] = "not an XMPP stream";
 static const char aside_too_large[] = "comment or instruction too large";
-static const char no_comments[] = "comments are not allowed";
-static const char no_instructions[] = "processing instructions are not allowed";
-static const char no_doctype[] = "document type declarations are not allowed";
 static const char malformed[] = "not well-formed";
-static const char no_stream[] = "not an XMPP stream";
-
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
 
 static size_t smaller(size_t a, size_t b)
 {
 	return a < b ? a : b;
-}
-
-/* Handlers --------------------------------------------------------------- */
-
-#define SEPARATOR '\x1f'
-
-static const char forward_ns[] = NS_FORWARD "\x1f";
-static const char forwarded_name[] = NS_FORWARD "\x1f"
-						"forwarded";
-
-/* Both stay where expat has them. Returns the bytes they need when they are kept. */
-static size_t split_name(const char *name, struct span *ns, struct span *local)
-{
-	const char *end = strchrnul(name, SEPARATOR);
-
-	if (*end) {
-		*ns = (struct span){name, (size_t)(end - name)};
-		*local = span_of(end + 1);
-		return ns->n + 1 + local->n + 1;
-	}
-	*ns = SPAN_NONE; /* most attributes */
-	*local = (struct span){name, (size_t)(end - name)};
-	return local->n + 1;
-}
-
-/* Have *s stand at `text`, with the byte that ends it. Returns where the next one may stand. */
-static char *keep(struct span *s, char *text)
-{
-	if (!s->p)
-		return text;
-	memcpy(text, s->p, s->n + 1);
-	s->p = text;
-	return text + s->n + 1;
-}
-
-static size_t event_offset(const struct reader *r)
-{
-	return (size_t)(expat_index(r->parser) - r->base);
-}
-
-static size_t event_stop(const struct reader *r)
-{
-	return event_offset(r) + (size_t)expat_count(r->parser);
-}
-
-static void stop(struct reader *r, enum reader_event event)
-{
-	r->event = event;
-	r->event_start = event_offset(r);
-	r->event_end = event_stop(r);
-	XML_StopParser(r->parser, XML_TRUE);
-}
-
-static void fail(struct reader *r, const char *why, size_t at)
-{
-	if (!r->abort) {
-		r->abort = why;
-		r->abort_at = at;
-		XML_StopParser(r->parser, XML_FALSE);
-	}
-}
-
-/* From the end of this tag on nothing more is to be known of the stanza. */
-static void refuse(struct reader *r, enum stanza_refusal why)
-{
-	r->stanza.refusal = why;
-	fail(r, too_large, event_stop(r));
-}
-
-static void on_declaration(void *context, const XML_Char *prefix, const XML_Char *uri)
-{
-	struct reader *r = context;
-	struct xml_declaration *d;
-
-	r->declared++;
-	if (r->index.unindexed || r->prologue || r->abort || r->level > r->index.max_level)
-		return; /* its element will not be indexed either */
-	if (r->pending_count == r->pending_size) {
-		/* grown for this element only: bounded by the tag's bytes */
-		uint32_t size = r->pending_size ? r->pending_size * 2 : 8;
-
-		r->pending = xrealloc(r->pending, size * sizeof(*r->pending));
-		r->pending_size = size;
-	}
-	d = &r->pending[r->pending_count++];
-	d->prefix = prefix ? arena_copy(&r->index.arena, span_of(prefix)) : SPAN("");
-	d->uri = uri ? arena_copy(&r->index.arena, span_of(uri)) : SPAN("");
-}
-
-/* expat does not tell where attributes are written. */
-static void locate(struct xml_node *node, const char *text)
-{
-	struct span rest, name, value, whole;
-	struct xml_attribute *attribute = (struct xml_attribute *)node->attributes;
-	struct xml_declaration *declaration = (struct xml_declaration *)node->declarations;
-
-	lexer_tag_begin(
-		(struct span){text + node->start, node->open_end - node->start}, &rest, &name);
-	while (lexer_tag_next(&rest, &name, &value, &whole)) {
-		size_t start = (size_t)(whole.p - text), end = start + whole.n;
-
-		if (span_is(name, "xmlns") || span_starts(name, SPAN("xmlns:"))) {
-			declaration->start = start;
-			declaration++->end = end;
-		} else {
-			/* there are as many as expat has told of */
-			attribute->start = start; /* NOLINT(clang-analyzer-core.NullDereference) */
-			attribute++->end = end;
-		}
-	}
-}
-
-static struct xml_node *node_new(struct reader *r, const char *name, const char **atts, size_t at)
-{
-	struct xml_node *node = arena_take(&r->index.arena, sizeof(*node));
-	struct xml_attribute *attributes;
-	uint32_t count = (uint32_t)XML_GetSpecifiedAttributeCount(r->parser) / 2;
-	size_t bytes;
-	char *text, after;
-
-	memset(node, 0, sizeof(*node));
-	bytes = split_name(name, &node->ns, &node->name);
-	attributes = count ? arena_take(&r->index.arena, count * sizeof(*attributes)) : NULL;
-	for (uint32_t i = 0; i < count; i++) {
-		bytes += split_name(atts[2 * i], &attributes[i].ns, &attributes[i].name);
-		attributes[i].value = span_of(atts[2 * i + 1]);
-		bytes += attributes[i].value.n + 1;
-	}
-	text = arena_take(&r->index.arena, bytes);
-	text = keep(&node->ns, text);
-	text = keep(&node->name, text);
-	for (uint32_t i = 0; i < count; i++) {
-		text = keep(&attributes[i].ns, text);
-		text = keep(&attributes[i].name, text);
-		text = keep(&attributes[i].value, text);
-	}
-	node->attributes = attributes;
-	node->attributes_count = count;
-	if (r->pending_count) {
-		bytes = r->pending_count * sizeof(*r->pending);
-		node->declarations = memcpy(arena_take(&r->index.arena, bytes), r->pending, bytes);
-		node->declarations_count = r->pending_count;
-	}
-	node->start = at;
-	node->open_end = node->close_start = node->end = at + expat_count(r->parser);
-	locate(node, r->in.p + r->in.start);
-	/* the local name ends the written one: where it alone would end, a prefixed one goes on */
-	after = r->in.p[r->in.start + at + 1 + node->name.n];
-	node->prefixed = !is_space(after) && after != '/' && after != '>';
-	return node;
-}
-
-static void open_stream(struct reader *r, const char *name, const char **atts, size_t at)
-{
-	const struct xml_node *node = node_new(r, name, atts, at);
-
-	r->stanza = (struct stanza){.root = node};
-	stanza_describe(&r->stanza);
-	buf_reset(&r->header);
-	buf_append(&r->header, r->in.p + r->in.start + at, node->open_end - at);
-	if (node->open_end > HEADER_MAX_BYTES)
-		fail(r, too_large, 0);
-	else if (!xml_is(node, NS_STREAM, "stream"))
-		fail(r, no_stream, 0);
-	else
-		stop(r, READER_OPEN);
-}
-
-/* The root of a stanza has been read. */
-static void begin_stanza(struct reader *r, struct xml_node *root)
-{
-	index_open(&r->index, root);
-	r->stanza.refusal = STANZA_WHOLE;
-	r->stanza.root = root;
-	r->stanza.outer = r->outer;
-	r->stanza.outer_count = r->outer_count;
-	r->stanza.line = r->line;
-	r->stanza.flat = false;
-	stanza_describe(&r->stanza); /* the rest, but the text */
-	r->index.max_level = index_levels(r->config.index, &r->stanza);
-}
-
-static void open_stanza(
-	struct reader *r, const char *name, const char **atts, size_t at, bool too_many)
-{
-	struct xml_node *root;
-
-	if (at != 0) {
-		fail(r, outside, 0);
-		return;
-	}
-	root = node_new(r, name, atts, at);
-	begin_stanza(r, root);
-	if (root->open_end > r->tag_max_bytes) {
-		r->level--;
-		fail(r, too_large, r->tag_max_bytes + 1);
-	} else if (root->open_end > r->config.max_stanza_bytes) {
-		refuse(r, STANZA_TOO_LARGE);
-	} else if (too_many) {
-		refuse(r, STANZA_TOO_MANY_ATTRIBUTES);
-	}
-}
-
-/* Whether this tag inside a stanza is really the next stanza, and the one before it was cut off: a
- * new line begins with it, it has an address, id or type, and nobody forwards it (XEP-0297: then it
- * has a namespace of its own). `level` elements are open around it. */
-static bool opens_next(
-	const struct reader *r, const char *name, const char **atts, size_t at, unsigned level)
-{
-	struct span in = buf_span(&r->in);
-
-	if (r->config.kind != READER_PIPE || at == 0 || in.p[at - 1] != '\n' ||
-		resync_begins_stanza(span_from(in, at)) != RESYNC_YES)
-		return false;
-	if (r->forwarded_level == level && strncmp(name, forward_ns, sizeof(forward_ns) - 1) != 0)
-		return false;
-	for (; *atts; atts += 2)
-		if (strcmp(atts[0], "to") == 0 || strcmp(atts[0], "from") == 0 ||
-			strcmp(atts[0], "id") == 0 || strcmp(atts[0], "type") == 0)
-			return true;
-	return false;
-}
-
-static void open_child(struct reader *r, const char *name, const char **atts, size_t at)
-{
-	const char *separator = strchr(name, SEPARATOR);
-
-	if (index_wants(&r->index, r->config.index, span_of(separator ? separator + 1 : name)))
-		index_open(&r->index, node_new(r, name, atts, at));
-}
-
-static void on_open(void *context, const XML_Char *name, const XML_Char **atts)
-{
-	struct reader *r = context;
-	unsigned level = r->level++;
-
-	if (!r->prologue && !r->abort) {
-		size_t at = event_offset(r);
-		bool too_many =
-			(unsigned)XML_GetSpecifiedAttributeCount(r->parser) / 2 + r->declared >
-			r->config.max_attributes;
-
-		if (level == 0)
-			open_stream(r, name, atts, at);
-		else if (level == 1)
-			open_stanza(r, name, atts, at, too_many);
-		else if (opens_next(r, name, atts, at, level))
-			fail(r, truncated, at);
-		else if (level - 1 > r->config.max_depth)
-			refuse(r, STANZA_TOO_DEEP);
-		else if (too_many)
-			refuse(r, STANZA_TOO_MANY_ATTRIBUTES);
-		else
-			open_child(r, name, atts, at);
-		/* only in a pipe is it asked where a stanza may begin */
-		if (r->config.kind == READER_PIPE && strcmp(name, forwarded_name) == 0)
-			r->forwarded_level = r->level;
-	}
-	r->pending_count = 0;
-	r->declared = 0;
-}
-
-static void on_close(void *context, const XML_Char *name)
-{
-	struct reader *r = context;
-
-	(void)name;
-	if (r->forwarded_level == r->level)
-		r->forwarded_level = 0;
-	r->level--;
-	if (r->abort)
-		return;
-	if (r->level == 0) {
-		if (r->config.kind == READER_PIPE)
-			fail(r, "unexpected end tag", event_offset(r));
-		else
-			stop(r, READER_CLOSE);
-		return;
-	}
-	/* of an empty-element tag the end comes as an event of no bytes */
-	index_close(&r->index, event_offset(r), event_stop(r));
-	if (r->level == 1)
-		stop(r, READER_STANZA);
-}
-
-static void on_cdata(void *context)
-{
-	struct reader *r = context;
-
-	r->in_cdata = true;
-	r->cdata = event_offset(r);
-}
-
-static void on_cdata_end(void *context)
-{
-	struct reader *r = context;
-
-	r->in_cdata = false;
-}
-
-static void on_comment(void *context, const XML_Char *text)
-{
-	struct reader *r = context;
-
-	(void)text;
-	fail(r, no_comments, event_stop(r));
-}
-
-static void on_instruction(void *context, const XML_Char *target, const XML_Char *text)
-{
-	struct reader *r = context;
-
-	(void)target;
-	(void)text;
-	fail(r, no_instructions, event_stop(r));
-}
-
-static void on_doctype(void *context, const XML_Char *name, const XML_Char *system_id,
-	const XML_Char *public_id, int internal)
-{
-	(void)name;
-	(void)system_id;
-	(void)public_id;
-	(void)internal;
-	fail(context, no_doctype, 0);
 }
 
 /* Life ------------------------------------------------------------------- */
@@ -471,16 +53,7 @@ static void parser_begin(struct reader *r)
 {
 	struct span prologue = buf_span(&r->header);
 
-	XML_ParserReset(r->parser, "UTF-8");
-	XML_SetUserData(r->parser, r);
-	XML_SetElementHandler(r->parser, on_open, on_close);
-	XML_SetNamespaceDeclHandler(r->parser, on_declaration, NULL);
-	XML_SetCdataSectionHandler(r->parser, on_cdata, on_cdata_end);
-	XML_SetCommentHandler(r->parser, on_comment);
-	XML_SetProcessingInstructionHandler(r->parser, on_instruction);
-	XML_SetStartDoctypeDeclHandler(r->parser, on_doctype);
-	if (XML_SetReparseDeferralEnabled)
-		XML_SetReparseDeferralEnabled(r->parser, XML_FALSE);
+	reader_expat_begin(r);
 	r->mode = MODE_READING;
 	r->level = r->forwarded_level = 0;
 	r->base = 0;
@@ -502,9 +75,6 @@ static void parser_begin(struct reader *r)
 	}
 }
 
-/* Where expat fails for want of memory it says so in some places only. */
-static const XML_Memory_Handling_Suite memory = {xmalloc, xrealloc, free};
-
 struct reader *reader_new(const struct reader_config *config)
 {
 	struct reader *r = xcalloc(1, sizeof(*r));
@@ -523,9 +93,7 @@ struct reader *reader_new(const struct reader_config *config)
 	r->tag_max_bytes = r->config.max_stanza_bytes > READER_MAX_TAG_BYTES
 				   ? r->config.max_stanza_bytes
 				   : READER_MAX_TAG_BYTES;
-	r->parser = XML_ParserCreate_MM("UTF-8", &memory, (const char[]){SEPARATOR, '\0'});
-	if (!r->parser)
-		err_die(EXIT_TEMPORARY, "out of memory");
+	r->parser = reader_expat_new();
 	buf_init(&r->in, BUF_NO_MAX);
 	buf_init(&r->header, BUF_NO_MAX);
 	buf_init(&r->kept, BUF_NO_MAX);
@@ -615,10 +183,10 @@ const char *reader_error(const struct reader *r)
 
 enum reader_fault reader_fault(const struct reader *r)
 {
-	const char *const restricted[] = {no_comments, no_instructions, no_doctype,
-		XML_ErrorString(XML_ERROR_UNDEFINED_ENTITY)};
+	const char *const restricted[] = {reader_no_comments, reader_no_instructions,
+		reader_no_doctype, XML_ErrorString(XML_ERROR_UNDEFINED_ENTITY)};
 
-	if (r->error == too_large || r->error == aside_too_large)
+	if (r->error == reader_too_large || r->error == aside_too_large)
 		return FAULT_TOO_LARGE;
 	for (size_t i = 0; i < sizeof(restricted) / sizeof(*restricted); i++)
 		if (r->error == restricted[i])
@@ -731,7 +299,7 @@ static enum reader_event pass_large(struct reader *r, size_t from, size_t depth)
 			break;
 		p++;
 		if (resync_begins_stanza((struct span){p, (size_t)(end - p)}) == RESYNC_YES)
-			return bad(r, truncated, r->cdata, r->fed);
+			return bad(r, reader_truncated, r->cdata, r->fed);
 	}
 	pass_begin(r, from, depth);
 	return READER_MORE;
@@ -757,13 +325,13 @@ static enum resync_answer pass_markup(struct reader *r, struct span in, size_t i
 	if (r->config.kind == READER_PIPE && i > 0 && in.p[i - 1] == '\n' &&
 		p->forwarded_depth != p->depth) {
 		answer = resync_begins_stanza(rest);
-		*why = truncated;
+		*why = reader_truncated;
 		if (answer == RESYNC_YES || (answer == RESYNC_UNSURE && !r->ended))
 			return answer == RESYNC_YES ? RESYNC_NO : RESYNC_UNSURE;
 	}
 	if (rest.n < 2)
 		return RESYNC_UNSURE;
-	*why = no_instructions;
+	*why = reader_no_instructions;
 	if (rest.p[1] == '?')
 		return RESYNC_NO;
 	if (rest.p[1] == '!' || rest.p[1] == '/')
@@ -805,7 +373,7 @@ static const char *pass_on(struct reader *r, struct span in, size_t *i)
 		}
 		n = lexer_piece(&p->piece, span_from(in, *i));
 		if (p->piece.kind == PIECE_COMMENT || p->piece.kind == PIECE_DECLARATION)
-			return p->piece.kind == PIECE_COMMENT ? no_comments : malformed;
+			return p->piece.kind == PIECE_COMMENT ? reader_no_comments : malformed;
 		*i += n;
 		if (p->piece.wrong)
 			return malformed;
@@ -835,7 +403,7 @@ static enum reader_event pass(struct reader *r, struct stanza *out)
 		return READER_STANZA;
 	}
 	if (r->ended)
-		return pass_bad(r, truncated, in.n);
+		return pass_bad(r, reader_truncated, in.n);
 	if (i > 0 && in.p[i - 1] == '\n')
 		i--; /* a stanza may begin behind it */
 	drop(r, i, false);
@@ -909,6 +477,19 @@ static bool may_end(struct hold *h, struct span in, size_t from, int64_t base)
 	}
 	h->looked = rest.n;
 	return memchr(later.p, ';', later.n) || memchr(later.p, '<', later.n);
+}
+
+void reader_begin_stanza(struct reader *r, struct xml_node *root)
+{
+	index_open(&r->index, root);
+	r->stanza.refusal = STANZA_WHOLE;
+	r->stanza.root = root;
+	r->stanza.outer = r->outer;
+	r->stanza.outer_count = r->outer_count;
+	r->stanza.line = r->line;
+	r->stanza.flat = false;
+	stanza_describe(&r->stanza); /* the rest, but the text */
+	r->index.max_level = index_levels(r->config.index, &r->stanza);
 }
 
 /* The lexer's part: stanzas it takes without doubt. */
@@ -993,7 +574,7 @@ static bool lexed_tag(struct reader *r, struct span in, enum lexer_token token)
 		if (around)
 			index_open(&r->index, node);
 		else
-			begin_stanza(r, node);
+			reader_begin_stanza(r, node);
 	}
 	if (token == LEXER_EMPTY)
 		index_close(&r->index, l->at, l->at);
@@ -1061,7 +642,7 @@ static enum reader_event parse_failed(struct reader *r)
 	else if (at >= 2 && memcmp(in.p + at - 2, "--", 2) == 0 && memmem(in.p, at, "<!--", 4))
 		from = (size_t)((char *)memmem(in.p, at, "<!--", 4) - in.p); /* not ended */
 	if (at >= 2 && memcmp(in.p + at - 2, "<!", 2) == 0 && at < in.n && in.p[at] == 'D')
-		why = no_doctype;
+		why = reader_no_doctype;
 	return bad(r, why, from, at);
 }
 
@@ -1096,7 +677,7 @@ static enum between aside(struct reader *r, struct span in, size_t *n)
 	else if (*n > ASIDE_MAX_BYTES)
 		bad(r, aside_too_large, 0, ASIDE_MAX_BYTES);
 	else if (!piece.whole)
-		bad(r, truncated, 0, in.n);
+		bad(r, reader_truncated, 0, in.n);
 	return r->mode == MODE_SKIPPING ? BETWEEN_BAD : BETWEEN_DONE;
 }
 
@@ -1108,7 +689,7 @@ static enum between between(struct reader *r)
 		enum between found = BETWEEN_DONE;
 		size_t n = 0;
 
-		while (n < in.n && is_space(in.p[n]))
+		while (n < in.n && xml_is_space(in.p[n]))
 			n++;
 		if (n == 0 && in.n && r->config.kind == READER_PIPE) {
 			found = aside(r, in, &n);
@@ -1120,9 +701,9 @@ static enum between between(struct reader *r)
 			return found;
 		if (n == 0) {
 			if (in.n && in.p[0] != '<')
-				bad(r, outside, 0, 0);
+				bad(r, reader_outside, 0, 0);
 			else if (in.n > 2 && in.p[1] == '!' && in.p[2] != '-')
-				bad(r, in.p[2] == '[' ? outside : no_doctype, 0, 0);
+				bad(r, in.p[2] == '[' ? reader_outside : reader_no_doctype, 0, 0);
 			else
 				return BETWEEN_DONE;
 			return BETWEEN_BAD;
@@ -1137,7 +718,7 @@ static enum between between(struct reader *r)
  */
 static bool begins_stream(struct span in)
 {
-	return in.n < 2 || ((in.p[0] == '<' || is_space(in.p[0])) && in.p[1] != '\0');
+	return in.n < 2 || ((in.p[0] == '<' || xml_is_space(in.p[0])) && in.p[1] != '\0');
 }
 
 /* Where the unfinished token begins that expat has read, in in. */
@@ -1216,15 +797,15 @@ static enum reader_event waiting(struct reader *r, bool boundary)
 	struct span in = buf_span(&r->in);
 
 	if (r->level == 0 && r->fed > HEADER_MAX_BYTES)
-		return bad(r, too_large, r->fed, r->fed);
+		return bad(r, reader_too_large, r->fed, r->fed);
 	if (r->level == 1 && r->fed > r->tag_max_bytes)
-		return bad(r, too_large, swallowed(r, in), r->fed);
+		return bad(r, reader_too_large, swallowed(r, in), r->fed);
 	if (r->level > 1 && r->fed > r->config.max_stanza_bytes)
 		return pass_large(r, unfinished(r), r->level - 1);
 	if (in.n && boundary)
-		return bad(r, truncated, r->fed, r->fed);
+		return bad(r, reader_truncated, r->fed, r->fed);
 	if (in.n && r->ended)
-		return bad(r, truncated, swallowed(r, in), in.n);
+		return bad(r, reader_truncated, swallowed(r, in), in.n);
 	return READER_MORE;
 }
 
@@ -1248,7 +829,7 @@ static enum reader_event judge(struct reader *r, struct stanza *out, bool *again
 
 	if (r->level == 0 && r->fed == 0) {
 		if (!begins_stream(buf_span(&r->in)))
-			return bad(r, no_stream, 0, 0);
+			return bad(r, reader_no_stream, 0, 0);
 		if (limit < 2)
 			limit = 0;
 	}

@@ -1,11 +1,13 @@
 #include "xmpp/resync.h"
 
+#include "xmpp/xml.h"
+
 /* Longest name looked at to see whether a line begins a stanza. */
 #define LOOK_BYTES 80
 
 static bool ends_name(char c)
 {
-	return c == ' ' || c == '\n' || c == '\r' || c == '\t' || c == '/' || c == '>';
+	return xml_is_space(c) || c == '/' || c == '>';
 }
 
 enum resync_answer resync_is_named(struct span s, const char *const *names, size_t count)

@@ -235,16 +235,11 @@ static void copy_in_tag(struct writer *w, bool flat, const char *from, const cha
 	note(w, flat ? buf_append_span(w->out, part) : xml_one_line_in_tag(w->out, part));
 }
 
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
 /* Copy up to what stands from start to end, which is left out with the white space before it. */
 static void copy_without(
 	struct writer *w, const char *text, bool flat, size_t *at, size_t start, size_t end)
 {
-	while (start > *at && is_space(text[start - 1]))
+	while (start > *at && xml_is_space(text[start - 1]))
 		start--;
 	copy_in_tag(w, flat, text + *at, text + start);
 	*at = end;

@@ -94,4 +94,10 @@ bool xml_inject_default(struct buf *out, struct span content, struct span ns);
 /* Length of the longest tag in well-formed XML. */
 size_t xml_longest_tag(struct span in);
 
+/* XML 1.0 [3] S */
+static inline bool xml_is_space(char c)
+{
+	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
 #endif
