@@ -46,13 +46,15 @@ struct call {
 	enum step step;
 	struct apply_job *job; /* NULL: the job is gone */
 	struct apply_change *change;
+	char *user, *contact; /* contact: NULL: the user's roster is read */
+	bool waits;	      /* for an older call, see must_wait() */
 	CURL *easy;
 	struct buf body, response;
-	bool mends;	       /* the contact's own item may be lost: read and restore it */
-	bool unasks;	       /* the contact has a request of the user, which the change deletes */
-	bool deletes;	       /* the item is deleted before it is added */
-	bool stripped;	       /* the base that it was sent to had its version stripped */
-	struct roster contact; /* STEP_DELETE..: the contact's roster as it was */
+	bool mends;    /* the contact's own item may be lost: read and restore it */
+	bool unasks;   /* the contact has a request of the user, which the change deletes */
+	bool deletes;  /* the item is deleted before it is added */
+	bool stripped; /* the base that it was sent to had its version stripped */
+	struct roster contacts; /* STEP_DELETE..: the contact's roster as it was */
 };
 
 struct ejabberd_api {
@@ -169,6 +171,9 @@ static struct call *call_new(
 	call->api = e;
 	call->job = job;
 	call->change = change;
+	call->user = xstrdup(buf_string(&job->jid));
+	if (change)
+		call->contact = xstrdup((change->old ? change->old : change->new)->jid);
 	call->easy = curlloop_easy(call, e->config.tls_ca);
 	buf_init(&call->body, BUF_NO_MAX);
 	buf_init(&call->response, MAX_RESPONSE_BYTES);
@@ -184,7 +189,9 @@ static void call_free(struct call *call)
 	curl_easy_cleanup(call->easy);
 	buf_free(&call->body);
 	buf_free(&call->response);
-	roster_free(&call->contact);
+	roster_free(&call->contacts);
+	free(call->user);
+	free(call->contact);
 	free(call);
 }
 
@@ -257,6 +264,8 @@ static void say_missing(struct ejabberd_api *e, enum missing missing)
 
 /* Answers ---------------------------------------------------------------- */
 
+static void calls_go_on(struct ejabberd_api *e);
+
 static void call_done(struct call *call, const char *error, const char *message)
 {
 	struct ejabberd_api *e = call->api;
@@ -277,6 +286,7 @@ static void call_done(struct call *call, const char *error, const char *message)
 		buf_append_string(&words, NO_LIST);
 	}
 	call_free(call);
+	calls_go_on(e);
 	if (!job)
 		; /* no job waits for it */
 	else if (change)
@@ -297,13 +307,6 @@ static bool drops(const struct apply_job *job, struct span contact)
 	       !roster_skips_has(&record->skips, user);
 }
 
-static struct span contact_of(const struct call *call)
-{
-	const struct apply_change *c = call->change;
-
-	return span_of(c->old ? c->old->jid : c->new->jid);
-}
-
 /* The item was deleted. */
 static void call_add(struct call *call)
 {
@@ -318,9 +321,9 @@ static void call_add(struct call *call)
  * NULL: it is gone. */
 static void mend(struct call *call, const struct roster_item *now)
 {
-	struct span contact = contact_of(call);
+	struct span contact = span_of(call->contact);
 	const char *user = buf_string(&call->job->jid);
-	const struct roster_item *before = roster_find(&call->contact, user);
+	const struct roster_item *before = roster_find(&call->contacts, user);
 	const struct roster_record *record = apply_record_of(call->job->apply, contact);
 	const struct roster_item *wanted = record ? roster_find(&record->roster, user) : NULL;
 	struct roster_item item = now ? *now : *before;
@@ -337,8 +340,9 @@ static void mend(struct call *call, const struct roster_item *now)
 
 static void after_delete(struct call *call)
 {
-	struct span user = buf_span(&call->job->jid), contact = contact_of(call);
-	const struct roster_item *before = roster_find(&call->contact, buf_string(&call->job->jid));
+	struct span user = buf_span(&call->job->jid), contact = span_of(call->contact);
+	const struct roster_item *before =
+		roster_find(&call->contacts, buf_string(&call->job->jid));
 
 	if (call->step == STEP_DELETE && call->unasks)
 		delete_item(call, STEP_UNASK, contact, user);
@@ -384,13 +388,24 @@ static void call_after(struct call *call, struct span response)
 	roster_free(&after);
 }
 
+/* The server has answered: the call's job has time for its next answer, and so have those that
+ * wait. */
+static void keep_alive(const struct call *call)
+{
+	struct turn turn = {.now_ms = loop_now_ms(call->api->loop)};
+	const struct call *other;
+
+	LIST_FOREACH(other, &call->api->calls, list)
+	if (other == call || other->waits)
+		apply_alive(other->job, &turn);
+}
+
 /* The next step of a call whose request went well. */
 static void call_next(struct call *call)
 {
 	struct span user = buf_span(&call->job->jid), response = buf_span(&call->response);
-	struct turn turn = {.now_ms = loop_now_ms(call->api->loop)};
 
-	apply_alive(call->job, &turn);
+	keep_alive(call);
 	switch (call->step) {
 	case STEP_FIND:
 	case STEP_FIND_VERSION:
@@ -404,8 +419,8 @@ static void call_next(struct call *call)
 			call_done(call, "rejected", "no such user");
 		return;
 	case STEP_BEFORE:
-		if (ejabberd_roster_parse(response, &call->contact))
-			delete_item(call, STEP_DELETE, user, contact_of(call));
+		if (ejabberd_roster_parse(response, &call->contacts))
+			delete_item(call, STEP_DELETE, user, span_of(call->contact));
 		else
 			call_done(call, "rejected", NO_LIST);
 		return;
@@ -516,7 +531,7 @@ static void on_done(void *context, CURL *easy, CURLcode code)
 	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&call);
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 	if (!call->job) {
-		call_free(call);
+		call_done(call, NULL, NULL);
 		return;
 	}
 	buf_init(&message, 512);
@@ -573,17 +588,14 @@ static bool is_local(const struct ejabberd_api *e, struct span contact)
  * a request of the user's own, because the contact's server holds the other half of that.
  * Deleting costs as much as adding, so a new roster is filled without it; a contact that was
  * hidden then is missing in the next run, which adds these few. */
-static enum apply_sent on_change(void *context, struct apply_job *job, struct apply_change *change,
-	struct turn *turn, const char **why)
+static void change_begin(struct call *call)
 {
-	struct ejabberd_api *e = context;
-	struct call *call = call_new(e, job, change);
-	struct span user = buf_span(&job->jid), contact = contact_of(call);
-	const struct roster_item *old = change->old, *new = change->new;
-	bool local = is_local(e, contact);
+	const struct roster_item *old = call->change->old, *new = call->change->new;
+	struct span user = span_of(call->user), contact = span_of(call->contact);
+	struct apply_job *job = call->job;
+	bool local = is_local(call->api, contact);
 
-	(void)turn;
-	(void)why;
+	call->waits = false;
 	call->unasks = local && old && old->asking;
 	call->deletes = !new || (!old && job->firm <= FEW) || (old && old->asking) ||
 			(old && old->subscription != new->subscription && !sends(old));
@@ -594,6 +606,41 @@ static enum apply_sent on_change(void *context, struct apply_job *job, struct ap
 		delete_item(call, STEP_DELETE, user, contact);
 	else
 		add_item(call, STEP_ADD, user, new);
+}
+
+/* Whether an older call reads the contact's roster, or changes the contact's item of the user: each
+ * of the two would read or delete what the other one is about to make. */
+static bool must_wait(const struct call *call)
+{
+	const struct call *older = call;
+
+	while ((older = LIST_NEXT(older, list)))
+		if (strcmp(older->user, call->contact) == 0 &&
+			(!older->contact || strcmp(older->contact, call->user) == 0))
+			return true;
+	return false;
+}
+
+/* A call that had begun has ended: begin those that have waited for it. */
+static void calls_go_on(struct ejabberd_api *e)
+{
+	struct call *call;
+
+	LIST_FOREACH(call, &e->calls, list)
+	if (call->waits && !must_wait(call))
+		change_begin(call);
+}
+
+static enum apply_sent on_change(void *context, struct apply_job *job, struct apply_change *change,
+	struct turn *turn, const char **why)
+{
+	struct call *call = call_new(context, job, change);
+
+	(void)turn;
+	(void)why;
+	call->waits = must_wait(call);
+	if (!call->waits)
+		change_begin(call);
 	return APPLY_SENT;
 }
 
@@ -601,22 +648,27 @@ static enum apply_sent on_change(void *context, struct apply_job *job, struct ap
 static void on_forget(void *context, struct apply_job *job)
 {
 	struct ejabberd_api *e = context;
-	struct call *call;
+	struct call *call, *next;
 
-	LIST_FOREACH(call, &e->calls, list)
-	if (call->job == job)
+	for (call = LIST_FIRST(&e->calls); call; call = next) {
+		next = LIST_NEXT(call, list);
+		if (call->job != job)
+			continue;
 		call->job = NULL;
+		if (call->waits)
+			call_free(call);
+	}
 }
 
-/* Whether jid is the contact of a call that restores that contact's item. A job of this contact
- * would read the item before it is restored, or find its own change undone. */
+/* Whether jid is the contact of a call that restores that contact's item, or is going to. A job of
+ * this contact would read the item before it is restored, or find its own change undone. */
 static bool on_touches(void *context, struct span jid)
 {
 	const struct ejabberd_api *e = context;
 	const struct call *call;
 
 	LIST_FOREACH(call, &e->calls, list)
-	if (call->mends && call->job && span_equal(jid, contact_of(call)))
+	if ((call->mends || call->waits) && call->job && span_is(jid, call->contact))
 		return true;
 	return false;
 }
