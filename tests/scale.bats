@@ -9,15 +9,18 @@ load displays
 setup_file()
 {
 	displays_begin outboard-scale.7
-	# restart notes@N: end the process of that instance, then run its display again
+	# restart notes@N: end the process of that instance, then run its display again, and wait until it is there,
+	# as for a unit of Type=notify
 	stand_in systemctl <<-'END'
 		#!/bin/sh
-		n=${2#*@}
+		came() { grep -c 'has come' "$NOTES/share.err"; }
+		n=${2#*@} before=$(came)
 		pid=$(cat "$NOTES/$n.pid")
 		kill -TERM -- "-$pid"
 		while kill -0 -- "-$pid" 2>/dev/null; do sleep 0.1; done
 		setsid sh -eu "$NOTES/notes$n.script" >"$NOTES/notes$n.again" 2>&1 3>&- &
 		echo $! >"$NOTES/$n.pid"
+		while [ "$(came)" = "$before" ]; do sleep 0.1; done
 	END
 	mkdir -p "$R"/etc/outboard "$R/usr/local/lib/outboard" "$R/var/lib/outboard/xmpp-jat-proxy/two"
 	export SHARE_PORT CLUSTER_PORT REDIS_PORT REFRESH_PORT
@@ -81,6 +84,8 @@ noted() { asks "$1" --to example.org "<note xmlns='urn:example:notes'/>" | grep 
 		start_part 'SEVERAL INSTANCES OF ONE COMPONENT.2' "notes$n"
 		echo "${started[notes$n]}" >"$n.pid"
 	done
+	both() { grep -qF '(2 are there)' share.err; }
+	wait_for both
 	wait_for noted alice
 	start restarts part 'A NEW VERSION.1'
 	for ((i = 0; i < 20; i++)); do

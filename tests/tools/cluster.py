@@ -10,14 +10,13 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
 import time
 
 from stanzas import Mismatch
-from xmppclient import WAIT_S, Client, Component, result
+from xmppclient import WAIT_S, Client, Component, free_port, result
 
 HOST = os.environ["A_XMPP_HOST"]
 DOMAIN = "cluster.test"
@@ -36,12 +35,6 @@ def wait_until(condition, what, wait_s=None):
 
 def port(node, name):
     return int(os.environ["%s_%s_PORT" % (node, name)])
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Program:

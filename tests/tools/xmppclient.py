@@ -15,6 +15,7 @@ import base64
 import hashlib
 import os
 import queue
+import random
 import re
 import socket
 import threading
@@ -25,6 +26,19 @@ from stanzas import Mismatch, check, parse
 
 WAIT_S = float(os.environ.get("WAIT_S", "20"))
 _TAG = re.compile(rb"<(/?)([^\s/>]+)(?:[^>\"']|\"[^\"]*\"|'[^']*')*?(/?)>")
+
+
+def free_port():
+    """A port that nobody has, below the range that the kernel gives to outgoing connections: no client takes
+    it while its program is away."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 class Closed(Exception):
