@@ -36,4 +36,7 @@ struct stanza_json_aside {
 const char *stanza_json_write(struct span line, const char *kind,
 	const struct stanza_json_aside *aside, struct writer *w, enum writer_status *status);
 
+/* Both ways: whether an attribute of the root has a member of its own at the top. */
+bool stanza_json_is_common(struct span ns, struct span name);
+
 #endif
