@@ -1,29 +1,21 @@
 #include "roster/refresh-service.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/deadline.h"
 #include "base/err.h"
 #include "base/json.h"
 #include "loop/handler.h"
-#include "loop/listen.h"
 #include "roster/http-request.h"
 #include "roster/refresh.h"
+#include "roster/sockets.h"
 #include "roster/spool.h"
 #include "xmpp/jid.h"
 #include "base/secret.h"
 #include "base/io.h"
 
-#define DEFAULT_LISTEN "127.0.0.1:5280"
 /* How many names may wait in the pipe to the worker; further ones wait here. */
 #define WORKER_QUEUE_BYTES (64 * 1024)
 #define WORKER_END_MS 5000
@@ -35,9 +27,7 @@ struct refreshservice {
 	struct refreshservice_config *config;
 	struct service *service;
 	struct loop *loop;
-	struct listen_socket **sockets;
-	size_t sockets_count;
-	int connection; /* of inetd; -1 */
+	struct sockets sockets;
 	struct http *http;
 	struct refresh *refresh;
 	struct spool *spool;
@@ -132,7 +122,7 @@ static bool on_healthy(void *context)
 	const struct refreshservice *rs = context;
 	struct pollfd out = {.fd = STDOUT_FILENO};
 
-	if (rs->connection >= 0)
+	if (rs->sockets.connection >= 0)
 		return true;
 	if (rs->worker)
 		return rs->worker_lives;
@@ -289,9 +279,9 @@ static void on_turn(void *context)
 		refresh_all_done(rs->refresh);
 		refresh_pump(rs->refresh);
 	}
-	if (rs->connection >= 0 && http_connections(rs->http) == 0 &&
+	if (rs->sockets.connection >= 0 && http_connections(rs->http) == 0 &&
 		(refresh_unfinished(rs->refresh) == 0 || rs->draining)) {
-		rs->connection = -1;
+		rs->sockets.connection = -1;
 		service_stop(rs->service, EXIT_DONE);
 	}
 }
@@ -305,8 +295,7 @@ static void on_client(void *context, int fd)
 	http_accept(rs->http, fd);
 	if (!http_has_room(rs->http) && !rs->held) {
 		rs->held = true;
-		for (size_t i = 0; i < rs->sockets_count; i++)
-			listen_hold(rs->sockets[i], true);
+		sockets_hold(&rs->sockets, true);
 	}
 }
 
@@ -317,130 +306,8 @@ static void on_room(void *context)
 	if (!rs->held)
 		return;
 	rs->held = false;
-	for (size_t i = 0; i < rs->sockets_count && !rs->draining; i++)
-		listen_hold(rs->sockets[i], false);
-}
-
-static void socket_add(struct refreshservice *rs, struct listen_socket *l)
-{
-	rs->sockets =
-		xrealloc(rs->sockets, (rs->sockets_count + 1) * sizeof(struct listen_socket *));
-	rs->sockets[rs->sockets_count++] = l;
-}
-
-static bool same_file(int a, int b)
-{
-	struct stat x, y;
-
-	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
-	       x.st_ino == y.st_ino;
-}
-
-/* inetd's connection is our standard input, output and error: nothing but HTTP may be written to
- * it. */
-static int connection_take(struct refreshservice *rs, int fd)
-{
-	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	rs->connection = fcntl(fd, F_DUPFD_CLOEXEC, LISTEN_FIRST_FD);
-	if (rs->connection < 0 || nothing < 0) {
-		err_error("cannot take the connection: %s", strerror(errno));
-		return EXIT_TEMPORARY;
-	}
-	if (!rs->config->worker && same_file(1, rs->connection)) {
-		err_error("the names have nowhere to go: standard output is the connection");
-		return EXIT_CONFIG;
-	}
-	for (int i = 0; i < 3; i++)
-		if (same_file(i, rs->connection))
-			dup2(nothing, i);
-	if (fd >= LISTEN_FIRST_FD)
-		close(fd);
-	close(nothing);
-	return EXIT_DONE;
-}
-
-static int inherit(struct refreshservice *rs, int fd)
-{
-	if (listen_is_listening(fd)) {
-		/* a child must not inherit this socket as standard input */
-		int own = fd < LISTEN_FIRST_FD ? fcntl(fd, F_DUPFD_CLOEXEC, LISTEN_FIRST_FD) : fd;
-
-		if (own < 0) {
-			err_error("cannot take the socket: %s", strerror(errno));
-			return EXIT_TEMPORARY;
-		}
-		socket_add(rs, listen_from(own));
-		return EXIT_DONE;
-	}
-	if (!listen_is_connection(fd) || rs->connection >= 0) {
-		err_error("descriptor %d is not a socket to serve", fd);
-		return EXIT_CONFIG;
-	}
-	return connection_take(rs, fd);
-}
-
-static int sockets_open(struct refreshservice *rs)
-{
-	const struct refreshservice_config *c = rs->config;
-	int inherited = listen_inherited(), status = EXIT_DONE;
-	bool own = c->listen.count > 0 || c->unix_path;
-	struct listen_socket *l;
-
-	for (int i = 0; i < inherited && status == EXIT_DONE; i++)
-		status = inherit(rs, LISTEN_FIRST_FD + i);
-	for (size_t i = 0; i < c->listen.count && status == EXIT_DONE; i++) {
-		status = listen_open_tcp(c->listen.items[i], &l);
-		if (status == EXIT_DONE)
-			socket_add(rs, l);
-	}
-	if (c->unix_path && status == EXIT_DONE) {
-		status = listen_open(c->unix_path, c->unix_mode, &l);
-		if (status == EXIT_DONE)
-			socket_add(rs, l);
-	}
-	if (status != EXIT_DONE || own || inherited)
-		return status;
-	if (listen_is_listening(0) || listen_is_connection(0))
-		return inherit(rs, 0);
-	status = listen_open_tcp(DEFAULT_LISTEN, &l);
-	if (status == EXIT_DONE)
-		socket_add(rs, l);
-	return status;
-}
-
-/* A socket reachable from outside loopback requires a token. */
-static int sockets_check(const struct refreshservice *rs)
-{
-	for (size_t i = 0; i < rs->sockets_count; i++) {
-		for (size_t j = 0; j < listen_count(rs->sockets[i]); j++) {
-			if (listen_is_local(listen_fd(rs->sockets[i], j)) || buf_length(&rs->token))
-				continue;
-			err_error("listening beyond loopback needs a --token-file");
-			return EXIT_CONFIG;
-		}
-	}
-	return EXIT_DONE;
-}
-
-static void address_say(int fd)
-{
-	struct sockaddr_storage address = {0};
-	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)&address;
-	const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)&address;
-	const struct sockaddr_un *path = (const struct sockaddr_un *)(const void *)&address;
-	socklen_t n = sizeof(address);
-	char text[INET6_ADDRSTRLEN];
-
-	if (getsockname(fd, (struct sockaddr *)&address, &n) < 0)
-		return;
-	if (address.ss_family == AF_INET && inet_ntop(AF_INET, &four->sin_addr, text, sizeof(text)))
-		err_note("listening on %s:%u", text, ntohs(four->sin_port));
-	else if (address.ss_family == AF_INET6 &&
-		 inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof(text)))
-		err_note("listening on [%s]:%u", text, ntohs(six->sin6_port));
-	else if (address.ss_family == AF_UNIX)
-		err_note("listening on '%s'", path->sun_path);
+	if (!rs->draining)
+		sockets_hold(&rs->sockets, false);
 }
 
 /* Service ------------------------------------------------------------------------- */
@@ -450,9 +317,9 @@ static void on_lost(void *context)
 {
 	struct refreshservice *rs = context;
 
-	if (rs->connection < 0)
+	if (rs->sockets.connection < 0)
 		return;
-	rs->connection = -1;
+	rs->sockets.connection = -1;
 	rs->status = EXIT_TEMPORARY;
 	service_stop(rs->service, EXIT_TEMPORARY);
 }
@@ -500,12 +367,8 @@ static void on_attach(void *context, struct service *service, struct loop *loop)
 		out_start(rs);
 	loop_turn(loop, on_turn, rs);
 	refresh_pump(rs->refresh);
-	for (size_t i = 0; i < rs->sockets_count; i++) {
-		listen_start(rs->sockets[i], loop, on_client, rs);
-		for (size_t j = 0; j < listen_count(rs->sockets[i]); j++)
-			address_say(listen_fd(rs->sockets[i], j));
-	}
-	if (rs->connection >= 0 && !http_accept(rs->http, rs->connection))
+	sockets_start(&rs->sockets, loop, on_client, rs);
+	if (rs->sockets.connection >= 0 && !http_accept(rs->http, rs->sockets.connection))
 		on_lost(rs);
 }
 
@@ -517,8 +380,7 @@ static void on_detach(void *context)
 		rs->status = EXIT_IO;
 	else if (rs->out)
 		refresh_all_done(rs->refresh);
-	for (size_t i = 0; i < rs->sockets_count; i++)
-		listen_stop(rs->sockets[i]);
+	sockets_stop(&rs->sockets, false);
 	if (rs->http) {
 		http_drain(rs->http); /* a request read from now on would get no answer */
 		refresh_finish(rs->refresh);
@@ -538,10 +400,7 @@ static void on_drain(void *self, struct turn *turn)
 	(void)turn;
 	if (rs->http)
 		http_drain(rs->http);
-	for (size_t i = 0; i < rs->sockets_count; i++) {
-		listen_take_waiting(rs->sockets[i]);
-		listen_stop(rs->sockets[i]);
-	}
+	sockets_stop(&rs->sockets, true);
 	rs->draining = true;
 }
 
@@ -681,11 +540,13 @@ static int prepare(struct refreshservice *rs)
 		jid_normalise_domain(span_of(config->host), &rs->host);
 		config->service.host = buf_string(&rs->host);
 	}
-	status = sockets_open(rs);
+	status = sockets_open(&rs->sockets, config);
 	if (status == EXIT_DONE)
 		status = secrets_read(rs);
-	if (status == EXIT_DONE)
-		status = sockets_check(rs);
+	if (status == EXIT_DONE && !buf_length(&rs->token) && !sockets_are_local(&rs->sockets)) {
+		err_error("listening beyond loopback needs a --token-file");
+		status = EXIT_CONFIG;
+	}
 	if (status == EXIT_DONE && config->spool)
 		rs->spool = spool_open(config->spool, &status);
 	return status;
@@ -699,7 +560,7 @@ int refreshservice_run(struct refreshservice_config *config)
 		.finish = on_finish,
 		.open_requests = on_open_requests,
 		.metrics = on_metrics};
-	struct refreshservice rs = {.config = config, .connection = -1};
+	struct refreshservice rs = {.config = config, .sockets = SOCKETS_INIT};
 	int status;
 
 	buf_init(&rs.host, BUF_NO_MAX);
@@ -715,9 +576,7 @@ int refreshservice_run(struct refreshservice_config *config)
 				.detach = on_detach});
 	if (rs.status != EXIT_DONE)
 		status = rs.status;
-	for (size_t i = 0; i < rs.sockets_count; i++)
-		listen_free(rs.sockets[i]);
-	free(rs.sockets);
+	sockets_free(&rs.sockets);
 	spool_free(rs.spool);
 	secret_wipe(&rs.token);
 	secret_wipe(&rs.key);

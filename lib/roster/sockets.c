@@ -1,0 +1,164 @@
+#include "roster/sockets.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "loop/listen.h"
+
+#define DEFAULT_LISTEN "127.0.0.1:5280"
+
+static void socket_add(struct sockets *s, struct listen_socket *l)
+{
+	s->list = xrealloc(s->list, (s->count + 1) * sizeof(struct listen_socket *));
+	s->list[s->count++] = l;
+}
+
+static bool same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
+}
+
+/* inetd's connection is our standard input, output and error: nothing but HTTP may be written to
+ * it. */
+static int connection_take(struct sockets *s, const struct refreshservice_config *c, int fd)
+{
+	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	s->connection = fcntl(fd, F_DUPFD_CLOEXEC, LISTEN_FIRST_FD);
+	if (s->connection < 0 || nothing < 0) {
+		err_error("cannot take the connection: %s", strerror(errno));
+		return EXIT_TEMPORARY;
+	}
+	if (!c->worker && same_file(1, s->connection)) {
+		err_error("the names have nowhere to go: standard output is the connection");
+		return EXIT_CONFIG;
+	}
+	for (int i = 0; i < 3; i++)
+		if (same_file(i, s->connection))
+			dup2(nothing, i);
+	if (fd >= LISTEN_FIRST_FD)
+		close(fd);
+	close(nothing);
+	return EXIT_DONE;
+}
+
+static int inherit(struct sockets *s, const struct refreshservice_config *c, int fd)
+{
+	if (listen_is_listening(fd)) {
+		/* a child must not inherit this socket as standard input */
+		int own = fd < LISTEN_FIRST_FD ? fcntl(fd, F_DUPFD_CLOEXEC, LISTEN_FIRST_FD) : fd;
+
+		if (own < 0) {
+			err_error("cannot take the socket: %s", strerror(errno));
+			return EXIT_TEMPORARY;
+		}
+		socket_add(s, listen_from(own));
+		return EXIT_DONE;
+	}
+	if (!listen_is_connection(fd) || s->connection >= 0) {
+		err_error("descriptor %d is not a socket to serve", fd);
+		return EXIT_CONFIG;
+	}
+	return connection_take(s, c, fd);
+}
+
+int sockets_open(struct sockets *s, const struct refreshservice_config *c)
+{
+	int inherited = listen_inherited(), status = EXIT_DONE;
+	bool own = c->listen.count > 0 || c->unix_path;
+	struct listen_socket *l;
+
+	for (int i = 0; i < inherited && status == EXIT_DONE; i++)
+		status = inherit(s, c, LISTEN_FIRST_FD + i);
+	for (size_t i = 0; i < c->listen.count && status == EXIT_DONE; i++) {
+		status = listen_open_tcp(c->listen.items[i], &l);
+		if (status == EXIT_DONE)
+			socket_add(s, l);
+	}
+	if (c->unix_path && status == EXIT_DONE) {
+		status = listen_open(c->unix_path, c->unix_mode, &l);
+		if (status == EXIT_DONE)
+			socket_add(s, l);
+	}
+	if (status != EXIT_DONE || own || inherited)
+		return status;
+	if (listen_is_listening(0) || listen_is_connection(0))
+		return inherit(s, c, 0);
+	status = listen_open_tcp(DEFAULT_LISTEN, &l);
+	if (status == EXIT_DONE)
+		socket_add(s, l);
+	return status;
+}
+
+static void address_say(int fd)
+{
+	struct sockaddr_storage address = {0};
+	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)&address;
+	const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)&address;
+	const struct sockaddr_un *path = (const struct sockaddr_un *)(const void *)&address;
+	socklen_t n = sizeof(address);
+	char text[INET6_ADDRSTRLEN];
+
+	if (getsockname(fd, (struct sockaddr *)&address, &n) < 0)
+		return;
+	if (address.ss_family == AF_INET && inet_ntop(AF_INET, &four->sin_addr, text, sizeof(text)))
+		err_note("listening on %s:%u", text, ntohs(four->sin_port));
+	else if (address.ss_family == AF_INET6 &&
+		 inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof(text)))
+		err_note("listening on [%s]:%u", text, ntohs(six->sin6_port));
+	else if (address.ss_family == AF_UNIX)
+		err_note("listening on '%s'", path->sun_path);
+}
+
+bool sockets_are_local(const struct sockets *s)
+{
+	for (size_t i = 0; i < s->count; i++)
+		for (size_t j = 0; j < listen_count(s->list[i]); j++)
+			if (!listen_is_local(listen_fd(s->list[i], j)))
+				return false;
+	return true;
+}
+
+void sockets_start(
+	struct sockets *s, struct loop *loop, void (*fn)(void *context, int fd), void *context)
+{
+	for (size_t i = 0; i < s->count; i++) {
+		listen_start(s->list[i], loop, fn, context);
+		for (size_t j = 0; j < listen_count(s->list[i]); j++)
+			address_say(listen_fd(s->list[i], j));
+	}
+}
+
+void sockets_hold(struct sockets *s, bool hold)
+{
+	for (size_t i = 0; i < s->count; i++)
+		listen_hold(s->list[i], hold);
+}
+
+void sockets_stop(struct sockets *s, bool take_waiting)
+{
+	for (size_t i = 0; i < s->count; i++) {
+		if (take_waiting)
+			listen_take_waiting(s->list[i]);
+		listen_stop(s->list[i]);
+	}
+}
+
+void sockets_free(struct sockets *s)
+{
+	for (size_t i = 0; i < s->count; i++)
+		listen_free(s->list[i]);
+	free(s->list);
+}
