@@ -1,4 +1,5 @@
 #include "base/buf.h"
+#include "base/err.h"
 #include "check.h"
 
 static void invariants(void)
@@ -154,6 +155,38 @@ static void limits_do_not_wrap(void)
 	CHECK(buf_bytes_and(SIZE_MAX, 1, 1) == BUF_NO_MAX);
 }
 
+static void lines_are_taken_off(void)
+{
+	static const char *const lines[] = {"a", "", "bc", ""};
+	struct span rest = SPAN("a\n\nbc"), line;
+
+	for (size_t i = 0; i < 4; i++) {
+		line = span_take_until(&rest, '\n');
+		CHECK_EQ_SPAN(line, lines[i]);
+		CHECK_EQ_INT(rest.n, (i == 0 ? 3 : i == 1 ? 2 : 0));
+	}
+	rest = SPAN("d\n");
+	line = span_take_until(&rest, '\n');
+	CHECK_EQ_SPAN(line, "d");
+	CHECK_EQ_INT(rest.n, 0);
+}
+
+static void a_list_grows_with_its_items(void)
+{
+	size_t size = 0, *list = NULL;
+	bool kept = true;
+
+	for (size_t i = 0; i < 1000; i++) {
+		list = xgrow(list, &size, i, sizeof(*list));
+		CHECK(size > i && size <= 2 * i + 8);
+		list[i] = i;
+	}
+	for (size_t i = 0; i < 1000; i++)
+		kept = kept && list[i] == i;
+	CHECK(kept);
+	free(list);
+}
+
 int main(void)
 {
 	TEST(limits_do_not_wrap);
@@ -161,5 +194,7 @@ int main(void)
 	TEST(reset_returns_large_memory);
 	TEST(a_queue_does_not_grow);
 	TEST(behaves_like_an_array);
+	TEST(lines_are_taken_off);
+	TEST(a_list_grows_with_its_items);
 	return check_done();
 }
