@@ -7,7 +7,7 @@
  *
  * A mark is a hash of a request's key; it reveals nothing if the file that holds it leaks. It is
  * young for one --timeout, and then it is never given up. So that marks are bounded nevertheless,
- * each open request holds a place for one, and who has most gets no more places
+ * each open request holds a place for one, and the user with most gets no more places
  * (shares_take_left()). Answers taken in the grace are bounded in the same way: the grace ends
  * first for whoever has most of them. Pure.
  */

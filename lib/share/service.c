@@ -153,7 +153,8 @@ static void end_an_unproven(struct shareservice *s)
 		"policy-violation", "has left");
 }
 
-/* Who connects: an IP address, by its network in IPv6; nothing of a unix socket. */
+/* Note whose share the connection takes: its IP address, in IPv6 its network; a unix socket takes
+ * none. */
 static void note_unproven(struct shareservice *s, struct connection *c, int fd)
 {
 	struct sockaddr_storage peer = {0};

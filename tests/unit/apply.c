@@ -447,7 +447,7 @@ static void one_user_waits(void)
 	end();
 }
 
-/* Who is at odds with a user waits for one job of that user, not for all of them. */
+/* A user who is at odds with another waits for one job of that user, not for all of them. */
 static void odds_wait_for_one(void)
 {
 	begin(-1, false);
