@@ -34,6 +34,22 @@ struct span json_text(struct json_object *value);
 /* The same of an object's member; absent if there is none, or no object. */
 struct span json_member_text(struct json_object *object, const char *name);
 
+/* Take the next byte outside of strings off a text that need not be JSON; NUL at the end.
+ * *in_string: whether the text begins in a string. */
+static inline char json_take_outside(struct span *text, bool *in_string)
+{
+	while (text->n) {
+		char c = *text->p;
+
+		*text = span_from(*text, *in_string && c == '\\' && text->n > 1 ? 2 : 1);
+		if (c == '"')
+			*in_string = !*in_string;
+		else if (!*in_string && c)
+			return c;
+	}
+	return '\0';
+}
+
 /* Whether each half of a pair of surrogates (\uD83D\uDE00) in a JSON text stands with the other:
  * one that is alone, which is no character, leaves json_parse() as U+FFFD. */
 bool json_surrogates_paired(struct span text);

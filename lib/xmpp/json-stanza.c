@@ -545,18 +545,11 @@ const char *stanza_json_excess(struct span line, size_t max_stanza_bytes)
 {
 	size_t objects = 0, marks = 0;
 	bool in_string = false;
+	char c;
 
-	for (size_t i = 0; i < line.n; i++) {
-		char c = line.p[i];
-
-		if (c == '"')
-			in_string = !in_string;
-		else if (in_string)
-			i += c == '\\';
-		else if (c == '{')
-			objects++, marks++;
-		else if (c == '[' || c == ',')
-			marks++;
+	while ((c = json_take_outside(&line, &in_string))) {
+		objects += c == '{';
+		marks += c == '{' || c == '[' || c == ',';
 	}
 	if (objects > max_stanza_bytes / 2 + OWN_MARKS ||
 		marks > max_stanza_bytes / 2 * 3 + OWN_MARKS)

@@ -1,5 +1,7 @@
 #include "xmpp/jsonobjects.h"
 
+#include "base/json.h"
+
 static const char unclosed[] = "an object that is not closed", large[] = "an object too large";
 
 void jsonobjects_init(struct jsonobjects *o, size_t max_bytes)
@@ -22,15 +24,10 @@ bool jsonobjects_inside(const struct jsonobjects *o)
 static bool count_brackets(struct span line, size_t *depth)
 {
 	bool in_string = false;
+	char c;
 
-	for (size_t i = 0; i < line.n; i++) {
-		char c = line.p[i];
-
-		if (c == '"')
-			in_string = !in_string;
-		else if (in_string)
-			i += c == '\\';
-		else if (c == '{' || c == '[')
+	while ((c = json_take_outside(&line, &in_string))) {
+		if (c == '{' || c == '[')
 			++*depth;
 		else if ((c == '}' || c == ']') && *depth > 0)
 			--*depth;
