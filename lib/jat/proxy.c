@@ -317,16 +317,22 @@ static struct request_try *find_try(struct jatproxy *p, const struct stanza *s, 
 	return NULL;
 }
 
-static void on_answer(struct jatproxy *p, const struct stanza *s, struct turn *turn)
+/* Take s if it answers an open request. False: nobody waits for it. *open: see find_try(). */
+static bool take_answer(struct jatproxy *p, const struct stanza *s, bool *open, struct turn *turn)
+{
+	struct request_try *try = find_try(p, s, open);
+
+	if (try)
+		on_answer_of(p, try, s, turn);
+	return try;
+}
+
+/* An answer that nobody waits for. open: there is a request with its token and id. */
+static void on_other_answer(
+	struct jatproxy *p, const struct stanza *s, bool open, struct turn *turn)
 {
 	struct span token = SPAN_NONE, user, asked;
-	bool open;
-	struct request_try *try = find_try(p, s, &open);
 
-	if (try) {
-		on_answer_of(p, try, s, turn);
-		return;
-	}
 	dispatch_note_life(&p->dispatch, s, turn->now_ms);
 	if (p->config.outbound_iq && s->id.n && outbound_answer(&p->outbound, s, turn))
 		return;
@@ -445,10 +451,6 @@ static void on_iq(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 	struct span token, user, asked;
 	bool target, outbound;
 
-	if (stanza_is_answer(s)) {
-		on_answer(p, s, turn);
-		return;
-	}
 	target = dispatch_is_target(&p->dispatch, s->from);
 	if (target)
 		dispatch_note_life(&p->dispatch, s, turn->now_ms);
@@ -476,6 +478,7 @@ static void on_iq(struct jatproxy *p, const struct stanza *s, struct turn *turn)
 static void on_stanza(void *self, const struct stanza *s, struct turn *turn)
 {
 	struct jatproxy *p = self;
+	bool open = false, answer = stanza_is_answer(s);
 	struct jid from;
 
 	if (p->config.passthrough ? !tokens_ours(&p->tokens, s->to)
@@ -483,10 +486,14 @@ static void on_stanza(void *self, const struct stanza *s, struct turn *turn)
 		if (!p->config.passthrough || s->refusal ||
 			writer_stanza(turn->writer, s, &STANZA_KEEP) != WRITER_OK)
 			p->counters[COUNT_FOREIGN]++;
+	} else if (answer && take_answer(p, s, &open, turn)) {
+		return; /* it comes from a session, whose address need not be looked at again */
 	} else if (!jid_split(s->from, &from)) {
 		p->counters[COUNT_NO_FROM]++;
 	} else if (is_from_us(p, s)) {
 		return;
+	} else if (answer) {
+		on_other_answer(p, s, open, turn);
 	} else if (s->kind == STANZA_IQ) {
 		on_iq(p, s, turn);
 	} else if (s->kind == STANZA_MESSAGE) {

@@ -32,6 +32,11 @@ struct span jid_resource(struct span text);
 /* domain part of a JID text */
 struct span jid_domain(struct span text);
 bool jid_is_full(struct span text);
+/* Whether the bare part of text equals `bare`, byte by byte. */
+static inline bool jid_is_of(struct span text, struct span bare)
+{
+	return span_starts(text, bare) && (text.n == bare.n || text.p[bare.n] == '/');
+}
 /* Whether the domain of text equals domain, byte by byte. */
 bool jid_at_domain(struct span text, struct span domain);
 

@@ -124,15 +124,13 @@ static struct session *find(const struct session_table *t, struct span jid)
 
 int session_target(const struct session_table *t, struct span jid)
 {
-	struct span bare = jid_bare(jid);
-	bool full = bare.n < jid.n;
-
 	for (size_t i = 0; i < t->config.targets_count; i++) {
 		const struct target *target = &t->targets[i];
+		struct span account = t->accounts[target->account].jid;
 
-		if (!span_equal(t->accounts[target->account].jid, bare))
+		if (!jid_is_of(jid, account))
 			continue;
-		if (!full || !target->full || span_equal(t->config.targets[i], jid))
+		if (jid.n == account.n || !target->full || span_equal(t->config.targets[i], jid))
 			return (int)i;
 	}
 	return -1;
