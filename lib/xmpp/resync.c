@@ -1,34 +1,28 @@
 #include "xmpp/resync.h"
 
-#include "xmpp/xml.h"
+#include "xmpp/lexer.h"
 
 /* Longest name looked at to see whether a line begins a stanza. */
 #define LOOK_BYTES 80
 
-static bool ends_name(char c)
-{
-	return xml_is_space(c) || c == '/' || c == '>';
-}
-
 enum resync_answer resync_is_named(struct span s, const char *const *names, size_t count)
 {
-	size_t word = 1, i;
+	bool all = s.n < LOOK_BYTES;
+	struct span rest, name;
+	const char *colon;
 
-	if (s.n == 0)
-		return RESYNC_UNSURE;
-	if (s.p[0] != '<')
+	if (s.n > 0 && s.p[0] != '<')
 		return RESYNC_NO;
-	for (i = 1; i < s.n && i < LOOK_BYTES; i++) {
-		if (s.p[i] == ':' && word == 1) {
-			word = i + 1;
-		} else if (ends_name(s.p[i])) {
-			for (size_t name = 0; name < count; name++)
-				if (span_is((struct span){s.p + word, i - word}, names[name]))
-					return RESYNC_YES;
-			return RESYNC_NO;
-		}
-	}
-	return i < LOOK_BYTES ? RESYNC_UNSURE : RESYNC_NO;
+	s.n = all ? s.n : LOOK_BYTES;
+	if (!lexer_tag_begin(s, &rest, &name) || rest.n == 0)
+		return all ? RESYNC_UNSURE : RESYNC_NO;
+	colon = memchr(name.p, ':', name.n);
+	if (colon)
+		name = span_from(name, (size_t)(colon + 1 - name.p));
+	for (size_t i = 0; i < count && rest.p[0] != '='; i++)
+		if (span_is(name, names[i]))
+			return RESYNC_YES;
+	return RESYNC_NO;
 }
 
 enum resync_answer resync_begins_stanza(struct span s)
