@@ -129,6 +129,7 @@ class User:
         self.answers = collections.defaultdict(list)
         self.free = threading.Semaphore(WINDOW)
         self.lost, self.excuses = set(), {}     # id -> what was killed while it was open
+        self.dying = None                       # what was killed, and when, until the server has noticed
         self.asked = 0
         self.connect()
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -140,6 +141,8 @@ class User:
     def handle(self, stanza):
         if stanza.name == "iq" and stanza["type"] in ("result", "error") and stanza["id"] in self.sent:
             self.answers[stanza["id"]].append(stanza.error or "result")
+            if self.dying and self.sent[stanza["id"]] > self.dying[1]:
+                self.dying = None
             if len(self.answers[stanza["id"]]) == 1 and stanza["id"] not in self.lost:
                 self.free.release()
             return True
@@ -148,8 +151,10 @@ class User:
     def open(self):
         return {i for i in list(self.sent) if i not in self.answers}
 
-    def depends_on(self, what):
-        """This part is being killed: what is open now may be lost."""
+    def depends_on(self, what, killed=float("inf")):
+        """This part is being killed: what is open now may be lost, and what is asked until the server has noticed,
+        that is until something that was asked after the kill is answered."""
+        self.dying = what, killed
         for i in self.open():
             self.excuses.setdefault(i, what)
 
@@ -167,7 +172,10 @@ class User:
                 continue
             self.asked += 1
             i = "%s-%d" % (self.name, self.asked)
+            dying = self.dying                  # before the time is taken
             self.sent[i] = time.monotonic()
+            if dying:
+                self.excuses[i] = dying[0]
             kind = "set" if self.asked % 3 == 0 else "get"
             try:
                 self.client.send("<iq type='%s' id='%s' to='%s'><q xmlns='urn:x' n='%s'/></iq>" % (kind, i, DOMAIN, i))
@@ -205,6 +213,7 @@ def check_users(users):
         twice = {i: a for i, a in u.answers.items() if len(a) > 1}
         assert not twice, (u.name, twice)
         assert u.lost <= set(u.excuses), (u.name, sorted(u.lost - set(u.excuses))[:20])
+        assert len(u.lost) <= WINDOW * len(set(u.excuses.values())), (u.name, len(u.lost))
         if not u.excuses:
             results = sum(a[0] == "result" for a in u.answers.values())
             assert results > 0.9 * u.asked, (u.name, results, u.asked)
@@ -212,14 +221,10 @@ def check_users(users):
 
 def kill(program, user, what):
     """Kill a program that one user depends on: no more is lost than it had open, and the user, too."""
-    gauge, before = program.gauge("pending_requests"), len(user.answers)
+    gauge = program.gauge("pending_requests")
     user.depends_on(what)
     program.kill()
-    noticed = time.monotonic() + 1              # what the server hands to the dead until it has noticed
-    while len(user.answers) == before and time.monotonic() < noticed:
-        user.depends_on(what)
-        time.sleep(0.01)
-    user.depends_on(what)
+    user.depends_on(what, time.monotonic())
     print("# %s: %d requests open by its gauge, %d by the user" % (what, gauge, len(user.open())))
 
 
