@@ -419,6 +419,72 @@ credentials()
 	each_daemon credentials
 }
 
+# opened NAME PATH: the process started as NAME has this file open (for wait_for)
+opened() { find "/proc/${started[$1]}/fd" -lname "$PWD/$2" 2>/dev/null | grep -q .; }
+
+fifo_at_start()
+{
+	local more=()
+	mkfifo -m 600 secret
+	# it would read it twice
+	[[ $1 != xmpp-share ]] || { (umask 077 && echo other >other) && more=(--instance-secret-file other); }
+	fake "up ; $grant ; say in ; wait-close"
+	# nobody writes: a signal ends it
+	daemon "$1" "${more[@]}"
+	wait_for opened daemon secret
+	status=0
+	end daemon || status=$?
+	assert_equal "$status" 143
+	# the writer comes later, and takes its time
+	daemon "$1" "${more[@]}"
+	wait_for opened daemon secret
+	exec 5>secret
+	printf sec >&5
+	printf 'ret\n' >&5
+	exec 5>&-
+	wait_for grep -qx 'in' fake.out
+	end daemon
+	await fake
+}
+
+@test "a FIFO as secret: its writer is waited for at the start, and a signal ends that" {
+	each_daemon fifo_at_start
+}
+
+fifo_at_reload()
+{
+	fake "up ; $grant ; say in ; wait-close"
+	daemon "$1"
+	wait_for grep -qx 'in' fake.out
+	rm secret
+	mkfifo -m 600 secret
+	kill -HUP "$daemon_pid"
+	wait_for grep -q "'secret': nobody has written to it in time" daemon.err
+	kill -HUP "$daemon_pid"
+	echo secret >secret
+	[[ $1 != xmpp-share ]] || echo secret >secret
+	# nor does it keep it from ending
+	kill -HUP "$daemon_pid"
+	end daemon
+	await fake
+	# a pipe of the shell is read once: SIGHUP keeps what it gave
+	[[ $1 != xmpp-share ]] || return 0
+	fake "up ; $grant ; say in ; wait-close"
+	supervisor
+	daemon "$1" --secret-file /dev/fd/5 5< <(echo secret)
+	wait_for grep -qx 'in' fake.out
+	wait_for grep -q '^READY=1' notify.out
+	kill -HUP "$daemon_pid"
+	wait_for ready_again
+	refute grep -q secret daemon.err
+	end daemon
+	await fake
+}
+
+@test "a FIFO as secret at SIGHUP: it is waited for a second, the service goes on and ends as ever" {
+	each_daemon fifo_at_reload
+}
+
 # --- the daemon that listens
 
 listener()

@@ -53,7 +53,35 @@ static bool retry(int fd, short events)
 	return poll(&p, 1, -1) >= 0 || errno == EINTR;
 }
 
-int io_read_fd(int fd, size_t max_bytes, struct buf *out)
+/* How long to wait for input; NULL: for ever. */
+struct patience {
+	int64_t begin_ms; /* until a FIFO has its first writer */
+	int64_t end_ms;	  /* until the end of input */
+	bool begun;
+};
+
+/* After read() has returned `got`, 0 or less: 1 read again, 0 it is the end, or a negative errno.
+ */
+static int read_on(int fd, ssize_t got, struct patience *patience)
+{
+	struct pollfd p = {fd, POLLIN, 0};
+	int64_t left_ms;
+	int ready;
+
+	if (!patience)
+		return got == 0 ? 0 : retry(fd, POLLIN) ? 1 : -errno;
+	if (got < 0 && errno != EAGAIN)
+		return -errno;
+	if (got == 0 && patience->begun)
+		return 0;
+	left_ms = (got == 0 ? patience->begin_ms : patience->end_ms) - io_now_ms();
+	left_ms = left_ms < 0 ? 0 : left_ms > INT_MAX ? -1 : left_ms;
+	ready = poll(&p, 1, (int)left_ms);
+	patience->begun = true;
+	return ready > 0 ? 1 : ready == 0 ? -ETIMEDOUT : -errno;
+}
+
+static int read_all(int fd, size_t max_bytes, struct patience *patience, struct buf *out)
 {
 	size_t before = buf_length(out), room = out->max - before, left, n;
 	if (max_bytes < room)
@@ -64,30 +92,85 @@ int io_read_fd(int fd, size_t max_bytes, struct buf *out)
 		if (left > 0)
 			to = buf_reserve(out, want);
 		ssize_t got = read(fd, to, left > 0 ? want : 1);
+		int more = got > 0 ? left > 0 ? 1 : -EFBIG : read_on(fd, got, patience);
 		n = 0;
-		if (got < 0 && retry(fd, POLLIN))
-			continue;
-		if (got == 0)
-			return 0;
-		if (got < 0 || left == 0) {
-			int error = got < 0 ? errno : EFBIG;
-			buf_truncate(out, before);
-			return -error;
+		if (more <= 0) {
+			if (more < 0)
+				buf_truncate(out, before);
+			return more;
 		}
+		if (got <= 0)
+			continue;
 		n = (size_t)got;
 		buf_commit(out, n);
+		if (patience)
+			patience->begun = true;
 	}
+}
+
+int io_read_fd(int fd, size_t max_bytes, struct buf *out)
+{
+	return read_all(fd, max_bytes, NULL, out);
+}
+
+bool io_is_fd_path(const char *path)
+{
+	return strncmp(path, "/dev/fd/", 8) == 0 || strcmp(path, "/dev/stdin") == 0 ||
+	       strncmp(path, "/proc/self/fd/", 14) == 0;
+}
+
+int io_open_given(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int io_read_given_fd(int fd, const char *path, size_t max_bytes, enum io_when when, struct buf *out)
+{
+	int64_t now_ms = io_now_ms();
+	struct stat is;
+	bool fifo = fstat(fd, &is) == 0 && S_ISFIFO(is.st_mode);
+	struct patience patience = {.begin_ms = now_ms + IO_WRITER_MS,
+		.end_ms = INT64_MAX,
+		.begun = !fifo || io_is_fd_path(path)};
+
+	if (when == IO_WHILE_SERVING)
+		patience.begin_ms = patience.end_ms = now_ms + IO_SERVING_MS;
+	return read_all(fd, max_bytes, &patience, out);
+}
+
+int io_read_given(const char *path, size_t max_bytes, enum io_when when, struct buf *out)
+{
+	int fd = io_open_given(path), error;
+
+	if (fd < 0)
+		return fd;
+	error = io_read_given_fd(fd, path, max_bytes, when, out);
+	close(fd);
+	return error;
+}
+
+const char *io_given_reason(int error)
+{
+	return error == -ETIMEDOUT ? "nobody has written to it in time" : strerror(-error);
 }
 
 bool io_readable(const char *path)
 {
-	int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
+	int fd = path ? io_open_given(path) : 0;
+	const char *wrong = fd < 0 ? strerror(-fd) : NULL;
+	struct stat is;
 
+	if (!path)
+		return true;
+	if (!wrong && fstat(fd, &is) == 0 && S_ISFIFO(is.st_mode) && !io_is_fd_path(path))
+		wrong = "it is a FIFO";
 	if (fd >= 0)
 		close(fd);
-	else if (path)
-		err_error("cannot open '%s': %s", path, strerror(errno));
-	return !path || fd >= 0;
+	if (wrong)
+		err_error("cannot open '%s': %s", path, wrong);
+	return !wrong;
 }
 
 int io_error_status(int error, int otherwise)

@@ -17,13 +17,31 @@ void io_sanitise(bool ignore_sigpipe);
 int io_nonblocking(int fd);
 int io_cloexec(int fd);
 
-/* Whether the file can be opened for reading; if it cannot, that is logged. True of NULL. */
+/* Whether a library can read the file; if it cannot, that is logged. True of NULL. A FIFO is
+ * refused: the library opens the file itself, without a deadline, and not once only. */
 bool io_readable(const char *path);
 /* The exit status when a file that is needed cannot be opened for this reason (negative errno):
  * EXIT_TEMPORARY when descriptors or memory are short, else `otherwise`. */
 int io_error_status(int error, int otherwise);
 /* Append up to max_bytes of the file (or of fd until end) to out; -EFBIG when larger. */
 int io_read_file(const char *path, size_t max_bytes, struct buf *out);
+/* The same for a file that the operator has given: a secret, a key, a configuration. It may be a
+ * FIFO, a terminal or a pipe of the shell (`<(command)' is /dev/fd/N). At the start a FIFO's first
+ * writer may come within IO_WRITER_MS, and may then take its time (to ask for a passphrase); a
+ * signal that is caught ends this (-EINTR). While the program serves others, all must be there
+ * within IO_SERVING_MS. -ETIMEDOUT: it was not. */
+#define IO_WRITER_MS 10000
+#define IO_SERVING_MS 1000
+enum io_when { IO_AT_START, IO_WHILE_SERVING };
+int io_read_given(const char *path, size_t max_bytes, enum io_when when, struct buf *out);
+/* The same in two steps: a descriptor, which does not wait for a writer, and its content. */
+int io_open_given(const char *path);
+int io_read_given_fd(
+	int fd, const char *path, size_t max_bytes, enum io_when when, struct buf *out);
+/* An error of these in words. */
+const char *io_given_reason(int error);
+/* Whether the path names a descriptor that our caller opened for us. */
+bool io_is_fd_path(const char *path);
 /* The same for a file in a folder of the program's own. A file that is not regular is refused with
  * -ENXIO, a symbolic link with -ELOOP, so that nobody can make the program wait with a FIFO. */
 int io_read_own_file(const char *path, size_t max_bytes, struct buf *out);

@@ -34,11 +34,12 @@ bool secret_given(const struct secret *secret)
 	return there;
 }
 
-/* A descriptor that our caller opened for us: the mode of the file does not matter then. */
-static bool is_fd_path(const char *path)
+bool secret_once(const struct secret *secret)
 {
-	return strncmp(path, "/dev/fd/", 8) == 0 || strcmp(path, "/dev/stdin") == 0 ||
-	       strncmp(path, "/proc/self/fd/", 14) == 0;
+	struct stat st;
+
+	return secret->fd >= 0 || (secret->file && io_is_fd_path(secret->file) &&
+					  stat(secret->file, &st) == 0 && !S_ISREG(st.st_mode));
 }
 
 /* Why the file must not hold a secret, or NULL. */
@@ -47,7 +48,7 @@ static const char *bad_mode(int fd, const char *path)
 	struct stat st;
 	if (fstat(fd, &st) < 0)
 		return strerror(errno);
-	if (!S_ISREG(st.st_mode) || is_fd_path(path))
+	if (!S_ISREG(st.st_mode) || io_is_fd_path(path))
 		return NULL;
 	if (st.st_mode & S_IROTH)
 		return "others can read it (chmod o= helps)";
@@ -67,7 +68,8 @@ static const char *bad_content(struct span s)
 	return NULL;
 }
 
-int secret_read(const struct secret *secret, const char *what, struct buf *out)
+static int read_secret(
+	const struct secret *secret, const char *what, enum io_when when, struct buf *out)
 {
 	char *credential = NULL;
 	const char *path = secret->file, *reason = NULL;
@@ -82,18 +84,19 @@ int secret_read(const struct secret *secret, const char *what, struct buf *out)
 		return EXIT_CONFIG;
 	}
 	if (path) {
-		fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+		fd = io_open_given(path);
 		if (fd < 0)
-			status = io_error_status(-errno, EXIT_CONFIG);
-		reason = fd < 0 ? strerror(errno) : bad_mode(fd, path);
+			status = io_error_status(fd, EXIT_CONFIG);
+		reason = fd < 0 ? strerror(-fd) : bad_mode(fd, path);
 	} else {
 		snprintf(fd_name, sizeof fd_name, "file descriptor %d", fd);
 	}
 	if (!reason) {
 		/* all at once, so that growing leaves no copies behind */
 		buf_reserve(out, out->max < SECRET_MAX_BYTES ? out->max : SECRET_MAX_BYTES);
-		int error = io_read_fd(fd, SECRET_MAX_BYTES, out);
-		reason = error ? strerror(-error) : bad_content(buf_span(out));
+		int error = path ? io_read_given_fd(fd, path, SECRET_MAX_BYTES, when, out)
+				 : io_read_fd(fd, SECRET_MAX_BYTES, out);
+		reason = error ? io_given_reason(error) : bad_content(buf_span(out));
 	}
 	if (fd > STDERR_FILENO)
 		close(fd);
@@ -105,6 +108,16 @@ int secret_read(const struct secret *secret, const char *what, struct buf *out)
 	}
 	free(credential);
 	return status;
+}
+
+int secret_read(const struct secret *secret, const char *what, struct buf *out)
+{
+	return read_secret(secret, what, IO_AT_START, out);
+}
+
+int secret_read_again(const struct secret *secret, const char *what, struct buf *out)
+{
+	return read_secret(secret, what, IO_WHILE_SERVING, out);
 }
 
 void secret_trim(struct buf *b)

@@ -19,10 +19,14 @@ struct secret {
 /* Read the secret into out (raw content; secret_trim removes one trailing newline).
  * A regular file that others can read or the group can write is refused (/dev/fd/N is an fd that
  * somebody opened for us: not looked at). An fd is read to its end once, closed unless it is a
- * standard one, and remembered by the caller (it cannot be read again on SIGHUP).
+ * standard one, and remembered by the caller (secret_once()). A FIFO may be given: io_read_given().
  * Returns an exit status: EXIT_DONE, EXIT_CONFIG (missing, unreadable, bad mode, empty,
  * embedded NUL), EXIT_TEMPORARY (out of descriptors or memory); the reason has been logged. */
 int secret_read(const struct secret *secret, const char *what, struct buf *out);
+/* The same while the program serves (SIGHUP): what a FIFO gives must come at once. */
+int secret_read_again(const struct secret *secret, const char *what, struct buf *out);
+/* Whether it can be read only once: a descriptor or a pipe of the shell. */
+bool secret_once(const struct secret *secret);
 /* Whether any source is there at all. */
 bool secret_given(const struct secret *secret);
 void secret_trim(struct buf *b);

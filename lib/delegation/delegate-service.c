@@ -179,7 +179,8 @@ static const char *rules_from_options(
 }
 
 /* EXIT_DONE, EXIT_CONFIG or EXIT_TEMPORARY (logged). */
-static int rules_from_file(struct delegateservice *ds, struct delegate_rules *rules)
+static int rules_from_file(
+	struct delegateservice *ds, enum io_when when, struct delegate_rules *rules)
 {
 	const char *file = ds->config->config_file, *wrong = NULL;
 	struct buf text, key;
@@ -188,9 +189,9 @@ static int rules_from_file(struct delegateservice *ds, struct delegate_rules *ru
 
 	buf_init(&text, CONFIG_MAX_BYTES);
 	buf_init(&key, BUF_NO_MAX);
-	error = io_read_file(file, CONFIG_MAX_BYTES, &text);
+	error = io_read_given(file, CONFIG_MAX_BYTES, when, &text);
 	if (error)
-		err_error("cannot read '%s': %s", file, strerror(-error));
+		err_error("cannot read '%s': %s", file, io_given_reason(error));
 	else if ((wrong = delegate_rules_json(rules, buf_span(&text), &key)))
 		err_error("'%s': %s%s%s%s", file, buf_length(&key) ? "'" : "", buf_string(&key),
 			buf_length(&key) ? "': " : "", wrong);
@@ -229,7 +230,7 @@ static bool on_reload(void *context, struct turn *turn)
 	if (!ds->config->config_file)
 		return true;
 	delegate_rules_init(&rules);
-	ok = rules_from_file(ds, &rules) == EXIT_DONE;
+	ok = rules_from_file(ds, IO_WHILE_SERVING, &rules) == EXIT_DONE;
 	if (ok)
 		delegate_rules(ds->delegate, rules.list, rules.count, turn);
 	delegate_rules_free(&rules);
@@ -363,7 +364,7 @@ int delegateservice_run(const struct delegateservice_config *config)
 	take_own(config, &ds.own);
 	rules_from_options(config, &rules);
 	if (config->config_file)
-		status = rules_from_file(&ds, &rules);
+		status = rules_from_file(&ds, IO_AT_START, &rules);
 	if (status == EXIT_DONE)
 		status = run(&ds, &rules);
 	delegate_rules_free(&rules);

@@ -145,9 +145,9 @@ static int read_disco(struct manageservice_config *c)
 
 	buf_init(&message, 256);
 	buf_init(&text, DISCO_FILE_MAX_BYTES);
-	error = io_read_file(c->disco_file, DISCO_FILE_MAX_BYTES, &text);
+	error = io_read_given(c->disco_file, DISCO_FILE_MAX_BYTES, IO_AT_START, &text);
 	if (error) {
-		err_error("cannot read '%s': %s", c->disco_file, strerror(-error));
+		err_error("cannot read '%s': %s", c->disco_file, io_given_reason(error));
 		status = io_error_status(error, EXIT_CONFIG);
 	} else if (json_parse(buf_span(&text), 16, &all, &message) != JSON_OK ||
 		   !json_object_is_type(all, json_type_object)) {

@@ -8,14 +8,14 @@
 #include "base/random.h"
 #include "base/io.h"
 
-struct jat_keys *jatkeys_read(const struct secret *source, int *status)
+struct jat_keys *jatkeys_read(const struct secret *source, bool again, int *status)
 {
 	struct jat_keys *keys = NULL;
 	struct buf file;
 	size_t line;
 
 	buf_init(&file, SECRET_MAX_BYTES);
-	*status = secret_read(source, "key file", &file);
+	*status = (again ? secret_read_again : secret_read)(source, "key file", &file);
 	if (*status == EXIT_DONE) {
 		keys = jat_keys_parse(buf_span(&file), &line);
 		if (!keys) {

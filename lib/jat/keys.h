@@ -16,8 +16,8 @@
 	}
 
 /* Read the keys (freed by jat_keys_free). NULL after logging: *status is that of
- * secret_read(), or EXIT_CONFIG for a malformed file. */
-struct jat_keys *jatkeys_read(const struct secret *source, int *status);
+ * secret_read(), or EXIT_CONFIG for a malformed file. again: while the program serves. */
+struct jat_keys *jatkeys_read(const struct secret *source, bool again, int *status);
 
 /* Make the file with one random key, mode 0600, whole or not at all; one that exists already is
  * left alone. EXIT_DONE, EXIT_IO when the disk does not take it, EXIT_TEMPORARY when descriptors or

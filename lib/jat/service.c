@@ -34,7 +34,7 @@ static int get_keys(struct jatservice *j)
 	if (j->config->encoding == JAT_PLAIN)
 		return EXIT_DONE;
 	if (secret_given(&j->config->keys)) {
-		j->keys = jatkeys_read(&j->config->keys, &status);
+		j->keys = jatkeys_read(&j->config->keys, false, &status);
 		return status;
 	}
 	random_bytes(bytes, sizeof(bytes));
@@ -118,8 +118,8 @@ static bool on_reload(void *context, struct turn *turn)
 	bool ok = true;
 	int status;
 
-	if (j->keys && secret_given(&j->config->keys) && j->config->keys.fd < 0) {
-		struct jat_keys *keys = jatkeys_read(&j->config->keys, &status);
+	if (j->keys && secret_given(&j->config->keys) && !secret_once(&j->config->keys)) {
+		struct jat_keys *keys = jatkeys_read(&j->config->keys, true, &status);
 
 		ok = keys != NULL;
 		if (ok) {

@@ -330,7 +330,7 @@ static int open_keys(struct jattool *t)
 	if (t->config->create_key)
 		status = jatkeys_create(t->config->keys.file);
 	if (status == EXIT_DONE && t->config->encoding != JAT_PLAIN)
-		t->jat.keys = jatkeys_read(&t->config->keys, &status);
+		t->jat.keys = jatkeys_read(&t->config->keys, false, &status);
 	return status;
 }
 

@@ -444,10 +444,10 @@ static bool on_reload(void *context, struct turn *turn)
 	struct buf token;
 
 	(void)turn;
-	if (!secret_given(&rs->config->token) || rs->config->token.fd >= 0)
+	if (!secret_given(&rs->config->token) || secret_once(&rs->config->token))
 		return true;
 	buf_init(&token, SECRET_MAX_BYTES);
-	if (secret_read(&rs->config->token, "token", &token) != EXIT_DONE) {
+	if (secret_read_again(&rs->config->token, "token", &token) != EXIT_DONE) {
 		secret_wipe(&token);
 		return false;
 	}
@@ -485,10 +485,10 @@ static size_t on_metrics(const void *self, struct metric *out, size_t max)
 
 static int read_pem(const char *path, struct buf *out)
 {
-	int error = io_read_file(path, PEM_MAX_BYTES, out);
+	int error = io_read_given(path, PEM_MAX_BYTES, IO_AT_START, out);
 
 	if (error)
-		err_error("cannot read '%s': %s", path, strerror(-error));
+		err_error("cannot read '%s': %s", path, io_given_reason(error));
 	return error ? io_error_status(error, EXIT_CONFIG) : EXIT_DONE;
 }
 

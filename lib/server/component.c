@@ -726,11 +726,10 @@ bool component_reload(struct component *c)
 	struct buf fresh;
 	bool ok;
 
-	/* A secret from a descriptor cannot be read again. */
-	if (c->config.secret.fd >= 0)
+	if (secret_once(&c->config.secret))
 		return true;
 	buf_init(&fresh, SECRET_MAX_BYTES);
-	ok = secret_read(&c->config.secret, "component secret", &fresh) == EXIT_DONE;
+	ok = secret_read_again(&c->config.secret, "component secret", &fresh) == EXIT_DONE;
 	if (ok) {
 		secret_trim(&fresh);
 		secret_wipe(&c->secret);

@@ -324,16 +324,12 @@ static void detach(void *context)
 	}
 }
 
-static int read_secret(struct shareservice *s, struct buf *out)
-{
-	const struct secret *secret = secret_given(&s->config->instance_secret)
-					      ? &s->config->instance_secret
-					      : &s->config->service.secret;
-	int status = secret_read(secret, "the secret of the instances", out);
+static const char secret_name[] = "the secret of the instances";
 
-	if (status == EXIT_DONE)
-		secret_trim(out);
-	return status;
+static const struct secret *instance_secret(const struct shareservice *s)
+{
+	return secret_given(&s->config->instance_secret) ? &s->config->instance_secret
+							 : &s->config->service.secret;
 }
 
 static bool reload(void *context, struct turn *turn)
@@ -343,11 +339,12 @@ static bool reload(void *context, struct turn *turn)
 	bool ok;
 
 	(void)turn;
-	if (s->config->instance_secret.fd >= 0)
+	if (secret_once(instance_secret(s)))
 		return true;
 	buf_init(&fresh, SECRET_MAX_BYTES);
-	ok = read_secret(s, &fresh) == EXIT_DONE;
+	ok = secret_read_again(instance_secret(s), secret_name, &fresh) == EXIT_DONE;
 	if (ok) {
+		secret_trim(&fresh);
 		secret_wipe(&s->secret);
 		s->secret = fresh;
 	} else {
@@ -372,6 +369,9 @@ const char *shareservice_check(const struct shareservice_config *config)
 		return "--listen or --listen-unix is needed";
 	if (config->service.secret.fd >= 0 && !secret_given(&config->instance_secret))
 		return "--secret-fd can be read once only: it needs --instance-secret-file";
+	if (secret_once(&config->service.secret) && !secret_given(&config->instance_secret))
+		return "a pipe as --secret-file can be read once only: it needs "
+		       "--instance-secret-file";
 	for (size_t i = 0; i < config->trusted.count; i++)
 		if (!jid_is_domain(config->trusted.items[i]))
 			return "--limit trusted= is not a domain";
@@ -454,7 +454,8 @@ int shareservice_run(const struct shareservice_config *config)
 	buf_init(&s.secret, SECRET_MAX_BYTES);
 	jid_normalise_domain(span_of(config->service.domain), &s.domain);
 	jid_list_domains(&s.trusted, config->trusted.items, config->trusted.count);
-	status = read_secret(&s, &s.secret);
+	status = secret_read(instance_secret(&s), secret_name, &s.secret);
+	secret_trim(&s.secret);
 	if (status == EXIT_DONE)
 		status = open_listeners(&s);
 	if (status == EXIT_DONE) {

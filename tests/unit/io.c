@@ -399,6 +399,39 @@ static void secret_descriptors(void)
 	empty_folder();
 }
 
+static void given_files_while_serving(void)
+{
+	int64_t began_ms = io_now_ms();
+	char path[64];
+	struct buf text;
+	int fds[2];
+
+	buf_init(&text, 100);
+	REQUIRE(mkfifo("fifo", 0600) == 0);
+	CHECK_EQ_INT(io_read_given("fifo", 10, IO_WHILE_SERVING, &text), -ETIMEDOUT);
+	CHECK(io_now_ms() - began_ms >= IO_SERVING_MS);
+	/* a writer that writes nothing more */
+	int end = open("fifo", O_RDWR | O_NONBLOCK);
+	REQUIRE(end >= 0 && write(end, "half", 4) == 4);
+	CHECK_EQ_INT(io_read_given("fifo", 10, IO_WHILE_SERVING, &text), -ETIMEDOUT);
+	CHECK_EQ_INT(buf_length(&text), 0);
+	close(end);
+	/* a pipe whose writer has gone */
+	REQUIRE(pipe(fds) == 0 && write(fds[1], "S3cret", 6) == 6);
+	close(fds[1]);
+	snprintf(path, sizeof path, "/dev/fd/%d", fds[0]);
+	CHECK_EQ_INT(io_read_given(path, 5, IO_WHILE_SERVING, &text), -EFBIG);
+	CHECK_EQ_INT(io_read_given(path, 10, IO_AT_START, &text), 0);
+	close(fds[0]);
+	put("file", "content", 7, 0600);
+	CHECK_EQ_INT(io_read_given("file", 10, IO_WHILE_SERVING, &text), 0);
+	CHECK_EQ_INT(io_read_given("file", 6, IO_WHILE_SERVING, &text), -EFBIG);
+	CHECK_EQ_INT(io_read_given("gone", 6, IO_WHILE_SERVING, &text), -ENOENT);
+	CHECK_EQ_STR(buf_string(&text), "content");
+	buf_free(&text);
+	empty_folder();
+}
+
 static void secret_credentials(void)
 {
 	struct secret none = FILE_SECRET(NULL), file = FILE_SECRET("s"), fd = FILE_SECRET(NULL);
@@ -541,6 +574,7 @@ int main(void)
 	TEST(closed_standard_fds_stay_unusable);
 	TEST(secret_files);
 	TEST(secret_descriptors);
+	TEST(given_files_while_serving);
 	TEST(secret_credentials);
 	TEST(no_descriptors_is_no_misconfiguration);
 	TEST(one_newline_is_trimmed);
