@@ -24,12 +24,15 @@
 #define WAITING_MAX 1024
 
 struct listen_socket {
-	int *fds;
+	struct listening {
+		int fd;
+		bool inherited;
+	} * list;
 	size_t count;
 	char *path; /* ours to remove, or NULL */
 	dev_t device;
 	ino_t inode;
-	bool inherited, held;
+	bool held;
 	struct loop *loop;
 	void (*fn)(void *context, int fd);
 	void *context;
@@ -55,15 +58,16 @@ int listen_inherited(void)
 	return (int)n;
 }
 
-static struct listen_socket *listen_new(void)
+static void add_fd(struct listen_socket **l, int fd, bool inherited)
 {
-	return xcalloc(1, sizeof(struct listen_socket));
-}
+	struct listening *list = *l ? (*l)->list : NULL;
+	size_t count = *l ? (*l)->count : 0;
 
-static void add_fd(struct listen_socket *l, int fd)
-{
-	l->fds = xrealloc(l->fds, (l->count + 1) * sizeof(*l->fds));
-	l->fds[l->count++] = fd;
+	if (!*l)
+		*l = xcalloc(1, sizeof(**l));
+	(*l)->list = xrealloc(list, (count + 1) * sizeof(*list));
+	(*l)->list[count] = (struct listening){fd, inherited};
+	(*l)->count = count + 1;
 	io_nonblocking(fd);
 }
 
@@ -132,7 +136,7 @@ static int bind_unix(const struct sockaddr_un *address, mode_t mode, struct stat
 	return -1;
 }
 
-static int open_unix(const char *path, const char *mode_text, struct listen_socket **out)
+static int open_unix(const char *path, const char *mode_text, struct listen_socket **l)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct stat st;
@@ -156,27 +160,21 @@ static int open_unix(const char *path, const char *mode_text, struct listen_sock
 		err_error("cannot listen on '%s': %s", path, strerror(errno));
 		return EXIT_CONFIG;
 	}
-	*out = listen_new();
-	(*out)->path = xstrdup(path);
-	(*out)->device = st.st_dev;
-	(*out)->inode = st.st_ino;
-	add_fd(*out, fd);
+	add_fd(l, fd, false);
+	(*l)->path = xstrdup(path);
+	(*l)->device = st.st_dev;
+	(*l)->inode = st.st_ino;
 	return EXIT_DONE;
 }
 
-int listen_open(const char *path, const char *mode, struct listen_socket **out)
+int listen_open(const char *path, const char *mode, struct listen_socket **l)
 {
 	int inherited = listen_inherited();
 
-	*out = NULL;
 	if (path)
-		return open_unix(path, mode, out);
-	for (int i = 0; i < inherited; i++) {
-		if (!*out)
-			*out = listen_new();
-		(*out)->inherited = true;
-		add_fd(*out, LISTEN_FIRST_FD + i);
-	}
+		return open_unix(path, mode, l);
+	for (int i = 0; i < inherited; i++)
+		add_fd(l, LISTEN_FIRST_FD + i, true);
 	return EXIT_DONE;
 }
 
@@ -222,12 +220,11 @@ static int bind_tcp(const struct addrinfo *a)
 	return -1;
 }
 
-int listen_open_tcp(const char *text, struct listen_socket **out)
+int listen_open_tcp(const char *text, struct listen_socket **l)
 {
 	struct addrinfo *list;
 	int status = look_up(text, &list);
 
-	*out = NULL;
 	for (const struct addrinfo *a = list; a && status == EXIT_DONE; a = a->ai_next) {
 		int fd = bind_tcp(a);
 
@@ -238,26 +235,16 @@ int listen_open_tcp(const char *text, struct listen_socket **out)
 			status = later ? EXIT_TEMPORARY : EXIT_CONFIG;
 			break;
 		}
-		if (!*out)
-			*out = listen_new();
-		add_fd(*out, fd);
+		add_fd(l, fd, false);
 	}
 	if (list)
 		freeaddrinfo(list);
-	if (status != EXIT_DONE) {
-		listen_free(*out);
-		*out = NULL;
-	}
 	return status;
 }
 
-struct listen_socket *listen_from(int fd)
+void listen_take(int fd, struct listen_socket **l)
 {
-	struct listen_socket *l = listen_new();
-
-	l->inherited = true;
-	add_fd(l, fd);
-	return l;
+	add_fd(l, fd, true);
 }
 
 bool listen_is_listening(int fd)
@@ -290,19 +277,27 @@ bool listen_is_local(int fd)
 
 size_t listen_count(const struct listen_socket *l)
 {
-	return l->count;
+	return l ? l->count : 0;
 }
 
 int listen_fd(const struct listen_socket *l, size_t i)
 {
-	return l->fds[i];
+	return l->list[i].fd;
+}
+
+bool listen_all_local(const struct listen_socket *l)
+{
+	for (size_t i = 0; i < listen_count(l); i++)
+		if (!listen_is_local(listen_fd(l, i)))
+			return false;
+	return true;
 }
 
 static void watch(struct listen_socket *l, bool on);
 
 void listen_hold(struct listen_socket *l, bool hold)
 {
-	if (!l->loop)
+	if (!l || !l->loop)
 		return;
 	loop_timer_clear(l->loop, &l->again);
 	watch(l, !hold);
@@ -333,15 +328,17 @@ static void watch(struct listen_socket *l, bool on)
 {
 	for (size_t i = 0; i < l->count; i++) {
 		if (on)
-			loop_fd(l->loop, l->fds[i], POLLIN, on_ready, l);
+			loop_fd(l->loop, l->list[i].fd, POLLIN, on_ready, l);
 		else
-			loop_fd_remove(l->loop, l->fds[i]);
+			loop_fd_remove(l->loop, l->list[i].fd);
 	}
 }
 
 void listen_start(struct listen_socket *l, struct loop *loop, void (*fn)(void *context, int fd),
 	void *context)
 {
+	if (!l)
+		return;
 	l->loop = loop;
 	l->fn = fn;
 	l->context = context;
@@ -351,11 +348,11 @@ void listen_start(struct listen_socket *l, struct loop *loop, void (*fn)(void *c
 
 void listen_take_waiting(struct listen_socket *l)
 {
-	if (!l || !l->loop || l->inherited)
+	if (!l || !l->loop)
 		return;
 	for (size_t i = 0; i < l->count; i++) {
-		for (int n = 0; n < WAITING_MAX && !l->held; n++) {
-			int client = accept4(l->fds[i], NULL, NULL, SOCK_CLOEXEC);
+		for (int n = 0; n < WAITING_MAX && !l->held && !l->list[i].inherited; n++) {
+			int client = accept4(l->list[i].fd, NULL, NULL, SOCK_CLOEXEC);
 
 			if (client < 0)
 				break;
@@ -384,8 +381,8 @@ void listen_free(struct listen_socket *l)
 		return;
 	listen_stop(l);
 	for (size_t i = 0; i < l->count; i++)
-		close(l->fds[i]);
-	free(l->fds);
+		close(l->list[i].fd);
+	free(l->list);
 	free(l->path);
 	free(l);
 }

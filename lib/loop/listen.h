@@ -14,22 +14,24 @@
 int listen_inherited(void);
 #define LISTEN_FIRST_FD 3
 
+/* Sockets whose clients go to one function; NULL: none. */
 struct listen_socket;
 
-/* A unix socket at path with the mode ("0660"; NULL: 0600), or the inherited socket where path is
- * NULL; *out is NULL where there is neither. A socket file is replaced only if no process listens
- * on it any more. Returns an exit status; what is wrong has been logged.
- */
-int listen_open(const char *path, const char *mode, struct listen_socket **out);
-/* "ADDR:PORT", "[::1]:5280", ":5280" (loopback) or with a name: each address of it. */
-int listen_open_tcp(const char *text, struct listen_socket **out);
-/* A listening socket that another process has made; owned from now on. */
-struct listen_socket *listen_from(int fd);
+/* Add a unix socket at path with the mode ("0660"; NULL: 0600), one at most, or the inherited
+ * sockets where path is NULL. A socket file is replaced only if no process listens on it any more.
+ * Returns an exit status; what is wrong has been logged. Free *l in any case. */
+int listen_open(const char *path, const char *mode, struct listen_socket **l);
+/* The same with "ADDR:PORT", "[::1]:5280", ":5280" (loopback) or a name: each address of it. */
+int listen_open_tcp(const char *text, struct listen_socket **l);
+/* Add a listening socket that another process has made; owned from now on. */
+void listen_take(int fd, struct listen_socket **l);
 /* Whether fd is a socket that listens; and whether it is a connected stream. */
 bool listen_is_listening(int fd);
 bool listen_is_connection(int fd);
 /* Whether the socket's own address is one that only this machine reaches. */
 bool listen_is_local(int fd);
+/* Whether that is so of all of them; true of NULL. */
+bool listen_all_local(const struct listen_socket *l);
 size_t listen_count(const struct listen_socket *l);
 int listen_fd(const struct listen_socket *l, size_t i);
 /* Leave new clients in the kernel's queue, or take them again. Not before listen_start(). */

@@ -295,7 +295,7 @@ static void on_client(void *context, int fd)
 	http_accept(rs->http, fd);
 	if (!http_has_room(rs->http) && !rs->held) {
 		rs->held = true;
-		sockets_hold(&rs->sockets, true);
+		listen_hold(rs->sockets.listen, true);
 	}
 }
 
@@ -307,7 +307,7 @@ static void on_room(void *context)
 		return;
 	rs->held = false;
 	if (!rs->draining)
-		sockets_hold(&rs->sockets, false);
+		listen_hold(rs->sockets.listen, false);
 }
 
 /* Service ------------------------------------------------------------------------- */
@@ -367,7 +367,8 @@ static void on_attach(void *context, struct service *service, struct loop *loop)
 		out_start(rs);
 	loop_turn(loop, on_turn, rs);
 	refresh_pump(rs->refresh);
-	sockets_start(&rs->sockets, loop, on_client, rs);
+	listen_start(rs->sockets.listen, loop, on_client, rs);
+	sockets_say(&rs->sockets);
 	if (rs->sockets.connection >= 0 && !http_accept(rs->http, rs->sockets.connection))
 		on_lost(rs);
 }
@@ -380,7 +381,7 @@ static void on_detach(void *context)
 		rs->status = EXIT_IO;
 	else if (rs->out)
 		refresh_all_done(rs->refresh);
-	sockets_stop(&rs->sockets, false);
+	listen_stop(rs->sockets.listen);
 	if (rs->http) {
 		http_drain(rs->http); /* a request read from now on would get no answer */
 		refresh_finish(rs->refresh);
@@ -400,7 +401,8 @@ static void on_drain(void *self, struct turn *turn)
 	(void)turn;
 	if (rs->http)
 		http_drain(rs->http);
-	sockets_stop(&rs->sockets, true);
+	listen_take_waiting(rs->sockets.listen);
+	listen_stop(rs->sockets.listen);
 	rs->draining = true;
 }
 
@@ -543,7 +545,8 @@ static int prepare(struct refreshservice *rs)
 	status = sockets_open(&rs->sockets, config);
 	if (status == EXIT_DONE)
 		status = secrets_read(rs);
-	if (status == EXIT_DONE && !buf_length(&rs->token) && !sockets_are_local(&rs->sockets)) {
+	if (status == EXIT_DONE && !buf_length(&rs->token) &&
+		!listen_all_local(rs->sockets.listen)) {
 		err_error("listening beyond loopback needs a --token-file");
 		status = EXIT_CONFIG;
 	}
@@ -576,7 +579,7 @@ int refreshservice_run(struct refreshservice_config *config)
 				.detach = on_detach});
 	if (rs.status != EXIT_DONE)
 		status = rs.status;
-	sockets_free(&rs.sockets);
+	listen_free(rs.sockets.listen);
 	spool_free(rs.spool);
 	secret_wipe(&rs.token);
 	secret_wipe(&rs.key);

@@ -16,12 +16,6 @@
 
 #define DEFAULT_LISTEN "127.0.0.1:5280"
 
-static void socket_add(struct sockets *s, struct listen_socket *l)
-{
-	s->list = xrealloc(s->list, (s->count + 1) * sizeof(struct listen_socket *));
-	s->list[s->count++] = l;
-}
-
 static bool same_file(int a, int b)
 {
 	struct stat x, y;
@@ -64,7 +58,7 @@ static int inherit(struct sockets *s, const struct refreshservice_config *c, int
 			err_error("cannot take the socket: %s", strerror(errno));
 			return EXIT_TEMPORARY;
 		}
-		socket_add(s, listen_from(own));
+		listen_take(own, &s->listen);
 		return EXIT_DONE;
 	}
 	if (!listen_is_connection(fd) || s->connection >= 0) {
@@ -78,28 +72,18 @@ int sockets_open(struct sockets *s, const struct refreshservice_config *c)
 {
 	int inherited = listen_inherited(), status = EXIT_DONE;
 	bool own = c->listen.count > 0 || c->unix_path;
-	struct listen_socket *l;
 
 	for (int i = 0; i < inherited && status == EXIT_DONE; i++)
 		status = inherit(s, c, LISTEN_FIRST_FD + i);
-	for (size_t i = 0; i < c->listen.count && status == EXIT_DONE; i++) {
-		status = listen_open_tcp(c->listen.items[i], &l);
-		if (status == EXIT_DONE)
-			socket_add(s, l);
-	}
-	if (c->unix_path && status == EXIT_DONE) {
-		status = listen_open(c->unix_path, c->unix_mode, &l);
-		if (status == EXIT_DONE)
-			socket_add(s, l);
-	}
+	for (size_t i = 0; i < c->listen.count && status == EXIT_DONE; i++)
+		status = listen_open_tcp(c->listen.items[i], &s->listen);
+	if (c->unix_path && status == EXIT_DONE)
+		status = listen_open(c->unix_path, c->unix_mode, &s->listen);
 	if (status != EXIT_DONE || own || inherited)
 		return status;
 	if (listen_is_listening(0) || listen_is_connection(0))
 		return inherit(s, c, 0);
-	status = listen_open_tcp(DEFAULT_LISTEN, &l);
-	if (status == EXIT_DONE)
-		socket_add(s, l);
-	return status;
+	return listen_open_tcp(DEFAULT_LISTEN, &s->listen);
 }
 
 static void address_say(int fd)
@@ -122,43 +106,8 @@ static void address_say(int fd)
 		err_note("listening on '%s'", path->sun_path);
 }
 
-bool sockets_are_local(const struct sockets *s)
+void sockets_say(const struct sockets *s)
 {
-	for (size_t i = 0; i < s->count; i++)
-		for (size_t j = 0; j < listen_count(s->list[i]); j++)
-			if (!listen_is_local(listen_fd(s->list[i], j)))
-				return false;
-	return true;
-}
-
-void sockets_start(
-	struct sockets *s, struct loop *loop, void (*fn)(void *context, int fd), void *context)
-{
-	for (size_t i = 0; i < s->count; i++) {
-		listen_start(s->list[i], loop, fn, context);
-		for (size_t j = 0; j < listen_count(s->list[i]); j++)
-			address_say(listen_fd(s->list[i], j));
-	}
-}
-
-void sockets_hold(struct sockets *s, bool hold)
-{
-	for (size_t i = 0; i < s->count; i++)
-		listen_hold(s->list[i], hold);
-}
-
-void sockets_stop(struct sockets *s, bool take_waiting)
-{
-	for (size_t i = 0; i < s->count; i++) {
-		if (take_waiting)
-			listen_take_waiting(s->list[i]);
-		listen_stop(s->list[i]);
-	}
-}
-
-void sockets_free(struct sockets *s)
-{
-	for (size_t i = 0; i < s->count; i++)
-		listen_free(s->list[i]);
-	free(s->list);
+	for (size_t i = 0; i < listen_count(s->listen); i++)
+		address_say(listen_fd(s->listen, i));
 }

@@ -296,10 +296,8 @@ static void attach(void *context, struct service *service, struct loop *loop)
 	s->loop = loop;
 	loop_timer_init(&s->ending, on_ending, s);
 	loop_turn(loop, on_turn, s);
-	if (s->tcp)
-		listen_start(s->tcp, loop, on_tcp, s);
-	if (s->unix_socket)
-		listen_start(s->unix_socket, loop, on_unix, s);
+	listen_start(s->tcp, loop, on_tcp, s);
+	listen_start(s->unix_socket, loop, on_unix, s);
 }
 
 static void detach(void *context)
@@ -406,16 +404,6 @@ static struct hub *make_hub(struct shareservice *s)
 		.random = {random_number, &s->random}});
 }
 
-static void warn_cleartext(const struct listen_socket *l)
-{
-	for (size_t i = 0; i < listen_count(l); i++)
-		if (!listen_is_local(listen_fd(l, i))) {
-			err_warn("--listen takes instances from beyond this machine in cleartext "
-				 "(stunnel is a way out)");
-			return;
-		}
-}
-
 static int open_listeners(struct shareservice *s)
 {
 	const struct shareservice_config *config = s->config;
@@ -425,8 +413,9 @@ static int open_listeners(struct shareservice *s)
 		status = listen_open_tcp(config->listen, &s->tcp);
 	if (status == EXIT_DONE && (config->listen_unix || !config->listen))
 		status = listen_open(config->listen_unix, NULL, &s->unix_socket);
-	if (status == EXIT_DONE && s->tcp)
-		warn_cleartext(s->tcp);
+	if (status == EXIT_DONE && !listen_all_local(s->tcp))
+		err_warn("--listen takes instances from beyond this machine in cleartext "
+			 "(stunnel is a way out)");
 	return status;
 }
 
