@@ -14,7 +14,7 @@
 int listen_inherited(void);
 #define LISTEN_FIRST_FD 3
 
-/* Sockets whose clients go to one function; NULL: none. */
+/* Sockets whose clients go to one function. NULL is allowed everywhere: none. */
 struct listen_socket;
 
 /* Add a unix socket at path with the mode ("0660"; NULL: 0600), one at most, or the inherited
