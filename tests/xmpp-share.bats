@@ -92,6 +92,10 @@ through() { scenario sharing <<<"$1()"; }
 	through endless_answers
 }
 
+@test "one user's messages fill no more than a share of an instance that is slow" {
+	through messages_of_one_user_have_a_share
+}
+
 @test "a flood of one instance does not hold up what another one writes" {
 	through flood_of_one_instance
 }

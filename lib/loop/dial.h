@@ -35,9 +35,11 @@ struct dial *dial_start(struct loop *loop, const char *host, const char *port,
 void dial_cancel(struct dial *d);
 
 /* No Nagle, keepalives that notice a peer that is gone within 90 s; what is sent must be
- * acknowledged within ack_ms (0: the system's default). The kernel keeps at most 128 KiB for a peer
- * that takes nothing, in place of megabytes: what waits longer waits where its share is known. */
+ * acknowledged within ack_ms (0: the system's default); and dial_bound_unsent() with 128 KiB. */
 void dial_tune(int fd, int64_t ack_ms);
+/* The kernel keeps about so many bytes for a peer that takes nothing, in place of megabytes: what
+ * waits longer waits where its share is known. Also for a unix socket. */
+void dial_bound_unsent(int fd, int bytes);
 /* A loopback address; also true of a unix socket. */
 bool dial_is_loopback(const struct sockaddr *address);
 /* The same of a name: localhost, *.localhost, or an address as text, without brackets. */

@@ -71,6 +71,7 @@ struct hub {
 	size_t members_count;
 	struct balance *balance;
 	struct shares *shares;
+	struct shares_config waiting; /* of what waits for one instance */
 	struct requests *requests; /* requests from the server that the instances have to answer */
 	struct own *own;	   /* requests from the instances that the server has to answer */
 	struct origins *origins;   /* of messages and presence, members */
@@ -219,7 +220,7 @@ struct hub_member *hub_join(struct hub *h, struct writer *writer, void *port, st
 		taken |= hub_number(other) == n;
 	} while (taken && ++n);
 	snprintf(name, sizeof(name), "%u", n);
-	m->outlet.writer = writer;
+	outlet_open(&m->outlet, writer, &h->waiting);
 	m->asker.outlet = &m->outlet;
 	m->port = port;
 	m->worker = worker_add(h->balance, span_of(name), 0, turn->now_ms);
@@ -239,6 +240,7 @@ void hub_part(struct hub *h, struct hub_member *m, struct turn *turn)
 	h->members_count--;
 	requests_worker_left(h->requests, m->worker, turn->now_ms);
 	worker_leave(h->balance, m->worker, WORKER_LEFT);
+	outlet_close(&m->outlet);
 	free(m);
 	requests_tick(h->requests, turn);
 }
@@ -411,7 +413,7 @@ static void on_iq(struct hub *h, const struct stanza *stanza, struct turn *turn)
 static void hand_message(
 	struct hub *h, const struct stanza *stanza, struct hub_member *m, struct turn *turn)
 {
-	switch (outlet_write(&m->outlet, stanza, &STANZA_KEEP)) {
+	switch (outlet_write_shared(&m->outlet, stanza, turn->now_ms)) {
 	case WRITER_OK:
 		h->counters[COUNT_MESSAGES]++;
 		break;
@@ -442,9 +444,9 @@ static void on_message(struct hub *h, const struct stanza *stanza, struct turn *
 	}
 }
 
-static void hand_presence(struct hub *h, const struct stanza *stanza, struct hub_member *m)
+static void count_presence(struct hub *h, enum writer_status status)
 {
-	if (m && outlet_write(&m->outlet, stanza, &STANZA_KEEP) == WRITER_OK)
+	if (status == WRITER_OK)
 		h->counters[COUNT_PRESENCES]++;
 	else
 		h->counters[COUNT_UNDELIVERED]++;
@@ -455,16 +457,22 @@ static void hand_presence(struct hub *h, const struct stanza *stanza, struct hub
 static void on_presence(struct hub *h, const struct stanza *stanza, struct turn *turn)
 {
 	const struct origin *origin;
+	struct hub_member *m;
 
 	if (stanza->refusal) {
 		h->counters[COUNT_UNDELIVERED]++;
 		return;
 	}
 	origin = origins_find(h->origins, folded(jid_bare(stanza->from), &h->folded));
-	if (!origin)
-		hand_presence(h, stanza, choose_sticky(h, stanza, turn->now_ms));
-	for (; origin; origin = origins_next(h->origins, origin))
-		hand_presence(h, stanza, origin->instance);
+	if (!origin) {
+		m = choose_sticky(h, stanza, turn->now_ms);
+		count_presence(
+			h, m ? outlet_write_shared(&m->outlet, stanza, turn->now_ms) : WRITER_FULL);
+	}
+	for (; origin; origin = origins_next(h->origins, origin)) {
+		m = origin->instance;
+		count_presence(h, outlet_write(&m->outlet, stanza, &STANZA_KEEP));
+	}
 }
 
 static void hub_stanza(void *self, const struct stanza *stanza, struct turn *turn)
@@ -616,6 +624,7 @@ static void make_tables(struct hub *h, const uint64_t seed[2])
 	shares.own_count = 1;
 	memcpy(shares.seed, seed, sizeof(shares.seed));
 	h->shares = shares_new(&shares);
+	h->waiting = shares;
 	h->requests = requests_new(&(struct requests_config){.max = c->pending.max,
 		.workers_apart = true,
 		.max_bytes = c->pending.max_bytes,

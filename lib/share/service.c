@@ -16,6 +16,8 @@
 /* How many connections may exist that have not proved yet that they know the secret. Of more, the
  * oldest of the address with the most is ended. */
 #define MAX_UNPROVEN 32
+/* What the kernel may keep for an instance that does not read: nobody has a share of it. */
+#define UNSENT_BYTES (16 * 1024)
 /* How long an instance that wants to leave, and has no open request, may take to end its stream
  * itself. */
 #define LEAVE_MS 500
@@ -196,6 +198,7 @@ static void take(struct shareservice *s, int fd, bool bare_allowed)
 		close(fd);
 		return;
 	}
+	dial_bound_unsent(fd, UNSENT_BYTES);
 	if (s->unproven == MAX_UNPROVEN)
 		end_an_unproven(s);
 	c = xcalloc(1, sizeof(*c));

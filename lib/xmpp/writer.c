@@ -48,6 +48,7 @@ void writer_abort(struct writer *w)
 
 void writer_take_back(struct writer *w)
 {
+	w->bytes -= buf_length(w->out) - w->mark;
 	writer_abort(w);
 	w->stanzas--;
 }
@@ -85,6 +86,7 @@ enum writer_status writer_end(struct writer *w)
 	}
 	if (!too_large && !w->failed) {
 		w->stanzas++;
+		w->bytes += buf_length(w->out) - w->mark;
 		return WRITER_OK;
 	}
 	writer_abort(w);

@@ -24,7 +24,7 @@ struct writer {
 	size_t max_stanza_bytes; /* --max-send-bytes; 0 = none */
 	size_t mark;		 /* private: where the open stanza begins (live offset) */
 	bool failed;		 /* private: an append did not fit */
-	uint64_t stanzas;	 /* written so far */
+	uint64_t stanzas, bytes; /* written so far */
 	uint64_t too_large;	 /* refused so far */
 };
 

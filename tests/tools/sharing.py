@@ -418,6 +418,31 @@ def endless_answers():
     assert well.asked
 
 
+def messages_of_one_user_have_a_share():
+    """An instance that does not read for a while: one user's messages are refused, another's request is taken."""
+    share = Share()
+    one = share.instance(answer=False)
+    alice, bob = Client(ALICE + "/a"), Client(BOB + "/b")
+    go_on, came = threading.Event(), []
+    def handle(stanza):
+        go_on.wait()
+        came.append(stanza["id"])
+        if stanza.name == "iq":
+            one.send(one.answer(stanza))
+        return True
+    one.handler = handle
+    for n in range(3000):
+        alice.send("<message to='%s' type='chat' id='m%d'><body>%s</body></message>" % (DOMAIN, n, "x" * 1000))
+    refused = alice.settle()                             # the server has handed all of them on
+    bob.send("<iq type='get' id='b' to='%s'><q xmlns='urn:x'/></iq>" % DOMAIN)
+    wait_until(lambda: share.counters()["requests"] == 1, "the request")
+    go_on.set()
+    assert bob.expect_where(lambda s: s["id"] == "b")["type"] == "result"
+    refused += alice.settle()                            # their errors were sent before the answer to bob
+    assert {s.error for s in refused} == {"wait/resource-constraint"} and len(refused) > 1500, len(refused)
+    assert len(refused) + len([i for i in came if i.startswith("m")]) == 3000
+
+
 def flood_of_one_instance():
     """A server that takes nothing for a while: what another instance writes then does not stand behind all that one
     has to write."""

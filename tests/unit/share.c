@@ -55,6 +55,7 @@ static void begin(size_t max_addresses)
 		.timeout_ms = 30000,
 		.pending.max = 100,
 		.pending.max_bytes = 1 << 20,
+		.pending.user_max = 20,
 		.max_addresses = max_addresses,
 		.congested = congested,
 		.random = {next_random, NULL}});
@@ -265,6 +266,41 @@ static void presence_survives_invented_users(void)
 	end();
 }
 
+static void messages_have_a_share_each(void)
+{
+	struct buf *out = &w.outs[0];
+	struct turn t;
+
+	begin(16);
+	t = turn();
+	hub_part(w.hub, w.members[1], &t);
+	hub_part(w.hub, w.members[2], &t);
+	for (unsigned n = 0; n < 30; n++)
+		says(-1, "<message id='m%u' from='eve@h.test/%u' to='d.test'><body/></message>", n);
+	CHECK(strstr(buf_string(out), "id='m19'") && !strstr(buf_string(out), "id='m20'"));
+	CHECK(strstr(buf_string(&w.to_server), "id='m29'") &&
+		sent(&w.to_server, "resource-constraint"));
+	says(-1, "<presence id='p' from='eve@h.test/r' to='d.test'/>", 0);
+	CHECK(!strstr(buf_string(out), "id='p'"));
+	says(-1, "<message id='a' from='a@h.test/r' to='d.test'><body/></message>", 0);
+	says(-1, "<iq type='get' id='q' from='eve@h.test/r' to='d.test'><q xmlns='u'/></iq>", 0);
+	CHECK(strstr(buf_string(out), "id='a'") && strstr(buf_string(out), "id='q'"));
+	buf_consume(out, (size_t)(strstr(buf_string(out), "<message id='m5'") - buf_string(out)));
+	for (unsigned n = 30; n < 40; n++) /* the first five have left */
+		says(-1, "<message id='m%u' from='eve@h.test/%u' to='d.test'><body/></message>", n);
+	CHECK(strstr(buf_string(out), "id='m34'") && !strstr(buf_string(out), "id='m35'"));
+	w.now_ms += 2000; /* the instance is slow */
+	says(-1, "<message id='slow' from='eve@h.test/r' to='d.test'><body/></message>", 0);
+	CHECK(sent(&w.to_server, "id='slow'"));
+	for (unsigned n = 40; n < 60; n++)
+		says(-1, "<message id='m%u' from='b@x.test/%u' to='d.test'><body/></message>", n);
+	CHECK(strstr(buf_string(out), "id='m49'") && !strstr(buf_string(out), "id='m50'"));
+	buf_reset(out);
+	says(-1, "<message id='fast' from='eve@h.test/r' to='d.test'><body/></message>", 0);
+	CHECK(sent(out, "id='fast'"));
+	end();
+}
+
 static void errors_find_their_sender_beside_a_busy_instance(void)
 {
 	begin(16);
@@ -337,6 +373,7 @@ int main(void)
 	TEST(adverts_of_strangers_displace_none);
 	TEST(nesting_queries_wait_for_an_instance);
 	TEST(presence_survives_invented_users);
+	TEST(messages_have_a_share_each);
 	TEST(errors_find_their_sender_beside_a_busy_instance);
 	TEST(own_requests_have_a_share_each);
 	TEST(long_ids_fill_one_share_only);
