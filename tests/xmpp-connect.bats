@@ -294,6 +294,33 @@ wrong_secrets()
 	done
 }
 
+@test "a name server that does not answer: --timeout holds, and SIGTERM ends it" {
+	local resolver=$BUILDDIR/preload/resolver.so options
+	[[ -e $resolver && -z ${WRAP:-} ]] || not_here "no preloaded library here"
+	(umask 077 && echo pw >password)
+	for options in '--jid alice@slow.example' '--jid alice@slow.example --tls direct' \
+		'--jid alice@slow.example --connect slow.example:5222'; do
+		read -ra options <<<"$options"
+		run -124 env "LD_PRELOAD=$LD_PRELOAD $resolver" xmpp-connect -q --timeout 0.2 "${options[@]}" \
+			--password-file password <<<''
+		assert_output --partial 'no login at slow.example'
+		# 600 s: more than a test may take
+		start slow env "LD_PRELOAD=$LD_PRELOAD $resolver" xmpp-connect -q --timeout 600 "${options[@]}" --password-file password
+		wait_for threads "$slow_pid" 3
+		run -0 kill "$slow_pid"
+		status=0
+		await slow || status=$?
+		assert_equal "$status" 0
+	done
+	# an address needs no name server
+	server_free_port
+	run -69 env "LD_PRELOAD=$LD_PRELOAD $resolver" xmpp-connect -q --jid alice@slow.example --connect "127.0.0.1:$FREE_PORT" \
+		--password-file password <<<''
+}
+
+# threads PID N: the process has so many
+threads() { [[ $(ls "/proc/$1/task" | wc -l) == "$2" ]]; }
+
 @test "secrets: from a file, a descriptor or the credentials, never readable by others" {
 	on prosody
 	ask="<iq type='get' id='a1' to='$XMPP_HOST'>$disco</iq>"

@@ -14,6 +14,13 @@ struct lookup;
 /* Begin with getaddrinfo(3)'s arguments, which are copied; port may be NULL. NULL: there is no
  * descriptor or no thread for it, and errno says why. */
 struct lookup *lookup_new(const char *host, const char *port, const struct addrinfo *hints);
+/* The same for a service by its SRV records (RFC 2782): `service` is "_xmpp-client._tcp". The
+ * addresses of the targets, at most LOOKUP_TARGETS, by priority and then the largest weight first;
+ * those of host and port where there are no records. A service that the domain does not have (the
+ * target ".") is EAI_SERVICE. */
+#define LOOKUP_TARGETS 16
+struct lookup *lookup_new_service(
+	const char *service, const char *host, const char *port, const struct addrinfo *hints);
 /* Readable once the name is looked up; borrowed. */
 int lookup_fd(const struct lookup *l);
 /* Wait until the name is looked up, and free the lookup. 0, and *found is the caller's to free, or

@@ -6,20 +6,28 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Numeric addresses, to be tried in turn; a single NULL where SRV records decide. At first all 0.
- */
-struct client_addresses {
-	char **list;
-	size_t count;
+#include "loop/lookup.h"
+
+struct client_address {
+	char *text; /* numeric */
 	unsigned short port;
 };
 
-/* Find the addresses of `connect`, HOST:PORT; blocks while the name is looked up. connect NULL:
- * libstrophe looks up the SRV records of the domain; since it can only do that for ASCII names, it
- * connects to the host `alabels` itself if that is not NULL. Returns an exit status; what is wrong
- * has been logged. */
-int client_addresses_find(
-	struct client_addresses *a, const char *connect, const char *alabels, bool only_loopback);
+/* To be tried in turn. At first all 0. */
+struct client_addresses {
+	struct client_address *list;
+	size_t count;
+};
+
+/* Begin to look up `connect`, HOST:PORT; or, where that is NULL, the SRV records of the domain, in
+ * ASCII, for TLS from the first byte (direct, XEP-0368) or for STARTTLS (RFC 6120, 3.2.1). NULL
+ * after logging; *status is then an exit status. */
+struct lookup *client_addresses_begin(
+	const char *connect, const char *domain, bool direct, int *status);
+/* Take the addresses over from the lookup, which is freed. `where` is what was looked up, for
+ * messages. Returns an exit status; what is wrong has been logged. */
+int client_addresses_finish(
+	struct client_addresses *a, struct lookup *l, const char *where, bool only_loopback);
 void client_addresses_free(struct client_addresses *a);
 
 #endif

@@ -42,8 +42,9 @@ struct client {
 	void *context;
 	enum client_tls tls;
 	struct client_account account;
-	bool own_trust; /* --tls-ca */
-	char *connect;	/* HOST:PORT as it was given; NULL: by SRV */
+	bool own_trust;	       /* --tls-ca */
+	char *connect;	       /* HOST:PORT as it was given; NULL: by SRV */
+	struct lookup *lookup; /* while the addresses are looked up */
 	struct client_addresses addresses;
 	size_t address;	     /* the next one */
 	int64_t deadline_ms; /* of the login */
@@ -57,6 +58,7 @@ struct client {
 	bool in_order;	   /* it ended with </stream:stream> */
 	bool up, closing, gone;
 	bool first; /* no stanza seen since the login */
+	bool from_is_read;
 	uint64_t handed_over;
 	int paused;
 
@@ -135,6 +137,14 @@ static void unwatch(struct client *c)
 	c->fd = -1;
 }
 
+static void stop_looking_up(struct client *c)
+{
+	if (c->lookup)
+		loop_fd_remove(c->loop, lookup_fd(c->lookup));
+	lookup_free(c->lookup);
+	c->lookup = NULL;
+}
+
 static void finish(struct client *c, int status)
 {
 	if (c->gone)
@@ -142,6 +152,7 @@ static void finish(struct client *c, int status)
 	c->gone = true;
 	/* cause one more turn: the owner's hook may have run in this one already */
 	loop_timer_set(c->loop, &c->tick, 0);
+	stop_looking_up(c);
 	unwatch(c);
 	client_trust_restore(&c->trust);
 	if (!c->closing)
@@ -160,15 +171,14 @@ static bool connect_next(struct client *c)
 	c->disconnected = false;
 	c->story.established = false;
 	while (c->address < c->addresses.count) {
-		/* NULL: by SRV; the library tries what it finds */
-		const char *address = c->addresses.list[c->address++];
+		const struct client_address *address = &c->addresses.list[c->address++];
 		int result;
 
 		errno = 0;
 		calling = c;
 		client_alabel_expect(c->account.alabels);
 		result = xmpp_connect_client(
-			c->conn, address, c->addresses.port, connection_event, c);
+			c->conn, address->text, address->port, connection_event, c);
 		calling = NULL;
 		if (result == XMPP_EOK)
 			return true;
@@ -371,7 +381,9 @@ static void pump(struct client *c, bool turn_ends)
 		finish(c, explain_end(c));
 		return;
 	}
-	for (int runs = 0; runs < RUNS_PER_TURN && quiet < QUIET_RUNS && c->paused <= 1; runs++) {
+	for (int runs = 0;
+		!c->lookup && runs < RUNS_PER_TURN && quiet < QUIET_RUNS && c->paused <= 1;
+		runs++) {
 		enum call call = call_library(c);
 		short events = (short)((c->paused ? 0 : POLLIN) | (c->unsent ? POLLOUT : 0));
 
@@ -525,11 +537,8 @@ static int prepare(struct client *c, const struct client_config *config, struct 
 	if (!io_readable(config->tls_ca))
 		return EXIT_CONFIG;
 	status = secret_read(&config->password, "password", password);
-	if (status != EXIT_DONE)
-		return status;
 	secret_trim(password);
-	return client_addresses_find(
-		&c->addresses, c->connect, c->account.alabels, c->tls == CLIENT_TLS_OFF);
+	return status;
 }
 
 static void library_start(
@@ -547,10 +556,6 @@ static void library_start(
 	if (!c->conn)
 		err_die(EXIT_TEMPORARY, "out of memory");
 	c->quirks = client_quirks_find(c->ctx);
-	if (c->quirks.prefixes_dropped)
-		err_log(config->from_is_read ? ERR_NOTICE : ERR_INFO,
-			"this libstrophe drops prefixes of attributes: the 'from' of what arrives "
-			"can be forged, do not trust it (see CAVEATS in the manual)");
 	xmpp_conn_set_jid(c->conn, c->account.jid);
 	xmpp_conn_set_pass(c->conn, buf_string(password));
 	xmpp_conn_set_flags(c->conn, (long)(flags[c->tls] | XMPP_CONN_FLAG_DISABLE_SM));
@@ -561,6 +566,42 @@ static void library_start(
 		client_trust_only(&c->trust, config->tls_ca);
 	}
 	xmpp_handler_add(c->conn, stanza_came, NULL, NULL, NULL, c);
+}
+
+static void on_lookup(void *context, int fd, short revents)
+{
+	struct client *c = context;
+	struct lookup *lookup = c->lookup;
+	int status;
+
+	(void)revents;
+	loop_fd_remove(c->loop, fd);
+	c->lookup = NULL;
+	status = client_addresses_finish(
+		&c->addresses, lookup, whereto(c), c->tls == CLIENT_TLS_OFF);
+	if (status == EXIT_DONE && c->quirks.prefixes_dropped)
+		err_log(c->from_is_read ? ERR_NOTICE : ERR_INFO,
+			"this libstrophe drops prefixes of attributes: the 'from' of what arrives "
+			"can be forged, do not trust it (see CAVEATS in the manual)");
+	if (status == EXIT_DONE && !connect_next(c))
+		status = explain_end(c);
+	if (status == EXIT_DONE)
+		watch(c);
+	else
+		finish(c, status);
+}
+
+/* Begin to find the server. An exit status. */
+static int look_up(struct client *c)
+{
+	int status = EXIT_DONE;
+
+	c->lookup = client_addresses_begin(c->connect,
+		c->account.alabels ? c->account.alabels : c->account.domain,
+		c->tls == CLIENT_TLS_DIRECT, &status);
+	if (c->lookup)
+		loop_fd(c->loop, lookup_fd(c->lookup), POLLIN, on_lookup, c);
+	return status;
 }
 
 struct client *client_new(struct loop *loop, const struct client_config *config,
@@ -582,6 +623,7 @@ struct client *client_new(struct loop *loop, const struct client_config *config,
 	buf_init(&c->xml, MAX_SERIALISED_BYTES);
 	c->server_says = config->max_send_bytes < 0;
 	c->own_trust = config->tls_ca != NULL;
+	c->from_is_read = config->from_is_read;
 	writer_init(&c->writer, &c->out, WRITER_SOCKET,
 		c->server_says ? CLIENT_SEND_BYTES : (size_t)config->max_send_bytes);
 	limits.kind = READER_PIPE;
@@ -590,12 +632,12 @@ struct client *client_new(struct loop *loop, const struct client_config *config,
 
 	buf_init(&password, SECRET_MAX_BYTES);
 	*status = prepare(c, config, &password);
+	if (*status == EXIT_DONE)
+		*status = look_up(c);
 	if (*status == EXIT_DONE) {
 		library_start(c, config, &password);
 		client_watchdog_start(&c->watchdog, c->deadline_ms);
 		loop_turn(loop, end_of_turn, c);
-		if (!connect_next(c))
-			*status = explain_end(c);
 	}
 	secret_wipe(&password);
 	buf_free(&password);
@@ -614,6 +656,7 @@ void client_free(struct client *c)
 	c->gone = true; /* ignore what the library reports while it is freed */
 	loop_timer_clear(c->loop, &c->tick);
 	client_watchdog_stop(&c->watchdog);
+	stop_looking_up(c);
 	unwatch(c);
 	loop_turn_remove(c->loop, end_of_turn, c);
 	if (c->conn) {

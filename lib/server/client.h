@@ -1,11 +1,11 @@
 /* server/client.h - a client's login (RFC 6120, RFC 6121) through libstrophe
  *
- * libstrophe does SRV, TLS, SASL and resource binding; its descriptor is watched
- * by our loop, and xmpp_run_once() is called with a zero timeout when there is
- * something to do (its own loop would sleep on pending TLS bytes).
- * Stream management is not asked for: a command's session ends with the command,
- * the server must not keep it for a resumption that never comes. The server's </stream:stream>
- * tells that it has taken everything (client_close).
+ * libstrophe does TLS, SASL and resource binding. The addresses are looked up before, in a thread
+ * (loop/lookup): the library would block. Its descriptor is watched by our loop, and
+ * xmpp_run_once() is called with a zero timeout when there is something to do (its own loop would
+ * sleep on pending TLS bytes). Stream management is not asked for: a command's session ends with
+ * the command, the server must not keep it for a resumption that never comes. The server's
+ * </stream:stream> tells that it has taken everything (client_close).
  *
  * TLS: the certificate must be valid for the JID's domain, wherever the
  * connection goes to. There is no switch against that. CLIENT_TLS_OFF works with
@@ -69,9 +69,9 @@ struct client_ops {
 
 struct client;
 
-/* Reads the password and starts connecting (the name is resolved here, blocking). NULL after
- * logging if that is impossible; *status is EXIT_USAGE (not a JID of a user, not HOST:PORT),
- * EXIT_CONFIG (password, CA file) or EXIT_UNAVAILABLE. */
+/* Reads the password and starts connecting. NULL after logging if that is impossible; *status is
+ * EXIT_USAGE (not a JID of a user, not HOST:PORT), EXIT_CONFIG (password, CA file) or
+ * EXIT_TEMPORARY. */
 struct client *client_new(struct loop *loop, const struct client_config *config,
 	const struct client_ops *ops, void *context, int *status);
 /* Cuts the connection where client_close() was not called. */
