@@ -82,7 +82,7 @@ online()
 	local resource=${2:-home}
 	# shellcheck disable=SC2016
 	start "$1" xmpp-connect -q --jid "$1@vhost.test/$resource" --connect "127.0.0.1:$C2S_PORT" --tls off \
-		--password-file "$PASSWORD_FILE" --wait 1 -- bash -c '
+		--password-file "$PASSWORD_FILE" --wait 20 -- bash -c '
 			echo "<iq type=\"get\" id=\"r0\"><query xmlns=\"jabber:iq:roster\"/></iq>"
 			echo "<presence/>"
 			cat >"$0"' "$1.log" 9>&-
@@ -699,7 +699,7 @@ logins()
 	record "$c" "$b" >&9
 	wait_for grep -q '"status":"ok"' apply.out
 	# presence from other domains, of another component, without a resource
-	xmpp-connect -q --domain open.test --connect "127.0.0.1:$(component_port open.test)" --secret-file "$SECRET_FILE" --wait 1 <<-END
+	xmpp-connect -q --domain open.test --connect "127.0.0.1:$(component_port open.test)" --secret-file "$SECRET_FILE" --wait 20 <<-END
 		<presence from='x@open.test/r' to='rosters.test'/>
 		<presence from='x@vhost.test' to='rosters.test'/>
 		<message from='vhost.test.evil' to='rosters.test'><privilege xmlns='urn:xmpp:privilege:2'/></message>
@@ -833,7 +833,7 @@ asked()
 {
 	printf '%s\n' '<presence/>' "<iq type='get' id='r1'><query xmlns='jabber:iq:roster'/></iq>" |
 		xmpp-connect -q --jid "$1@vhost.test/look" --connect "127.0.0.1:$C2S_PORT" --tls off \
-			--password-file "$PASSWORD_FILE" --wait 1 | grep -e 'type=.subscribe' -e 'ask='
+			--password-file "$PASSWORD_FILE" --wait 20 | grep -e 'type=.subscribe' -e 'ask='
 }
 
 requests()

@@ -41,7 +41,7 @@ seen()
 {
 	printf '%s\n' '<presence/>' "<iq type='get' id='r1'><query xmlns='jabber:iq:roster'/></iq>" |
 		xmpp-connect -q --jid "$1@vhost.test/look" --connect "127.0.0.1:$C2S_PORT" --tls off \
-			--password-file "$PASSWORD_FILE" --wait 1 |
+			--password-file "$PASSWORD_FILE" --wait 20 |
 		python3 -c '
 import json, sys, xml.etree.ElementTree as xml
 user, roster = sys.argv[1], {}
