@@ -319,7 +319,11 @@ wrong_secrets()
 }
 
 # threads PID N: the process has so many
-threads() { [[ $(ls "/proc/$1/task" | wc -l) == "$2" ]]; }
+threads()
+{
+	local tasks=("/proc/$1/task/"*)
+	((${#tasks[@]} == $2))
+}
 
 @test "secrets: from a file, a descriptor or the credentials, never readable by others" {
 	on prosody
