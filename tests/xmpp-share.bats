@@ -52,6 +52,10 @@ through() { scenario sharing <<<"$1()"; }
 	through sticky_by_recipient
 }
 
+@test "with round-robin, too, the steps of a conversation stay together" {
+	through steps_of_a_conversation_stay
+}
+
 @test "no instance: service-unavailable for requests and messages" {
 	through no_instance
 }

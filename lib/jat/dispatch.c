@@ -8,8 +8,6 @@
  * them.
  */
 #define MAX_EQUAL 32
-#define STEPS_OF_ONE 16
-#define STEP_LIFE_MS (60 * 60 * 1000)
 
 /* Sessions --------------------------------------------------------------- */
 

@@ -10,7 +10,7 @@
 #include "xmpp/writer.h"
 
 #define MAX 64 /* of each list */
-#define ADVERTS_OF_HOST_MAX 8
+#define ADVERTS_OF_HOST_MAX 16
 #define MAX_BYTES (64 * 1024)
 
 struct saying {
@@ -26,15 +26,18 @@ struct sayings {
 };
 
 struct early {
+	struct span domain;
+	bool full; /* an advertisement was not kept, and that was logged */
 	struct sayings adverts, queries;
 	struct reader *reader;
 	struct buf text;
 };
 
-struct early *early_new(void)
+struct early *early_new(struct span domain)
 {
 	struct early *e = xcalloc(1, sizeof(*e));
 
+	e->domain = domain;
 	TAILQ_INIT(&e->adverts.all);
 	TAILQ_INIT(&e->queries.all);
 	e->reader = reader_new_again(2 * MAX_BYTES, READER_INDEX_CHILDREN);
@@ -109,7 +112,29 @@ static bool is_advert(const struct stanza *message, const struct xml_node *paylo
 		       xml_is(payload, "urn:xmpp:privilege:2", "privilege"));
 }
 
-/* Make room for e->text. False: there is none, and nothing of this host could go. */
+/* Whether the component's domain is below the host's, as it is for most components of a server. */
+static bool is_above(const struct early *e, struct span host)
+{
+	struct span d = e->domain;
+
+	return d.n > host.n && d.p[d.n - host.n - 1] == '.' &&
+	       span_equal(span_from(d, d.n - host.n), host);
+}
+
+/* The oldest advertisement of another host than those above, for one of these. */
+static struct saying *least_needed(struct early *e, struct span host)
+{
+	struct saying *s;
+
+	if (!is_above(e, host))
+		return NULL;
+	TAILQ_FOREACH(s, &e->adverts.all, next)
+	if (!is_above(e, s->host))
+		break;
+	return s;
+}
+
+/* Make room for e->text. False: there is none, and nothing could go. */
 static bool make_room(struct early *e, struct span host, bool privilege)
 {
 	struct saying *s, *same = NULL, *oldest = NULL;
@@ -125,6 +150,8 @@ static bool make_room(struct early *e, struct span host, bool privilege)
 		oldest = oldest ? oldest : s;
 		of_host++;
 	}
+	if (!same && of_host < ADVERTS_OF_HOST_MAX && e->adverts.count == MAX)
+		same = least_needed(e, host);
 	if (!same && (of_host == ADVERTS_OF_HOST_MAX || e->adverts.count == MAX))
 		same = oldest;
 	if (same)
@@ -140,14 +167,21 @@ bool early_note_advert(struct early *e, const struct stanza *message)
 	if (!is_advert(message, payload))
 		return false;
 	privilege = span_is(payload->name, "privilege");
-	if (write_text(e, message) && make_room(e, message->from, privilege))
+	if (write_text(e, message) && make_room(e, message->from, privilege)) {
 		keep(e, &e->adverts, message->from)->privilege = privilege;
+	} else if (!e->full) {
+		e->full = true;
+		err_warn("more advertisements, or larger ones, than are kept: instances that come "
+			 "later are not told of those of '%.*s'",
+			SPAN_ARG(message->from));
+	}
 	return true;
 }
 
 void early_forget_adverts(struct early *e)
 {
 	clear(&e->adverts);
+	e->full = false;
 }
 
 void early_each_advert(

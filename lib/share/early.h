@@ -3,8 +3,9 @@
  * Right after the handshake a server says once, in messages from its bare domain, which namespaces
  * it delegates (XEP-0355 4.2) and which privileges it grants (XEP-0356 4). Of each host the last
  * <privilege/> is kept, and each different <delegation/> (ejabberd sends one for each half).
- * Bounded: 8 of a host, whose oldest goes, and 64 of all. When those are there, another host's are
- * not kept: any server of the network can send such messages, and the own one sends its own first.
+ * Bounded: 16 of a host, whose oldest goes, and 64 of all. When those are there, another host's are
+ * not kept, because any server of the network can send such messages; only those of a host that the
+ * component's domain is below take the place of others.
  *
  * It also asks for the features of each namespace that it delegates (XEP-0355 7.2: disco#info with
  * a node of urn:xmpp:delegation), and Prosody asks only once. These queries wait for the first
@@ -17,7 +18,8 @@
 
 struct early;
 
-struct early *early_new(void);
+/* domain: the component's, borrowed. */
+struct early *early_new(struct span domain);
 void early_free(struct early *e);
 
 /* Keep a message if it is an advertisement. Returns whether it is one. */

@@ -12,6 +12,7 @@
 #include "xmpp/jid.h"
 #include "xmpp/reader.h"
 #include "xmpp/requests.h"
+#include "xmpp/steps.h"
 
 /* RFC 6120 sets no limit on an id's length; ours exists because each error that we write repeats
  * the id. */
@@ -74,10 +75,11 @@ struct hub {
 	struct shares_config waiting; /* of what waits for one instance */
 	struct requests *requests; /* requests from the server that the instances have to answer */
 	struct own *own;	   /* requests from the instances that the server has to answer */
+	struct steps *steps;	   /* which instance a conversation of several steps belongs to */
 	struct origins *origins;   /* of messages and presence, members */
 	struct early *early;	   /* what servers have said to instances that come later */
 	struct reader *reader;	   /* reads kept requests again, which go to another instance */
-	struct buf key, folded, asked;
+	struct buf key, folded, asked, step;
 	bool draining;
 	uint64_t counters[COUNTERS];
 };
@@ -344,16 +346,26 @@ static struct span without_spaces_behind(struct span s)
 	return s;
 }
 
-/* Send a new request to m, and keep it. */
+/* From now on the conversation that the payload belongs to, if to any, is the instance's. */
+static void note_step(struct hub *h, struct hub_member *m, const struct stanza *stanza,
+	struct span user, int64_t now_ms)
+{
+	if (steps_key(stanza, user, &h->step))
+		steps_note(h->steps, shares_group(h->shares, user), user, buf_span(&h->step),
+			m->worker, now_ms);
+}
+
+/* Send a new request to m, and keep it. pinned: no other instance could take its place. */
 static void hand_first(struct hub *h, const struct table_key *key, const struct stanza *stanza,
-	struct hub_member *m, struct turn *turn)
+	struct hub_member *m, bool pinned, struct turn *turn)
 {
 	size_t at = buf_length(m->outlet.writer->out);
 	enum writer_status status = outlet_write(&m->outlet, stanza, &STANZA_KEEP);
 	struct request_texts texts = {.user = stanza->from,
 		.asked = stanza->to,
 		.id = stanza->id,
-		.set = stanza->type == TYPE_SET};
+		.set = stanza->type == TYPE_SET,
+		.pinned = pinned};
 	struct request *r = NULL;
 
 	if (status == WRITER_OK) {
@@ -366,6 +378,8 @@ static void hand_first(struct hub *h, const struct table_key *key, const struct 
 	if (r) {
 		requests_handed(h->requests, r, m->worker, turn->now_ms);
 		h->counters[COUNT_REQUESTS]++;
+		if (pinned)
+			note_step(h, m, stanza, stanza->from, turn->now_ms);
 	} else if (status == WRITER_TOO_LARGE) {
 		refuse(h, stanza, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	} else {
@@ -376,8 +390,10 @@ static void hand_first(struct hub *h, const struct table_key *key, const struct 
 static void on_request(struct hub *h, const struct stanza *stanza, struct turn *turn)
 {
 	struct span asked = folded(stanza->to, &h->asked);
+	struct worker *w = NULL;
 	struct table_key key;
 	struct hub_member *m;
+	bool step;
 
 	if (h->draining) {
 		refuse(h, stanza, ERROR_RECIPIENT_UNAVAILABLE, COUNT_STOPPED, turn);
@@ -388,9 +404,14 @@ static void on_request(struct hub *h, const struct stanza *stanza, struct turn *
 		refuse(h, stanza, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 		return;
 	}
-	m = choose(h, &(struct choice){.sender = stanza->from, .recipient = asked}, turn->now_ms);
+	step = steps_key(stanza, stanza->from, &h->step);
+	if (step)
+		w = steps_find(h->steps, buf_span(&h->step), turn->now_ms);
+	m = w ? w->owner
+	      : choose(h, &(struct choice){.sender = stanza->from, .recipient = asked},
+			turn->now_ms);
 	if (m)
-		hand_first(h, &key, stanza, m, turn);
+		hand_first(h, &key, stanza, m, step, turn);
 	else if (any_open(h) ||
 		 !early_keep_query(h->early, stanza, turn->now_ms + h->config.timeout_ms))
 		refuse_unchosen(h, stanza, turn);
@@ -504,6 +525,8 @@ static void own_reply(struct hub *h, struct hub_member *m, const struct stanza *
 
 		if (!try)
 			continue;
+		if (stanza->type == TYPE_RESULT)
+			note_step(h, m, stanza, request_user(r), turn->now_ms);
 		requests_answered(h->requests, try, stanza, turn);
 		return;
 	}
@@ -520,8 +543,10 @@ static void own_iq(struct hub *h, struct hub_member *m, const struct stanza *sta
 			"larger than --max-stanza-bytes");
 	else if (!stanza_iq_valid(stanza))
 		outlet_refuse(&m->outlet, stanza, ERROR_BAD_REQUEST, NULL);
-	else
-		h->counters[COUNT_OWN] += own_ask(h->own, &m->asker, stanza, from, turn);
+	else if (own_ask(h->own, &m->asker, stanza, from, turn)) {
+		h->counters[COUNT_OWN]++;
+		note_step(h, m, stanza, stanza->to, turn->now_ms);
+	}
 }
 
 /* Send an instance's message or presence to the server. */
@@ -564,10 +589,23 @@ static void turn_back(
 		h->counters[COUNT_UNDELIVERED]++;
 }
 
+/* The address that an instance sends from, as the server would write it: not every component
+ * library normalises its domain, which may have letters beyond ASCII. */
+static struct span sender_of(struct hub *h, const struct stanza *stanza)
+{
+	struct span from = folded(stanza->from, &h->folded);
+	struct jid jid;
+
+	if (!jid_split(from, &jid) || span_equal(jid.domain, h->config.domain))
+		return from;
+	buf_reset(&h->folded);
+	return jid_normalise(stanza->from, &h->folded) ? buf_span(&h->folded) : stanza->from;
+}
+
 enum hub_verdict hub_stanza_of(
 	struct hub *h, struct hub_member *m, const struct stanza *stanza, struct turn *turn)
 {
-	struct span from = folded(stanza->from, &h->folded);
+	struct span from = sender_of(h, stanza);
 	struct jid jid;
 
 	if (stanza->kind == STANZA_OTHER)
@@ -638,6 +676,12 @@ static void make_tables(struct hub *h, const uint64_t seed[2])
 		.ending = count_end,
 		.again = count_retry,
 		.context = h});
+	h->steps = steps_new(&(struct steps_config){.max = c->max_addresses,
+		.max_bytes = c->pending.max_bytes,
+		.max_of_one = STEPS_OF_ONE,
+		.life_ms = STEP_LIFE_MS,
+		.seed = {seed[0], seed[1]},
+		.balance = h->balance});
 	h->own = own_new(&h->config.random, seed);
 	h->origins = origins_new(c->max_addresses, seed);
 }
@@ -659,11 +703,12 @@ struct hub *hub_new(const struct hub_config *config)
 		.changed = suspects_changed,
 		.context = h});
 	make_tables(h, seed);
-	h->early = early_new();
+	h->early = early_new(h->config.domain);
 	h->reader = reader_new_again(SIZE_MAX / 4, READER_INDEX_CHILDREN);
 	buf_init(&h->key, BUF_NO_MAX);
 	buf_init(&h->folded, BUF_NO_MAX);
 	buf_init(&h->asked, BUF_NO_MAX);
+	buf_init(&h->step, BUF_NO_MAX);
 	return h;
 }
 
@@ -677,6 +722,7 @@ void hub_free(struct hub *h)
 	while ((m = LIST_FIRST(&h->members)))
 		hub_part(/* NOLINT(clang-analyzer-unix.Malloc) */ h, m, &(struct turn){0});
 	requests_free(h->requests);
+	steps_free(h->steps);
 	own_free(h->own);
 	shares_free(h->shares);
 	balance_free(h->balance);
@@ -686,6 +732,7 @@ void hub_free(struct hub *h)
 	buf_free(&h->key);
 	buf_free(&h->folded);
 	buf_free(&h->asked);
+	buf_free(&h->step);
 	free(h);
 }
 
@@ -724,6 +771,7 @@ static void hub_tick(void *self, struct turn *turn)
 	balance_tick(h->balance, turn);
 	requests_tick(h->requests, turn);
 	own_tick(h->own, turn);
+	steps_tick(h->steps, turn->now_ms);
 	origins_tick(h->origins, turn->now_ms);
 }
 
@@ -731,7 +779,8 @@ static int64_t hub_deadline(const void *self)
 {
 	const struct hub *h = self;
 	const int64_t all_ms[] = {requests_deadline(h->requests), balance_deadline(h->balance),
-		own_deadline(h->own), origins_deadline(h->origins), early_deadline(h->early)};
+		own_deadline(h->own), origins_deadline(h->origins), early_deadline(h->early),
+		steps_deadline(h->steps)};
 
 	return deadline_first(all_ms, sizeof(all_ms) / sizeof(all_ms[0]));
 }

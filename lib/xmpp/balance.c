@@ -279,8 +279,8 @@ void worker_timed_out(struct balance *b, struct worker *w, int64_t now_ms)
 {
 	w->timed_out++;
 	if (w->state == WORKER_THERE && may_tell(w, now_ms))
-		err_warn("%s '%.*s' has let a request time out: does its client still run?",
-			b->config.noun, SPAN_ARG(w->name));
+		err_warn("%s '%.*s' has let a request time out: does it still run?", b->config.noun,
+			SPAN_ARG(w->name));
 }
 
 static void silent(struct balance *b, struct worker *w, int64_t now_ms)

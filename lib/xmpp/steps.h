@@ -11,6 +11,10 @@
 #include "base/buf.h"
 #include "xmpp/balance.h"
 
+/* What users need: conversations of one user, and how long one may pause. */
+#define STEPS_OF_ONE 16
+#define STEP_LIFE_MS (60 * 60 * 1000)
+
 struct steps_config {
 	size_t max, max_bytes;
 	size_t max_of_one; /* of one owner; the oldest goes */

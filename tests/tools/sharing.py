@@ -250,6 +250,27 @@ def sticky_by_recipient():
     assert len(used) > 1
 
 
+def steps_of_a_conversation_stay():
+    share = Share("--policy", "round-robin")
+    command = "<command xmlns='http://jabber.org/protocol/commands' node='n'%s/>"
+
+    def serve(instance):
+        # the first step begins a conversation, whose name its answer gives
+        instance.serve(lambda s: "<iq type='result' id='%s' to='%s' from='%s'>%s</iq>" % (
+            s["id"], s["from"], s["to"], command % (" sessionid='%s'" % instance.name)))
+    for name in ("one", "two", "three"):
+        serve(share.instance(name=name, answer=False))
+    alice = Client(ALICE + "/a")
+
+    def by(session=None):
+        answer = alice.ask(DOMAIN, command % (" sessionid='%s'" % session if session else ""), kind="set")
+        return re.search("sessionid='(\\w+)'", answer.raw).group(1)
+    names = [by() for _ in range(3)]
+    assert sorted(names) == ["one", "three", "two"], names
+    for name in names * 2:
+        assert by(name) == name
+
+
 def no_instance():
     share = Share()
     alice = Client(ALICE + "/a")
