@@ -360,7 +360,7 @@ static void stop_moving(struct move *m)
 {
 	const struct lexer *l = &m->lexer;
 	struct span ns = lexer_default(l, m->in), tag = {m->in.p + l->start, l->at - l->start};
-	struct span scan, name;
+	struct span scan = tag, name;
 	bool lost = ns.p && !span_is(ns, m->to ? m->to : NS_COMPONENT);
 
 	for (unsigned i = 0; i < l->count; i++)

@@ -32,7 +32,7 @@ bench_machine()
 	local cpu compiler
 	cpu=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)
 	compiler=$(${CC:-cc} --version | head -n 1)
-	echo "machine: ${cpu:-unknown CPU}, $(nproc) cores, Linux $(uname -r), $compiler, ${CFLAGS:--O3 -g}"
+	echo "machine: ${cpu:-unknown CPU}, $(nproc) cores, Linux $(uname -r), $compiler, ${CFLAGS:--O3 -g -falign-functions=64}"
 	echo "load before: $(cut -d' ' -f1-3 /proc/loadavg); medians of $RUNS interleaved runs"
 }
 
