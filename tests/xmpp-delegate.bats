@@ -635,6 +635,8 @@ delegation() { scenario delegation; }
 	wrong JID --domain host.test --delegate 'urn:a=a@@b'
 	wrong attribute --domain host.test --delegate 'urn:a[]=e.test'
 	wrong attribute --domain host.test --delegate 'urn:a[x,]=e.test'
+	wrong 'NS[attr' --domain host.test --delegate 'urn:a[x=e.test'
+	wrong 'NS[attr' --domain host.test --delegate 'urn:ax]=e.test'
 	wrong twice --domain host.test --delegate urn:a=e.test --delegate 'urn:a[x]=f.test'
 	wrong delegating --domain host.test --delegate urn:a=host.test
 	wrong delegat --domain host.test --delegate urn:xmpp:delegation:1=e.test

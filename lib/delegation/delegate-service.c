@@ -82,18 +82,19 @@ static const char *set_entity(struct delegate_rule *rule, struct span jid)
 
 const char *delegate_rules_option(struct delegate_rules *r, struct span text)
 {
-	const char *equals = text.n ? memrchr(text.p, '=', text.n) : NULL;
+	const char *equals = text.n ? memrchr(text.p, '=', text.n) : NULL, *open;
 	struct span ns, list = SPAN_NONE;
 	struct delegate_rule *rule;
+	bool listed;
 
 	if (!equals)
 		return "not NS=JID";
 	ns = (struct span){text.p, (size_t)(equals - text.p)};
-	if (ns.n && ns.p[ns.n - 1] == ']') {
-		const char *open = memrchr(ns.p, '[', ns.n);
-
-		if (!open)
-			return "not NS[attr,attr]=JID";
+	open = ns.n ? memrchr(ns.p, '[', ns.n) : NULL;
+	listed = ns.n && ns.p[ns.n - 1] == ']';
+	if (open ? !memchr(open, ']', (size_t)(equals - open)) : listed)
+		return "not NS[attr,attr]=JID";
+	if (listed) {
 		list = (struct span){open + 1, (size_t)(ns.p + ns.n - 1 - (open + 1))};
 		ns.n = (size_t)(open - ns.p);
 	}

@@ -1,5 +1,6 @@
 #include "loop/listen.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -344,6 +345,32 @@ void listen_start(struct listen_socket *l, struct loop *loop, void (*fn)(void *c
 	l->context = context;
 	loop_timer_init(&l->again, on_again, l);
 	watch(l, true);
+}
+
+static void address_say(int fd)
+{
+	struct sockaddr_storage address = {0};
+	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)&address;
+	const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)&address;
+	const struct sockaddr_un *path = (const struct sockaddr_un *)(const void *)&address;
+	socklen_t n = sizeof(address);
+	char text[INET6_ADDRSTRLEN];
+
+	if (getsockname(fd, (struct sockaddr *)&address, &n) < 0)
+		return;
+	if (address.ss_family == AF_INET && inet_ntop(AF_INET, &four->sin_addr, text, sizeof(text)))
+		err_note("listening on %s:%u", text, ntohs(four->sin_port));
+	else if (address.ss_family == AF_INET6 &&
+		 inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof(text)))
+		err_note("listening on [%s]:%u", text, ntohs(six->sin6_port));
+	else if (address.ss_family == AF_UNIX)
+		err_note("listening on '%s'", path->sun_path);
+}
+
+void listen_say(const struct listen_socket *l)
+{
+	for (size_t i = 0; l && i < l->count; i++)
+		address_say(l->list[i].fd);
 }
 
 void listen_take_waiting(struct listen_socket *l)

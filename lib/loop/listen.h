@@ -34,6 +34,8 @@ bool listen_is_local(int fd);
 bool listen_all_local(const struct listen_socket *l);
 size_t listen_count(const struct listen_socket *l);
 int listen_fd(const struct listen_socket *l, size_t i);
+/* Log the addresses: the port of --listen ADDR:0 is the kernel's choice. */
+void listen_say(const struct listen_socket *l);
 /* Leave new clients in the kernel's queue, or take them again. Not before listen_start(). */
 void listen_hold(struct listen_socket *l, bool hold);
 /* Call fn with each accepted client (blocking as accepted, close-on-exec; fn owns the fd). */

@@ -368,7 +368,7 @@ static void on_attach(void *context, struct service *service, struct loop *loop)
 	loop_turn(loop, on_turn, rs);
 	refresh_pump(rs->refresh);
 	listen_start(rs->sockets.listen, loop, on_client, rs);
-	sockets_say(&rs->sockets);
+	listen_say(rs->sockets.listen);
 	if (rs->sockets.connection >= 0 && !http_accept(rs->http, rs->sockets.connection))
 		on_lost(rs);
 }

@@ -1,14 +1,11 @@
 #include "roster/sockets.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -84,30 +81,4 @@ int sockets_open(struct sockets *s, const struct refreshservice_config *c)
 	if (listen_is_listening(0) || listen_is_connection(0))
 		return inherit(s, c, 0);
 	return listen_open_tcp(DEFAULT_LISTEN, &s->listen);
-}
-
-static void address_say(int fd)
-{
-	struct sockaddr_storage address = {0};
-	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)&address;
-	const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)&address;
-	const struct sockaddr_un *path = (const struct sockaddr_un *)(const void *)&address;
-	socklen_t n = sizeof(address);
-	char text[INET6_ADDRSTRLEN];
-
-	if (getsockname(fd, (struct sockaddr *)&address, &n) < 0)
-		return;
-	if (address.ss_family == AF_INET && inet_ntop(AF_INET, &four->sin_addr, text, sizeof(text)))
-		err_note("listening on %s:%u", text, ntohs(four->sin_port));
-	else if (address.ss_family == AF_INET6 &&
-		 inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof(text)))
-		err_note("listening on [%s]:%u", text, ntohs(six->sin6_port));
-	else if (address.ss_family == AF_UNIX)
-		err_note("listening on '%s'", path->sun_path);
-}
-
-void sockets_say(const struct sockets *s)
-{
-	for (size_t i = 0; i < listen_count(s->listen); i++)
-		address_say(listen_fd(s->listen, i));
 }

@@ -20,7 +20,5 @@ struct sockets {
 
 /* Returns an exit status; what is wrong has been logged. Free s->listen in any case. */
 int sockets_open(struct sockets *s, const struct refreshservice_config *c);
-/* Log the addresses. */
-void sockets_say(const struct sockets *s);
 
 #endif

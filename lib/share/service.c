@@ -94,8 +94,8 @@ static void on_came(void *context, struct instance *i)
 	struct shareservice *s = context;
 	struct turn turn = service_turn(s->service);
 
-	if (s->proven == (size_t)s->config->max_instances) { /* several came at once */
-		err_warn(
+	if (s->proven == (size_t)s->config->max_instances) {
+		err_log_limited(&s->full, loop_now_ms(s->loop), ERR_WARNING,
 			"an instance is turned away: %zu are there (--limit instances)", s->proven);
 		end(c, "resource-constraint", "has left");
 		return;
@@ -189,12 +189,6 @@ static void take(struct shareservice *s, int fd, bool bare_allowed)
 	struct connection *c;
 
 	if (hub_is_draining(s->hub)) {
-		close(fd);
-		return;
-	}
-	if (s->proven >= (size_t)s->config->max_instances) {
-		err_log_limited(&s->full, loop_now_ms(s->loop), ERR_WARNING,
-			"an instance is turned away: %zu are there (--limit instances)", s->proven);
 		close(fd);
 		return;
 	}
@@ -301,6 +295,8 @@ static void attach(void *context, struct service *service, struct loop *loop)
 	loop_turn(loop, on_turn, s);
 	listen_start(s->tcp, loop, on_tcp, s);
 	listen_start(s->unix_socket, loop, on_unix, s);
+	listen_say(s->tcp);
+	listen_say(s->unix_socket);
 }
 
 static void detach(void *context)

@@ -574,8 +574,10 @@ def strangers_displace_only_their_own():
 def no_more_instances_than_the_limit():
     share = Share("--limit", "instances=2")
     instances = [share.instance(), share.instance()]
+    third = share.instance(answer=False)
+    assert "resource-constraint" in third.expect_where(lambda s: s.name.endswith("}error")).raw
     try:
-        share.instance()
+        third.next()
         raise AssertionError("a third one is taken")
     except (Closed, OSError):
         pass
