@@ -62,7 +62,7 @@ teardown() { stop_all; }
 		"roster-fetch -qq --url http://127.0.0.1:$app/%s | sh -c 'echo \$\$ >worker.pid; exec roster-apply -q --host h --via ejabberd-api --api http://127.0.0.1:$api/api'"
 	wait_for test -S sock
 	seq -f 'u%.0f' "$users" | jq -Rnc '[inputs] | _nwise(100)' >bodies
-	post() { while read -r body; do curl -s --max-time 20 --unix-socket sock -d "$body" http://localhost/roster_admin/refresh >>answers; done <bodies; }
+	post() { while read -r body; do curl -s --max-time 60 --unix-socket sock -d "$body" http://localhost/roster_admin/refresh >>answers; done <bodies; }
 	start posts post
 	restart_app()
 	{
@@ -71,11 +71,11 @@ teardown() { stop_all; }
 		start app python3 app.py app "$app"
 	}
 	some() { [ "$(curl -s "http://127.0.0.1:$api/" | jq '[.[] | select(length == 2)] | length')" -ge "$1" ]; }
-	wait_for some $((users / 10))
+	WAIT_S=60 wait_for some $((users / 10))
 	restart_app
-	wait_for some $((users / 5))
+	WAIT_S=60 wait_for some $((users / 5))
 	kill -KILL "$(cat worker.pid)" # roster-apply
-	wait_for some $((users / 3))
+	WAIT_S=60 wait_for some $((users / 3))
 	restart_app
 	await posts
 	emptied() { [ "$(cat spool/names.* | wc -c)" = 0 ]; }

@@ -142,7 +142,7 @@ sys.exit(int.from_bytes(n, "little") < 60000)' "$1"; }
 }
 
 @test "SIGTERM drains a filter: answered in time, or at the end of --drain-time" {
-	filter --delay 1
+	filter --delay 3 --drain-time 30
 	echo "$IQ" >&"$in"
 	wait_for echo_counters open_requests=1
 	end echo

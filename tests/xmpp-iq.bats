@@ -360,7 +360,7 @@ caught()
 
 @test "no reply in time: 124; in a batch an error in its place, in order, and 1" {
 	fake 'up ; take 1 ; wait-close'
-	run -124 --separate-stderr ask --ping --timeout 0.5
+	run -124 --separate-stderr ask --ping --timeout 3 # the login counts
 	assert_equal "$stderr" 'xmpp-iq: no reply'
 	fake 'up ; take 1 ; wait-close'
 	run -124 --separate-stderr ask --ping --json --reply-timeout 0.1
@@ -371,7 +371,7 @@ caught()
 		send <iq type="result" from="vhost.test" id="@4"/>
 		send <iq type="result" from="vhost.test" id="@2"/>
 		wait-close'
-	ask --batch --reply-timeout 0.3 < <(requests 5) >out || status=$?
+	ask --batch --reply-timeout 3 < <(requests 5) >out || status=$?
 	assert_equal "$status" 1
 	assert_equal "$(ids_of out)" '1 remote-server-timeout,2,3 remote-server-timeout,4,5 remote-server-timeout'
 	assert_equal "$(head -n 1 out)" "<iq type='error' id='1' to='d.test' from='vhost.test'><error type='wait'><remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>no reply</text></error></iq>"
@@ -725,7 +725,7 @@ asks_each()
 		send <iq type='result' id='@1' from='other.test' to='d.test'/>
 		send <iq type='result' id='@2' from='b.test' to='d.test'/>
 		wait-close"
-	run -1 --separate-stderr ask_each --reply-timeout 0.5 -v < <(printf 'a.test\nb.test\n')
+	run -1 --separate-stderr ask_each --reply-timeout 3 -v < <(printf 'a.test\nb.test\n')
 	assert_equal "$output" $'a.test\tremote-server-timeout\nb.test\t'
 	assert_regex "$stderr" "right id from a wrong address: from 'other.test', asked was 'a.test'"
 	await fake
