@@ -153,6 +153,8 @@ CURL *curlloop_easy(void *private, const char *tls_ca)
 		err_die(EXIT_TEMPORARY, "out of memory");
 	CURLLOOP_SET(easy, CURLOPT_PRIVATE, private);
 	CURLLOOP_SET(easy, CURLOPT_NOSIGNAL, 1L);
+	/* else a name that is given up is waited for nevertheless, and everybody with it */
+	CURLLOOP_SET(easy, CURLOPT_QUICK_EXIT, 1L);
 	CURLLOOP_SET(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	if (tls_ca)
 		CURLLOOP_SET(easy, CURLOPT_CAINFO, tls_ca);

@@ -617,7 +617,6 @@ struct client *client_new(struct loop *loop, const struct client_config *config,
 	c->tls = config->tls;
 	c->fd = -1;
 	c->connect = config->connect ? xstrdup(config->connect) : NULL;
-	c->deadline_ms = io_now_ms() + (config->login_ms ? config->login_ms : CLIENT_LOGIN_MS);
 	buf_init(&c->out,
 		config->max_queue_bytes ? config->max_queue_bytes : CLIENT_MAX_QUEUE_BYTES);
 	buf_init(&c->xml, MAX_SERIALISED_BYTES);
@@ -632,6 +631,8 @@ struct client *client_new(struct loop *loop, const struct client_config *config,
 
 	buf_init(&password, SECRET_MAX_BYTES);
 	*status = prepare(c, config, &password);
+	/* not before: somebody may have typed a passphrase */
+	c->deadline_ms = io_now_ms() + (config->login_ms ? config->login_ms : CLIENT_LOGIN_MS);
 	if (*status == EXIT_DONE)
 		*status = look_up(c);
 	if (*status == EXIT_DONE) {

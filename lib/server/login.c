@@ -174,8 +174,12 @@ static struct component *component_start(
 			.max_queue_bytes = login_queue_bytes(config)},
 	};
 
-	loop_timer_set(l->loop, &l->timeout, io_now_ms() + config->timeout_ms);
-	return component_new(l->loop, &component, &ops, l, status);
+	struct component *c = component_new(l->loop, &component, &ops, l, status);
+
+	/* not before: somebody may have typed a passphrase */
+	if (c)
+		loop_timer_set(l->loop, &l->timeout, io_now_ms() + config->timeout_ms);
+	return c;
 }
 
 /* --- for both */
