@@ -627,6 +627,10 @@ time.sleep(float(sys.argv[2]))' "$1" "$2"
 	end asking || status=$?
 	assert_equal "$status" 75
 	# nor is it ended by a reader that takes the rest after all
+	exec {slow}>&- # what it holds would look like the next one's output
+	rm slow
+	mkfifo slow
+	exec {slow}<>slow
 	read_from=in write_to=slow start asking asking --batch --max-pending 20 --max-queue-bytes 256K --max-stanza-bytes 16K
 	wait_for held_up "$slow" 0
 	kill -TERM "$asking_pid"
