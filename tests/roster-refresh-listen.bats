@@ -242,6 +242,16 @@ answers()
 	answers 200 1 0 --data '["john"]' "$url"
 }
 
+@test "the name of --listen that no name server answers: SIGTERM ends the start" {
+	local resolver=$BUILDDIR/preload/resolver.so
+	[[ -e $resolver && -z ${WRAP:-} ]] || not_here "no preloaded library here"
+	start listener env "LD_PRELOAD=$LD_PRELOAD $resolver" roster-refresh-listen --listen slow.example:5280 -- ./worker
+	wait_for grep -q ^roster-refresh- "/proc/$listener_pid/comm"
+	status=0
+	end listener || status=$?
+	assert_equal "$status" 143
+}
+
 @test "a worker that dies is started again; its names are given once more, then they have failed" {
 	listener -- ./worker
 	answers 200 0 1 --data '["die"]' "$url"
