@@ -396,6 +396,12 @@ keys()
 		    p.end()
 		assert os.path.getsize('state/answered.old') == 46
 		assert os.path.getsize('state/answered') == 400002 * 46
+		# with a smaller bound they are read, too, and take all places
+		with Proxy('--key-file', 'keys', '--state-dir', 'state', '--limit', 'marks=10') as p:
+		    p.online('a')
+		    p.send_request('3')
+		    p.error('wait/resource-constraint', '3', ALICE, 'proxy.test')
+		    assert p.stderr == '', p.stderr
 		# when they are old the file may go
 		os.utime('state/answered.old', (now - 100, now - 100))
 		with Proxy('--key-file', 'keys', '--state-dir', 'state', '--bounce-wait', '0', '--limit', 'marks=1000000') as p:

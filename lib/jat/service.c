@@ -333,8 +333,7 @@ int jatservice_run(const struct jatservice_config *config)
 	take_addresses(&j);
 	status = get_keys(&j);
 	if (status == EXIT_DONE)
-		j.state = state_open(
-			config->state_dir, config->timeout_ms, (size_t)config->max_marks, &status);
+		j.state = state_open(config->state_dir, config->timeout_ms, &status);
 	if (status == EXIT_DONE) {
 		j.proxy = make_proxy(&j);
 		restore(&j);

@@ -15,6 +15,8 @@
 #define SUBSCRIBERS_MAX_BYTES (128 * 1024 * 1024)
 /* At this size the file of marks becomes the old one, unless that would lose young marks. */
 #define MARKS_BYTES ((size_t)1024 * 1024)
+/* The predecessor may have had a larger --limit marks. */
+#define MARKS_MAX_BYTES ((size_t)512 * 1024 * 1024)
 /* A line: the mark, a space, when it was made (seconds of the epoch), a newline. */
 #define MARK_TIME_CHARS 12
 #define MARK_LINE_BYTES (MARK_CHARS + 1 + MARK_TIME_CHARS + 1)
@@ -33,7 +35,6 @@ struct journal {
 struct state {
 	char *marker, *answered_old, *subscribers_new;
 	struct journal answered, subscribers;
-	size_t max_marks;
 	int64_t timeout_ms;
 	int64_t rotated_ms; /* since then no mark was added to the old file */
 	bool crashed;
@@ -51,7 +52,7 @@ static char *path_in(const char *dir, const char *name)
 	return copy;
 }
 
-static struct state *state_new(const char *dir, int64_t timeout_ms, size_t max_marks)
+static struct state *state_new(const char *dir, int64_t timeout_ms)
 {
 	struct state *s = xcalloc(1, sizeof(*s));
 
@@ -61,7 +62,6 @@ static struct state *state_new(const char *dir, int64_t timeout_ms, size_t max_m
 	s->answered = (struct journal){.path = path_in(dir, "answered"), .fd = -1};
 	s->subscribers = (struct journal){.path = path_in(dir, "subscribers"), .fd = -1};
 	s->timeout_ms = timeout_ms;
-	s->max_marks = max_marks;
 	s->rotated_ms = io_now_ms();
 	return s;
 }
@@ -77,7 +77,7 @@ static void state_free(struct state *s)
 }
 
 /* $STATE_DIRECTORY may name several folders, with colons between them: the first is ours. */
-struct state *state_open(const char *dir, int64_t timeout_ms, size_t max_marks, int *status)
+struct state *state_open(const char *dir, int64_t timeout_ms, int *status)
 {
 	const char *given = getenv("STATE_DIRECTORY"), *wrong;
 	char *own = !dir && given ? xstrndup(given, strcspn(given, ":")) : NULL;
@@ -91,7 +91,7 @@ struct state *state_open(const char *dir, int64_t timeout_ms, size_t max_marks, 
 		err_error("folder '%s' cannot be used: %s", dir, wrong);
 		*status = EXIT_CONFIG;
 	} else if (dir && *dir) {
-		s = state_new(dir, timeout_ms, max_marks);
+		s = state_new(dir, timeout_ms);
 		s->crashed = access(s->marker, F_OK) == 0;
 		error = s->crashed ? 0 : io_replace_file(s->marker, SPAN(""), 0600);
 		if (error) {
@@ -246,13 +246,12 @@ void state_read_marks(struct state *s, bool young, struct buf *out)
 	const char *files[] = {s->answered_old, s->answered.path};
 	long long life_s = young || young_s(s) > MARK_LIFE_S ? young_s(s) : MARK_LIFE_S;
 	long long oldest_s = (long long)time(NULL) - life_s;
-	size_t most = 2 * (MARKS_BYTES + s->max_marks * MARK_LINE_BYTES);
 	struct span left;
 	struct buf all;
 
-	buf_init(&all, 2 * most);
+	buf_init(&all, 2 * MARKS_MAX_BYTES);
 	for (int i = 0; i < 2; i++) {
-		int error = io_read_own_file(files[i], most, &all);
+		int error = io_read_own_file(files[i], MARKS_MAX_BYTES, &all);
 
 		if (error && error != -ENOENT)
 			err_warn("cannot read '%s': %s", files[i], strerror(-error));

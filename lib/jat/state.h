@@ -18,8 +18,8 @@
 struct state;
 
 /* dir: --state-dir or NULL. Returns NULL where no folder is given, or with *status set (not
- * EXIT_DONE) after logging. timeout_ms: --timeout. max_marks: most young marks. */
-struct state *state_open(const char *dir, int64_t timeout_ms, size_t max_marks, int *status);
+ * EXIT_DONE) after logging. timeout_ms: --timeout. */
+struct state *state_open(const char *dir, int64_t timeout_ms, int *status);
 /* clean: we stop cleanly, so the next run finds no crash. */
 void state_close(struct state *s, bool clean);
 /* Whether the predecessor crashed. */
