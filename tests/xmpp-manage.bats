@@ -915,6 +915,18 @@ manage()
 	END
 }
 
+@test "--per-request: a program that fails is told once a minute, whatever users send" {
+	delegation <<-'END'
+		for script, told in (('exit 3', "'sh' has ended with status 3"), ('echo junk', 'is no reply')):
+		    with Manage('--per-request', '--jobs', '4', handler=('sh', '-c', script)) as p:
+		        for n in range(30):
+		            p.send(envelope(ask('a%d' % n), id='o%d' % n))
+		        for n in range(30):
+		            assert inner_of(p.next()).error == 'cancel/internal-server-error'
+		        assert p.stderr.count(told) == 1, p.stderr
+	END
+}
+
 @test "--per-request: the deadline kills the process group, also what outlives the handler" {
 	delegation <<-'END'
 		def gone(name):

@@ -194,7 +194,9 @@ static void on_job_done(void *context, struct span id, struct span output)
 	struct stanza s;
 
 	if (output.p && (wrong = job_reply(h, output, &s)))
-		err_warn("what '%s' wrote is no reply: %s", name_of(h), wrong);
+		err_log_limited(err_limit_of(&h->junk, turn.now_ms, wrong, output.p, output.n),
+			turn.now_ms, ERR_WARNING, "what '%s' wrote is no reply: %s", name_of(h),
+			wrong);
 	h->ops.reply(h->self, id, output.p && !wrong ? &s : NULL, &turn);
 }
 

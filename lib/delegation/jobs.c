@@ -20,7 +20,8 @@ struct jobs {
 	struct jobs_config config;
 	struct fairqueue *queue;
 	size_t running;
-	struct work *reporting; /* of which `done` is being called */
+	struct err_limits failed; /* any user's request may be one that the program fails on */
+	struct work *reporting;	  /* of which `done` is being called */
 };
 
 struct jobs *jobs_new(struct loop *loop, const struct jobs_config *config)
@@ -83,11 +84,15 @@ static void on_done(void *context, enum job_end end, int status, struct span out
 	struct work *work = context;
 	struct jobs *jobs = work->jobs;
 	const char *name = jobs->config.argv[0];
+	int64_t now_ms = loop_now_ms(jobs->loop);
+	struct span number = {(const char *)&status, sizeof(status)};
 
 	if (end != JOB_EXITED)
-		err_warn("'%s' %s", name, why[end]);
+		err_log_limited(err_limit_of(&jobs->failed, now_ms, why[end], NULL, 0), now_ms,
+			ERR_WARNING, "'%s' %s", name, why[end]);
 	else if (status != 0)
-		err_warn("'%s' has ended with status %d", name, status);
+		err_log_limited(err_limit_of(&jobs->failed, now_ms, "", number.p, number.n), now_ms,
+			ERR_WARNING, "'%s' has ended with status %d", name, status);
 	work->running = NULL;
 	jobs->running--;
 	jobs->reporting = work;
