@@ -71,14 +71,16 @@ static int read_on(int fd, ssize_t got, struct patience *patience)
 	if (!patience)
 		return got == 0 ? 0 : retry(fd, POLLIN) ? 1 : -errno;
 	if (got < 0 && errno != EAGAIN)
-		return -errno;
+		return errno == EINTR ? 1 : -errno;
 	if (got == 0 && patience->begun)
 		return 0;
 	left_ms = (got == 0 ? patience->begin_ms : patience->end_ms) - io_now_ms();
 	left_ms = left_ms < 0 ? 0 : left_ms > INT_MAX ? -1 : left_ms;
 	ready = poll(&p, 1, (int)left_ms);
+	if (ready < 0)
+		return errno == EINTR || errno == EAGAIN ? 1 : -errno;
 	patience->begun = true;
-	return ready > 0 ? 1 : ready == 0 ? -ETIMEDOUT : -errno;
+	return ready > 0 ? 1 : -ETIMEDOUT;
 }
 
 static int read_all(int fd, size_t max_bytes, struct patience *patience, struct buf *out)

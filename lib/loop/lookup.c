@@ -212,7 +212,8 @@ struct lookup *lookup_new_service(
 	close(fds[0]);
 	close(fds[1]);
 	destroy(l);
-	errno = error;
+	errno = error == EAGAIN ? ENOMEM
+				: error; /* pthread_create(3) has no memory for the stack */
 	return NULL;
 }
 
