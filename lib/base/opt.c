@@ -1,6 +1,7 @@
 /* opt.c - see opt.h */
 #include "base/opt.h"
 
+#include <errno.h>
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -273,7 +274,9 @@ static struct buf out_start(void)
 
 _Noreturn static void out_finish(struct buf *out)
 {
-	fwrite(out->p, 1, out->n, stdout);
+	/* stdio writes at once what its buffer does not hold, and forgets why that failed */
+	if (fwrite(out->p, 1, out->n, stdout) < out->n)
+		err_die(EXIT_IO, "cannot write standard output: %s", strerror(errno));
 	buf_free(out);
 	io_close_stdout();
 	exit(EXIT_DONE);
