@@ -1,8 +1,8 @@
 /* opt.c - see opt.h */
 #include "base/opt.h"
 
-#include <errno.h>
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
