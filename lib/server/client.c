@@ -538,6 +538,8 @@ static int prepare(struct client *c, const struct client_config *config, struct 
 		return EXIT_CONFIG;
 	status = secret_read(&config->password, "password", password);
 	secret_trim(password);
+	/* not before: somebody may have typed a passphrase */
+	c->deadline_ms = io_now_ms() + (config->login_ms ? config->login_ms : CLIENT_LOGIN_MS);
 	return status;
 }
 
@@ -631,8 +633,6 @@ struct client *client_new(struct loop *loop, const struct client_config *config,
 
 	buf_init(&password, SECRET_MAX_BYTES);
 	*status = prepare(c, config, &password);
-	/* not before: somebody may have typed a passphrase */
-	c->deadline_ms = io_now_ms() + (config->login_ms ? config->login_ms : CLIENT_LOGIN_MS);
 	if (*status == EXIT_DONE)
 		*status = look_up(c);
 	if (*status == EXIT_DONE) {
