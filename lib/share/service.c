@@ -248,7 +248,9 @@ static void end_in_order(struct connection *c, int64_t now_ms)
 static void on_turn(void *context)
 {
 	struct shareservice *s = context;
-	bool hold = service_blocked(s->service);
+	/* What an instance writes stands before what others will write; alone it may fill the
+	 * queue. */
+	bool hold = s->proven > 1 ? service_blocked(s->service) : service_congested(s->service);
 	struct connection *c = LIST_FIRST(&s->connections), *next;
 
 	for (; c; c = next) {
