@@ -66,7 +66,7 @@ static const struct opt limits[] = {
 	{"waiting", 0, OPT_INT, NULL,
 		"most records of a client that wait for an older one of the same user (default "
 		"1024)",
-		&config.max_waiting, .min = 0, .max = 100000000},
+		&config.max_waiting, .min = 1, .max = 100000000},
 	{"record-bytes", 0, OPT_BYTES, NULL, "largest record read (default 16M)",
 		&config.max_record_bytes, .min = 1024, .max = 1 << 30},
 	{.kind = OPT_ROWS, .rows = stream_limits, .target = &config.service.limits},

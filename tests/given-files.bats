@@ -45,19 +45,39 @@ run_with()
 # shellcheck disable=SC2154 # started: lib
 opened() { find "/proc/${started[p]}/fd" -lname "$PWD/$1" 2>/dev/null | grep -q .; }
 
+# ended_by_sigterm: p ends, although nothing comes
+ended_by_sigterm()
+{
+	kill -TERM "${started[p]}"
+	wait_for _gone "${started[p]}"
+	await p || true
+}
+
 nobody_writes()
 {
 	rm -f fifo
 	mkfifo -m 600 fifo
 	run_with fifo "${@:2}"
 	wait_for opened fifo
-	kill -TERM "${started[p]}"
-	wait_for _gone "${started[p]}"
-	await p || true
+	ended_by_sigterm
+}
+
+writer_is_silent()
+{
+	rm -f fifo
+	mkfifo -m 600 fifo
+	run_with fifo "${@:2}"
+	exec 7>fifo
+	ended_by_sigterm
+	exec 7>&-
 }
 
 @test "nobody writes to the FIFO: SIGTERM ends the program" {
 	each nobody_writes
+}
+
+@test "the FIFO's writer is silent: SIGTERM ends the program" {
+	each writer_is_silent
 }
 
 somebody_writes()
@@ -82,9 +102,17 @@ somebody_writes()
 }
 
 @test "nobody writes to the FIFO for ten seconds: 78" {
-	mkfifo -m 600 fifo
+	mkfifo -m 600 fifo late
+	# a writer that has come in time may take longer
+	start late jat-encode --domain d.test --key-file late alice@h.test
+	wait_for eval 'find "/proc/${started[late]}/fd" -lname "$PWD/late" | grep -q .'
+	exec 7>late
 	run -78 jat-encode --domain d.test --key-file fifo alice@h.test
 	assert_output "jat-encode: cannot use key file 'fifo': nobody has written to it in time"
+	printf 'k %064d\n' 7 >&7
+	exec 7>&-
+	await late
+	assert_file_contains late.out '^d.test/k'
 }
 
 @test "files that a library reads: a FIFO is refused" {

@@ -99,6 +99,12 @@ component_asks_the_server()
 	as_component jat.test >out <<<"<iq type='get' id='a1' to='${XMPP_HOST^^}'>$disco</iq>"
 	assert_file_contains out "^<iq .*type='result'.*</iq>$"
 }
+@test "--connect :PORT with --jid is loopback" {
+	(umask 077 && echo secret >password)
+	run -69 xmpp-connect --jid me@h.test --password-file password --tls off --connect :1 </dev/null
+	assert_output --partial 'cannot connect to :1: Connection refused'
+}
+
 @test "a component asks the server and gets its answer (prosody)" { component_asks_the_server prosody; }
 @test "a component asks the server and gets its answer (ejabberd)" { component_asks_the_server ejabberd; }
 

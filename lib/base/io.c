@@ -53,19 +53,23 @@ static bool retry(int fd, short events)
 	return poll(&p, 1, -1) >= 0 || errno == EINTR;
 }
 
+/* A signal that comes right before a wait does not end it, so no single wait is longer. */
+#define SLICE_MS 500
 /* How long to wait for input; NULL: for ever. */
 struct patience {
 	int64_t begin_ms; /* until a FIFO has its first writer */
 	int64_t end_ms;	  /* until the end of input */
-	bool begun;
+	bool begun, late;
 };
+
+bool (*io_is_stopped)(void);
 
 /* After read() has returned `got`, 0 or less: 1 read again, 0 it is the end, or a negative errno.
  */
 static int read_on(int fd, ssize_t got, struct patience *patience)
 {
 	struct pollfd p = {fd, POLLIN, 0};
-	int64_t left_ms;
+	int64_t left_ms, slice_ms;
 	int ready;
 
 	if (!patience)
@@ -74,13 +78,24 @@ static int read_on(int fd, ssize_t got, struct patience *patience)
 		return errno == EINTR ? 1 : -errno;
 	if (got == 0 && patience->begun)
 		return 0;
+	if (got == 0 && patience->late)
+		return -ETIMEDOUT;
 	left_ms = (got == 0 ? patience->begin_ms : patience->end_ms) - io_now_ms();
-	left_ms = left_ms < 0 ? 0 : left_ms > INT_MAX ? -1 : left_ms;
-	ready = poll(&p, 1, (int)left_ms);
+	slice_ms = left_ms < 0 ? 0 : left_ms < SLICE_MS ? left_ms : SLICE_MS;
+	ready = poll(&p, 1, (int)slice_ms);
+	if (io_is_stopped && io_is_stopped())
+		return -EINTR;
 	if (ready < 0)
 		return errno == EINTR || errno == EAGAIN ? 1 : -errno;
-	patience->begun = true;
-	return ready > 0 ? 1 : -ETIMEDOUT;
+	if (ready > 0) {
+		patience->begun = true;
+		return 1;
+	}
+	if (left_ms > slice_ms)
+		return 1;
+	/* a writer that has come and writes nothing does not wake us: another read tells */
+	patience->late = true;
+	return got == 0 ? 1 : -ETIMEDOUT;
 }
 
 static int read_all(int fd, size_t max_bytes, struct patience *patience, struct buf *out)

@@ -28,11 +28,14 @@ int io_read_file(const char *path, size_t max_bytes, struct buf *out);
 /* The same for a file that the operator has given: a secret, a key, a configuration. It may be a
  * FIFO, a terminal or a pipe of the shell (`<(command)' is /dev/fd/N). At the start a FIFO's first
  * writer may come within IO_WRITER_MS, and may then take its time (to ask for a passphrase); a
- * signal that is caught ends this (-EINTR). While the program serves others, all must be there
- * within IO_SERVING_MS. -ETIMEDOUT: it was not. */
+ * signal that stops the program ends this (-EINTR). While the program serves others, all must be
+ * there within IO_SERVING_MS. -ETIMEDOUT: it was not. */
 #define IO_WRITER_MS 10000
 #define IO_SERVING_MS 1000
 enum io_when { IO_AT_START, IO_WHILE_SERVING };
+/* Whether a signal that stops the program has come, asked after each wait; set by the loop. NULL:
+ * none is caught. */
+extern bool (*io_is_stopped)(void);
 int io_read_given(const char *path, size_t max_bytes, enum io_when when, struct buf *out);
 /* The same in two steps: a descriptor, which does not wait for a writer, and its content. */
 int io_open_given(const char *path);

@@ -118,7 +118,7 @@ bool dial_is_loopback(const struct sockaddr *address)
 	if (address->sa_family == AF_INET6)
 		return is_loopback_6(
 			&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
-	return true;
+	return address->sa_family == AF_UNIX;
 }
 
 bool dial_names_loopback(struct span host)

@@ -63,6 +63,11 @@ struct loop {
 static volatile sig_atomic_t signal_pipe = -1;
 static volatile sig_atomic_t signal_pending[NSIG];
 
+static bool is_stopped(void)
+{
+	return signal_pending[SIGTERM] || signal_pending[SIGINT];
+}
+
 static void on_signal(int number)
 {
 	int saved = errno;
@@ -84,6 +89,7 @@ struct loop *loop_new(void)
 	loop->pipe_in = fds[0];
 	loop->pipe_out = fds[1];
 	signal_pipe = fds[1];
+	io_is_stopped = is_stopped;
 	loop->now_ms = io_now_ms();
 	loop_fd(loop, fds[0], POLLIN, NULL, NULL);
 	return loop;
@@ -96,6 +102,7 @@ void loop_free(struct loop *loop)
 	for (int i = 1; i < NSIG; i++)
 		loop_signal(loop, i, NULL, NULL);
 	signal_pipe = -1;
+	io_is_stopped = NULL;
 	close(loop->pipe_in);
 	close(loop->pipe_out);
 	free(loop->polled);

@@ -377,6 +377,7 @@ static void change_over(
 	const struct roster_item *item = change->new ? change->new : change->old;
 
 	change->done = !error;
+	change->refused = error;
 	job->answered++;
 	if (error && !job->error) {
 		buf_printf(&job->message, "%s%s%s", item->jid, message ? ": " : "",
@@ -570,7 +571,7 @@ const struct roster_item *apply_item_sent(const struct apply *a, struct span use
 		for (size_t i = 0; i < job->sent; i++) {
 			const struct apply_change *c = &job->changes[i];
 
-			if (span_is(contact, (c->new ? c->new : c->old)->jid))
+			if (!c->refused && span_is(contact, (c->new ? c->new : c->old)->jid))
 				read = c->new;
 		}
 	return read;

@@ -22,7 +22,7 @@
 struct apply_change {
 	enum roster_change_kind kind;
 	const struct roster_item *old, *new; /* into the job's rosters; NULL where there is none */
-	bool done;			     /* the server has taken it */
+	bool done, refused;		     /* the server has taken it; or has not */
 };
 
 /* One that gives records: a member of the caller's own, at first all 0. */

@@ -554,7 +554,8 @@ static bool unask(struct privilege *p, struct show *show, struct span from, stru
 	if (!send_presence(show, "unsubscribe", from, to, turn))
 		return false;
 	if (sends(item) && !set_again(p, to, item, turn)) {
-		writer_take_back_to(turn->writer, length);
+		if (buf_length(turn->writer->out) > length)
+			writer_take_back_to(turn->writer, length);
 		return false;
 	}
 	return true;

@@ -53,7 +53,7 @@ struct lookup *client_addresses_begin(
 		return NULL;
 	}
 	if (connect)
-		l = lookup_new(host, port, &hints);
+		l = lookup_new(host ? host : "127.0.0.1", port, &hints);
 	else
 		l = lookup_new_service(direct ? "_xmpps-client._tcp" : "_xmpp-client._tcp", domain,
 			direct ? "5223" : "5222", &hints);

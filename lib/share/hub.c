@@ -410,6 +410,8 @@ static void on_request(struct hub *h, const struct stanza *stanza, struct turn *
 	m = w ? w->owner
 	      : choose(h, &(struct choice){.sender = stanza->from, .recipient = asked},
 			turn->now_ms);
+	if (w && (m->outlet.stuck || has_no_room(h, m)))
+		m = NULL;
 	if (m)
 		hand_first(h, &key, stanza, m, step, turn);
 	else if (any_open(h) ||

@@ -250,7 +250,7 @@ static void on_turn(void *context)
 	struct shareservice *s = context;
 	/* What an instance writes stands before what others will write; alone it may fill the
 	 * queue. */
-	bool hold = s->proven > 1 ? service_blocked(s->service) : service_congested(s->service);
+	bool hold = service_congested(s->service) || (s->proven > 1 && service_blocked(s->service));
 	struct connection *c = LIST_FIRST(&s->connections), *next;
 
 	for (; c; c = next) {

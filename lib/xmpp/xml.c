@@ -156,7 +156,7 @@ static inline const char *find_special(const char *p, const char *end, unsigned 
 	}
 	/* a last stride, which takes up bytes before it once more, goes past the rest */
 	rest = p;
-	if (p < end && end - start >= 16) {
+	if (p < end && end - p < 16 && end - start >= 16) {
 		p = end - 16;
 		scan_stride(&p, end, '&', '<', '>', '\'');
 	}

@@ -14,6 +14,7 @@ static struct {
 	struct hub_member *members[INSTANCES];
 	struct buf outs[INSTANCES], to_server;
 	struct writer writers[INSTANCES], server;
+	bool crowded; /* the outputs of all instances are */
 	uint64_t random;
 	int64_t now_ms;
 } w;
@@ -28,7 +29,7 @@ static bool congested(void *context, void *port)
 {
 	(void)context;
 	(void)port;
-	return false;
+	return w.crowded;
 }
 
 static struct turn turn(void)
@@ -416,9 +417,28 @@ static void from_is_normalised(void)
 	end();
 }
 
+#define STEP                                                                                       \
+	"<iq type='set' id='%u' from='u@h.test/x' to='d.test'><command xmlns="                     \
+	"'http://jabber.org/protocol/commands' node='n' sessionid='s'/></iq>"
+
+static void step_waits_for_no_crowded_instance(void)
+{
+	begin(100);
+	says(-1, STEP, 1);
+	CHECK(!sent(&w.to_server, "error"));
+	w.crowded = true;
+	says(-1, STEP, 2);
+	CHECK(sent(&w.to_server, "resource-constraint"));
+	w.crowded = false;
+	says(-1, STEP, 3);
+	CHECK(!sent(&w.to_server, "error"));
+	end();
+}
+
 int main(void)
 {
 	err_verbosity(-8);
+	TEST(step_waits_for_no_crowded_instance);
 	TEST(from_is_normalised);
 	TEST(adverts_reach_those_there_and_those_that_come);
 	TEST(adverts_end_with_the_stream);

@@ -85,6 +85,31 @@ static void escaping(void)
 	}
 }
 
+/* Every place of a special character, alone and with another one, in texts longer than a stride. */
+static void escaping_long(void)
+{
+	static const char specials[] = "&<>'\n\r\t";
+	struct buf out, expected;
+	char text[70];
+
+	buf_init(&out, BUF_NO_MAX);
+	buf_init(&expected, BUF_NO_MAX);
+	for (size_t n = 1; n < sizeof(text); n++)
+		for (size_t at = 0; at < n * 7; at++) {
+			memset(text, 'x', n);
+			text[at / 7] = specials[at % 7];
+			text[(at / 7 + 33) % n] = n % 2 ? '&' : '\xc3';
+			buf_reset(&out);
+			buf_reset(&expected);
+			CHECK(xml_escape_attribute(&out, (struct span){text, n}));
+			for (size_t i = 0; i < n; i++)
+				CHECK(xml_escape_attribute(&expected, (struct span){text + i, 1}));
+			CHECK_EQ_SPAN(buf_span(&out), buf_string(&expected));
+		}
+	buf_free(&out);
+	buf_free(&expected);
+}
+
 static bool valid(const char *p, size_t n)
 {
 	/* exactly its size, so that memory checkers see a read beyond */
@@ -276,6 +301,7 @@ int main(void)
 	TEST(text);
 	TEST(text_of_nodes);
 	TEST(escaping);
+	TEST(escaping_long);
 	TEST(characters);
 	TEST(characters_as_expat_sees_them);
 	TEST(one_line);
