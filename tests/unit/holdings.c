@@ -120,7 +120,7 @@ static void shares_of_what_is_left(void)
 	CHECK_EQ_INT(n, 50);
 	/* a domain that is not our own, whatever names its users have */
 	for (int user = 0; user < 40; user++) {
-		char name[16];
+		char name[32];
 
 		snprintf(name, sizeof(name), "u%d@d/r", user);
 		n += shares_take_left(s, span_of(name), 90 - n, 0, &share[n]);
