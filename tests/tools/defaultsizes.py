@@ -157,8 +157,9 @@ class Program:
         return self.peer
 
     def stderr(self):
-        self.errors.seek(0)
-        return self.errors.read().decode(errors="replace")
+        # the program writes at the same place in the file, which must not move
+        descriptor = self.errors.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
 
     def wait_stderr(self, pattern):
         self.peer.until(lambda: re.search(pattern, self.stderr()), pattern)
