@@ -195,10 +195,11 @@ static struct worker *choose_by_payload(
 {
 	const char *caps = d->best ? d->best->caps : NULL;
 	const struct xml_node *payload = stanza_payload(s);
+	struct worker *w;
 
-	*step = steps_key(s, s->from, &d->key);
+	*step = steps_of(d->steps, s, &w, now_ms);
 	if (*step)
-		return steps_find(d->steps, buf_span(&d->key), now_ms);
+		return w;
 	if (caps && xml_is(payload, NS_DISCO_INFO, "query") &&
 		span_is(xml_attribute(payload, "node"), caps))
 		return balance_find(d->balance, d->best->jid);
@@ -211,14 +212,6 @@ struct worker *dispatch_request(struct dispatch *d, const struct stanza *s,
 	struct worker *w = choose_by_payload(d, s, pinned, now_ms);
 
 	return w ? w : dispatch_choose(d, s->from, same, now_ms);
-}
-
-void dispatch_note_step(struct dispatch *d, const struct stanza *s, struct span user,
-	struct worker *w, int64_t now_ms)
-{
-	if (steps_key(s, user, &d->key))
-		steps_note(d->steps, shares_group(d->shares, user), user, buf_span(&d->key), w,
-			now_ms);
 }
 
 /* Life ------------------------------------------------------------------- */
@@ -261,8 +254,7 @@ void dispatch_init(struct dispatch *d, const struct dispatch_config *config,
 {
 	struct requests_config open = *requests;
 
-	*d = (struct dispatch){.config = *config, .shares = requests->shares};
-	buf_init(&d->key, BUF_NO_MAX);
+	*d = (struct dispatch){.config = *config};
 	new_sessions(d);
 	d->balance = balance_new(&(struct balance_config){.policy = config->options.policy,
 		.try_timeout_ms = config->options.try_timeout_ms,
@@ -281,7 +273,8 @@ void dispatch_init(struct dispatch *d, const struct dispatch_config *config,
 		.max_of_one = STEPS_OF_ONE,
 		.life_ms = STEP_LIFE_MS,
 		.seed = {config->seed[0], config->seed[1]},
-		.balance = d->balance});
+		.balance = d->balance,
+		.shares = requests->shares});
 }
 
 void dispatch_free(struct dispatch *d)
@@ -290,5 +283,4 @@ void dispatch_free(struct dispatch *d)
 	steps_free(d->steps);
 	balance_free(d->balance);
 	session_table_free(d->sessions);
-	buf_free(&d->key);
 }

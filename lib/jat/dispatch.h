@@ -49,10 +49,8 @@ struct dispatch {
 	struct requests *requests;
 	/* the rest is private */
 	struct dispatch_config config;
-	const struct shares *shares; /* of requests; what a user counts under */
 	struct steps *steps;
 	const struct session *best;
-	struct buf key;
 };
 
 /* *config is copied. requests: its owner's part of struct requests_config, with shares; the
@@ -75,10 +73,6 @@ struct worker *dispatch_choose(
  * *pinned: it belongs to a conversation, which is its session's from then on. */
 struct worker *dispatch_request(struct dispatch *d, const struct stanza *s,
 	const struct request *same, bool *pinned, int64_t now_ms);
-/* w has sent s, or s was sent to it: from now on the conversation that s belongs to is w's. user:
- * the other side of that conversation. */
-void dispatch_note_step(struct dispatch *d, const struct stanza *s, struct span user,
-	struct worker *w, int64_t now_ms);
 /* s, which came from a session, shows that it lives, unless its server has bounced s. */
 void dispatch_note_life(struct dispatch *d, const struct stanza *s, int64_t now_ms);
 

@@ -151,7 +151,7 @@ static void on_request(struct jatproxy *p, const struct stanza *s, struct turn *
 	else if (!request_open(p, s, &key, &texts, at, w, turn))
 		refuse(p, s, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 	else if (texts.pinned)
-		dispatch_note_step(&p->dispatch, s, s->from, w, turn->now_ms);
+		steps_note_payload(p->dispatch.steps, s, s->from, w, turn->now_ms);
 }
 
 /* A target's get or set to A/TOKEN: on to the user. */
@@ -162,7 +162,7 @@ static void on_outbound(struct jatproxy *p, const struct stanza *s, struct span 
 	enum writer_status status;
 
 	if (w)
-		dispatch_note_step(&p->dispatch, s, user, w, turn->now_ms);
+		steps_note_payload(p->dispatch.steps, s, user, w, turn->now_ms);
 	status = outbound_request(&p->outbound, s, token, user, asked, turn);
 	if (status == WRITER_OK)
 		p->counters[COUNT_REQUESTS]++;
@@ -266,7 +266,8 @@ static void on_answer_of(
 	}
 	worker_alive(p->dispatch.balance, w, turn->now_ms);
 	if (s->type == TYPE_RESULT)
-		dispatch_note_step(&p->dispatch, s, request_user(try->request), w, turn->now_ms);
+		steps_note_payload(
+			p->dispatch.steps, s, request_user(try->request), w, turn->now_ms);
 	requests_answered(p->requests, try, s, turn);
 }
 

@@ -79,7 +79,7 @@ struct hub {
 	struct origins *origins;   /* of messages and presence, members */
 	struct early *early;	   /* what servers have said to instances that come later */
 	struct reader *reader;	   /* reads kept requests again, which go to another instance */
-	struct buf key, folded, asked, step;
+	struct buf key, folded, asked;
 	bool draining;
 	uint64_t counters[COUNTERS];
 };
@@ -346,15 +346,6 @@ static struct span without_spaces_behind(struct span s)
 	return s;
 }
 
-/* From now on the conversation that the payload belongs to, if to any, is the instance's. */
-static void note_step(struct hub *h, struct hub_member *m, const struct stanza *stanza,
-	struct span user, int64_t now_ms)
-{
-	if (steps_key(stanza, user, &h->step))
-		steps_note(h->steps, shares_group(h->shares, user), user, buf_span(&h->step),
-			m->worker, now_ms);
-}
-
 /* Send a new request to m, and keep it. pinned: no other instance could take its place. */
 static void hand_first(struct hub *h, const struct table_key *key, const struct stanza *stanza,
 	struct hub_member *m, bool pinned, struct turn *turn)
@@ -379,7 +370,7 @@ static void hand_first(struct hub *h, const struct table_key *key, const struct 
 		requests_handed(h->requests, r, m->worker, turn->now_ms);
 		h->counters[COUNT_REQUESTS]++;
 		if (pinned)
-			note_step(h, m, stanza, stanza->from, turn->now_ms);
+			steps_note_payload(h->steps, stanza, stanza->from, m->worker, turn->now_ms);
 	} else if (status == WRITER_TOO_LARGE) {
 		refuse(h, stanza, ERROR_POLICY_VIOLATION, COUNT_TOO_LARGE, turn);
 	} else {
@@ -390,9 +381,9 @@ static void hand_first(struct hub *h, const struct table_key *key, const struct 
 static void on_request(struct hub *h, const struct stanza *stanza, struct turn *turn)
 {
 	struct span asked = folded(stanza->to, &h->asked);
-	struct worker *w = NULL;
 	struct table_key key;
 	struct hub_member *m;
+	struct worker *w;
 	bool step;
 
 	if (h->draining) {
@@ -404,9 +395,7 @@ static void on_request(struct hub *h, const struct stanza *stanza, struct turn *
 		refuse(h, stanza, ERROR_RESOURCE_CONSTRAINT, COUNT_CONSTRAINT, turn);
 		return;
 	}
-	step = steps_key(stanza, stanza->from, &h->step);
-	if (step)
-		w = steps_find(h->steps, buf_span(&h->step), turn->now_ms);
+	step = steps_of(h->steps, stanza, &w, turn->now_ms);
 	m = w ? w->owner
 	      : choose(h, &(struct choice){.sender = stanza->from, .recipient = asked},
 			turn->now_ms);
@@ -528,7 +517,8 @@ static void own_reply(struct hub *h, struct hub_member *m, const struct stanza *
 		if (!try)
 			continue;
 		if (stanza->type == TYPE_RESULT)
-			note_step(h, m, stanza, request_user(r), turn->now_ms);
+			steps_note_payload(
+				h->steps, stanza, request_user(r), m->worker, turn->now_ms);
 		requests_answered(h->requests, try, stanza, turn);
 		return;
 	}
@@ -547,7 +537,7 @@ static void own_iq(struct hub *h, struct hub_member *m, const struct stanza *sta
 		outlet_refuse(&m->outlet, stanza, ERROR_BAD_REQUEST, NULL);
 	else if (own_ask(h->own, &m->asker, stanza, from, turn)) {
 		h->counters[COUNT_OWN]++;
-		note_step(h, m, stanza, stanza->to, turn->now_ms);
+		steps_note_payload(h->steps, stanza, stanza->to, m->worker, turn->now_ms);
 	}
 }
 
@@ -683,7 +673,8 @@ static void make_tables(struct hub *h, const uint64_t seed[2])
 		.max_of_one = STEPS_OF_ONE,
 		.life_ms = STEP_LIFE_MS,
 		.seed = {seed[0], seed[1]},
-		.balance = h->balance});
+		.balance = h->balance,
+		.shares = h->shares});
 	h->own = own_new(&h->config.random, seed);
 	h->origins = origins_new(c->max_addresses, seed);
 }
@@ -710,7 +701,6 @@ struct hub *hub_new(const struct hub_config *config)
 	buf_init(&h->key, BUF_NO_MAX);
 	buf_init(&h->folded, BUF_NO_MAX);
 	buf_init(&h->asked, BUF_NO_MAX);
-	buf_init(&h->step, BUF_NO_MAX);
 	return h;
 }
 
@@ -734,7 +724,6 @@ void hub_free(struct hub *h)
 	buf_free(&h->key);
 	buf_free(&h->folded);
 	buf_free(&h->asked);
-	buf_free(&h->step);
 	free(h);
 }
 

@@ -19,6 +19,7 @@ struct steps {
 	struct steps_config config;
 	struct table *table;
 	struct holdings *holdings;
+	struct buf key;
 };
 
 struct steps *steps_new(const struct steps_config *config)
@@ -28,6 +29,7 @@ struct steps *steps_new(const struct steps_config *config)
 	t->config = *config;
 	t->table = table_new(config->max, config->max_bytes, config->seed);
 	t->holdings = holdings_new(config->seed);
+	buf_init(&t->key, BUF_NO_MAX);
 	return t;
 }
 
@@ -48,6 +50,7 @@ void steps_free(struct steps *t)
 		step_remove(t, table_record(e));
 	table_free(t->table);
 	holdings_free(t->holdings);
+	buf_free(&t->key);
 	free(t);
 }
 
@@ -110,7 +113,8 @@ static struct span step_namespace(struct span ns)
 	return span_is(ns, NS_IBB) || span_is(ns, NS_BYTESTREAMS) ? SPAN(NS_SI) : ns;
 }
 
-bool steps_key(const struct stanza *s, struct span user, struct buf *key)
+/* Make t->key of the conversation. False: s belongs to none. */
+static bool make_key(struct steps *t, const struct stanza *s, struct span user)
 {
 	const struct xml_node *payload = stanza_payload(s);
 	struct span value, ns;
@@ -125,11 +129,27 @@ bool steps_key(const struct stanza *s, struct span user, struct buf *key)
 	if (!value.n)
 		return false;
 	ns = step_namespace(payload->ns);
-	buf_reset(key);
-	buf_append_span(key, user);
-	buf_append_char(key, '\0');
-	buf_append_span(key, ns);
-	buf_append_char(key, '\0');
-	buf_append_span(key, value);
+	buf_reset(&t->key);
+	buf_append_span(&t->key, user);
+	buf_append_char(&t->key, '\0');
+	buf_append_span(&t->key, ns);
+	buf_append_char(&t->key, '\0');
+	buf_append_span(&t->key, value);
 	return true;
+}
+
+bool steps_of(struct steps *t, const struct stanza *s, struct worker **w, int64_t now_ms)
+{
+	bool step = make_key(t, s, s->from);
+
+	*w = step ? steps_find(t, buf_span(&t->key), now_ms) : NULL;
+	return step;
+}
+
+void steps_note_payload(
+	struct steps *t, const struct stanza *s, struct span user, struct worker *w, int64_t now_ms)
+{
+	if (make_key(t, s, user))
+		steps_note(t, shares_group(t->config.shares, user), user, buf_span(&t->key), w,
+			now_ms);
 }

@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "xmpp/balance.h"
+#include "xmpp/shares.h"
 
 /* What users need: conversations of one user, and how long one may pause. */
 #define STEPS_OF_ONE 16
@@ -20,7 +21,8 @@ struct steps_config {
 	size_t max_of_one; /* of one owner; the oldest goes */
 	int64_t life_ms;   /* after the last use */
 	uint64_t seed[2];
-	struct balance *balance; /* borrowed */
+	struct balance *balance;     /* borrowed */
+	const struct shares *shares; /* borrowed; only for steps_note_payload() */
 };
 
 struct steps;
@@ -36,9 +38,13 @@ struct worker *steps_find(struct steps *t, struct span key, int64_t now_ms);
 int64_t steps_deadline(const struct steps *t);
 void steps_tick(struct steps *t, int64_t now_ms);
 
-/* The key of the conversation that a request or result of user belongs to by its payload: a
- * sessionid (XEP-0050) or sid (XEP-0047, 0065, 0095, 0166). False if by none. s needs two levels
- * indexed. */
-bool steps_key(const struct stanza *s, struct span user, struct buf *key);
+/* Whether the request s belongs to a conversation by its payload: a sessionid (XEP-0050) or sid
+ * (XEP-0047, 0065, 0095, 0166). *w: that conversation's worker, if it is there; else NULL. s needs
+ * two levels indexed. */
+bool steps_of(struct steps *t, const struct stanza *s, struct worker **w, int64_t now_ms);
+/* w has sent s, or s was sent to it: from now on the conversation that s belongs to, if to any, is
+ * w's. user: the other side of that conversation. */
+void steps_note_payload(struct steps *t, const struct stanza *s, struct span user, struct worker *w,
+	int64_t now_ms);
 
 #endif
