@@ -171,8 +171,8 @@ bool early_note_advert(struct early *e, const struct stanza *message)
 		keep(e, &e->adverts, message->from)->privilege = privilege;
 	} else if (!e->full) {
 		e->full = true;
-		err_warn("more advertisements, or larger ones, than are kept: instances that come "
-			 "later are not told of those of '%.*s'",
+		err_warn("an advertisement of '%.*s' is not kept, because there are too many or it "
+			 "is too large: instances that come later are not told of it",
 			SPAN_ARG(message->from));
 	}
 	return true;
