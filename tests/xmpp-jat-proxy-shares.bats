@@ -306,11 +306,6 @@ keys()
 	scenario <<-'END'
 		options = ['--key-file', 'keys', '--state-dir', 'state', '--bounce-wait', '0', '--limit', 'marks=90']
 		HOG = 'hog@vhost.test/r'
-		def gone(p, ids):
-		    """The session has left: an error for each of its requests."""
-		    for stanza in (p.next() for n in range(len(ids))):
-		        assert stanza.error == 'wait/recipient-unavailable', stanza
-		        ids.remove(stanza['id'])
 		def marks():
 		    return open('state/answered').read().splitlines()
 		def hog(p, n, taken):
@@ -330,7 +325,7 @@ keys()
 		    p.online('a')
 		    asked = hog(p, 100, 30)
 		    p.leave(IMPL + '/a')
-		    gone(p, {request['id'] for request in asked})
+		    p.gone([request['id'] for request in asked])
 		    assert len(marks()) == 30
 		    p.online('a')
 		    hog(p, 5, 0)
@@ -377,23 +372,21 @@ keys()
 @test "marks: a file of young ones is not replaced, however large the next one is" {
 	keys
 	scenario <<-'END'
-		def gone(p, ids):
-		    """The session has left: an error for each of its requests."""
-		    for stanza in (p.next() for n in range(len(ids))):
-		        assert stanza.error == 'wait/recipient-unavailable', stanza
-		        ids.remove(stanza['id'])
+		def marked(*ids):
+		    """Requests that end with their session, so that each leaves a mark."""
+		    with Proxy('--key-file', 'keys', '--state-dir', 'state', '--bounce-wait', '0', '--limit', 'marks=1000000') as p:
+		        p.online('a')
+		        for id in ids:
+		            p.ask(id, kind='set')
+		        p.leave(IMPL + '/a')
+		        p.gone(ids)
+		        p.end()
 		now = int(time.time())
 		with open('state/answered.old', 'w') as f:
 		    f.write('%032x %012d\n' % (7, now))
 		with open('state/answered', 'w') as f:
 		    f.writelines('%032x %012d\n' % (n, now) for n in range(400000))
-		with Proxy('--key-file', 'keys', '--state-dir', 'state', '--bounce-wait', '0', '--limit', 'marks=1000000') as p:
-		    p.online('a')
-		    for id in ('1', '2'):
-		        p.ask(id, kind='set')
-		    p.leave(IMPL + '/a')
-		    gone(p, {'1', '2'})
-		    p.end()
+		marked('1', '2')
 		assert os.path.getsize('state/answered.old') == 46
 		assert os.path.getsize('state/answered') == 400002 * 46
 		# with a smaller bound they are read, too, and take all places
@@ -404,13 +397,7 @@ keys()
 		    assert p.stderr == '', p.stderr
 		# when they are old the file may go
 		os.utime('state/answered.old', (now - 100, now - 100))
-		with Proxy('--key-file', 'keys', '--state-dir', 'state', '--bounce-wait', '0', '--limit', 'marks=1000000') as p:
-		    p.online('a')
-		    for id in ('3', '4'):
-		        p.ask(id, kind='set')
-		    p.leave(IMPL + '/a')
-		    gone(p, {'3', '4'})
-		    p.end()
+		marked('3', '4')
 		assert os.path.getsize('state/answered.old') == 400003 * 46
 		assert os.path.getsize('state/answered') == 46
 	END

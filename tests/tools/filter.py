@@ -252,6 +252,14 @@ class Proxy(Filter):
     def leave(self, *jids):
         self.send(*("<presence type='unavailable' from='%s' to='%s'/>" % (j, self.domain) for j in jids))
 
+    def gone(self, ids):
+        """Their session has left: each of these sets gets its one error."""
+        left = set(ids)
+        while left:
+            stanza = self.next()
+            assert stanza.error == "wait/recipient-unavailable", stanza
+            left.remove(stanza["id"])
+
     def send_request(self, id, user=ALICE, to=None, kind="get"):
         self.send("<iq type='%s' id='%s' from=%s to='%s'><query xmlns='urn:x'/></iq>"
                   % (kind, id, quoteattr(user), to or self.domain))
